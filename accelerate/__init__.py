@@ -1,0 +1,79 @@
+"""One interface over the accelerators of an edge machine.
+
+>>> import accelerate
+>>> with accelerate.load("detector.tflite", backend="auto") as model:  # doctest: +SKIP
+...     print(model.metadata())
+...     outputs = model.infer({"image": frame}, timeout=0.5)
+"""
+
+import os as _os
+
+from ._collision import collision as _collision
+
+if _message := _collision(_os.path.dirname(_os.path.dirname(_os.path.abspath(__file__)))):
+    raise ImportError(_message)
+
+from ._version import __version__
+from .api import list_backends, list_devices, load, plan
+from .binding import Binding
+from .contract import Availability, Backend, Device, LoadOptions, Match
+from .errors import (
+    AccelerateError,
+    BackendNotAvailableError,
+    ClosedError,
+    DeviceLostError,
+    DeviceNotFoundError,
+    InferenceError,
+    InferenceTimeoutError,
+    ModelError,
+    ModelNotFoundError,
+    NoBackendError,
+    OptionError,
+    ServerError,
+    TensorError,
+    UnsupportedModelError,
+)
+from .metadata import AssociatedFile, Metadata, Normalization, Quantization, TensorInfo
+from .model import Model, RuntimeInfo
+from .planning import Candidate, Plan
+from .registry import BackendInfo
+from .source import Source
+
+__all__ = [
+    "AccelerateError",
+    "AssociatedFile",
+    "Availability",
+    "Backend",
+    "BackendInfo",
+    "BackendNotAvailableError",
+    "Binding",
+    "Candidate",
+    "ClosedError",
+    "Device",
+    "DeviceLostError",
+    "DeviceNotFoundError",
+    "InferenceError",
+    "InferenceTimeoutError",
+    "LoadOptions",
+    "Match",
+    "Metadata",
+    "Model",
+    "ModelError",
+    "ModelNotFoundError",
+    "NoBackendError",
+    "Normalization",
+    "OptionError",
+    "Plan",
+    "Quantization",
+    "RuntimeInfo",
+    "ServerError",
+    "Source",
+    "TensorError",
+    "TensorInfo",
+    "UnsupportedModelError",
+    "__version__",
+    "list_backends",
+    "list_devices",
+    "load",
+    "plan",
+]

@@ -1,0 +1,22 @@
+"""The child's side of `children.run_in_child`: ``python -m accelerate._child module:function '{"argument": ...}'``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+
+
+def _main() -> None:
+    answer = os.dup(1)
+    os.dup2(2, 1)  # a runtime's chatter must not mix with the answer
+    module, _, function = sys.argv[1].partition(":")
+    call = getattr(importlib.import_module(f".{module}", __package__), function)
+    result = call(sys.stdin.buffer.read(), **json.loads(sys.argv[2]))
+    with os.fdopen(answer, "w", encoding="utf-8") as pipe:
+        json.dump(result, pipe)
+
+
+if __name__ == "__main__":
+    _main()

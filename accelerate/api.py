@@ -1,0 +1,180 @@
+"""The functions a program calls: `load`, `plan`, `list_backends`, `list_devices`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+from . import registry
+from .contract import Backend, Device, LoadOptions
+from .errors import AccelerateError, NoBackendError, OptionError
+from .model import Model
+from .planning import Plan, check_options, make_plan
+from .registry import BackendInfo
+from .source import Source
+
+__all__ = ["list_backends", "list_devices", "load", "plan"]
+
+_log = logging.getLogger("accelerate")
+
+
+def load(
+    source: Any,
+    *,
+    backend: str = "auto",
+    device: str | None = None,
+    label_path: str | PathLike[str] | None = None,
+    num_threads: int | None = None,
+    signature: str | None = None,
+    tensor_names: Mapping[str, Mapping[str, str]] | None = None,
+    normalization: Any = None,
+    dequantize: bool = False,
+    strict: bool = False,
+    **backend_options: Any,
+) -> Model:
+    """Load a model and make it ready to run.
+
+    Parameters
+    ----------
+    source : path, bytes, URL, or runtime object
+        A model file (its kind is told by its content), or an existing interpreter or session.
+    backend : str
+        A name from `list_backends`; "auto" takes the first that can run the model here (see `plan`).
+    device : str, optional
+        A device id from `list_devices`; it is used, or an error is raised.
+    label_path : path, optional
+        A file with one label a line; default: the labels packed in the model.
+    num_threads : int, optional
+        Default: the backend's own (1 for ``tflite_cpu``).
+    signature : str, optional
+        Which of the model's signatures to run.
+    tensor_names : mapping, optional
+        ``{"inputs": {theirs: mine}, "outputs": {theirs: mine}}``; `theirs` may be any alias.
+    normalization : (mean, std), Normalization, or mapping from input name to one, optional
+        How uint8 pixels become the model's values, ``(pixel - mean) / std`` in 0..255 units; goes before the model's
+        own metadata.
+    dequantize : bool
+        Return quantised outputs as float32, unless a call of `infer` says otherwise.
+    strict : bool
+        Convert no input's values: the dtype must be the model's.
+    **backend_options
+        What only one backend knows, such as ``engine=`` of ``tflite_cpu``.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelNotFoundError, ModelError, UnsupportedModelError
+        About the file.
+    BackendNotAvailableError, DeviceNotFoundError, NoBackendError
+        About this machine. `NoBackendError.plan` has every reason and remedy.
+    OptionError
+        About an argument.
+    """
+    found, considered, options = _prepare(
+        source,
+        backend,
+        device=device,
+        label_path=label_path,
+        num_threads=num_threads,
+        signature=signature,
+        tensor_names=tensor_names or {},
+        normalization=normalization,
+        dequantize=dequantize,
+        strict=strict,
+        backend_options=backend_options,
+    )
+    if backend != "auto":
+        return considered[backend].load(found, options)
+    decided = make_plan(found, options, considered)
+    return _load_first(found, options, considered, decided)
+
+
+def plan(
+    source: Any,
+    *,
+    backend: str = "auto",
+    device: str | None = None,
+    label_path: str | PathLike[str] | None = None,
+    num_threads: int | None = None,
+    signature: str | None = None,
+    tensor_names: Mapping[str, Mapping[str, str]] | None = None,
+    normalization: Any = None,
+    dequantize: bool = False,
+    strict: bool = False,
+    **backend_options: Any,
+) -> Plan:
+    """Say what `load` with the same arguments would choose, and why; the model is not loaded.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelError, OptionError, BackendNotAvailableError
+        Where `load` would raise before it chooses.
+    """
+    found, considered, options = _prepare(
+        source,
+        backend,
+        device=device,
+        label_path=label_path,
+        num_threads=num_threads,
+        signature=signature,
+        tensor_names=tensor_names or {},
+        normalization=normalization,
+        dequantize=dequantize,
+        strict=strict,
+        backend_options=backend_options,
+    )
+    return make_plan(found, options, considered)
+
+
+def list_backends() -> Mapping[str, BackendInfo]:
+    """Return every installed backend by name, with whether it can build a model here, why, and what would help."""
+    return registry.info()
+
+
+def list_devices() -> list[Device]:
+    """Return the devices of every available backend, those that are not ready with reason and remedy."""
+    return [
+        device
+        for backend in registry.backends().values()
+        if registry.availability(backend).available
+        for device in backend.devices()
+    ]
+
+
+def _prepare(source: Any, backend: str, **options: Any) -> tuple[Source, Mapping[str, Backend], LoadOptions]:
+    if not isinstance(backend, str):
+        raise OptionError(f"backend is {backend!r}; wanted 'auto' or a name from list_backends()")
+    considered = registry.backends() if backend == "auto" else {backend: registry.find(backend)}
+    check_options(options["backend_options"], considered)
+    threads = options["num_threads"]
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise OptionError(f"num_threads is {threads!r}; wanted a whole number from 1, or None")
+    return Source(source), considered, LoadOptions(**options)
+
+
+def _load_first(source: Source, options: LoadOptions, considered: Mapping[str, Backend], decided: Plan) -> Model:
+    """Load with the first candidate that can; falling to a later one is said aloud."""
+    failures: list[str] = []
+    for candidate in decided.candidates:
+        try:
+            model = considered[candidate.backend].load(source, options)
+        except OptionError:
+            raise
+        except AccelerateError as error:
+            if len(decided.candidates) == 1:
+                raise
+            failures.append(f"{candidate.backend}: {error}")
+            continue
+        if failures:
+            _log.warning("auto chose %s after: %s", candidate.backend, "; ".join(failures))
+        else:
+            _log.debug("auto chose %s on %s: %s", candidate.backend, candidate.device, candidate.reason)
+        return model
+    table = str(decided) if decided.skipped or decided.candidates else "no backend is installed: pip install -e ."
+    tried = "".join(f"\n{failure}" for failure in failures)
+    raise NoBackendError(f"no backend here can run {source}\n{table}{tried}", decided)

@@ -1,0 +1,106 @@
+"""Binding: input arrays to write into and output arrays to read from, call after call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import ClosedError
+from .metadata import TensorInfo
+from .tensors import Array, dtype_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["Binding"]
+
+
+class Binding:
+    """The buffers of one caller; no other call on the model changes them. This form copies from and to the runtime.
+
+    Parameters
+    ----------
+    run : callable
+        Takes the input arrays and a timeout, returns the output arrays.
+    inputs : dict of str to numpy.ndarray
+    outputs : sequence of TensorInfo
+
+    Attributes
+    ----------
+    zero_copy : bool
+        Whether every array is the very memory that the runtime reads or writes.
+    """
+
+    zero_copy = False
+
+    def __init__(
+        self,
+        run: Callable[[list[Array], float | None], list[Array]],
+        inputs: dict[str, Array],
+        outputs: Sequence[TensorInfo],
+    ) -> None:
+        self._run = run
+        self._inputs = inputs
+        # a dynamic dimension is unknown until the first run
+        self._buffers = {t.name: np.zeros([max(n, 0) for n in t.shape], dtype_of(t)) for t in outputs}
+        self._outputs = {name: _read_only(array) for name, array in self._buffers.items()}
+        self._turn = threading.Lock()
+        self._closed = False
+
+    @property
+    def inputs(self) -> Mapping[str, Array]:
+        """Writable arrays by canonical name; what they hold at `run` is what the model gets."""
+        self._check_open()
+        return MappingProxyType(self._inputs)
+
+    @property
+    def outputs(self) -> Mapping[str, Array]:
+        """Read-only arrays by canonical name, valid until the next `run`."""
+        self._check_open()
+        return MappingProxyType(self._outputs)
+
+    def run(self, timeout: float | None = None) -> None:
+        """Run the model on what `inputs` holds.
+
+        Raises
+        ------
+        InferenceTimeoutError, InferenceError, DeviceLostError, ClosedError
+            `outputs` then holds what it held before.
+        """
+        with self._turn:
+            self._check_open()
+            results = self._run(list(self._inputs.values()), timeout)
+            for (name, buffer), result in zip(self._buffers.items(), results, strict=True):
+                if buffer.shape == result.shape:
+                    np.copyto(buffer, result)
+                else:
+                    self._buffers[name] = result
+                    self._outputs[name] = _read_only(result)
+
+    def close(self) -> None:
+        """End the Binding. Arrays taken from it stay readable."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this Binding is closed; call bind() again")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _read_only(array: Array) -> Array:
+    view: Array = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,46 @@
+"""Remembers verdicts that are expensive to reach, as small JSON files in the user's cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["folder", "recall", "remember"]
+
+
+def folder() -> Path:
+    """Return the cache folder: ``EDGE_ACCELERATE_CACHE``, else the platform's own place for caches."""
+    if given := os.environ.get("EDGE_ACCELERATE_CACHE"):
+        return Path(given)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "edge-accelerate"
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/edge-accelerate"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-accelerate"
+
+
+def recall(topic: str, key: str) -> Any:
+    """Return what was remembered under a topic and key, or None."""
+    try:
+        return json.loads(_file(topic, key).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: a user without a home folder
+        return None
+
+
+def remember(topic: str, key: str, value: Any) -> None:
+    """Write a JSON value; where the folder cannot be written, nothing is remembered."""
+    with contextlib.suppress(OSError, RuntimeError):
+        path = _file(topic, key)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(value), encoding="utf-8")
+        draft.replace(path)  # a reader sees all of it or none
+
+
+def _file(topic: str, key: str) -> Path:
+    return folder() / topic / (hashlib.sha256(key.encode()).hexdigest() + ".json")

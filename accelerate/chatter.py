@@ -1,0 +1,74 @@
+"""Holds back what native runtimes write to the process's stderr while they load a model."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator
+
+__all__ = ["held_back"]
+
+_log = logging.getLogger("accelerate")
+# how TFLite ("INFO: ...") and absl ("W0000 00:00:..." and its preamble) begin their lines
+_RUNTIME_LINE = re.compile(rb"(VERBOSE|INFO|WARNING|ERROR): |[IWEF]\d{4} |WARNING: All log messages before absl")
+_STDERR = 2
+_lock = threading.Lock()
+_depth = 0
+_capture: tuple[int, int] | None = None  # (the real stderr, the file that stands in for it)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Send the runtimes' lines to ``logging.getLogger("accelerate")`` at DEBUG; every other line reaches stderr late.
+
+    The redirection is of the whole process (native code writes to the file descriptor), so it lasts only as long as a
+    model is being built, and threads that build at the same time share one.
+    """
+    _enter()
+    try:
+        yield
+    finally:
+        _leave()
+
+
+def _enter() -> None:
+    global _depth, _capture
+    with _lock:
+        _depth += 1
+        if _depth == 1:
+            with contextlib.suppress(OSError):  # no stderr at all: nothing to hold back
+                _capture = (os.dup(_STDERR), _anonymous_file())
+                os.dup2(_capture[1], _STDERR)
+
+
+def _leave() -> None:
+    global _depth, _capture
+    with _lock:
+        _depth -= 1
+        if _depth or _capture is None:
+            return
+        real, stand_in = _capture
+        _capture = None
+        os.dup2(real, _STDERR)
+        size = os.fstat(stand_in).st_size
+        os.lseek(stand_in, 0, os.SEEK_SET)
+        written = os.read(stand_in, size) if size else b""
+        os.close(real)
+        os.close(stand_in)
+    for line in written.splitlines(keepends=True):
+        if _RUNTIME_LINE.match(line):
+            _log.debug("%s", line.decode("utf-8", "replace").rstrip())
+        else:
+            os.write(_STDERR, line)
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("accelerate-stderr")
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -1,0 +1,143 @@
+"""What a backend is. A new runtime implements `Backend` and a `Model`, and nothing else.
+
+The core never imports a backend: it finds them through entry points (`registry`) and talks to them only through
+this module and `model.Model`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from .metadata import Normalization
+    from .model import Model
+    from .source import Source
+
+__all__ = ["Availability", "Backend", "Device", "LoadOptions", "Match"]
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can build a model on this machine.
+
+    Attributes
+    ----------
+    available : bool
+    version : str
+        The runtime and its version, such as "LiteRT 2.3.0"; "" when there is none.
+    reason : str
+        Why, or why not.
+    remedy : str
+        The one command or action that makes it available; "" when it is.
+    """
+
+    available: bool
+    version: str = ""
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One place where a backend can run a model.
+
+    Attributes
+    ----------
+    backend : str
+    id : str
+        What ``load(..., device=...)`` takes: "cpu", "cuda:0", "usb:0", ...
+    name : str
+        What a person calls it.
+    ready : bool
+    reason, remedy : str
+        Why it is not ready and what makes it so; "" when it is.
+    """
+
+    backend: str
+    id: str
+    name: str
+    ready: bool = True
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Whether a backend takes a source, judged by its content and without loading it.
+
+    Attributes
+    ----------
+    accepts : bool
+    reason : str
+        Why, or why not.
+    remedy : str
+        What to do where it does not.
+    """
+
+    accepts: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The arguments of `load` that a backend and its Model see. See `api.load` for their meaning."""
+
+    device: str | None = None
+    label_path: str | PathLike[str] | None = None
+    num_threads: int | None = None
+    signature: str | None = None
+    tensor_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    normalization: Mapping[str, Normalization] | Normalization | None = None
+    dequantize: bool = False
+    strict: bool = False
+    backend_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Backend(abc.ABC):
+    """One runtime.
+
+    Class attributes
+    ----------------
+    name : str
+        What ``load(..., backend=...)`` takes.
+    description : str
+        One line for `list_backends` and ``doctor``.
+    extra : str
+        The extra of the distribution that installs the runtime.
+    options : tuple of str
+        The backend options that `load` accepts beside the common ones.
+    priority : int
+        `auto` asks backends with a higher priority first (an accelerator before the CPU), then by name.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    extra: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
+    priority: ClassVar[int] = 0
+
+    @abc.abstractmethod
+    def availability(self) -> Availability:
+        """Say whether a model can be built here, established by building one."""
+
+    @abc.abstractmethod
+    def devices(self) -> Sequence[Device]:
+        """List the devices, preferred first. Called only where the backend is available."""
+
+    @abc.abstractmethod
+    def match(self, source: Source) -> Match:
+        """Judge a source by what it is. Must not import the runtime."""
+
+    @abc.abstractmethod
+    def load(self, source: Source, options: LoadOptions) -> Model:
+        """Build the model.
+
+        Raises
+        ------
+        BackendNotAvailableError, DeviceNotFoundError, ModelError, UnsupportedModelError, OptionError
+        """

@@ -1,0 +1,111 @@
+"""Every error this package raises.
+
+::
+
+    AccelerateError
+    ├── OptionError                  ValueError         an argument of load() or a call is wrong
+    ├── BackendNotAvailableError     ImportError        the backend's runtime is missing or broken here
+    ├── DeviceNotFoundError          OSError            the named device does not exist here
+    ├── DeviceLostError              OSError            the device went away while in use
+    ├── ModelError                   ValueError         the model file is damaged or refused
+    │   ├── ModelNotFoundError       FileNotFoundError  there is no such file
+    │   └── UnsupportedModelError                       a sound file that this backend cannot run
+    ├── TensorError                  ValueError         an input does not fit the model's tensor
+    ├── InferenceError               RuntimeError       the runtime failed while running the model
+    ├── InferenceTimeoutError        TimeoutError       no answer within the caller's timeout
+    ├── ServerError                                     a model server could not do its part
+    ├── ClosedError                                     the Model or Binding was closed
+    └── NoBackendError                                  nothing here can run the model; carries the Plan
+
+A message says what it got, what it wanted, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .planning import Plan
+
+__all__ = [
+    "AccelerateError",
+    "BackendNotAvailableError",
+    "ClosedError",
+    "DeviceLostError",
+    "DeviceNotFoundError",
+    "InferenceError",
+    "InferenceTimeoutError",
+    "ModelError",
+    "ModelNotFoundError",
+    "NoBackendError",
+    "OptionError",
+    "ServerError",
+    "TensorError",
+    "UnsupportedModelError",
+]
+
+
+class AccelerateError(Exception):
+    """Base of every error raised by this package."""
+
+
+class OptionError(AccelerateError, ValueError):
+    """An option is unknown or has a value that cannot be used."""
+
+
+class BackendNotAvailableError(AccelerateError, ImportError):
+    """The named backend is unknown, or its runtime cannot build a model on this machine."""
+
+
+class DeviceNotFoundError(AccelerateError, OSError):
+    """The named device does not exist, or is not ready, on this machine."""
+
+
+class DeviceLostError(AccelerateError, OSError):
+    """The device went away while a model was using it."""
+
+
+class ModelError(AccelerateError, ValueError):
+    """The model cannot be read: damaged, truncated, or refused by the runtime."""
+
+
+class ModelNotFoundError(ModelError, FileNotFoundError):
+    """There is no model at the given path or address."""
+
+
+class UnsupportedModelError(ModelError):
+    """The model is sound, but this backend or device cannot run it."""
+
+
+class TensorError(AccelerateError, ValueError):
+    """An input tensor is missing, surplus, or does not fit what the model wants."""
+
+
+class InferenceError(AccelerateError, RuntimeError):
+    """The runtime reported an error while running the model."""
+
+
+class InferenceTimeoutError(AccelerateError, TimeoutError):
+    """No answer arrived within the caller's ``timeout``."""
+
+
+class ServerError(AccelerateError):
+    """A model server refused the request or could not be reached."""
+
+
+class ClosedError(AccelerateError):
+    """The Model or Binding was used after ``close()``."""
+
+
+class NoBackendError(AccelerateError):
+    """No backend on this machine can run the model.
+
+    Attributes
+    ----------
+    plan : Plan
+        Every backend that was considered, with its reason and remedy.
+    """
+
+    def __init__(self, message: str, plan: Plan) -> None:
+        super().__init__(message)
+        self.plan = plan

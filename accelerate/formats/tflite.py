@@ -1,0 +1,371 @@
+"""What a .tflite file says about itself: its graph, its names, its metadata and its packed files.
+
+A .tflite file is a flatbuffer of the schema ``tensorflow/compiler/mlir/lite/schema/schema.fbs`` of
+tensorflow/tensorflow (file identifier ``TFL3``), often with a zip archive behind it. Nothing is read
+before it is asked for: a large model costs no more than a small one, and the weights are never
+touched.
+
+A damaged model is a :class:`~accelerate.errors.ModelError`. Damaged metadata is not, since the model
+runs without it: whatever reads metadata returns what it could read together with a ``problem``, ""
+when there is none, for the caller to warn with.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from flatbuffers import number_types as flags
+
+from ..errors import ModelError
+from ..metadata import Quantization
+from .flatbuffer import Reader, Table
+from .packed import PackedFiles
+from .tflite_metadata import (
+    DescribedFile,
+    ModelMetadata,
+    SubgraphMetadata,
+    read_metadata,
+    read_tensor_names,
+)
+from .tflite_names import CUSTOM, DATA_TYPES, OPERATORS, name_of
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+__all__ = [
+    "MetadataReading",
+    "ModelFile",
+    "NamesReading",
+    "Signature",
+    "Subgraph",
+    "Tensor",
+    "custom_operators",
+    "label_file",
+]
+
+IDENTIFIER = b"TFL3"
+METADATA_ENTRY = "TFLITE_METADATA"
+
+# The metadata of real models takes 1 to 3 kB.
+METADATA_LIMIT = 4 << 20
+
+# The codes that did not fit into the schema's first field, one byte wide, stand in a second one; the
+# greater of both is meant.
+OLD_CODE_SLOT, NEW_CODE_SLOT = 0, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input or output of a subgraph.
+
+    Attributes
+    ----------
+    index : int
+        Its place among the subgraph's tensors, by which runtimes know it.
+    name : str
+        Its own name, which is rarely the one that users should see.
+    data_type : str
+        A NumPy dtype name, or "string", "resource", "variant", "unknown(37)".
+    shape : tuple of int
+        -1 is a dynamic dimension.
+    quantization : Quantization or None
+    """
+
+    index: int
+    name: str
+    data_type: str
+    shape: tuple[int, ...]
+    quantization: Quantization | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subgraph:
+    """One graph of the model, with its inputs and outputs in their order."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A function of the model: names for the inputs and outputs of one subgraph, as tensor indices."""
+
+    key: str
+    subgraph: int
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class NamesReading:
+    """The names that the metadata gives a subgraph's inputs and outputs, "" for one without.
+
+    Each has as many names as the subgraph has tensors. `problem` says why there are none, or why
+    not all that the metadata has were taken.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataReading:
+    """The metadata, None without a readable one, and what is wrong with it, if anything."""
+
+    metadata: ModelMetadata | None
+    problem: str = ""
+
+
+class ModelFile:
+    """What a .tflite file says about itself, read when it is asked for.
+
+    Parameters
+    ----------
+    buffer : bytes or mmap
+        The file. It is not copied; an mmap must stay open for as long as something is asked.
+    where : str
+        What it is, usually its path, to begin error messages with.
+
+    Raises
+    ------
+    ModelError
+        If it is not a .tflite file. Every attribute and method may raise it too, for a file that is
+        damaged where that looks; :meth:`metadata_names` and `metadata` only if the graph itself is.
+    """
+
+    def __init__(self, buffer: bytes | mmap, where: str = "model") -> None:
+        self.where = where
+        self._reader = Reader(buffer, where)
+        if self._reader.identifier() != IDENTIFIER:
+            raise ModelError(
+                f"{where}: this is not a .tflite file: it has no {IDENTIFIER.decode()} at byte 4; "
+                "convert the model to TensorFlow Lite, or check that the download is complete"
+            )
+        self._root = self._reader.root("Model")
+        self._metadata_where = f"{where}: TFLite metadata"
+        self._names: dict[int, NamesReading] = {}
+
+    @cached_property
+    def version(self) -> int:
+        """The schema's version, 3 in every model of the last years."""
+        version: int = self._root.number(0, flags.Uint32Flags)
+        return version
+
+    @cached_property
+    def description(self) -> str:
+        """What the converter says of the model, such as "MLIR Converted."."""
+        return self._root.text(3)
+
+    @cached_property
+    def operators(self) -> Mapping[str, int]:
+        """How often each operator occurs in the graphs, custom ones under their own names."""
+        codes = [_operator_name(code) for code in self._root.tables(1, "OperatorCode")]
+        counts: Counter[int] = Counter()
+        for graph in self._root.tables(2, "SubGraph"):
+            counts.update(operator.number(0, flags.Uint32Flags) for operator in graph.tables(3, "Operator"))
+        result: Counter[str] = Counter()
+        for code, count in counts.items():
+            if code >= len(codes):
+                raise ModelError(
+                    f"{self.where}: an operator has the code {code}, but there are {len(codes)}; "
+                    "the file is damaged"
+                )
+            result[codes[code]] += count
+        return dict(result.most_common())
+
+    @cached_property
+    def custom_operators(self) -> tuple[str, ...]:
+        """The names of the operators that are not built into TensorFlow Lite."""
+        codes = self._root.tables(1, "OperatorCode")
+        return tuple(dict.fromkeys(code.text(1) for code in codes if _builtin_code(code) == CUSTOM))
+
+    @cached_property
+    def subgraphs(self) -> tuple[Subgraph, ...]:
+        """The graphs; the first is the one that runs where no signature is asked for."""
+        return tuple(_subgraph(table) for table in self._root.tables(2, "SubGraph"))
+
+    @cached_property
+    def signatures(self) -> tuple[Signature, ...]:
+        """The model's functions, none in models of older converters."""
+        return tuple(
+            Signature(
+                key=table.text(2),
+                subgraph=table.number(4, flags.Uint32Flags),
+                inputs=_tensor_map(table, 0),
+                outputs=_tensor_map(table, 1),
+            )
+            for table in self._root.tables(7, "SignatureDef")
+        )
+
+    @cached_property
+    def metadata_entries(self) -> tuple[str, ...]:
+        """The names of the metadata entries, such as "TFLITE_METADATA" and "min_runtime_version"."""
+        return tuple(entry.text(0) for entry in self._root.tables(6, "Metadata"))
+
+    @cached_property
+    def packed(self) -> PackedFiles:
+        """The files packed behind the model."""
+        return PackedFiles(self._reader.buffer, self.where)
+
+    def metadata_names(self, subgraph: int = 0) -> NamesReading:
+        """Return the names that the metadata gives to the inputs and outputs of one subgraph.
+
+        This reads the names only, so it is what a load can afford; and it may succeed where the rest
+        of the metadata is damaged.
+        """
+        if subgraph not in self._names:
+            self._names[subgraph] = self._read_names(subgraph)
+        return self._names[subgraph]
+
+    @cached_property
+    def metadata(self) -> MetadataReading:
+        """The whole TFLite metadata, without the tensors of a side that has another number of them."""
+        graphs = self.subgraphs
+        try:
+            data, problem = self._metadata_buffer
+            if data is None:
+                return MetadataReading(None)
+            metadata = read_metadata(data, self._metadata_where)
+        except ModelError as error:
+            return MetadataReading(None, str(error))
+        problems = [problem]
+        subgraphs = []
+        for described, graph in zip(metadata.subgraphs, graphs, strict=False):
+            found = len(described.inputs), len(described.outputs)
+            real = len(graph.inputs), len(graph.outputs)
+            problems.append(self._miscount(found, real))
+            subgraphs.append(
+                replace(
+                    described,
+                    inputs=described.inputs if found[0] == real[0] else (),
+                    outputs=described.outputs if found[1] == real[1] else (),
+                )
+            )
+        return MetadataReading(replace(metadata, subgraphs=tuple(subgraphs)), "; ".join(filter(None, problems)))
+
+    def _read_names(self, subgraph: int) -> NamesReading:
+        graph = self._root.tables(2, "SubGraph")[subgraph]
+        real = len(graph.numbers(1, flags.Int32Flags)), len(graph.numbers(2, flags.Int32Flags))
+        names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+        try:
+            data, problem = self._metadata_buffer
+            if data is not None:
+                names = read_tensor_names(data, self._metadata_where, subgraph)
+        except ModelError as error:
+            problem = str(error)
+        found = len(names[0]), len(names[1])
+        inputs, outputs = (
+            side if len(side) == count else ("",) * count for side, count in zip(names, real, strict=True)
+        )
+        return NamesReading(inputs, outputs, "; ".join(filter(None, (problem, self._miscount(found, real)))))
+
+    def _miscount(self, found: tuple[int, int], real: tuple[int, int]) -> str:
+        """Say on which side the metadata has another number of tensors; having none at all is fine."""
+        sides = [
+            f"{count} {side}, but the model has {wanted}"
+            for side, count, wanted in zip(("inputs", "outputs"), found, real, strict=True)
+            if count not in (0, wanted)
+        ]
+        if not sides:
+            return ""
+        return f"{self._metadata_where}: it describes {' and '.join(sides)}; these descriptions are not used"
+
+    @cached_property
+    def _metadata_buffer(self) -> tuple[bytes | None, str]:
+        """The first ``TFLITE_METADATA`` buffer, and a problem when there are more."""
+        entries = [entry for entry in self._root.tables(6, "Metadata") if entry.text(0) == METADATA_ENTRY]
+        if not entries:
+            return None, ""
+        problem = ""
+        if len(entries) > 1:
+            problem = f"{self._metadata_where}: there are {len(entries)} of it; the first is used"
+        return self._buffer(entries[0].number(1, flags.Uint32Flags)), problem
+
+    def _buffer(self, index: int) -> bytes:
+        """Return the content of one buffer of the model that holds metadata."""
+        table = self._root.tables(4, "Buffer")[index]
+        # Files above 2 GiB keep the content behind the flatbuffer; 0 and 1 mean that this one does not.
+        start, length = table.number(1, flags.Uint64Flags), table.number(2, flags.Uint64Flags)
+        if start <= 1:
+            start, length = table.span(0)
+        self._reader.check(start, length, f"the buffer of {METADATA_ENTRY}")
+        if length > METADATA_LIMIT:
+            raise ModelError(
+                f"{self._metadata_where}: it has {length} bytes; at most {METADATA_LIMIT} are read"
+            )
+        return bytes(self._reader.buffer[start : start + length])
+
+
+def custom_operators(buffer: bytes | mmap, where: str = "model") -> tuple[str, ...]:
+    """Return the names of a .tflite file's custom operators, such as "edgetpu-custom-op".
+
+    It reads the list of operators only, so it can be asked of every file to see who can run it.
+
+    Raises
+    ------
+    ModelError
+        If it is not a .tflite file, or damaged there.
+    """
+    return ModelFile(buffer, where).custom_operators
+
+
+def label_file(subgraph: SubgraphMetadata) -> DescribedFile | None:
+    """Return the file with the labels of a subgraph's classes, the first one where there are several.
+
+    Only what is associated with an output counts, as the schema says: some exporters give files that
+    are no labels the same type, on the model instead.
+    """
+    kinds = ("tensor_axis_labels", "tensor_value_labels")
+    return next((file for output in subgraph.outputs for file in output.files if file.type in kinds), None)
+
+
+def _builtin_code(code: Table) -> int:
+    old, new = code.number(OLD_CODE_SLOT, flags.Int8Flags), code.number(NEW_CODE_SLOT, flags.Int32Flags)
+    return max(old, new)
+
+
+def _operator_name(code: Table) -> str:
+    builtin = _builtin_code(code)
+    return code.text(1) if builtin == CUSTOM else name_of(OPERATORS, builtin)
+
+
+def _subgraph(table: Table) -> Subgraph:
+    tensors = table.tables(0, "Tensor")
+    inputs, outputs = table.numbers(1, flags.Int32Flags), table.numbers(2, flags.Int32Flags)
+    return Subgraph(
+        name=table.text(4),
+        inputs=tuple(_tensor(tensors[index], index) for index in inputs),
+        outputs=tuple(_tensor(tensors[index], index) for index in outputs),
+    )
+
+
+def _tensor(table: Table, index: int) -> Tensor:
+    shape, signature = table.numbers(0, flags.Int32Flags), table.numbers(7, flags.Int32Flags)
+    quantization = table.table(4, "QuantizationParameters")
+    return Tensor(
+        index=index,
+        name=table.text(3),
+        data_type=name_of(DATA_TYPES, table.number(1, flags.Int8Flags)),
+        shape=signature if len(signature) == len(shape) else shape,
+        quantization=_quantization(quantization) if quantization else None,
+    )
+
+
+def _quantization(table: Table) -> Quantization | None:
+    scale, zero_point = table.numbers(2, flags.Float32Flags), table.numbers(3, flags.Int64Flags)
+    # Converters leave an empty or zero scale on tensors that are not quantised.
+    if not any(scale):
+        return None
+    axis = table.number(6, flags.Int32Flags) if len(scale) > 1 else None
+    zeros = zero_point if len(zero_point) == len(scale) else (zero_point or (0,))[:1] * len(scale)
+    return Quantization(scale, zeros, axis)
+
+
+def _tensor_map(table: Table, slot: int) -> Mapping[str, int]:
+    return {entry.text(0): entry.number(1, flags.Uint32Flags) for entry in table.tables(slot, "TensorMap")}

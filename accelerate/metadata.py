@@ -1,0 +1,152 @@
+"""What a model says about itself: its tensors, their meaning, and its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["AssociatedFile", "Metadata", "Normalization", "Quantization", "TensorInfo"]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Affine quantisation: ``real = (q - zero_point) * scale``.
+
+    Attributes
+    ----------
+    scale : tuple of float
+        One value, or one per index along `axis`.
+    zero_point : tuple of int
+        As many as `scale`.
+    axis : int or None
+        The quantised dimension; None means per tensor.
+    """
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int | None = None
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What the model expects done to pixels: ``real = (pixel - mean) / std``.
+
+    Attributes
+    ----------
+    mean, std : tuple of float
+        One value, or one per colour channel, in units of 0..255.
+    source : str
+        Where it comes from: "metadata", "user", or "assumed" (nobody said so).
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class AssociatedFile:
+    """A file that the model's metadata associates with a tensor.
+
+    Attributes
+    ----------
+    name, description : str
+    label_type : str
+        "tensor_axis", "tensor_value" or "unspecified".
+    """
+
+    name: str
+    description: str = ""
+    label_type: str = "unspecified"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output of a model.
+
+    Attributes
+    ----------
+    name : str
+        The canonical name: what `infer` returns and `metadata` lists.
+    aliases : tuple of str
+        Other names that `infer` accepts for this tensor.
+    description : str
+    data_type : str
+        A NumPy dtype name, or "string".
+    shape : tuple of int
+        -1 is a dynamic dimension.
+    quantization : Quantization or None
+    normalization : Normalization or None
+        For image inputs: how pixels become the values that the model wants.
+    layout : str
+        "NHWC", "NCHW", "HWC" or "CHW" for an image tensor, else "".
+    color : str
+        "RGB" or "GRAYSCALE" where known, else "".
+    associated_files : tuple of AssociatedFile
+    extra : Mapping
+        What has no field of its own (``labels``, ``boxOrder``, names of symbolic dimensions, ...).
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+    data_type: str = "float32"
+    shape: tuple[int, ...] = ()
+    quantization: Quantization | None = None
+    normalization: Normalization | None = None
+    layout: str = ""
+    color: str = ""
+    associated_files: tuple[AssociatedFile, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        parts = [f"{self.name}: {self.data_type}{list(self.shape)}"]
+        if self.layout:
+            parts.append(f"image {self.layout}{' ' + self.color if self.color else ''}")
+        if self.quantization:
+            q = self.quantization
+            scale, zero = (f"{q.scale[0]:.6g}", q.zero_point[0]) if q.axis is None else (f"per axis {q.axis}", "...")
+            parts.append(f"scale {scale} zero_point {zero}")
+        if self.normalization:
+            n = self.normalization
+            parts.append(f"(pixel - {_short(n.mean)}) / {_short(n.std)} [{n.source}]")
+        if self.aliases:
+            parts.append("also " + ", ".join(repr(a) for a in self.aliases))
+        return "  ".join(parts)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is known about a model.
+
+    Attributes
+    ----------
+    name, type, description : str
+        `type` uses Viam's words ("tflite_detector", "tflite_classifier", ...); "" when unknown.
+    inputs, outputs : tuple of TensorInfo
+        In the model's own order.
+    labels : tuple of str
+        Class names, from ``label_path``, else from the model file; empty when it has none.
+    """
+
+    name: str
+    type: str
+    description: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    labels: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        title = " · ".join(part for part in (self.name, self.type, self.description) if part)
+        lines = [title or "(no name in the model)"]
+        lines += [f"  in   {tensor}" for tensor in self.inputs]
+        lines += [f"  out  {tensor}" for tensor in self.outputs]
+        if self.labels:
+            shown = ", ".join(self.labels[:5]) + (", ..." if len(self.labels) > 5 else "")
+            lines.append(f"  {len(self.labels)} labels: {shown}")
+        return "\n".join(lines)
+
+
+def _short(values: tuple[float, ...]) -> str:
+    return f"{values[0]:g}" if len(set(values)) == 1 else "(" + ", ".join(f"{v:g}" for v in values) + ")"

@@ -1,0 +1,380 @@
+"""Model: what `load` returns. Its public methods are the same for every backend; a backend supplies the hooks.
+
+A backend's subclass implements `_execute` and, as far as it needs them, `_describe`, `_commands` and `_release`.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic, perf_counter_ns
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from .binding import Binding
+from .deadlines import Job, Worker, seconds
+from .errors import ClosedError, InferenceTimeoutError, OptionError, TensorError
+from .labels import load_labels
+from .latency import LatencyStatistics
+from .metadata import Metadata, Normalization, TensorInfo
+from .names import NameIndex, rename, suggestion
+from .tensors import Array, InputAdapter, concrete_shape, dequantize, dtype_of, parse_normalization, with_image_meaning
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from .contract import LoadOptions
+
+__all__ = ["Model", "RuntimeInfo"]
+
+_log = logging.getLogger("accelerate")
+
+
+@dataclass(frozen=True)
+class RuntimeInfo:
+    """What a model really runs on.
+
+    Attributes
+    ----------
+    name, version : str
+        The runtime, such as "LiteRT" and "2.3.0".
+    device : str
+    delegated, total : int or None
+        How many of the model's operators the device runs; None where the runtime does not tell.
+    details : Mapping
+        What only this runtime knows (threads, signature, providers, transport, ...).
+    """
+
+    name: str
+    version: str
+    device: str
+    delegated: int | None = None
+    total: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Model(abc.ABC):
+    """A loaded model. Any thread may call it; calls that its runtime cannot run side by side wait their turn.
+
+    Parameters
+    ----------
+    backend : str
+    inputs, outputs : sequence of TensorInfo
+        Names, dtypes, shapes and quantisation, in the model's order. Descriptions may wait for `_describe`.
+    runtime : RuntimeInfo
+    options : LoadOptions
+
+    Attributes
+    ----------
+    backend : str
+    device : str
+    runtime : RuntimeInfo
+    """
+
+    #: Normalisation of a float image input that nothing describes; None makes such a conversion an error.
+    _assumed_normalization: ClassVar[Normalization | None] = None
+
+    def __init__(
+        self,
+        backend: str,
+        inputs: Sequence[TensorInfo],
+        outputs: Sequence[TensorInfo],
+        runtime: RuntimeInfo,
+        options: LoadOptions,
+    ) -> None:
+        self.backend = backend
+        self.runtime = runtime
+        self._options = options
+        self._inputs, self._outputs = rename(inputs, outputs, options.tensor_names)
+        self._normalization = parse_normalization(options.normalization, self._inputs)
+        self._labels = None if options.label_path is None else load_labels(options.label_path)
+        self._input_index = NameIndex(self._inputs, "input")
+        self._output_names = tuple(t.name for t in self._outputs)
+        self._adapters = [(t.name, self._adapter(i)) for i, t in enumerate(self._inputs)]
+        self._metadata: Metadata | None = None
+        self._latency = LatencyStatistics()
+        self._turn = threading.Lock()  # held while the runtime works; a Worker may release it for the caller
+        self._worker: Worker | None = None
+        self._closed = False
+
+    # What a backend supplies
+
+    @abc.abstractmethod
+    def _execute(self, feeds: list[Array]) -> list[Array]:
+        """Run the model once.
+
+        Parameters
+        ----------
+        feeds : list of numpy.ndarray
+            C-contiguous arrays in the order of the inputs, of their dtype and of a fitting shape. They may belong to
+            the caller: do not keep or change them.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            In the order of the outputs; nobody else holds their memory. Strings are object arrays of bytes.
+
+        Raises
+        ------
+        InferenceError, DeviceLostError
+        """
+
+    def _describe(self) -> Metadata:
+        """Return all that the model says about itself, its tensors in the order of `inputs` and `outputs`."""
+        return Metadata("", "", "", self._inputs, self._outputs)
+
+    def _commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+        """Return the commands of `do_command` that only this backend knows."""
+        return {}
+
+    def _release(self) -> None:  # noqa: B027 - many runtimes have nothing to let go of
+        """Let go of the runtime's objects. Called once; a call that still runs keeps what it uses alive."""
+
+    # The public interface
+
+    @property
+    def device(self) -> str:
+        """Where the model runs: "cpu", "cuda:0", "usb:0", ..."""
+        return self.runtime.device
+
+    def infer(
+        self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
+    ) -> dict[str, Array]:
+        """Run the model once.
+
+        Parameters
+        ----------
+        input_tensors : Mapping of str to array_like, or array_like
+            One value for each input, by canonical name, alias or ordinal ("0"); a model with one input takes a bare
+            array. Dtypes and shapes are converted as the README's table says.
+        timeout : float, optional
+            Seconds, including the wait for other callers.
+        dequantize : bool, optional
+            Return quantised outputs as float32 ``(q - zero_point) * scale``; default as given to `load`.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            The caller's own arrays, by canonical name, in the model's dtype; strings as object arrays of bytes.
+
+        Raises
+        ------
+        TensorError
+            An input is missing, surplus, unknown or cannot be converted.
+        InferenceTimeoutError
+            No answer within `timeout`. The runtime may still be busy with the call; later calls wait for it.
+        InferenceError, DeviceLostError, ClosedError, OptionError
+        """
+        started = perf_counter_ns()
+        try:
+            outputs = self._run(self._feeds(input_tensors), timeout)
+        except Exception:
+            self._latency.record_error()
+            raise
+        if self._options.dequantize if dequantize is None else dequantize:
+            outputs = self._dequantized(outputs)
+        self._latency.record(perf_counter_ns() - started)
+        return dict(zip(self._output_names, outputs, strict=True))
+
+    def metadata(self) -> Metadata:
+        """Return what is known about the model; read from the file at the first call."""
+        if self._metadata is None:
+            self._metadata = self._complete(self._describe())
+        return self._metadata
+
+    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
+        """Return a `Binding`: arrays to write inputs into and read outputs from, call after call.
+
+        Parameters
+        ----------
+        shapes : mapping of str to sequence of int, optional
+            The shape of each input with dynamic dimensions; 1 for a dynamic first dimension that is not named.
+
+        Raises
+        ------
+        TensorError
+            A shape is missing or does not fit.
+        """
+        self._check_open()
+        return Binding(self._run, self._allocate(shapes or {}), self._outputs)
+
+    def do_command(self, command: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
+        """Do something beside inference: ``{"command": "stats"}``, ``{"command": "warmup", "runs": 3}``, ...
+
+        Raises
+        ------
+        NotImplementedError
+            The command is unknown; the message lists the known ones.
+        """
+        known: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+            "stats": lambda _: self._latency.summary(),
+            "warmup": lambda arguments: self._warm(arguments.get("runs", 1), timeout),
+            **self._commands(),
+        }
+        name = command.get("command")
+        if name not in known:
+            raise NotImplementedError(
+                f"{self.backend} has no command {name!r}{suggestion(str(name), known)}; "
+                f"known: {', '.join(sorted(known))}. Wanted {{'command': name, ...}}, got {command!r:.80}"
+            )
+        self._check_open()
+        return known[name](command)
+
+    def warmup(self, runs: int = 1) -> None:
+        """Run the model `runs` times on zeros (dynamic dimensions are 1); not counted in the statistics."""
+        self._warm(runs, None)
+
+    def close(self) -> None:
+        """Release the runtime. Later calls raise `ClosedError`; a call that still runs in another thread ends well.
+
+        Never waits. Closing twice is fine.
+        """
+        if not self._closed:
+            self._closed = True
+            self._worker = None
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"on {self.device}, {self.runtime.name} {self.runtime.version}"
+        return f"<{type(self).__name__} {self.backend} {state}>"
+
+    # How a call goes
+
+    def _feeds(self, given: Any) -> list[Array]:
+        adapters = self._adapters
+        if type(given) is dict and len(given) == len(adapters):
+            try:
+                return [adapt(given[name]) for name, adapt in adapters]
+            except KeyError:  # an alias or a wrong name
+                pass
+        if not isinstance(given, Mapping):
+            if len(adapters) != 1:
+                raise TensorError(f"the model has {len(adapters)} inputs; give a dict: {self._wanted_inputs()}")
+            return [adapters[0][1](given)]
+        return [adapt(value) for (_, adapt), value in zip(adapters, self._by_position(given), strict=True)]
+
+    def _by_position(self, given: Mapping[Any, Any]) -> list[Any]:
+        """Order the values of a mapping that uses any of the inputs' names."""
+        used: dict[int, Any] = {}
+        for name in given:
+            position = self._input_index.find(name)
+            if position in used:
+                raise TensorError(
+                    f"input {self._inputs[position].name!r} is given twice, as {used[position]!r} and as {name!r}"
+                )
+            used[position] = name
+        missing = [t.name for i, t in enumerate(self._inputs) if i not in used]
+        if missing:
+            raise TensorError(f"missing input {', '.join(map(repr, missing))}; wanted {self._wanted_inputs()}")
+        return [given[used[i]] for i in range(len(self._inputs))]
+
+    def _wanted_inputs(self) -> str:
+        return "{" + ", ".join(f"{t.name!r}: {t.data_type}{list(t.shape)}" for t in self._inputs) + "}"
+
+    def _run(self, feeds: list[Array], timeout: float | None) -> list[Array]:
+        if timeout is not None:
+            return self._execute_within(feeds, seconds(timeout))
+        with self._turn:
+            self._check_open()
+            return self._execute(feeds)
+
+    def _execute_within(self, feeds: list[Array], timeout: float) -> list[Array]:
+        """Run on the worker thread and give up at the deadline; the turn is the worker's until the call ends."""
+        deadline = monotonic() + timeout
+        if not self._turn.acquire(timeout=timeout):
+            self._check_open()
+            raise InferenceTimeoutError(
+                f"no answer within {timeout:g} s: the model was busy with earlier calls all that time; "
+                "give a longer timeout, call it less often, or load(..., replicas=n)"
+            )
+        try:
+            self._check_open()
+            worker = self._worker
+            if worker is None or not worker.usable:
+                worker = self._worker = Worker()
+            job = Job(lambda: self._execute(feeds), self._turn.release)
+            worker.submit(job)
+        except BaseException:
+            self._turn.release()
+            raise
+        if not job.wait(max(0.0, deadline - monotonic())):
+            raise InferenceTimeoutError(
+                f"no answer within {timeout:g} s; {self.runtime.name} is still computing and later calls wait for it"
+            )
+        outputs: list[Array] = job.result()
+        return outputs
+
+    def _dequantized(self, outputs: list[Array]) -> list[Array]:
+        return [dequantize(a, t.quantization) for a, t in zip(outputs, self._outputs, strict=True)]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"this {self.backend} model is closed; load it again")
+
+    def _warm(self, runs: object, timeout: float | None) -> dict[str, Any]:
+        if not isinstance(runs, int) or runs < 1:
+            raise OptionError(f"warmup runs is {runs!r}; wanted a whole number from 1")
+        feeds = [_blank(t, concrete_shape(t.shape)) for t in self._inputs]
+        started = perf_counter_ns()
+        for _ in range(runs):
+            self._run(feeds, timeout)
+        return {"runs": runs, "total_ms": (perf_counter_ns() - started) / 1e6}
+
+    def _allocate(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Array]:
+        """Make the input arrays of a Binding."""
+        wanted = {self._input_index.find(name): tuple(map(int, shape)) for name, shape in shapes.items()}
+        arrays = {}
+        for position, tensor in enumerate(self._inputs):
+            known = (1, *tensor.shape[1:]) if tensor.shape and tensor.shape[0] == -1 else tensor.shape
+            shape = wanted.get(position, known)
+            if len(shape) != len(tensor.shape) or any(
+                n < 0 or w not in (n, -1) for n, w in zip(shape, tensor.shape, strict=True)
+            ):
+                raise TensorError(
+                    f"input {tensor.name!r} has shape {list(tensor.shape)}, to be bound as {list(shape)}; "
+                    f"bind(shapes={{{tensor.name!r}: shape}}) must give every dimension shown as -1 and keep the others"
+                )
+            arrays[tensor.name] = _blank(tensor, shape)
+        return arrays
+
+    # What is known about the model
+
+    def _adapter(self, position: int) -> Callable[[Any], Array]:
+        info = self._inputs[position]
+        adapter = InputAdapter(info, lambda: self.metadata().inputs[position], strict=self._options.strict)
+        return adapter.fast_path()
+
+    def _complete(self, described: Metadata) -> Metadata:
+        """Add the options of `load` to what the model says."""
+        inputs, outputs = list(described.inputs), list(described.outputs)
+        for i, ours in enumerate(self._inputs):
+            user = self._normalization
+            one = user.get(ours.name) if isinstance(user, Mapping) else user
+            named = replace(described.inputs[i], name=ours.name, aliases=ours.aliases)
+            inputs[i] = with_image_meaning(named, one, self._assumed_normalization)
+        for i, ours in enumerate(self._outputs):
+            outputs[i] = replace(described.outputs[i], name=ours.name, aliases=ours.aliases)
+            if self._options.label_path is not None:
+                extra = {**outputs[i].extra, "labels": str(self._options.label_path)}
+                outputs[i] = replace(outputs[i], extra=extra)
+        labels = described.labels if self._labels is None else self._labels
+        return replace(described, inputs=tuple(inputs), outputs=tuple(outputs), labels=labels)
+
+
+def _blank(tensor: TensorInfo, shape: Sequence[int]) -> Array:
+    dtype = dtype_of(tensor)
+    return np.full(shape, b"", object) if dtype.hasobject else np.zeros(shape, dtype)

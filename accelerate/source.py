@@ -1,0 +1,166 @@
+"""Where a model comes from, and what kind of file it is, judged by its content and never by its name."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import ModelError, ModelNotFoundError, OptionError
+
+__all__ = ["Source", "sniff"]
+
+_HEAD = 4096
+_NOT_MODELS = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x7fELF": "a native library or program",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself (run: git lfs pull)",
+}
+
+
+class Source:
+    """A model as `load` was given it: a path, bytes, a URL, or an existing runtime object.
+
+    Attributes
+    ----------
+    given : object
+        What the caller passed.
+    path : pathlib.Path or None
+    url : str or None
+        For a source such as ``triton://host:8001/model``.
+    object : object or None
+        For an existing interpreter or session.
+    format : str
+        "tflite", "onnx", "url", "object", or "" when the content is of no known model format.
+    """
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+        self.path: Path | None = None
+        self.url: str | None = None
+        self.object: Any = None
+        self._data: bytes | None = None
+        self.format = ""
+        if isinstance(given, Source):
+            raise OptionError("load() was given a Source; give it the path, bytes, URL or runtime object itself")
+        if isinstance(given, str) and "://" in given:
+            self.url, self.format = given, "url"
+        elif isinstance(given, (str, os.PathLike)):
+            self._open_path(Path(os.fsdecode(given)))
+        elif isinstance(given, (bytes, bytearray, memoryview)):
+            self._data = bytes(given)
+            self._set_format(self._data[:_HEAD], len(self._data))
+        elif given is None or isinstance(given, (int, float, dict, list, tuple, set)):
+            raise OptionError(
+                f"load() was given {type(given).__name__} {given!r:.60}; "
+                "wanted a path, bytes, a URL, or an existing interpreter or session"
+            )
+        else:
+            self.object, self.format = given, "object"
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return str(self.path)
+        if self.url is not None:
+            return self.url
+        if self._data is not None:
+            return f"<{len(self._data)} bytes>"
+        return f"<{type(self.object).__module__}.{type(self.object).__qualname__}>"
+
+    def read(self) -> bytes:
+        """Return the whole model file.
+
+        Raises
+        ------
+        ModelNotFoundError, ModelError
+            When the file is gone or cannot be read.
+        """
+        if self._data is not None:
+            return self._data
+        if self.path is None:
+            raise ModelError(f"{self} has no model file to read")
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
+    def buffer(self) -> bytes | mmap.mmap:
+        """Return the model file for reading a few places of it, without reading it whole.
+
+        Raises
+        ------
+        ModelNotFoundError, ModelError
+        """
+        if self._data is not None or self.path is None:
+            return self.read()
+        try:
+            with self.path.open("rb") as file:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError):  # a file system without mmap, or a file that has become empty
+            return self.read()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the model file as hexadecimal text."""
+        return hashlib.sha256(self.read()).hexdigest()
+
+    def _open_path(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                head = file.read(_HEAD)
+                size = os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        self._set_format(head, size)
+
+    def _set_format(self, head: bytes, size: int) -> None:
+        if not head:
+            raise ModelError(f"{self} is empty (0 bytes): the download or copy may have failed; fetch it again")
+        self.format = sniff(head)
+        if not self.format:
+            raise ModelError(
+                f"{self} is {_likeness(head)} ({size} bytes), not a model in a known format "
+                "(TFLite, ONNX); check the path, or fetch the file again"
+            )
+
+
+def sniff(head: bytes) -> str:
+    """Return the model format of a file from its first bytes: "tflite", "onnx", or "".
+
+    A TFLite flatbuffer has the file identifier "TFL3" at byte 4. ONNX has no magic number: it is a protobuf whose
+    first field is ``ir_version`` (onnx.proto, ModelProto field 1), followed by another field of ModelProto.
+    """
+    if head[4:8] == b"TFL3":
+        return "tflite"
+    if len(head) > 3 and head[0] == 0x08 and head[1] < 0x80 and head[2] in _ONNX_TAGS:
+        return "onnx"
+    return ""
+
+
+# producer_name, producer_version, domain, model_version, doc_string, graph, opset_import
+_ONNX_TAGS = frozenset({0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42})
+
+
+def _likeness(head: bytes) -> str:
+    for magic, name in _NOT_MODELS.items():
+        if head.startswith(magic):
+            return name
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError:
+        return f"a file that starts with the bytes {head[:8].hex(' ')}"
+    return f"a text file that starts with {text.strip()[:40]!r}"
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    if isinstance(error, FileNotFoundError):
+        near = path.parent
+        hint = f"the folder {near} exists" if near.is_dir() else f"nor is there a folder {near}"
+        return ModelNotFoundError(f"there is no file {path} ({hint}; the working folder is {Path.cwd()})")
+    if isinstance(error, IsADirectoryError):
+        return ModelError(f"{path} is a directory; wanted a model file")
+    return ModelError(f"{path} cannot be read: {error.strerror or error}; check its permissions")

@@ -1,0 +1,64 @@
+"""TFLite models on the CPU, by LiteRT or tflite-runtime."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+from ...contract import Availability, Backend, Device, LoadOptions, Match
+from ...errors import DeviceNotFoundError, OptionError, UnsupportedModelError
+from ...source import Source
+from .engines import availability, engine_of, pick
+from .model import TFLiteModel
+
+__all__ = ["TFLiteCPU"]
+
+
+class TFLiteCPU(Backend):
+    """See the module."""
+
+    name = "tflite_cpu"
+    description = "TFLite models on the CPU, by LiteRT or tflite-runtime"
+    extra = "litert"
+    options = ("engine",)
+    priority = 10
+
+    def availability(self) -> Availability:  # noqa: D102
+        return availability()
+
+    def devices(self) -> Sequence[Device]:  # noqa: D102
+        return [Device(self.name, "cpu", platform.machine())]
+
+    def match(self, source: Source) -> Match:  # noqa: D102
+        if source.format == "object":
+            engine = engine_of(source.object)
+            if engine is None:
+                return Match(False, f"{source} is no TFLite interpreter")
+            return Match(True, f"an interpreter of {engine.title}")
+        from ...formats.tflite import custom_operators
+        from .diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu, not_tflite
+
+        if source.format != "tflite":
+            return Match(False, not_tflite(source), "a backend for that format")
+        if COMPILED_OPERATOR in custom_operators(source.buffer(), str(source)):
+            return Match(False, *compiled_for_edgetpu(source))
+        return Match(True, "a TFLite model")
+
+    def load(self, source: Source, options: LoadOptions) -> TFLiteModel:  # noqa: D102
+        if options.device not in (None, "cpu"):
+            raise DeviceNotFoundError(f"tflite_cpu has no device {options.device!r}; its only device is 'cpu'")
+        if source.format == "object":
+            return self._adopt(source, options)
+        if source.format != "tflite":
+            from .diagnosis import not_tflite
+
+            raise UnsupportedModelError(f"tflite_cpu cannot run {source}: {not_tflite(source)}")
+        return TFLiteModel.build(pick(options.backend_options.get("engine")), source, options)
+
+    def _adopt(self, source: Source, options: LoadOptions) -> TFLiteModel:
+        engine = engine_of(source.object)
+        if engine is None:
+            raise UnsupportedModelError(f"tflite_cpu takes TFLite models and interpreters, not {source}")
+        if "engine" in options.backend_options or options.num_threads is not None:
+            raise OptionError("the engine and threads of an existing interpreter are settled: leave these options out")
+        return TFLiteModel.adopt(engine, source, options)

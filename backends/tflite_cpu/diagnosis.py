@@ -1,0 +1,47 @@
+"""Says what stands between a source and the TFLite interpreter."""
+
+from __future__ import annotations
+
+from ...errors import ModelError, UnsupportedModelError
+from ...formats.tflite import custom_operators
+from ...source import Source
+
+__all__ = ["COMPILED_OPERATOR", "compiled_for_edgetpu", "not_tflite", "why_refused"]
+
+COMPILED_OPERATOR = "edgetpu-custom-op"
+_FORMATS = {"onnx": "an ONNX model", "url": "a URL", "object": "an existing object"}
+
+
+def not_tflite(source: Source) -> str:
+    """Return what a source is that holds no TFLite model."""
+    named = f", though it is named {source.path.name}" if source.path and source.path.suffix == ".tflite" else ""
+    return f"it is {_FORMATS.get(source.format, source.format)}, not a TFLite model{named}"
+
+
+def compiled_for_edgetpu(source: Source) -> tuple[str, str]:
+    """Return reason and remedy for a model that the Edge TPU compiler has written."""
+    reason = "the model is compiled for the Edge TPU, which only the 'edgetpu' backend runs"
+    path = source.path
+    if path is not None and path.stem.endswith("_edgetpu"):
+        twin = path.with_name(path.stem.removesuffix("_edgetpu") + path.suffix)
+        if twin.is_file():
+            return reason, f"on the CPU run its twin {twin}; with a Coral device use backend='edgetpu'"
+    return reason, "use backend='edgetpu' with a Coral device, or the model file from before the compilation"
+
+
+def why_refused(source: Source, error: Exception) -> ModelError:
+    """Turn the interpreter's refusal of a model into an error that names the cause."""
+    custom = custom_operators(source.buffer(), str(source))
+    if COMPILED_OPERATOR in custom:
+        return UnsupportedModelError(f"{source}: {'; '.join(compiled_for_edgetpu(source))}")
+    unresolved = [name for name in custom if name in str(error)]
+    if unresolved:
+        return UnsupportedModelError(
+            f"{source} uses the custom operator {unresolved[0]!r}, which the TFLite interpreter does not have; "
+            "convert the model without it, or run it with the program that brings this operator"
+        )
+    return ModelError(f"{source}: the TFLite interpreter refuses the model: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

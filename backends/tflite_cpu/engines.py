@@ -1,0 +1,181 @@
+"""The two distributions of the TFLite interpreter: LiteRT and tflite-runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ... import __version__ as our_version
+from ...cache import recall, remember
+from ...chatter import held_back
+from ...children import ChildError, run_in_child
+from ...contract import Availability
+from ...errors import BackendNotAvailableError, OptionError
+from ...names import suggestion
+
+__all__ = ["ENGINES", "Engine", "availability", "engine_of", "pick"]
+
+_PROBE_TIMEOUT = 30.0
+_PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits_uint8.tflite"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One distribution of the interpreter.
+
+    Attributes
+    ----------
+    option : str
+        What ``load(..., engine=...)`` takes.
+    title : str
+    package : str
+        Import name.
+    remedy : str
+        The command that installs it.
+    verifies : bool
+        Whether it checks a file before using it. One that does not is never given a file that has not been loaded
+        and run in a child process before.
+    """
+
+    option: str
+    title: str
+    package: str
+    remedy: str
+    verifies: bool
+
+    def interpreter_class(self) -> Any:
+        """Import the runtime and return its ``Interpreter``.
+
+        Raises
+        ------
+        BackendNotAvailableError
+        """
+        try:
+            return importlib.import_module(f"{self.package}.interpreter").Interpreter
+        except Exception as error:  # a broken native library can raise anything
+            raise BackendNotAvailableError(
+                f"{self.title} cannot be imported ({type(error).__name__}: {error}). Install it: {self.remedy}"
+            ) from error
+
+    def version(self) -> str:
+        """Return the version of the imported runtime."""
+        return str(getattr(importlib.import_module(self.package), "__version__", "unknown"))
+
+
+ENGINES = {
+    engine.option: engine
+    for engine in (
+        Engine("litert", "LiteRT", "ai_edge_litert", 'pip install "edge-accelerate[litert]"', verifies=True),
+        Engine(
+            "tflite-runtime", "tflite-runtime", "tflite_runtime",
+            'pip install "edge-accelerate[tflite-runtime]" (Python 3.11 or older, numpy < 2)', verifies=False,
+        ),
+    )
+}  # fmt: skip
+
+
+def pick(option: str | None) -> Engine:
+    """Return the engine to use: the named one, else the first that works here.
+
+    Raises
+    ------
+    OptionError, BackendNotAvailableError
+    """
+    if option is not None:
+        if option not in ENGINES:
+            raise OptionError(
+                f"engine is {option!r}{suggestion(str(option), ENGINES)}; wanted {' or '.join(map(repr, ENGINES))}"
+            )
+        engine = ENGINES[option]
+        engine.interpreter_class()
+        return engine
+    for engine in ENGINES.values():
+        if importlib.util.find_spec(engine.package) is not None:
+            state = _probe(engine)
+            if state.available:
+                return engine
+    state = availability()
+    raise BackendNotAvailableError(f"tflite_cpu cannot run here: {state.reason}. Remedy: {state.remedy}")
+
+
+def engine_of(interpreter: object) -> Engine | None:
+    """Return the engine whose Interpreter this object is, or None."""
+    for kind in type(interpreter).__mro__:
+        for engine in ENGINES.values():
+            if kind.__name__ == "Interpreter" and kind.__module__.partition(".")[0] == engine.package:
+                return engine
+    return None
+
+
+def availability() -> Availability:
+    """Say which engine can build and run a model here, established by doing it."""
+    states = [_probe(engine) for engine in ENGINES.values()]
+    for state in states:
+        if state.available:
+            return state
+    return Availability(False, reason="; ".join(s.reason for s in states), remedy=states[0].remedy)
+
+
+_probed: dict[str, Availability] = {}
+
+
+def _probe(engine: Engine) -> Availability:
+    """Build the project's own model with an engine and compare one answer; remembered for this process."""
+    if engine.option not in _probed:
+        _probed[engine.option] = _try_engine(engine)
+    return _probed[engine.option]
+
+
+def _try_engine(engine: Engine) -> Availability:
+    try:
+        if importlib.util.find_spec(engine.package) is None:
+            return Availability(False, reason=f"{engine.title} is not installed", remedy=engine.remedy)
+        error = run_known_answer(b"", engine.option) if engine.verifies else _try_in_child(engine)
+        version = f"{engine.title} {engine.version()}" if not error else ""
+    except Exception as failure:  # a broken native library can raise anything
+        error, version = f"{type(failure).__name__}: {failure}", ""
+    if error:
+        return Availability(False, reason=f"{engine.title} is installed but fails: {error}", remedy=engine.remedy)
+    return Availability(True, version, f"{version} computes a known answer")
+
+
+def _try_in_child(engine: Engine) -> str:
+    """Let an engine that may take the process down prove itself in a child, once for each set of versions."""
+    spec = importlib.util.find_spec(engine.package)
+    key = (
+        f"{our_version} {spec and spec.origin} {_stamp(spec)} numpy {np.__version__} python {platform.python_version()}"
+    )
+    verdict = recall("engines", key)
+    if verdict is None:
+        try:
+            verdict = run_in_child(
+                "backends.tflite_cpu.engines:run_known_answer", b"", _PROBE_TIMEOUT, option=engine.option
+            )
+        except ChildError as error:
+            if error.timed_out:  # says as much about the machine's load as about the engine: not remembered
+                return str(error)
+            verdict = str(error)
+        remember("engines", key, verdict)
+    return str(verdict)
+
+
+def _stamp(spec: Any) -> float:
+    return Path(spec.origin).stat().st_mtime if spec is not None and spec.origin else 0.0
+
+
+def run_known_answer(_: bytes, option: str) -> str:
+    """Run the project's digit model on a blank picture; return "" or what went wrong."""
+    with held_back():
+        interpreter = ENGINES[option].interpreter_class()(model_path=str(_PROBE_MODEL))
+        interpreter.allocate_tensors()
+        (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+        interpreter.set_tensor(source["index"], np.zeros(source["shape"], np.uint8))
+        interpreter.invoke()
+    scores = interpreter.get_tensor(target["index"])
+    total = int(scores.sum())  # a softmax in 1/256: the levels add up to 256, but for rounding
+    return "" if abs(total - 256) <= 10 else f"a softmax adds up to {total}/256"

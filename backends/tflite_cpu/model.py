@@ -1,0 +1,307 @@
+"""A TFLite model in an interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...chatter import held_back
+from ...contract import LoadOptions
+from ...errors import InferenceError, ModelError, OptionError, TensorError
+from ...formats.tflite import ModelFile
+from ...metadata import Metadata, Normalization, Quantization, TensorInfo
+from ...model import Model, RuntimeInfo
+from ...names import name_tensors, suggestion
+from ...source import Source
+from ...tensors import Array
+from .diagnosis import why_refused
+from .engines import Engine
+from .verification import verify
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["TFLiteModel"]
+
+# what both engines raise for whatever goes wrong
+_ENGINE_ERRORS = (ValueError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """The interpreter's calls for one subgraph.
+
+    An interpreter of ours is called through its native wrapper: the public methods reach subgraph 0 only, and count
+    references before each run to see whether anybody holds a view. A user's interpreter is called through the public
+    methods, since holding its wrapper here would make that count refuse the user's own calls.
+    """
+
+    set: Callable[[int, Array], None]
+    invoke: Callable[[], None]
+    get: Callable[[int], Any]
+    resize: Callable[[int, Array], None]
+    allocate: Callable[[], None]
+    details: Callable[[int], dict[str, Any]]
+
+    @classmethod
+    def of_ours(cls, interpreter: Any, subgraph: int) -> _Calls:
+        native = interpreter._interpreter
+
+        def details(index: int) -> dict[str, Any]:
+            found: dict[str, Any] = interpreter._get_tensor_details(index, subgraph)
+            return found
+
+        if subgraph == 0:  # leaving the argument out is faster
+            return cls(
+                native.SetTensor, native.Invoke, native.GetTensor,
+                lambda i, shape: native.ResizeInputTensor(i, shape, False), native.AllocateTensors, details,
+            )  # fmt: skip
+        return cls(
+            lambda i, value: native.SetTensor(i, value, subgraph),
+            lambda: native.Invoke(subgraph),
+            lambda i: native.GetTensor(i, subgraph),
+            lambda i, shape: native.ResizeInputTensor(i, shape, False, subgraph),
+            lambda: native.AllocateTensors(subgraph),
+            details,
+        )
+
+    @classmethod
+    def of_users(cls, interpreter: Any) -> _Calls:
+        def details(index: int) -> dict[str, Any]:
+            both = (*interpreter.get_input_details(), *interpreter.get_output_details())
+            return next(d for d in both if d["index"] == index)
+
+        return cls(
+            interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor,
+            interpreter.resize_tensor_input, interpreter.allocate_tensors, details,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """What the caller asked to run: a subgraph, and the names that a signature gives its tensors, by index."""
+
+    key: str
+    subgraph: int
+    names: dict[int, str]
+
+
+class TFLiteModel(Model):
+    """One interpreter. Use `build` or `adopt`."""
+
+    _assumed_normalization = Normalization((127.5,), (127.5,), "assumed")
+
+    def __init__(
+        self,
+        engine: Engine,
+        interpreter: Any,
+        calls: _Calls,
+        signature: _Signature,
+        file: ModelFile | None,
+        runtime: RuntimeInfo,
+        options: LoadOptions,
+    ) -> None:
+        self._engine = engine
+        self._interpreter = interpreter  # owns the memory behind `calls`
+        self._calls: _Calls | None = calls
+        self._file = file  # kept until metadata() is asked for: the file may be gone by then
+        self._subgraph = signature.subgraph
+        ins, outs = _tensor_indices(interpreter, signature, file)
+        self._input_indices, self._output_indices = ins, outs
+        names = file.metadata_names(signature.subgraph) if file else None
+        inputs = _tensors(calls, ins, signature, names.inputs if names else ())
+        outputs = _tensors(calls, outs, signature, names.outputs if names else ())
+        self._dynamic = any(min(t.shape, default=0) < 0 for t in inputs)
+        self._shapes: list[tuple[int, ...]] | None = [tuple(calls.details(i)["shape"]) for i in ins]
+        # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
+        self._plain = all(t.shape and min(t.shape) > 0 for t in outputs)
+        super().__init__("tflite_cpu", inputs, outputs, runtime, options)
+
+    @classmethod
+    def build(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
+        """Build an interpreter for a model file.
+
+        Raises
+        ------
+        BackendNotAvailableError, ModelError, UnsupportedModelError, OptionError
+        """
+        threads = options.num_threads or 1
+        interpreter = _interpreter(engine, source, threads)
+        file = ModelFile(source.buffer(), str(source))
+        try:
+            with held_back():
+                signature = _signature(interpreter, options.signature)
+                calls = _Calls.of_ours(interpreter, signature.subgraph)
+                calls.allocate()
+        except _ENGINE_ERRORS as error:
+            if isinstance(error, OptionError):
+                raise
+            raise why_refused(source, error) from error
+        details = {"engine": engine.option, "num_threads": threads, "signature": signature.key}
+        runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
+        return cls(engine, interpreter, calls, signature, file, runtime, options)
+
+    @classmethod
+    def adopt(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
+        """Use an interpreter that the caller has made. It stays the caller's: `close` leaves it as it is.
+
+        Raises
+        ------
+        UnsupportedModelError, OptionError
+        """
+        interpreter = source.object
+        signature = _signature(interpreter, options.signature)
+        if signature.subgraph:
+            raise OptionError(
+                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main signature"
+            )
+        calls = _Calls.of_users(interpreter)
+        try:
+            with held_back():
+                calls.allocate()
+        except _ENGINE_ERRORS as error:
+            raise ModelError(f"{source} does not allocate its tensors: {error}") from error
+        details = {"engine": engine.option, "signature": signature.key, "adopted": True}
+        runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
+        return cls(engine, interpreter, calls, signature, None, runtime, options)
+
+    def _execute(self, feeds: list[Array]) -> list[Array]:
+        calls = self._calls
+        if calls is None:
+            self._check_open()
+            raise InferenceError("the interpreter is gone")
+        try:
+            if self._dynamic:
+                self._resize(calls, feeds)
+            for index, feed in zip(self._input_indices, feeds, strict=True):
+                calls.set(index, feed)
+            calls.invoke()
+            if self._plain:
+                return [calls.get(index) for index in self._output_indices]
+            return [_own_array(calls, index) for index in self._output_indices]
+        except _ENGINE_ERRORS as error:
+            raise InferenceError(f"{self._engine.title} failed: {' '.join(str(error).split())}") from error
+
+    def _resize(self, calls: _Calls, feeds: list[Array]) -> None:
+        shapes = [feed.shape for feed in feeds]
+        if shapes == self._shapes:
+            return
+        self._shapes = None  # a resize that fails half way is done again by the next call
+        for index, shape in zip(self._input_indices, shapes, strict=True):
+            calls.resize(index, np.asarray(shape, np.int32))
+        try:
+            calls.allocate()
+        except _ENGINE_ERRORS as error:
+            raise TensorError(
+                f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: "
+                f"{' '.join(str(error).split())}"
+            ) from error
+        self._shapes = shapes
+
+    def _release(self) -> None:
+        # a call that runs now holds `calls`, and through its methods the native interpreter, until it ends
+        self._calls = self._interpreter = self._file = None
+
+    def _describe(self) -> Metadata:
+        if self._file is None:
+            return super()._describe()
+        described = super()._describe()
+        self._file = None
+        return described
+
+
+def _interpreter(engine: Engine, source: Source, threads: int) -> Any:
+    """Build the engine's Interpreter for a file."""
+    interpreter_class = engine.interpreter_class()
+    if engine.verifies and source.path is not None:
+        model: dict[str, Any] = {"model_path": str(source.path)}  # mapped by the engine: replicas share the page cache
+    else:
+        content = source.read()
+        if not engine.verifies:
+            verify(engine, content, str(source))
+        model = {"model_content": content}
+    try:
+        with held_back():
+            return interpreter_class(num_threads=threads, **model)
+    except _ENGINE_ERRORS as error:
+        raise why_refused(source, error) from error
+
+
+def _signature(interpreter: Any, wanted: str | None) -> _Signature:
+    """Find the signature to run: the one named, else the main subgraph's ("serving_default" first)."""
+    known = interpreter._get_full_signature_list() if hasattr(interpreter, "_get_full_signature_list") else {}
+    subgraphs = {key: _subgraph_of(interpreter, key) for key in known}
+    if wanted is None:
+        main = sorted((key for key, subgraph in subgraphs.items() if subgraph == 0), key="serving_default".__ne__)
+        if not main:
+            return _Signature("", 0, {})
+        wanted = main[0]
+    if wanted not in known:
+        raise OptionError(
+            f"the model has no signature {wanted!r}{suggestion(str(wanted), known)}; "
+            f"its signatures: {', '.join(map(repr, sorted(known))) or 'none, leave the option out'}"
+        )
+    names = {i: name for side in ("inputs", "outputs") for name, i in known[wanted][side].items()}
+    return _Signature(wanted, subgraphs[wanted], names)
+
+
+def _subgraph_of(interpreter: Any, key: str) -> int:
+    return int(interpreter._interpreter.GetSubgraphIndexFromSignature(key))
+
+
+def _tensor_indices(interpreter: Any, signature: _Signature, file: ModelFile | None) -> tuple[list[int], list[int]]:
+    """Return the indices of the subgraph's inputs and outputs in the model's order."""
+    if signature.subgraph == 0 or file is None:
+        return (
+            [int(d["index"]) for d in interpreter.get_input_details()],
+            [int(d["index"]) for d in interpreter.get_output_details()],
+        )
+    graph = file.subgraphs[signature.subgraph]
+    return [t.index for t in graph.inputs], [t.index for t in graph.outputs]
+
+
+def _tensors(
+    calls: _Calls, indices: Sequence[int], signature: _Signature, metadata_names: Sequence[str]
+) -> list[TensorInfo]:
+    details = [calls.details(i) for i in indices]
+    candidates = [
+        (metadata_names[n] if metadata_names else "", signature.names.get(index, ""), str(d["name"]))
+        for n, (index, d) in enumerate(zip(indices, details, strict=True))
+    ]
+    return [
+        TensorInfo(
+            name=name,
+            aliases=aliases,
+            data_type=_data_type(d["dtype"]),
+            shape=tuple(int(n) for n in d["shape_signature"])
+            if len(d["shape_signature"])
+            else tuple(map(int, d["shape"])),
+            quantization=_quantization(d["quantization_parameters"]),
+        )
+        for (name, aliases), d in zip(name_tensors(candidates), details, strict=True)
+    ]
+
+
+def _data_type(dtype: Any) -> str:
+    kind = np.dtype(dtype)
+    return "string" if kind.kind == "S" else kind.name
+
+
+def _quantization(parameters: dict[str, Any]) -> Quantization | None:
+    scales, zero_points = parameters["scales"], parameters["zero_points"]
+    if len(scales) == 0 or not np.any(scales):
+        return None
+    axis = int(parameters["quantized_dimension"]) if len(scales) > 1 else None
+    return Quantization(tuple(map(float, scales)), tuple(map(int, zero_points)), axis)
+
+
+def _own_array(calls: _Calls, index: int) -> Array:
+    """Read an output of any shape: the engines refuse to copy out an empty tensor and give scalars without an array."""
+    shape = tuple(calls.details(index)["shape"])
+    if 0 in shape:
+        dtype = np.dtype(calls.details(index)["dtype"])
+        return np.empty(shape, object if dtype.kind == "S" else dtype)
+    return np.array(calls.get(index)) if not shape else np.asarray(calls.get(index))
