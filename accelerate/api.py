@@ -9,7 +9,7 @@ from typing import Any
 
 from . import registry
 from .contract import Backend, Device, LoadOptions
-from .errors import AccelerateError, NoBackendError, OptionError
+from .errors import AccelerateError, ModelError, NoBackendError, OptionError
 from .model import Model
 from .planning import Plan, check_options, make_plan
 from .registry import BackendInfo
@@ -175,6 +175,10 @@ def _load_first(source: Source, options: LoadOptions, considered: Mapping[str, B
         else:
             _log.debug("auto chose %s on %s: %s", candidate.backend, candidate.device, candidate.reason)
         return model
+    if not source.format and not decided.candidates:
+        raise ModelError(
+            f"{source} is {source.likeness}, not a model that any backend here knows; check the path, or fetch it again"
+        )
     table = str(decided) if decided.skipped or decided.candidates else "no backend is installed: pip install -e ."
     tried = "".join(f"\n{failure}" for failure in failures)
     raise NoBackendError(f"no backend here can run {source}\n{table}{tried}", decided)

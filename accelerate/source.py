@@ -13,6 +13,7 @@ from .errors import ModelError, ModelNotFoundError, OptionError
 __all__ = ["Source", "sniff"]
 
 _HEAD = 4096
+_FORMATS = {"tflite": "a TFLite model", "onnx": "an ONNX model"}
 _NOT_MODELS = {
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
@@ -35,7 +36,10 @@ class Source:
     object : object or None
         For an existing interpreter or session.
     format : str
-        "tflite", "onnx", "url", "object", or "" when the content is of no known model format.
+        "tflite", "onnx", "url", "object", or "" when the content is of no format known here; a backend may still
+        know it.
+    likeness : str
+        What it is, for messages: "a TFLite model", "a PNG picture", "a text file that starts with ...".
     """
 
     def __init__(self, given: Any) -> None:
@@ -44,23 +48,23 @@ class Source:
         self.url: str | None = None
         self.object: Any = None
         self._data: bytes | None = None
-        self.format = ""
+        self.format = self.likeness = ""
         if isinstance(given, Source):
             raise OptionError("load() was given a Source; give it the path, bytes, URL or runtime object itself")
         if isinstance(given, str) and "://" in given:
-            self.url, self.format = given, "url"
+            self.url, self.format, self.likeness = given, "url", "a URL"
         elif isinstance(given, (str, os.PathLike)):
             self._open_path(Path(os.fsdecode(given)))
         elif isinstance(given, (bytes, bytearray, memoryview)):
             self._data = bytes(given)
-            self._set_format(self._data[:_HEAD], len(self._data))
+            self._judge(self._data[:_HEAD])
         elif given is None or isinstance(given, (int, float, dict, list, tuple, set)):
             raise OptionError(
                 f"load() was given {type(given).__name__} {given!r:.60}; "
                 "wanted a path, bytes, a URL, or an existing interpreter or session"
             )
         else:
-            self.object, self.format = given, "object"
+            self.object, self.format, self.likeness = given, "object", "an existing object"
 
     def __str__(self) -> str:
         if self.path is not None:
@@ -112,20 +116,15 @@ class Source:
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD)
-                size = os.fstat(file.fileno()).st_size
         except OSError as error:
             raise _unreadable(path, error) from error
-        self._set_format(head, size)
+        self._judge(head)
 
-    def _set_format(self, head: bytes, size: int) -> None:
+    def _judge(self, head: bytes) -> None:
         if not head:
             raise ModelError(f"{self} is empty (0 bytes): the download or copy may have failed; fetch it again")
         self.format = sniff(head)
-        if not self.format:
-            raise ModelError(
-                f"{self} is {_likeness(head)} ({size} bytes), not a model in a known format "
-                "(TFLite, ONNX); check the path, or fetch the file again"
-            )
+        self.likeness = _FORMATS[self.format] if self.format else _likeness(head)
 
 
 def sniff(head: bytes) -> str:

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 
 from ...contract import Availability, Backend, Device, LoadOptions, Match
-from ...errors import DeviceNotFoundError, OptionError, UnsupportedModelError
+from ...errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
 from ...source import Source
 from .engines import availability, engine_of, pick
 from .model import TFLiteModel
@@ -52,7 +52,8 @@ class TFLiteCPU(Backend):
         if source.format != "tflite":
             from .diagnosis import not_tflite
 
-            raise UnsupportedModelError(f"tflite_cpu cannot run {source}: {not_tflite(source)}")
+            refusal = UnsupportedModelError if source.format else ModelError
+            raise refusal(f"tflite_cpu cannot run {source}: {not_tflite(source)}")
         return TFLiteModel.build(pick(options.backend_options.get("engine")), source, options)
 
     def _adopt(self, source: Source, options: LoadOptions) -> TFLiteModel:

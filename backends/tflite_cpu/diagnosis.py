@@ -9,13 +9,12 @@ from ...source import Source
 __all__ = ["COMPILED_OPERATOR", "compiled_for_edgetpu", "not_tflite", "why_refused"]
 
 COMPILED_OPERATOR = "edgetpu-custom-op"
-_FORMATS = {"onnx": "an ONNX model", "url": "a URL", "object": "an existing object"}
 
 
 def not_tflite(source: Source) -> str:
     """Return what a source is that holds no TFLite model."""
     named = f", though it is named {source.path.name}" if source.path and source.path.suffix == ".tflite" else ""
-    return f"it is {_FORMATS.get(source.format, source.format)}, not a TFLite model{named}"
+    return f"it is {source.likeness}, not a TFLite model{named}"
 
 
 def compiled_for_edgetpu(source: Source) -> tuple[str, str]:

@@ -1,0 +1,39 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def find_models() -> Path | None:
+    """Return the folder of real models, which are not part of the project, or None."""
+    given = os.environ.get("EDGE_ACCELERATE_TEST_MODELS")
+    folder = Path(given) if given else ROOT.parent / "shared" / "models"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """The folder of real models (see tests/README.md)."""
+    folder = find_models()
+    if folder is None:
+        pytest.skip("the real models are not here; set EDGE_ACCELERATE_TEST_MODELS to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep verdicts out of the user's cache folder."""
+    before = os.environ.get("EDGE_ACCELERATE_CACHE")
+    os.environ["EDGE_ACCELERATE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["EDGE_ACCELERATE_CACHE"]
+    else:
+        os.environ["EDGE_ACCELERATE_CACHE"] = before
