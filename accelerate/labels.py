@@ -48,8 +48,8 @@ def read_labels(data: bytes, where: str) -> tuple[str, ...]:
             labels = _not_blank(lines, where)
     except UnicodeDecodeError:
         raise _not_utf8(data, where) from None
-    if len(labels) == 1 and labels[0].count(",") <= LABEL_LIMIT:
-        labels = _not_blank(labels[0].split(","), where)
+    if len(labels) == 1:
+        labels = _not_blank(labels[0].split(",", LABEL_LIMIT), where)
     return tuple(labels)
 
 
@@ -96,7 +96,7 @@ def _not_blank(lines: Iterable[str], where: str) -> list[str]:
     labels = []
     for number, line in enumerate(lines):
         if number == LABEL_LIMIT:
-            raise ModelError(f"{where}: it has more than {LABEL_LIMIT} lines; is it a label file?")
+            raise ModelError(f"{where}: it has more than {LABEL_LIMIT} entries; is it a label file?")
         if label := line.strip():
             labels.append(label)
     return labels

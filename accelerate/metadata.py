@@ -128,6 +128,9 @@ class Metadata:
         In the model's own order.
     labels : tuple of str
         Class names, from ``label_path``, else from the model file; empty when it has none.
+    extra : Mapping
+        What has no field of its own: ``author``, ``license``, ``version``; ``type_guessed`` is True where only the
+        outputs' shapes and names tell the type.
     """
 
     name: str
@@ -136,14 +139,16 @@ class Metadata:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     labels: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        title = " · ".join(part for part in (self.name, self.type, self.description) if part)
+        kind = f"{self.type} (guessed)" if self.extra.get("type_guessed") else self.type
+        title = " · ".join(part for part in (self.name, kind, self.description) if part)
         lines = [title or "(no name in the model)"]
         lines += [f"  in   {tensor}" for tensor in self.inputs]
         lines += [f"  out  {tensor}" for tensor in self.outputs]
         if self.labels:
-            shown = ", ".join(self.labels[:5]) + (", ..." if len(self.labels) > 5 else "")
+            shown = " | ".join(self.labels[:5]) + (" | ..." if len(self.labels) > 5 else "")
             lines.append(f"  {len(self.labels)} labels: {shown}")
         return "\n".join(lines)
 

@@ -98,6 +98,7 @@ class Model(abc.ABC):
         self._output_names = tuple(t.name for t in self._outputs)
         self._adapters = [(t.name, self._adapter(i)) for i, t in enumerate(self._inputs)]
         self._metadata: Metadata | None = None
+        self._describing = threading.Lock()
         self._latency = LatencyStatistics()
         self._turn = threading.Lock()  # held while the runtime works; a Worker may release it for the caller
         self._worker: Worker | None = None
@@ -185,7 +186,10 @@ class Model(abc.ABC):
     def metadata(self) -> Metadata:
         """Return what is known about the model; read from the file at the first call."""
         if self._metadata is None:
-            self._metadata = self._complete(self._describe())
+            with self._describing:
+                if self._metadata is None:
+                    self._check_open()
+                    self._metadata = self._complete(self._describe())
         return self._metadata
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
@@ -372,7 +376,21 @@ class Model(abc.ABC):
                 extra = {**outputs[i].extra, "labels": str(self._options.label_path)}
                 outputs[i] = replace(outputs[i], extra=extra)
         labels = described.labels if self._labels is None else self._labels
+        _check_label_count(labels, outputs)
         return replace(described, inputs=tuple(inputs), outputs=tuple(outputs), labels=labels)
+
+
+def _check_label_count(labels: Sequence[str], outputs: Sequence[TensorInfo]) -> None:
+    """Say when a lone output of class scores has another number of classes than there are labels."""
+    classes = outputs[0].shape[-1] if len(outputs) == 1 and len(outputs[0].shape) in (1, 2) else 0
+    if labels and classes > 1 and len(labels) != classes:
+        _log.warning(
+            "%d labels for %d classes of output %r: from the first missing one on, a class reads as its index%s",
+            len(labels),
+            classes,
+            outputs[0].name,
+            "; is a 'background' line missing or surplus?" if abs(len(labels) - classes) == 1 else "",
+        )
 
 
 def _blank(tensor: TensorInfo, shape: Sequence[int]) -> Array:

@@ -163,10 +163,10 @@ class InputAdapter:
         """
         array = self._as_array(value)
         array = self._fit_shape(array)
-        if array.dtype != self._dtype:
-            array = self._strings(array) if self._dtype.hasobject else self._convert(array)
-        elif self._dtype.hasobject:
+        if self._dtype.hasobject:
             array = self._strings(array)
+        elif array.dtype != self._dtype:
+            array = self._convert(array)
         return np.ascontiguousarray(array) if array.ndim else array.copy()
 
     def _as_array(self, value: Any) -> Array:
@@ -201,14 +201,14 @@ class InputAdapter:
         return "reshape or resize it; only dimensions shown as -1 may vary"
 
     def _strings(self, array: Array) -> Array:
-        if array.dtype.kind == "U":
-            return np.char.encode(array, "utf-8").astype(object)
-        if array.dtype.kind == "S":
-            return array.astype(object)
-        if not array.dtype.hasobject or not all(isinstance(x, (str, bytes)) for x in array.ravel()):
+        words = array.ravel().tolist() if array.dtype.kind in "USO" else [None]
+        if not all(isinstance(word, (str, bytes)) for word in words):
             raise self._refusal(array, "give str or bytes")
         encoded = np.empty(array.shape, object)
-        encoded.ravel()[:] = [x.encode() if isinstance(x, str) else x for x in array.ravel()]
+        try:
+            encoded.ravel()[:] = [word.encode() if isinstance(word, str) else word for word in words]
+        except UnicodeEncodeError as error:
+            raise self._refusal(array, f"it holds text that has no UTF-8 form ({error.reason})") from error
         return encoded
 
     def _convert(self, array: Array) -> Array:
@@ -323,7 +323,9 @@ class InputAdapter:
 
 def with_image_meaning(info: TensorInfo, user: Normalization | None, assumed: Normalization | None) -> TensorInfo:
     """Complete an input's layout and normalisation: the user's word first, then the metadata's, then `assumed`."""
-    layout = info.layout or image_layout(info.shape)
+    layout = info.layout
+    if not layout and "content" not in info.extra:  # nobody says that it holds something else
+        layout = image_layout(info.shape)
     if user is not None:
         return replace(info, layout=layout, normalization=user)
     if info.normalization is None and layout and info.data_type in ("float32", "float16"):

@@ -367,8 +367,10 @@ class BackendConformance:
         inputs = random_inputs(model)
         outputs = model.infer(inputs)
         self.check(case, inputs, outputs)
-        text = {k: np.array([w.decode() for w in v.ravel()]).reshape(v.shape) if v.dtype == object else v  # fmt: skip
-                for k, v in inputs.items()}
+        text = {
+            k: np.array([w.decode() for w in v.ravel()]).reshape(v.shape) if v.dtype == object else v  # fmt: skip
+            for k, v in inputs.items()
+        }
         self.check(case, inputs, model.infer(text))
         strings = [t.name for t in model.metadata().outputs if t.data_type == "string"]
         assert all(isinstance(word, bytes) for name in strings for word in outputs[name].ravel())

@@ -51,15 +51,17 @@ class Reader:
         The file. No view of it is kept, so that an mmap can be closed.
     where : str
         What the bytes are, to begin error messages with.
+    allowance : int
+        How much may be read, in bytes of the memory that it takes.
     """
 
-    __slots__ = ("_allowance", "buffer", "size", "where")
+    __slots__ = ("_allowance", "_left", "buffer", "size", "where")
 
-    def __init__(self, buffer: bytes | mmap, where: str) -> None:
+    def __init__(self, buffer: bytes | mmap, where: str, allowance: int = ALLOWANCE) -> None:
         self.buffer = buffer
         self.size = len(buffer)
         self.where = where
-        self._allowance = ALLOWANCE
+        self._allowance = self._left = allowance
 
     def root(self, name: str) -> Table:
         """Return the root table, called `name` in errors."""
@@ -71,11 +73,11 @@ class Reader:
 
     def spend(self, cost: int, position: int, what: str) -> None:
         """Charge for something that is about to be read."""
-        self._allowance -= cost
-        if self._allowance < 0:
+        self._left -= cost
+        if self._left < 0:
             raise ModelError(
                 f"{self.where}: {what} at byte {position} is more than this reader takes from one file "
-                f"(about {ALLOWANCE >> 20} MiB once read); the file is damaged or hostile"
+                f"(about {self._allowance >> 20} MiB once read); the file is damaged or hostile"
             )
 
     def number(self, kind: Any, position: int, what: str) -> Any:
@@ -164,7 +166,7 @@ class Table:
         return self._vector(slot, 1)
 
     def text(self, slot: int) -> str:
-        """Read a string, "" for none; bytes that are not UTF-8 are written as ``\\xff``."""
+        r"""Read a string, "" for none; bytes that are not UTF-8 are written as ``\xff``."""
         start, length = self._vector(slot, 1)
         return self._decode(slot, start, length)
 

@@ -82,9 +82,7 @@ class PackedFiles:
         if info.compress_type not in (STORED, DEFLATED):
             raise ModelError(f"{what} is compressed by method {info.compress_type}; pack it by deflate")
         if info.file_size > FILE_LIMIT:
-            raise ModelError(
-                f"{what} has {info.file_size} bytes; at most {FILE_LIMIT} are read from within a model"
-            )
+            raise ModelError(f"{what} has {info.file_size} bytes; at most {FILE_LIMIT} are read from within a model")
         return self._content(info, what)
 
     def _content(self, info: ZipInfo, what: str) -> bytes:

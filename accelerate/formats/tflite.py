@@ -21,31 +21,17 @@ from typing import TYPE_CHECKING
 from flatbuffers import number_types as flags
 
 from ..errors import ModelError
-from ..metadata import Quantization
-from .flatbuffer import Reader, Table
+from ..labels import read_labels
+from .flatbuffer import Reader
 from .packed import PackedFiles
-from .tflite_metadata import (
-    DescribedFile,
-    ModelMetadata,
-    SubgraphMetadata,
-    read_metadata,
-    read_tensor_names,
-)
-from .tflite_names import CUSTOM, DATA_TYPES, OPERATORS, name_of
+from .tflite_graph import Signature, Subgraph, custom_name, operator_name, read_signature, read_subgraph
+from .tflite_metadata import DescribedFile, ModelMetadata, SubgraphMetadata
+from .tflite_metadata_reader import read_metadata, read_tensor_names
 
 if TYPE_CHECKING:
     from mmap import mmap
 
-__all__ = [
-    "MetadataReading",
-    "ModelFile",
-    "NamesReading",
-    "Signature",
-    "Subgraph",
-    "Tensor",
-    "custom_operators",
-    "label_file",
-]
+__all__ = ["LabelsReading", "MetadataReading", "ModelFile", "NamesReading", "custom_operators", "label_file"]
 
 IDENTIFIER = b"TFL3"
 METADATA_ENTRY = "TFLITE_METADATA"
@@ -53,52 +39,9 @@ METADATA_ENTRY = "TFLITE_METADATA"
 # The metadata of real models takes 1 to 3 kB.
 METADATA_LIMIT = 4 << 20
 
-# The codes that did not fit into the schema's first field, one byte wide, stand in a second one; the
-# greater of both is meant.
-OLD_CODE_SLOT, NEW_CODE_SLOT = 0, 3
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An input or output of a subgraph.
-
-    Attributes
-    ----------
-    index : int
-        Its place among the subgraph's tensors, by which runtimes know it.
-    name : str
-        Its own name, which is rarely the one that users should see.
-    data_type : str
-        A NumPy dtype name, or "string", "resource", "variant", "unknown(37)".
-    shape : tuple of int
-        -1 is a dynamic dimension.
-    quantization : Quantization or None
-    """
-
-    index: int
-    name: str
-    data_type: str
-    shape: tuple[int, ...]
-    quantization: Quantization | None
-
-
-@dataclass(frozen=True, slots=True)
-class Subgraph:
-    """One graph of the model, with its inputs and outputs in their order."""
-
-    name: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """A function of the model: names for the inputs and outputs of one subgraph, as tensor indices."""
-
-    key: str
-    subgraph: int
-    inputs: Mapping[str, int]
-    outputs: Mapping[str, int]
+# Operators are counted and not kept: their allowance, for 260,000 of them, bounds time rather than
+# memory (a large language model has 30,000).
+OPERATORS_ALLOWANCE = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +65,18 @@ class MetadataReading:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LabelsReading:
+    """The labels packed into the model, the file that they are in, and what is wrong with it.
+
+    Without a label file all three are empty.
+    """
+
+    labels: tuple[str, ...] = ()
+    file: str = ""
+    problem: str = ""
+
+
 class ModelFile:
     """What a .tflite file says about itself, read when it is asked for.
 
@@ -136,7 +91,8 @@ class ModelFile:
     ------
     ModelError
         If it is not a .tflite file. Every attribute and method may raise it too, for a file that is
-        damaged where that looks; :meth:`metadata_names` and `metadata` only if the graph itself is.
+        damaged where that looks; `metadata`, :meth:`metadata_names`
+        and :meth:`packed_labels` only if the graph itself is.
     """
 
     def __init__(self, buffer: bytes | mmap, where: str = "model") -> None:
@@ -165,16 +121,16 @@ class ModelFile:
     @cached_property
     def operators(self) -> Mapping[str, int]:
         """How often each operator occurs in the graphs, custom ones under their own names."""
-        codes = [_operator_name(code) for code in self._root.tables(1, "OperatorCode")]
+        codes = [operator_name(code) for code in self._root.tables(1, "OperatorCode")]
         counts: Counter[int] = Counter()
-        for graph in self._root.tables(2, "SubGraph"):
+        root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
+        for graph in root.tables(2, "SubGraph"):
             counts.update(operator.number(0, flags.Uint32Flags) for operator in graph.tables(3, "Operator"))
         result: Counter[str] = Counter()
         for code, count in counts.items():
             if code >= len(codes):
                 raise ModelError(
-                    f"{self.where}: an operator has the code {code}, but there are {len(codes)}; "
-                    "the file is damaged"
+                    f"{self.where}: an operator has the code {code}, but there are {len(codes)}; the file is damaged"
                 )
             result[codes[code]] += count
         return dict(result.most_common())
@@ -183,25 +139,18 @@ class ModelFile:
     def custom_operators(self) -> tuple[str, ...]:
         """The names of the operators that are not built into TensorFlow Lite."""
         codes = self._root.tables(1, "OperatorCode")
-        return tuple(dict.fromkeys(code.text(1) for code in codes if _builtin_code(code) == CUSTOM))
+        names = (custom_name(code) for code in codes)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @cached_property
     def subgraphs(self) -> tuple[Subgraph, ...]:
         """The graphs; the first is the one that runs where no signature is asked for."""
-        return tuple(_subgraph(table) for table in self._root.tables(2, "SubGraph"))
+        return tuple(read_subgraph(table) for table in self._root.tables(2, "SubGraph"))
 
     @cached_property
     def signatures(self) -> tuple[Signature, ...]:
         """The model's functions, none in models of older converters."""
-        return tuple(
-            Signature(
-                key=table.text(2),
-                subgraph=table.number(4, flags.Uint32Flags),
-                inputs=_tensor_map(table, 0),
-                outputs=_tensor_map(table, 1),
-            )
-            for table in self._root.tables(7, "SignatureDef")
-        )
+        return tuple(read_signature(table) for table in self._root.tables(7, "SignatureDef"))
 
     @cached_property
     def metadata_entries(self) -> tuple[str, ...]:
@@ -248,6 +197,20 @@ class ModelFile:
                 )
             )
         return MetadataReading(replace(metadata, subgraphs=tuple(subgraphs)), "; ".join(filter(None, problems)))
+
+    def packed_labels(self, subgraph: int = 0) -> LabelsReading:
+        """Return the labels of the classes that a subgraph tells apart, from the files packed behind it."""
+        metadata = self.metadata.metadata
+        if metadata is None or subgraph >= len(metadata.subgraphs):
+            return LabelsReading()
+        file = label_file(metadata.subgraphs[subgraph])
+        if file is None:
+            return LabelsReading()
+        try:
+            content = self.packed.read(file.name)
+            return LabelsReading(read_labels(content, f"{self.where}: the packed file {file.name!r}"), file.name)
+        except ModelError as error:
+            return LabelsReading((), file.name, str(error))
 
     def _read_names(self, subgraph: int) -> NamesReading:
         graph = self._root.tables(2, "SubGraph")[subgraph]
@@ -296,9 +259,7 @@ class ModelFile:
             start, length = table.span(0)
         self._reader.check(start, length, f"the buffer of {METADATA_ENTRY}")
         if length > METADATA_LIMIT:
-            raise ModelError(
-                f"{self._metadata_where}: it has {length} bytes; at most {METADATA_LIMIT} are read"
-            )
+            raise ModelError(f"{self._metadata_where}: it has {length} bytes; at most {METADATA_LIMIT} are read")
         return bytes(self._reader.buffer[start : start + length])
 
 
@@ -323,49 +284,3 @@ def label_file(subgraph: SubgraphMetadata) -> DescribedFile | None:
     """
     kinds = ("tensor_axis_labels", "tensor_value_labels")
     return next((file for output in subgraph.outputs for file in output.files if file.type in kinds), None)
-
-
-def _builtin_code(code: Table) -> int:
-    old, new = code.number(OLD_CODE_SLOT, flags.Int8Flags), code.number(NEW_CODE_SLOT, flags.Int32Flags)
-    return max(old, new)
-
-
-def _operator_name(code: Table) -> str:
-    builtin = _builtin_code(code)
-    return code.text(1) if builtin == CUSTOM else name_of(OPERATORS, builtin)
-
-
-def _subgraph(table: Table) -> Subgraph:
-    tensors = table.tables(0, "Tensor")
-    inputs, outputs = table.numbers(1, flags.Int32Flags), table.numbers(2, flags.Int32Flags)
-    return Subgraph(
-        name=table.text(4),
-        inputs=tuple(_tensor(tensors[index], index) for index in inputs),
-        outputs=tuple(_tensor(tensors[index], index) for index in outputs),
-    )
-
-
-def _tensor(table: Table, index: int) -> Tensor:
-    shape, signature = table.numbers(0, flags.Int32Flags), table.numbers(7, flags.Int32Flags)
-    quantization = table.table(4, "QuantizationParameters")
-    return Tensor(
-        index=index,
-        name=table.text(3),
-        data_type=name_of(DATA_TYPES, table.number(1, flags.Int8Flags)),
-        shape=signature if len(signature) == len(shape) else shape,
-        quantization=_quantization(quantization) if quantization else None,
-    )
-
-
-def _quantization(table: Table) -> Quantization | None:
-    scale, zero_point = table.numbers(2, flags.Float32Flags), table.numbers(3, flags.Int64Flags)
-    # Converters leave an empty or zero scale on tensors that are not quantised.
-    if not any(scale):
-        return None
-    axis = table.number(6, flags.Int32Flags) if len(scale) > 1 else None
-    zeros = zero_point if len(zero_point) == len(scale) else (zero_point or (0,))[:1] * len(scale)
-    return Quantization(scale, zeros, axis)
-
-
-def _tensor_map(table: Table, slot: int) -> Mapping[str, int]:
-    return {entry.text(0): entry.number(1, flags.Uint32Flags) for entry in table.tables(slot, "TensorMap")}

@@ -1,21 +1,16 @@
 """The TFLite metadata of a model: what its tensors mean, in the words of whoever made it.
 
-It is a flatbuffer of its own inside the model, in the buffer that the metadata entry
-``TFLITE_METADATA`` names. The schema is ``metadata_schema.fbs`` of tensorflow/tflite-support, up to
-version 1.5.0, which is kept in google-ai-edge/mediapipe (``mediapipe/tasks/metadata``). Fields that an
-older writer did not know read as empty, and numbers that a newer one added as "unknown(37)".
+These are the records; ``tflite_metadata_reader`` makes them. The metadata is a flatbuffer of its own
+inside the model, in the buffer that the metadata entry ``TFLITE_METADATA`` names. The schema is
+``metadata_schema.fbs`` of tensorflow/tflite-support, up to version 1.5.0, which is kept in
+google-ai-edge/mediapipe (``mediapipe/tasks/metadata``). Fields that an older writer did not know read as
+empty, and numbers that a newer one added as "unknown(37)".
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TypeAlias
-
-from flatbuffers import number_types as flags
-
-from ..errors import ModelError
-from .flatbuffer import Reader, Table, TableVector
-from .tflite_names import name_of
 
 __all__ = [
     "AudioProperties",
@@ -32,30 +27,7 @@ __all__ = [
     "TensorMetadata",
     "Tokenizer",
     "UnknownUnit",
-    "read_metadata",
-    "read_tensor_names",
 ]
-
-IDENTIFIER = b"M001"
-
-FILE_TYPES = (
-    "unknown descriptions tensor_axis_labels tensor_value_labels tensor_axis_score_calibration vocabulary "
-    "scann_index_file"
-).split()
-CONTENTS = ("", "feature", "image", "bounding_box", "audio")
-COLOR_SPACES = ("unknown", "rgb", "grayscale")
-BOX_TYPES = ("unknown", "boundaries", "upper_left", "center")
-COORDINATE_TYPES = ("ratio", "pixel")
-SCORE_TRANSFORMATIONS = ("identity", "log", "inverse_logistic")
-UNITS = (
-    "",
-    "normalization",
-    "score_calibration",
-    "score_thresholding",
-    "bert_tokenizer",
-    "sentencepiece_tokenizer",
-    "regex_tokenizer",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +137,7 @@ class UnknownUnit:
     kind: str
 
 
-ProcessUnit: TypeAlias = (
-    "NormalizationOptions | ScoreCalibration | ScoreThresholding | Tokenizer | UnknownUnit"
-)
+ProcessUnit: TypeAlias = "NormalizationOptions | ScoreCalibration | ScoreThresholding | Tokenizer | UnknownUnit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,171 +214,3 @@ class ModelMetadata:
     min_parser_version: str
     subgraphs: tuple[SubgraphMetadata, ...]
     files: tuple[DescribedFile, ...]
-
-
-def read_metadata(data: bytes, where: str) -> ModelMetadata:
-    """Read a ``TFLITE_METADATA`` buffer.
-
-    Parameters
-    ----------
-    data : bytes
-        The buffer.
-    where : str
-        What it is, to begin error messages with.
-
-    Returns
-    -------
-    ModelMetadata
-
-    Raises
-    ------
-    ModelError
-        If it is not of this schema, is damaged, or unfolds into more than the reader takes.
-    """
-    root = _root(data, where)
-    return ModelMetadata(
-        name=root.text(0),
-        description=root.text(1),
-        version=root.text(2),
-        subgraphs=tuple(_subgraph(table) for table in root.tables(3, "SubGraphMetadata")),
-        author=root.text(4),
-        license=root.text(5),
-        files=_files(root, 6),
-        min_parser_version=root.text(7),
-    )
-
-
-def read_tensor_names(data: bytes, where: str, subgraph: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read only the names of a subgraph's inputs and outputs from a ``TFLITE_METADATA`` buffer.
-
-    Raises
-    ------
-    ModelError
-        If it is not of this schema, or what is read is damaged.
-    """
-    subgraphs = _root(data, where).tables(3, "SubGraphMetadata")
-    if subgraph >= len(subgraphs):
-        return (), ()
-    table = subgraphs[subgraph]
-    return _names(table.tables(2, "TensorMetadata")), _names(table.tables(3, "TensorMetadata"))
-
-
-def _root(data: bytes, where: str) -> Table:
-    reader = Reader(data, where)
-    identifier = reader.identifier()
-    if identifier != IDENTIFIER:
-        raise ModelError(
-            f"{where}: it should have the file identifier {IDENTIFIER!r} at byte 4, not {identifier!r}, "
-            "so it is not of the schema that is known here"
-        )
-    return reader.root("ModelMetadata")
-
-
-def _names(tensors: TableVector) -> tuple[str, ...]:
-    return tuple(tensor.text(0) for tensor in tensors)
-
-
-def _subgraph(table: Table) -> SubgraphMetadata:
-    return SubgraphMetadata(
-        name=table.text(0),
-        description=table.text(1),
-        inputs=tuple(_tensor(tensor) for tensor in table.tables(2, "TensorMetadata")),
-        outputs=tuple(_tensor(tensor) for tensor in table.tables(3, "TensorMetadata")),
-        files=_files(table, 4),
-        input_process_units=_units(table, 5),
-        output_process_units=_units(table, 6),
-        input_groups=_groups(table, 7),
-        output_groups=_groups(table, 8),
-        custom=tuple(entry.text(0) for entry in table.tables(9, "CustomMetadata")),
-    )
-
-
-def _tensor(table: Table) -> TensorMetadata:
-    content = table.table(3, "Content")
-    kind = name_of(CONTENTS, content.number(0, flags.Uint8Flags)) if content else ""
-    properties = content.table(1, "ContentProperties") if content else None
-    extent = content.table(2, "ValueRange") if content else None
-    stats = table.table(5, "Stats")
-    return TensorMetadata(
-        name=table.text(0),
-        description=table.text(1),
-        dimension_names=table.texts(2),
-        content=kind,
-        image=_image(properties) if properties and kind == "image" else None,
-        bounding_box=_bounding_box(properties) if properties and kind == "bounding_box" else None,
-        audio=_audio(properties) if properties and kind == "audio" else None,
-        content_range=_range(extent) if extent else None,
-        process_units=_units(table, 4),
-        stats_min=stats.numbers(1, flags.Float32Flags) if stats else (),
-        stats_max=stats.numbers(0, flags.Float32Flags) if stats else (),
-        files=_files(table, 6),
-    )
-
-
-def _image(table: Table) -> ImageProperties:
-    size = table.table(1, "ImageSize")
-    return ImageProperties(
-        color_space=name_of(COLOR_SPACES, table.number(0, flags.Int8Flags)),
-        width=size.number(0, flags.Uint32Flags) if size else 0,
-        height=size.number(1, flags.Uint32Flags) if size else 0,
-    )
-
-
-def _audio(table: Table) -> AudioProperties:
-    return AudioProperties(table.number(0, flags.Uint32Flags), table.number(1, flags.Uint32Flags))
-
-
-def _bounding_box(table: Table) -> BoundingBoxProperties:
-    return BoundingBoxProperties(
-        index=table.numbers(0, flags.Uint32Flags),
-        type=name_of(BOX_TYPES, table.number(1, flags.Int8Flags)),
-        coordinate_type=name_of(COORDINATE_TYPES, table.number(2, flags.Int8Flags)),
-    )
-
-
-def _range(table: Table) -> tuple[int, int]:
-    return table.number(0, flags.Int32Flags), table.number(1, flags.Int32Flags)
-
-
-def _units(table: Table, slot: int) -> tuple[ProcessUnit, ...]:
-    return tuple(_unit(unit) for unit in table.tables(slot, "ProcessUnit"))
-
-
-def _unit(table: Table) -> ProcessUnit:
-    kind = name_of(UNITS, table.number(0, flags.Uint8Flags))
-    options = table.table(1, "ProcessUnitOptions")
-    if options is None or kind not in UNITS:
-        return UnknownUnit(kind)
-    if kind == "normalization":
-        return NormalizationOptions(
-            options.numbers(0, flags.Float32Flags), options.numbers(1, flags.Float32Flags)
-        )
-    if kind == "score_calibration":
-        transformation = name_of(SCORE_TRANSFORMATIONS, options.number(0, flags.Int8Flags))
-        return ScoreCalibration(transformation, options.number(1, flags.Float32Flags, 0.0))
-    if kind == "score_thresholding":
-        return ScoreThresholding(options.number(0, flags.Float32Flags, 0.0))
-    if kind == "bert_tokenizer":
-        return Tokenizer(kind, vocabulary=_files(options, 0))
-    if kind == "sentencepiece_tokenizer":
-        return Tokenizer(kind, vocabulary=_files(options, 1), models=_files(options, 0))
-    if kind == "regex_tokenizer":
-        return Tokenizer(kind, options.text(0), vocabulary=_files(options, 1))
-    return UnknownUnit(kind)
-
-
-def _groups(table: Table, slot: int) -> tuple[TensorGroup, ...]:
-    return tuple(TensorGroup(group.text(0), group.texts(1)) for group in table.tables(slot, "TensorGroup"))
-
-
-def _files(table: Table, slot: int) -> tuple[DescribedFile, ...]:
-    return tuple(
-        DescribedFile(
-            name=file.text(0),
-            description=file.text(1),
-            type=name_of(FILE_TYPES, file.number(2, flags.Int8Flags)),
-            locale=file.text(3),
-            version=file.text(4),
-        )
-        for file in table.tables(slot, "AssociatedFile")
-    )

@@ -39,14 +39,14 @@ OPERATORS = """
     STABLEHLO_REDUCE_WINDOW STABLEHLO_SORT STABLEHLO_WHILE STABLEHLO_GATHER STABLEHLO_TRANSPOSE DILATE
     STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE STABLEHLO_SHIFT_LEFT STABLEHLO_CBRT
     STABLEHLO_CASE
-""".split()
+""".split()  # noqa: SIM905 (one name a line would take 200 lines)
 
 # In lower case these are NumPy's names (with ml_dtypes for the small floats and integers), except
 # "string", "resource" and "variant".
 DATA_TYPES = """
     float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 complex128 uint64 resource
     variant uint32 uint16 int4 bfloat16 int2 uint4 float8_e4m3fn float8_e5m2
-""".split()
+""".split()  # noqa: SIM905 (one name a line would take 200 lines)
 
 CUSTOM = OPERATORS.index("CUSTOM")
 

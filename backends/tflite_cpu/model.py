@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ import numpy as np
 
 from ...chatter import held_back
 from ...contract import LoadOptions
+from ...conventions import ASSUMED_NORMALIZATION
 from ...errors import InferenceError, ModelError, OptionError, TensorError
 from ...formats.tflite import ModelFile
-from ...metadata import Metadata, Normalization, Quantization, TensorInfo
+from ...metadata import Metadata, Quantization, TensorInfo
 from ...model import Model, RuntimeInfo
 from ...names import name_tensors, suggestion
 from ...source import Source
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TFLiteModel"]
 
+_log = logging.getLogger("accelerate")
 # what both engines raise for whatever goes wrong
 _ENGINE_ERRORS = (ValueError, RuntimeError)
 
@@ -92,7 +95,7 @@ class _Signature:
 class TFLiteModel(Model):
     """One interpreter. Use `build` or `adopt`."""
 
-    _assumed_normalization = Normalization((127.5,), (127.5,), "assumed")
+    _assumed_normalization = ASSUMED_NORMALIZATION
 
     def __init__(
         self,
@@ -111,9 +114,9 @@ class TFLiteModel(Model):
         self._subgraph = signature.subgraph
         ins, outs = _tensor_indices(interpreter, signature, file)
         self._input_indices, self._output_indices = ins, outs
-        names = file.metadata_names(signature.subgraph) if file else None
-        inputs = _tensors(calls, ins, signature, names.inputs if names else ())
-        outputs = _tensors(calls, outs, signature, names.outputs if names else ())
+        in_names, out_names = _metadata_names(file, signature.subgraph)
+        inputs = _tensors(calls, ins, signature, in_names)
+        outputs = _tensors(calls, outs, signature, out_names)
         self._dynamic = any(min(t.shape, default=0) < 0 for t in inputs)
         self._shapes: list[tuple[int, ...]] | None = [tuple(calls.details(i)["shape"]) for i in ins]
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
@@ -206,11 +209,16 @@ class TFLiteModel(Model):
         self._calls = self._interpreter = self._file = None
 
     def _describe(self) -> Metadata:
-        if self._file is None:
+        file, self._file = self._file, None
+        if file is None:
             return super()._describe()
-        described = super()._describe()
-        self._file = None
-        return described
+        from ...formats.tflite_description import describe
+
+        try:
+            return describe(file, self._subgraph, self._inputs, self._outputs, labels=self._options.label_path is None)
+        except ModelError as error:  # the engine reads it: only what the file says about itself is lost
+            _log.warning("%s; the model goes without metadata", error)
+            return super()._describe()
 
 
 def _interpreter(engine: Engine, source: Source, threads: int) -> Any:
@@ -263,12 +271,29 @@ def _tensor_indices(interpreter: Any, signature: _Signature, file: ModelFile | N
     return [t.index for t in graph.inputs], [t.index for t in graph.outputs]
 
 
+def _metadata_names(file: ModelFile | None, subgraph: int) -> tuple[Sequence[str], Sequence[str]]:
+    if file is None:
+        return (), ()
+    try:
+        names = file.metadata_names(subgraph)
+    except ModelError as error:  # the engine reads it: only the better names are lost
+        _log.warning("%s; its tensors go by the names of the graph", error)
+        return (), ()
+    if names.problem:
+        _log.warning("%s", names.problem)
+    return names.inputs, names.outputs
+
+
 def _tensors(
     calls: _Calls, indices: Sequence[int], signature: _Signature, metadata_names: Sequence[str]
 ) -> list[TensorInfo]:
     details = [calls.details(i) for i in indices]
     candidates = [
-        (metadata_names[n] if metadata_names else "", signature.names.get(index, ""), str(d["name"]))
+        (
+            metadata_names[n] if len(metadata_names) == len(indices) else "",
+            signature.names.get(index, ""),
+            str(d["name"]),
+        )
         for n, (index, d) in enumerate(zip(indices, details, strict=True))
     ]
     return [

@@ -1,0 +1,106 @@
+"""Tells the meaning of a .tflite model's tensors in the terms of `accelerate.metadata`, for every backend that runs one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..conventions import guess_type
+from ..metadata import AssociatedFile, Metadata, Normalization, TensorInfo
+from ..tensors import image_layout
+from .tflite import ModelFile
+from .tflite_metadata import TensorMetadata
+
+__all__ = ["describe"]
+
+_log = logging.getLogger("accelerate")
+_LABEL_TYPES = {"tensor_axis_labels": "tensor_axis", "tensor_value_labels": "tensor_value"}
+_COLORS = {"rgb": "RGB", "grayscale": "GRAYSCALE"}
+
+
+def describe(
+    file: ModelFile, subgraph: int, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], *, labels: bool
+) -> Metadata:
+    """Complete what a runtime knows of a model with what its file says.
+
+    Parameters
+    ----------
+    file : ModelFile
+    subgraph : int
+        The graph that runs.
+    inputs, outputs : sequence of TensorInfo
+        Its tensors, in the graph's order, with canonical names.
+    labels : bool
+        Whether the labels packed in the file are wanted.
+
+    Returns
+    -------
+    Metadata
+        ``extra`` has ``author``, ``license`` and ``version`` where the file has them, and ``type_guessed`` where only
+        the shapes of the outputs tell the type.
+    """
+    model = file.metadata.metadata
+    if (
+        file.metadata.problem and not file.metadata_names(subgraph).problem
+    ):  # that one was said when the model was loaded
+        _log.warning("%s", file.metadata.problem)
+    if model is None:
+        return _described("", "", inputs, outputs, (), {})
+    graph = model.subgraphs[subgraph] if subgraph < len(model.subgraphs) else None
+    return _described(
+        model.name,
+        model.description,
+        _meanings(inputs, graph.inputs if graph else ()),
+        _meanings(outputs, graph.outputs if graph else ()),
+        _labels(file, subgraph) if labels else (),
+        {"author": model.author, "license": model.license, "version": model.version},
+    )
+
+
+def _described(
+    name: str,
+    description: str,
+    inputs: Sequence[TensorInfo],
+    outputs: Sequence[TensorInfo],
+    labels: tuple[str, ...],
+    extra: dict[str, Any],
+) -> Metadata:
+    kind, guessed = guess_type([*(t.description for t in inputs), name, description], outputs)
+    said = {key: value for key, value in {**extra, "type_guessed": guessed}.items() if value}
+    return Metadata(name, kind, description, tuple(inputs), tuple(outputs), labels, said)
+
+
+def _meanings(tensors: Sequence[TensorInfo], described: Sequence[TensorMetadata]) -> Sequence[TensorInfo]:
+    if len(described) != len(tensors):  # none, or not those of this model
+        return tensors
+    return tuple(_meaning(info, said) for info, said in zip(tensors, described, strict=True))
+
+
+def _meaning(info: TensorInfo, said: TensorMetadata) -> TensorInfo:
+    extra: dict[str, Any] = dict(info.extra)
+    if said.content:
+        extra["content"] = said.content
+    if said.bounding_box is not None:
+        extra["boxOrder"] = list(said.bounding_box.index) or [0, 1, 2, 3]
+        extra["boxType"], extra["boxCoordinates"] = said.bounding_box.type, said.bounding_box.coordinate_type
+    options = said.normalization
+    return replace(
+        info,
+        description=said.description,
+        layout=(image_layout(info.shape) or "NHWC") if said.image is not None else "",
+        color=_COLORS.get(said.image.color_space, "") if said.image is not None else "",
+        normalization=None if options is None else Normalization(options.mean, options.std, "metadata"),
+        associated_files=tuple(
+            AssociatedFile(f.name, f.description, _LABEL_TYPES.get(f.type, "unspecified")) for f in said.files
+        ),
+        extra=extra,
+    )
+
+
+def _labels(file: ModelFile, subgraph: int) -> tuple[str, ...]:
+    reading = file.packed_labels(subgraph)
+    if reading.problem:
+        _log.warning("%s; the model goes without labels", reading.problem)
+    return reading.labels

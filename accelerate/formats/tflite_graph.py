@@ -1,0 +1,128 @@
+"""The graph of a .tflite file: its tensors, its signatures and its operators.
+
+The tables are those of ``tensorflow/compiler/mlir/lite/schema/schema.fbs`` of tensorflow/tensorflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flatbuffers import number_types as flags
+
+from ..metadata import Quantization
+from .flatbuffer import Table
+from .tflite_names import CUSTOM, DATA_TYPES, OPERATORS, name_of
+
+__all__ = ["Signature", "Subgraph", "Tensor", "custom_name", "operator_name", "read_signature", "read_subgraph"]
+
+# The codes that did not fit into the schema's first field, one byte wide, stand in a second one; the
+# greater of both is meant.
+OLD_CODE_SLOT, NEW_CODE_SLOT = 0, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input or output of a subgraph.
+
+    Attributes
+    ----------
+    index : int
+        Its place among the subgraph's tensors, by which runtimes know it.
+    name : str
+        Its own name, which is rarely the one that users should see.
+    data_type : str
+        A NumPy dtype name, or "string", "resource", "variant", "unknown(37)".
+    shape : tuple of int
+        -1 is a dynamic dimension.
+    quantization : Quantization or None
+    """
+
+    index: int
+    name: str
+    data_type: str
+    shape: tuple[int, ...]
+    quantization: Quantization | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subgraph:
+    """One graph of the model, with its inputs and outputs in their order."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A function of the model: names for the inputs and outputs of one subgraph, as tensor indices."""
+
+    key: str
+    subgraph: int
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
+
+
+def operator_name(code: Table) -> str:
+    """Return the name of an OperatorCode table's operator."""
+    builtin = _builtin_code(code)
+    return code.text(1) if builtin == CUSTOM else name_of(OPERATORS, builtin)
+
+
+def custom_name(code: Table) -> str | None:
+    """Return the name of an OperatorCode table's operator if it is a custom one."""
+    return code.text(1) if _builtin_code(code) == CUSTOM else None
+
+
+def read_signature(table: Table) -> Signature:
+    """Read a SignatureDef table."""
+    return Signature(
+        key=table.text(2),
+        subgraph=table.number(4, flags.Uint32Flags),
+        inputs=_tensor_map(table, 0),
+        outputs=_tensor_map(table, 1),
+    )
+
+
+def read_subgraph(table: Table) -> Subgraph:
+    """Read a SubGraph table, of its tensors only the inputs and outputs."""
+    tensors = table.tables(0, "Tensor")
+    inputs, outputs = table.numbers(1, flags.Int32Flags), table.numbers(2, flags.Int32Flags)
+    return Subgraph(
+        name=table.text(4),
+        inputs=tuple(_tensor(tensors[index], index) for index in inputs),
+        outputs=tuple(_tensor(tensors[index], index) for index in outputs),
+    )
+
+
+def _tensor(table: Table, index: int) -> Tensor:
+    shape, signature = table.numbers(0, flags.Int32Flags), table.numbers(7, flags.Int32Flags)
+    quantization = table.table(4, "QuantizationParameters")
+    return Tensor(
+        index=index,
+        name=table.text(3),
+        data_type=name_of(DATA_TYPES, table.number(1, flags.Int8Flags)),
+        shape=signature if len(signature) == len(shape) else shape,
+        quantization=_quantization(quantization) if quantization else None,
+    )
+
+
+def _quantization(table: Table) -> Quantization | None:
+    scale, zero_point = table.numbers(2, flags.Float32Flags), table.numbers(3, flags.Int64Flags)
+    # Converters leave an empty or zero scale on tensors that are not quantised.
+    if not any(scale):
+        return None
+    axis = table.number(6, flags.Int32Flags) if len(scale) > 1 else None
+    zeros = zero_point if len(zero_point) == len(scale) else (zero_point or (0,))[:1] * len(scale)
+    return Quantization(scale, zeros, axis)
+
+
+def _tensor_map(table: Table, slot: int) -> Mapping[str, int]:
+    return {entry.text(0): entry.number(1, flags.Uint32Flags) for entry in table.tables(slot, "TensorMap")}
+
+
+def _builtin_code(code: Table) -> int:
+    old: int = code.number(OLD_CODE_SLOT, flags.Int8Flags)
+    new: int = code.number(NEW_CODE_SLOT, flags.Int32Flags)
+    return max(old, new)

@@ -1,0 +1,95 @@
+"""Workers, and models whose caller has left. (What a caller sees of deadlines is in the conformance suite.)"""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+
+import numpy as np
+import odd_models
+import pytest
+
+import accelerate
+
+
+def workers() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "accelerate-worker"]
+
+
+def wait_until_no_more_than(count: int) -> bool:
+    end = time.monotonic() + 10
+    while len(workers()) > count and time.monotonic() < end:
+        time.sleep(0.01)
+    return len(workers()) <= count
+
+
+def test_the_worker_ends_with_its_model() -> None:
+    before = len(workers())
+    model = accelerate.load(odd_models.add3(), backend="tflite_cpu")
+    x = np.ones(3, np.float32)
+    for _ in range(3):
+        model.infer(x, timeout=10)
+    assert len(workers()) == before + 1  # one for all calls
+    model.close()
+    assert wait_until_no_more_than(before)
+
+
+def test_a_forgotten_model_is_collected_with_its_worker() -> None:
+    before = len(workers())
+    model = accelerate.load(odd_models.add3(), backend="tflite_cpu")
+    model.infer(np.ones(3, np.float32), timeout=10)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+    assert wait_until_no_more_than(before)
+
+
+def test_an_error_of_the_native_call_reaches_the_caller() -> None:
+    with accelerate.load(odd_models.dynamic(), backend="tflite_cpu") as model:
+        before = gc.isenabled()
+        with pytest.raises(accelerate.TensorError):
+            model.infer({"x": np.zeros((2, 4), np.float32)}, timeout=10)
+        assert gc.isenabled() == before
+        assert model.infer({"x": np.ones((2, 3), np.float32)}, timeout=10)["y"].tolist() == [[2] * 3] * 2
+
+
+def test_the_program_ends_though_a_call_still_runs(tmp_path: Path) -> None:
+    (tmp_path / "slow.tflite").write_bytes(odd_models.slow(3.0))
+    program = (
+        "import accelerate, numpy as np, sys\n"
+        "model = accelerate.load(sys.argv[1], backend='tflite_cpu')\n"
+        "try: model.infer(np.ones(1, np.float32), timeout=0.05)\n"
+        "except accelerate.InferenceTimeoutError: print('left')\n"
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "slow.tflite")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_forked_child_gets_a_worker_of_its_own() -> None:
+    with accelerate.load(odd_models.add3(), backend="tflite_cpu") as model:
+        x = np.ones(3, np.float32)
+        model.infer(x, timeout=10)
+        child = os.fork()
+        if child == 0:  # no pytest in here: leave by _exit whatever happens
+            try:
+                os._exit(0 if model.infer(x, timeout=10)["y"].tolist() == [2, 2, 2] else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

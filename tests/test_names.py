@@ -1,0 +1,89 @@
+"""Canonical names, aliases and ordinals."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accelerate import OptionError, TensorError, TensorInfo
+from accelerate.names import NameIndex, name_tensors, rename, suggestion
+
+some_names = st.lists(st.lists(st.sampled_from(["", "x", "x:1", "y", "serving_default_x:0"]), min_size=1, max_size=3))
+
+
+@given(some_names)
+def test_canonical_names_are_unique_and_no_alias_of_themselves(candidates: list[list[str]]) -> None:
+    named = name_tensors(candidates)
+    names = [name for name, _ in named]
+    assert len(set(names)) == len(candidates)
+    for (name, aliases), given_names in zip(named, candidates, strict=True):
+        assert name not in aliases
+        assert {name, *aliases} >= set(given_names) - {""}
+
+
+@pytest.mark.parametrize(
+    ("candidates", "names"),
+    [
+        ([["image", "input_1"], ["mask"]], ["image", "mask"]),
+        ([["", "sig", "raw"]], ["sig"]),
+        ([["x"], ["x"], ["x"]], ["x", "x:1", "x:2"]),
+        ([["x"], ["x:1"], ["x"]], ["x", "x:1", "x:2"]),
+        ([[""]], ["tensor"]),
+    ],
+)
+def test_the_preferred_name_wins_and_duplicates_are_numbered(candidates: list[list[str]], names: list[str]) -> None:
+    assert [name for name, _ in name_tensors(candidates)] == names
+
+
+def index(*tensors: tuple[str, tuple[str, ...]]) -> NameIndex:
+    return NameIndex([TensorInfo(name, aliases) for name, aliases in tensors], "input")
+
+
+def test_canonical_wins_over_alias() -> None:
+    crossed = index(("a", ("b",)), ("b", ("a",)))
+    assert (crossed.find("a"), crossed.find("b")) == (0, 1)
+
+
+def test_a_shared_alias_names_both_tensors() -> None:
+    with pytest.raises(TensorError, match="'image' is an alias of both 'left' and 'right'"):
+        index(("left", ("image",)), ("right", ("image",))).find("image")
+
+
+def test_ordinals_count_only_where_no_tensor_has_that_name() -> None:
+    assert index(("x", ()), ("y", ())).find("1") == 1
+    assert index(("1", ()), ("x", ())).find("1") == 0
+    assert index(("x", ()), ("y", ("0",))).find("0") == 1
+    for wrong in ("2", "-1", 0, None):
+        with pytest.raises(TensorError, match="its inputs: 'x', 'y'"):
+            index(("x", ()), ("y", ())).find(wrong)
+
+
+def test_the_nearest_name_is_suggested() -> None:
+    with pytest.raises(TensorError, match="did you mean 'image'"):
+        index(
+            ("image", ()),
+        ).find("imgae")
+    assert suggestion("zzz", ["image"]) == ""
+
+
+def test_renaming() -> None:
+    inputs, outputs = [TensorInfo("a", ("alias",)), TensorInfo("b")], [TensorInfo("y")]
+    new_inputs, new_outputs = rename(inputs, outputs, {"inputs": {"alias": "mine"}, "outputs": {"y": "out"}})
+    assert [(t.name, t.aliases) for t in new_inputs] == [("mine", ("a", "alias")), ("b", ())]
+    assert [t.name for t in new_outputs] == ["out"]
+    swapped, _ = rename(inputs, outputs, {"inputs": {"a": "b", "b": "a"}})
+    assert [t.name for t in swapped] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("tensor_names", "message"),
+    [
+        ({"input": {"a": "x"}}, "wanted {'inputs'"),
+        ({"inputs": {"nope": "x"}}, "no input 'nope'"),
+        ({"inputs": {"a": "b"}}, "'b' to more than one input"),
+    ],
+)
+def test_impossible_renaming(tensor_names: dict[str, dict[str, str]], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        rename([TensorInfo("a"), TensorInfo("b")], [TensorInfo("y")], tensor_names)

@@ -1,0 +1,355 @@
+"""Every row of the table of accepted inputs, against formulas written out here."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from accelerate import Normalization, OptionError, Quantization, TensorError, TensorInfo
+from accelerate.tensors import (
+    Array,
+    InputAdapter,
+    dequantize,
+    image_layout,
+    parse_normalization,
+    with_image_meaning,
+)
+
+QUANTISED = {"uint8": np.uint8, "int8": np.int8, "int16": np.int16}
+INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+ASSUMED = Normalization((127.5,), (127.5,), "assumed")
+
+
+def adapt(info: TensorInfo, value: Any, *, strict: bool = False) -> Array:
+    """Adapt as a model does, by the path that `infer` takes."""
+    return InputAdapter(info, lambda: info, strict=strict).fast_path()(value)
+
+
+def tensor(data_type: str, shape: tuple[int, ...], **more: Any) -> TensorInfo:
+    return TensorInfo("x", data_type=data_type, shape=shape, **more)
+
+
+shapes = hnp.array_shapes(min_dims=1, max_dims=4, max_side=4)
+reals = st.floats(-1e6, 1e6, width=32)
+
+
+# Floating point into quantised
+
+
+@given(
+    data_type=st.sampled_from(sorted(QUANTISED)),
+    values=hnp.arrays(np.float32, shapes, elements=reals),
+    scale=st.floats(2**-13, 100, width=32),
+    data=st.data(),
+)
+def test_floats_are_rounded_and_saturated(data_type: str, values: Array, scale: float, data: Any) -> None:
+    limits = np.iinfo(data_type)
+    zero = data.draw(st.integers(limits.min, limits.max)) if data_type != "int16" else 0
+    info = tensor(data_type, values.shape, quantization=Quantization((scale,), (zero,)))
+    got = adapt(info, values)
+    want = np.clip(np.rint(values / np.float32(scale) + np.float32(zero)), limits.min, limits.max)
+    assert got.dtype == np.dtype(data_type)
+    np.testing.assert_array_equal(got, want.astype(data_type))
+    # never truncated, never wrapped: within half a step of the real value wherever it can be held
+    inside = (want > limits.min) & (want < limits.max)
+    error = np.abs((got.astype(np.float64) - zero) * scale - values)
+    assert np.all(error[inside] <= scale * (0.5 + 1e-2) + np.abs(values[inside]) * 1e-5)
+
+
+@given(values=hnp.arrays(np.float32, (2, 3, 4), elements=st.floats(-50, 50, width=32)), axis=st.integers(0, 2))
+def test_per_channel_scales_apply_along_their_axis(values: Array, axis: int) -> None:
+    n = values.shape[axis]
+    scales, zeros = tuple(0.25 * (i + 1) for i in range(n)), tuple(10 * i - 5 for i in range(n))
+    got = adapt(tensor("int8", values.shape, quantization=Quantization(scales, zeros, axis)), values)
+    for i in range(n):
+        one = np.take(values, i, axis)
+        want = np.clip(np.rint(one / np.float32(scales[i]) + np.float32(zeros[i])), -128, 127)
+        np.testing.assert_array_equal(np.take(got, i, axis), want)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("data_type", sorted(QUANTISED))
+def test_nan_has_no_quantised_value_and_infinity_saturates(data_type: str, dtype: Any) -> None:
+    info = tensor(data_type, (3,), quantization=Quantization((0.5,), (0,)))
+    limits = np.iinfo(data_type)
+    got = adapt(info, np.array([np.inf, -np.inf, 1], dtype))
+    assert got.tolist() == [limits.max, limits.min, 2]
+    with pytest.raises(TensorError, match="NaN"):
+        adapt(info, np.array([np.nan, 0, 1], dtype))
+
+
+def test_widespread_saturation_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    info = tensor("uint8", (100,), quantization=Quantization((1 / 255,), (0,)))
+    adapter = InputAdapter(info, lambda: info)
+    with caplog.at_level(logging.WARNING, "accelerate"):
+        values = np.zeros(100, np.float32)
+        values[:5] = 2
+        adapter.adapt(values)  # 5 % exactly
+        assert not caplog.records
+        for _ in range(3):
+            adapter.adapt(np.full(100, 200.0))
+    assert len(caplog.records) == 1
+    assert "100 of 100" in caplog.text
+
+
+@pytest.mark.parametrize("data_type", [*INTEGERS, "bool", "string"])
+def test_floats_without_a_scale_are_refused(data_type: str) -> None:
+    with pytest.raises(TensorError, match=rf"input 'x' got float32\[2\], wanted {data_type}\[2\]"):
+        adapt(tensor(data_type, (2,)), np.zeros(2, np.float32))
+
+
+# Pixels
+
+
+@given(frame=hnp.arrays(np.uint8, (1, 4, 5, 3)), data_type=st.sampled_from(["float32", "float16"]))
+def test_pixels_are_normalised(frame: Array, data_type: str) -> None:
+    for mean, std in [((127.5,), (127.5,)), ((0.0,), (255.0,)), ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))]:
+        n = Normalization(mean, std, "metadata")
+        want = (frame - np.float32(mean)) / np.float32(std)
+        last = tensor(data_type, (1, 4, 5, 3), normalization=n, layout="NHWC")
+        np.testing.assert_array_equal(adapt(last, frame), want.astype(data_type))
+        first = tensor(data_type, (1, 3, 4, 5), normalization=n, layout="NCHW")
+        got = adapt(first, frame.transpose(0, 3, 1, 2))
+        np.testing.assert_array_equal(got, want.astype(data_type).transpose(0, 3, 1, 2))
+        assert got.flags.c_contiguous
+
+
+def test_assumed_normalisation_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    info = with_image_meaning(tensor("float32", (1, 2, 2, 3)), None, ASSUMED)
+    adapter = InputAdapter(info, lambda: info)
+    frame = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    with caplog.at_level(logging.WARNING, "accelerate"):
+        for _ in range(3):
+            np.testing.assert_allclose(adapter.adapt(frame)[0], frame / 127.5 - 1, rtol=1e-6)
+    assert len(caplog.records) == 1
+    assert "normalization=" in caplog.text
+
+
+def test_pixels_without_any_normalisation_are_refused() -> None:
+    info = with_image_meaning(tensor("float32", (1, 3, 4, 4)), None, None)
+    with pytest.raises(TensorError, match="normalization="):
+        adapt(info, np.zeros((3, 4, 4), np.uint8))
+    with pytest.raises(TensorError, match="pixels or plain numbers"):
+        adapt(tensor("float32", (4,)), np.zeros(4, np.uint8))  # no image: no guess
+
+
+@given(frame=hnp.arrays(np.uint8, (1, 4, 5, 3)))
+def test_pixels_into_int8_use_its_full_range_or_the_normalisation(frame: Array) -> None:
+    q = Quantization((1 / 255,), (-128,))
+    plain = tensor("int8", (1, 4, 5, 3), quantization=q, layout="NHWC")
+    np.testing.assert_array_equal(adapt(plain, frame), frame.astype(int) - 128)
+    unit = Normalization((0.0,), (255.0,), "user")
+    scaled = tensor("int8", (1, 4, 5, 3), quantization=q, layout="NHWC", normalization=unit)
+    np.testing.assert_array_equal(adapt(scaled, frame), frame.astype(int) - 128)
+    centred = Normalization((127.5,), (255.0,), "user")
+    shifted = tensor("int8", (1, 4, 5, 3), quantization=q, layout="NHWC", normalization=centred)
+    real = (frame - np.float32(127.5)) / np.float32(255)
+    want = np.clip(np.rint(real / np.float32(1 / 255) - 128), -128, 127)
+    np.testing.assert_array_equal(adapt(shifted, frame), want)
+
+
+def test_normalisation_for_another_number_of_channels() -> None:
+    n = Normalization((1.0, 2.0), (1.0, 1.0), "user")
+    with pytest.raises(TensorError, match="3 channels"):
+        adapt(tensor("float32", (1, 2, 2, 3), layout="NHWC", normalization=n), np.zeros((1, 2, 2, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((1, 4, 5, 3), "NHWC"), ((1, 3, 4, 5), "NCHW"), ((4, 5, 1), "HWC"), ((1, 4, 5), "CHW"),
+        ((-1, 96, 96, 3), "NHWC"), ((1, 128, 4, 2), ""), ((10, 10), ""), ((3,), ""), ((1, 3, 4, 3), "NHWC"),
+    ],
+)  # fmt: skip
+def test_what_looks_like_an_image(shape: tuple[int, ...], layout: str) -> None:
+    assert image_layout(shape) == layout
+
+
+# Integers, booleans, floats, strings
+
+
+@given(
+    value=hnp.arrays(st.sampled_from([np.dtype(t) for t in INTEGERS]), st.integers(0, 6)),
+    data_type=st.sampled_from(INTEGERS),
+)
+def test_integers_are_cast_only_if_every_value_fits(value: Array, data_type: str) -> None:
+    info, limits = tensor(data_type, value.shape), np.iinfo(data_type)
+    if all(limits.min <= int(v) <= limits.max for v in value):
+        got = adapt(info, value)
+        assert got.dtype == np.dtype(data_type)
+        assert [int(v) for v in got] == [int(v) for v in value]
+    else:
+        with pytest.raises(TensorError, match="do not fit"):
+            adapt(info, value)
+
+
+@pytest.mark.parametrize("data_type", INTEGERS)
+def test_booleans_are_integers(data_type: str) -> None:
+    assert adapt(tensor(data_type, (2,)), np.array([True, False])).tolist() == [1, 0]
+
+
+@given(value=hnp.arrays(st.sampled_from([np.float16, np.float32, np.float64]), shapes, elements=st.floats(width=16)))
+def test_floats_are_cast_to_floats(value: Array) -> None:
+    for data_type in ("float16", "float32", "float64"):
+        got = adapt(tensor(data_type, value.shape), value)
+        assert got.dtype == np.dtype(data_type)
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(got, value.astype(data_type))
+
+
+@pytest.mark.parametrize("given_", [np.zeros(2, np.complex64), np.zeros(2, "M8[s]"), np.array([None, 1]), "ab"])
+@pytest.mark.parametrize("data_type", ["float32", "int32", "bool"])
+def test_anything_else_is_refused(data_type: str, given_: Any) -> None:
+    with pytest.raises(TensorError, match=rf"wanted {data_type}\[2\]"):
+        adapt(tensor(data_type, (2,)), given_)
+
+
+@given(st.lists(st.one_of(st.text(), st.binary()), min_size=1, max_size=5))
+def test_text_becomes_utf8(words: list[str | bytes]) -> None:
+    value = np.empty(len(words), object)
+    value[:] = words
+    got = adapt(tensor("string", (len(words),)), value)
+    assert got.tolist() == [w.encode() if isinstance(w, str) else w for w in words]
+
+
+def test_numpy_text_and_lists_of_text() -> None:
+    info = tensor("string", (2,))
+    assert adapt(info, np.array(["ä", "bc"])).tolist() == ["ä".encode(), b"bc"]
+    assert adapt(info, np.array([b"a", b"bc"])).tolist() == [b"a", b"bc"]
+    assert adapt(info, ["ä", "bc"]).tolist() == ["ä".encode(), b"bc"]
+    for wrong in ([1, 2], [None, "a"], np.zeros(2)):
+        with pytest.raises(TensorError, match="str or bytes"):
+            adapt(info, wrong)
+    with pytest.raises(TensorError, match="no UTF-8 form"):
+        adapt(info, ["\ud800", "a"])
+
+
+@pytest.mark.parametrize("value", [[[1.0], [1.0, 2.0]], [1.0, [2.0]]])
+def test_ragged_lists(value: Any) -> None:
+    with pytest.raises(TensorError, match="rectangular"):
+        adapt(tensor("float32", (2,)), value)
+
+
+# Strict
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 2, 3), np.float64), np.zeros((1, 2, 2, 3), np.int32)],
+)
+def test_strict_converts_nothing(value: Array) -> None:
+    info = tensor("float32", (1, 2, 2, 3), layout="NHWC", normalization=ASSUMED)
+    with pytest.raises(TensorError, match="strict"):
+        adapt(info, value, strict=True)
+
+
+def test_strict_allows_what_changes_no_value() -> None:
+    value = np.arange(6, dtype=">f4").reshape(2, 3)[:, ::-1]
+    got = adapt(tensor("float32", (1, 2, 3)), value, strict=True)
+    assert got.dtype.isnative
+    np.testing.assert_array_equal(got[0], value)
+
+
+# Shapes
+
+
+@given(data=st.data(), shape=shapes)
+def test_a_fitting_array_goes_through_untouched(data: Any, shape: tuple[int, ...]) -> None:
+    value = data.draw(hnp.arrays(np.float32, shape))
+    assert adapt(tensor("float32", shape), value) is value
+
+
+@given(shape=shapes, got=shapes, dynamic=st.sets(st.integers(0, 3)))
+def test_only_dynamic_dimensions_may_change(shape: tuple[int, ...], got: tuple[int, ...], dynamic: set[int]) -> None:
+    want = tuple(-1 if i in dynamic else n for i, n in enumerate(shape))
+    value = np.random.default_rng(0).random(got).astype(np.float32)
+
+    def fits(given_shape: tuple[int, ...]) -> bool:
+        return len(given_shape) == len(want) and all(w in (-1, g) for g, w in zip(given_shape, want, strict=True))
+
+    expected: tuple[int, ...] | None = None
+    if fits(got):
+        expected = got
+    elif want[0] in (1, -1) and fits((1, *got)):
+        expected = (1, *got)
+    elif len(got) == 1 and -1 not in want and got[0] == np.prod(want):
+        expected = want
+    if expected is None:
+        with pytest.raises(TensorError, match="got float32"):
+            adapt(tensor("float32", want), value)
+    else:
+        result = adapt(tensor("float32", want), value)
+        assert result.shape == expected
+        np.testing.assert_array_equal(result.ravel(), value.ravel())
+
+
+def test_scalars() -> None:
+    info = tensor("float32", ())
+    for value in (np.float32(2), 2.0, np.array(2.0), [2.0]):
+        got = adapt(info, value)
+        assert isinstance(got, np.ndarray)
+        assert got.shape == ()
+        assert got == 2
+    assert adapt(tensor("float32", (1,)), 2.0).tolist() == [2]
+
+
+def test_remedies_for_frames() -> None:
+    chw = tensor("float32", (1, 3, 8, 8), layout="NCHW", normalization=ASSUMED)
+    with pytest.raises(TensorError, match="channels first"):
+        adapt(chw, np.zeros((8, 8, 3), np.uint8))
+    hwc = tensor("uint8", (1, 8, 8, 3), layout="NHWC")
+    with pytest.raises(TensorError, match="resize the frame"):
+        adapt(hwc, np.zeros((480, 640, 3), np.uint8))
+
+
+# The way back, and the normalization option
+
+
+@given(
+    levels=st.sampled_from(["uint8", "int8", "int16", "int32"]).flatmap(lambda t: hnp.arrays(np.dtype(t), (2, 3))),
+    scale=st.floats(2**-13, 100, width=32),
+    zero=st.integers(-128, 255),
+)
+def test_dequantize(levels: Array, scale: float, zero: int) -> None:
+    got = dequantize(levels, Quantization((scale,), (zero,)))
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, ((levels.astype(np.float64) - zero) * scale).astype(np.float32))
+
+
+def test_dequantize_leaves_other_tensors_alone() -> None:
+    for value in (np.arange(3), np.ones(3, np.float32)):
+        assert dequantize(value, None) is value
+
+
+@settings(max_examples=30)
+@given(levels=hnp.arrays(np.int8, (2, 3)))
+def test_quantised_levels_survive_the_round_trip(levels: Array) -> None:
+    q = Quantization((0.5, 0.25, 2.0), (0, 10, -20), 1)
+    back = adapt(tensor("int8", (2, 3), quantization=q), dequantize(levels, q))
+    np.testing.assert_array_equal(back, levels)
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [(127.5, 127.5), ((127.5,), [127.5]), Normalization((127.5,), (127.5,), "metadata"), (np.float32(127.5),) * 2],
+)
+def test_normalization_option(given_: Any) -> None:
+    assert parse_normalization(given_, []) == Normalization((127.5,), (127.5,), "user")
+    info = tensor("float32", (1, 2, 2, 3))
+    assert parse_normalization({"x": given_}, [info]) == {"x": Normalization((127.5,), (127.5,), "user")}
+
+
+@pytest.mark.parametrize(
+    "given_", [5, (1,), (1, 2, 3), ("a", "b"), (0, 0), (float("nan"), 1), ((1, 2), (1, 0)), "[-1,1]"]
+)
+def test_impossible_normalizations(given_: Any) -> None:
+    with pytest.raises(OptionError, match="normalization"):
+        parse_normalization(given_, [])
+    with pytest.raises(OptionError, match="normalization names 'y'"):
+        parse_normalization({"y": (0, 1)}, [tensor("float32", (2,))])
