@@ -165,6 +165,26 @@ class Table:
         """Return the position and length of a vector of bytes, without reading it."""
         return self._vector(slot, 1)
 
+    def check_fields(self) -> None:
+        """Raise unless every field, of whatever schema, lies within the table and the table within the buffer."""
+        what = f"a field of {self._name}"
+        size_at = self._vtable + flags.VOffsetTFlags.bytewidth
+        size = self._reader.number(flags.VOffsetTFlags, size_at, what)
+        self._reader.check(self._position, size, self._name)
+        for slot in range((self._vtable_size - VTABLE_HEADER_SIZE) // flags.VOffsetTFlags.bytewidth):
+            if self._field(slot) >= self._position + max(size, 1):
+                raise self._reader.damaged(f"{self._what(slot)} lies behind its {size} bytes", self._position)
+
+    def has(self, slot: int) -> bool:
+        """Return whether the file has a field."""
+        return self._field(slot) != 0
+
+    def check_text(self, slot: int) -> None:
+        """Raise unless a string lies in the buffer and ends with the NUL on which C and C++ readers rely."""
+        start, length = self._vector(slot, 1)
+        if start and self._reader.number(flags.Uint8Flags, start + length, self._what(slot)):
+            raise self._reader.damaged(f"{self._what(slot)} does not end with NUL", start)
+
     def text(self, slot: int) -> str:
         r"""Read a string, "" for none; bytes that are not UTF-8 are written as ``\xff``."""
         start, length = self._vector(slot, 1)

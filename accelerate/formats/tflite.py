@@ -24,7 +24,16 @@ from ..errors import ModelError
 from ..labels import read_labels
 from .flatbuffer import Reader
 from .packed import PackedFiles
-from .tflite_graph import Signature, Subgraph, custom_name, operator_name, read_signature, read_subgraph
+from .tflite_graph import (
+    Signature,
+    Subgraph,
+    builtin_code,
+    check_graph,
+    custom_name,
+    operator_name,
+    read_signature,
+    read_subgraph,
+)
 from .tflite_metadata import DescribedFile, ModelMetadata, SubgraphMetadata
 from .tflite_metadata_reader import read_metadata, read_tensor_names
 
@@ -106,6 +115,16 @@ class ModelFile:
         self._root = self._reader.root("Model")
         self._metadata_where = f"{where}: TFLite metadata"
         self._names: dict[int, NamesReading] = {}
+
+    def check_graphs(self) -> None:
+        """Raise where a graph lacks what the interpreters take for granted (see `tflite_graph.check_graph`)."""
+        graphs = self._root.tables(2, "SubGraph")
+        if not graphs:
+            raise ModelError(f"{self.where}: the model has no graph; the file is damaged")
+        codes = [builtin_code(code) for code in self._root.tables(1, "OperatorCode")]
+        reader = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE)
+        for graph in reader.root("Model").tables(2, "SubGraph"):
+            check_graph(graph, codes, self.where)
 
     @cached_property
     def version(self) -> int:

@@ -5,20 +5,42 @@ The tables are those of ``tensorflow/compiler/mlir/lite/schema/schema.fbs`` of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flatbuffers import number_types as flags
 
+from ..errors import ModelError
 from ..metadata import Quantization
 from .flatbuffer import Table
 from .tflite_names import CUSTOM, DATA_TYPES, OPERATORS, name_of
 
-__all__ = ["Signature", "Subgraph", "Tensor", "custom_name", "operator_name", "read_signature", "read_subgraph"]
+__all__ = [
+    "Signature",
+    "Subgraph",
+    "Tensor",
+    "builtin_code",
+    "check_graph",
+    "custom_name",
+    "operator_name",
+    "read_signature",
+    "read_subgraph",
+]
 
 # The codes that did not fit into the schema's first field, one byte wide, stand in a second one; the
 # greater of both is meant.
 OLD_CODE_SLOT, NEW_CODE_SLOT = 0, 3
+
+_FIRST_TENSORS_OPTIONAL = frozenset(
+    OPERATORS.index(name)
+    for name in (
+        "CUSTOM",
+        "LSTM",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        "BIDIRECTIONAL_SEQUENCE_LSTM",
+        "BIDIRECTIONAL_SEQUENCE_RNN",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +86,48 @@ class Signature:
     outputs: Mapping[str, int]
 
 
+def check_graph(graph: Table, codes: Sequence[int], where: str) -> None:
+    """Raise where a SubGraph table lacks what the interpreters take for granted.
+
+    The schema allows all of it, so a verified file can still take LiteRT 2.3 down: a list that is absent, an operator
+    without its first tensors (a null pointer each), an output that nothing computes.
+
+    Parameters
+    ----------
+    graph : Table
+    codes : sequence of int
+        The number of the operator for each of the model's operator codes.
+    where : str
+        What the file is, to begin error messages with.
+    """
+    for slot, what in enumerate(("tensors", "inputs", "outputs", "operators")):
+        if not graph.has(slot):
+            raise ModelError(f"{where}: a graph has no list of {what}; the file is damaged")
+    computed = set(graph.numbers(1, flags.Int32Flags))
+    for number, operator in enumerate(graph.tables(3, "Operator")):
+        inputs, outputs = operator.numbers(1, flags.Int32Flags), operator.numbers(2, flags.Int32Flags)
+        code = operator.number(0, flags.Uint32Flags)
+        absent = -1 in outputs or (
+            -1 in inputs[:2] and code < len(codes) and codes[code] not in _FIRST_TENSORS_OPTIONAL
+        )
+        if absent:
+            raise ModelError(f"{where}: operator {number} lacks an input or output; the file is damaged")
+        computed.update(outputs)
+    tensors = graph.tables(0, "Tensor")
+    for index in graph.numbers(2, flags.Int32Flags):
+        if index not in computed and not tensors[index].number(2, flags.Uint32Flags):  # nor has it a constant's buffer
+            raise ModelError(f"{where}: nothing computes the output with index {index}; the file is damaged")
+
+
 def operator_name(code: Table) -> str:
     """Return the name of an OperatorCode table's operator."""
-    builtin = _builtin_code(code)
+    builtin = builtin_code(code)
     return code.text(1) if builtin == CUSTOM else name_of(OPERATORS, builtin)
 
 
 def custom_name(code: Table) -> str | None:
     """Return the name of an OperatorCode table's operator if it is a custom one."""
-    return code.text(1) if _builtin_code(code) == CUSTOM else None
+    return code.text(1) if builtin_code(code) == CUSTOM else None
 
 
 def read_signature(table: Table) -> Signature:
@@ -122,7 +177,8 @@ def _tensor_map(table: Table, slot: int) -> Mapping[str, int]:
     return {entry.text(0): entry.number(1, flags.Uint32Flags) for entry in table.tables(slot, "TensorMap")}
 
 
-def _builtin_code(code: Table) -> int:
+def builtin_code(code: Table) -> int:
+    """Return the number of an OperatorCode table's operator."""
     old: int = code.number(OLD_CODE_SLOT, flags.Int8Flags)
     new: int = code.number(NEW_CODE_SLOT, flags.Int32Flags)
     return max(old, new)

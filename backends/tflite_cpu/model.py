@@ -12,7 +12,7 @@ import numpy as np
 from ...chatter import held_back
 from ...contract import LoadOptions
 from ...conventions import ASSUMED_NORMALIZATION
-from ...errors import InferenceError, ModelError, OptionError, TensorError
+from ...errors import AccelerateError, InferenceError, ModelError, OptionError, TensorError
 from ...formats.tflite import ModelFile
 from ...metadata import Metadata, Quantization, TensorInfo
 from ...model import Model, RuntimeInfo
@@ -124,28 +124,34 @@ class TFLiteModel(Model):
         super().__init__("tflite_cpu", inputs, outputs, runtime, options)
 
     @classmethod
-    def build(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
-        """Build an interpreter for a model file.
+    def build(cls, engine: Engine, source: Source, options: LoadOptions, *, verified: bool = False) -> Self:
+        """Build an interpreter for a model file; `verified` says that it is known not to crash the engine.
 
         Raises
         ------
         BackendNotAvailableError, ModelError, UnsupportedModelError, OptionError
         """
         threads = options.num_threads or 1
-        interpreter = _interpreter(engine, source, threads)
         file = ModelFile(source.buffer(), str(source))
+        file.check_graphs()
+        interpreter = _interpreter(engine, source, threads, verified=verified)
         try:
             with held_back():
                 signature = _signature(interpreter, options.signature)
                 calls = _Calls.of_ours(interpreter, signature.subgraph)
                 calls.allocate()
         except _ENGINE_ERRORS as error:
-            if isinstance(error, OptionError):
+            if isinstance(error, AccelerateError):
                 raise
             raise why_refused(source, error) from error
         details = {"engine": engine.option, "num_threads": threads, "signature": signature.key}
         runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
-        return cls(engine, interpreter, calls, signature, file, runtime, options)
+        try:
+            return cls(engine, interpreter, calls, signature, file, runtime, options)
+        except _ENGINE_ERRORS as error:
+            if isinstance(error, AccelerateError):
+                raise
+            raise why_refused(source, error) from error
 
     @classmethod
     def adopt(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
@@ -221,14 +227,14 @@ class TFLiteModel(Model):
             return super()._describe()
 
 
-def _interpreter(engine: Engine, source: Source, threads: int) -> Any:
+def _interpreter(engine: Engine, source: Source, threads: int, *, verified: bool) -> Any:
     """Build the engine's Interpreter for a file."""
     interpreter_class = engine.interpreter_class()
     if engine.verifies and source.path is not None:
         model: dict[str, Any] = {"model_path": str(source.path)}  # mapped by the engine: replicas share the page cache
     else:
         content = source.read()
-        if not engine.verifies:
+        if not (engine.verifies or verified):
             verify(engine, content, str(source))
         model = {"model_content": content}
     try:

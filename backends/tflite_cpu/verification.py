@@ -1,33 +1,40 @@
-"""Finds out in a child process whether a model file takes an engine down that does not verify files."""
+"""Keeps model files away from an engine that does not verify them and would be taken down by a damaged one."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 
+from ... import __version__
 from ...cache import recall, remember
 from ...children import ChildError, run_in_child
-from ...errors import ModelError
+from ...contract import LoadOptions
+from ...errors import AccelerateError, ModelError
+from ...source import Source
+from ...tensors import concrete_shape, dtype_of
 from .engines import ENGINES, Engine
 
 __all__ = ["verify"]
 
 _TIMEOUT = 30.0
+_RUNS = 3
 
 
 def verify(engine: Engine, model: bytes, name: str) -> None:
-    """Load and run a model once in a child process; the verdict is remembered by the model's SHA-256.
+    """Check a file's structure, then load and run it in a child process; the verdict is remembered by its SHA-256.
 
     Raises
     ------
     ModelError
-        The file crashes the engine or makes it hang.
+        The file is damaged, crashes the engine, or makes it hang.
     """
-    key = f"{engine.package} {engine.version()} {hashlib.sha256(model).hexdigest()}"
+    from ...formats.tflite_structure import check_structure
+
+    key = f"{engine.package} {engine.version()} edge-accelerate {__version__} {hashlib.sha256(model).hexdigest()}"
     verdict = recall("models", key)
     if verdict is None:
+        check_structure(model, name)
         try:
             run_in_child("backends.tflite_cpu.verification:try_model", model, _TIMEOUT, option=engine.option)
             verdict = ""
@@ -48,23 +55,21 @@ def _damaged(engine: Engine, name: str, verdict: str) -> ModelError:
 
 
 def try_model(model: bytes, option: str) -> bool:
-    """Load a model and run it on random inputs (child's side). What the engine refuses by itself is no danger."""
+    """Load and run a model as the parent is going to (child's side). What ends in a typed error is no danger."""
+    from .model import TFLiteModel
+
     try:
-        interpreter = ENGINES[option].interpreter_class()(model_content=model)
-        interpreter.allocate_tensors()
-        random = np.random.default_rng(0)
-        for tensor in interpreter.get_input_details():
-            interpreter.set_tensor(tensor["index"], _random_input(random, tensor))
-        interpreter.invoke()
-        for tensor in interpreter.get_output_details():
-            interpreter.get_tensor(tensor["index"])
-    except (ValueError, RuntimeError):
+        with TFLiteModel.build(ENGINES[option], Source(model), LoadOptions(), verified=True) as loaded:
+            random = np.random.default_rng(0)
+            for _ in range(_RUNS):
+                loaded.infer(
+                    {
+                        t.name: random.integers(0, 2, concrete_shape(t.shape)).astype(dtype_of(t))
+                        if t.data_type != "string"
+                        else np.full(concrete_shape(t.shape), b"text", object)
+                        for t in loaded.metadata().inputs
+                    }
+                )
+    except AccelerateError:
         return False
     return True
-
-
-def _random_input(random: np.random.Generator, tensor: dict[str, Any]) -> Any:
-    dtype = np.dtype(tensor["dtype"])
-    if dtype.kind == "S":
-        return np.full(tensor["shape"], b"text", object)
-    return random.integers(0, 2, size=tensor["shape"]).astype(dtype)

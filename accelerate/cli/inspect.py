@@ -1,0 +1,116 @@
+"""``edge-accelerate inspect``: what a model file says about itself, and who would run it here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import click
+
+from .inspection import inspect_model
+from .rendering import print_fields, print_heading, print_line, print_table
+
+__all__ = ["inspect"]
+
+_SOURCES = {"metadata": "the model's metadata", "assumed": "assumption: nothing says so"}
+
+
+@click.command(short_help="Show a model's file, tensors and plan.")
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def inspect(model: str, as_json: bool) -> int:
+    """Show what MODEL says about itself, and the plan: who would run it here, who would not, and why.
+
+    No runtime is needed. Only .tflite files are read for their content.
+    """
+    report = inspect_model(model)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+        return 0
+    content = report["content"] or {}
+    print_fields([*_file_fields(model, report["file"]), *_content_fields(content)])
+    if content.get("metadata"):
+        print_heading("Metadata")
+        print_fields((key.replace("_", " "), value) for key, value in content["metadata"].items() if value)
+    for graph in content.get("graphs", ()):
+        _print_tensors(graph, alone=len(content["graphs"]) == 1)
+    _print_plan(report["plan"])
+    return 0
+
+
+def _file_fields(model: str, file: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if file is None:
+        yield "model", model
+        return
+    yield "file", file["path"]
+    yield "format", f"{file['format'] or 'unknown'}, {file['size']:,} bytes"
+    yield "SHA-256", file["sha256"]
+
+
+def _content_fields(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not content:
+        return
+    yield "description", content["description"] or "none"
+    yield "operators", _listing(f"{name} ({count})" for name, count in content["operators"].items())
+    yield "custom ops", _listing(content["custom_operators"])
+    yield "signatures", _listing(signature["key"] for signature in content["signatures"])
+    if content["metadata"] is None:
+        yield "metadata", "none"
+    yield "packed files", _listing(content["packed_files"])
+    yield "type", _listing(_type(graph) for graph in content["graphs"] if graph["type"])
+    labels = content["labels"]
+    yield "labels", f"{labels['count']} in {labels['file']}" if labels else "none"
+    yield from (("problem", problem) for problem in content["problems"])
+
+
+def _type(graph: Mapping[str, Any]) -> str:
+    return f"{graph['type']} (guessed from the outputs)" if graph["type_guessed"] else str(graph["type"])
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _print_tensors(graph: Mapping[str, Any], *, alone: bool) -> None:
+    called = "" if alone else f" of graph {graph['index']}, called by {_listing(graph['signatures'])}"
+    for side in ("inputs", "outputs"):
+        print_heading(side.capitalize() + called)
+        print_fields((tensor["name"], *_about(tensor)) for tensor in graph[side])
+
+
+def _about(tensor: Mapping[str, Any]) -> Iterator[str]:
+    image = " ".join(filter(None, (", image", tensor["layout"], tensor["color"]))) if tensor["layout"] else ""
+    # a scalar, and an output whose shape the converter left to the runtime, look the same in the file
+    shape = str(list(tensor["shape"])) if tensor["shape"] else "[] (a scalar, or known only to the runtime)"
+    yield f"{tensor['data_type']} {shape}{image}"
+    if q := tensor["quantization"]:
+        if q["axis"] is None:
+            yield f"scale {q['scale'][0]:.6g}, zero point {q['zero_point'][0]}"
+        else:
+            yield f"{len(q['scale'])} scales along axis {q['axis']}"
+    if n := tensor["normalization"]:
+        yield f"(pixel - {_numbers(n['mean'])}) / {_numbers(n['std'])}, by {_SOURCES[n['source']]}"
+    for file in tensor["associated_files"]:
+        yield f"file {file['name']} ({file['label_type']})"
+    for alias in tensor["aliases"]:
+        yield f"also named {alias}"
+
+
+def _numbers(values: Iterable[float]) -> str:
+    texts = [f"{value:g}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
+
+
+def _print_plan(plan: Mapping[str, Any]) -> None:
+    rows = [("chosen" if c == plan["chosen"] else "can", c) for c in plan["candidates"]]
+    rows += [("cannot", c) for c in plan["skipped"]]
+    print_heading("Plan")
+    if not rows:
+        print_line("no backend is installed")
+        return
+    cells = [(verdict, c["backend"], c["device"], c["reason"]) for verdict, c in rows]
+    print_table(("", "backend", "device", "why"), cells, wrap=["why"])
+    if remedies := [(c["backend"], c["remedy"]) for _, c in rows if c["remedy"]]:
+        print_heading("Remedies")
+        print_fields(remedies)

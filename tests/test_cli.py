@@ -1,0 +1,255 @@
+"""The command line as a user meets it: processes, their output and their exit status."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import accelerate
+
+pytest.importorskip("click", reason="needs the extra: cli")
+pytest.importorskip("rich", reason="needs the extra: cli")
+Image = pytest.importorskip("PIL.Image", reason="needs the extra: cli")
+
+DATA = Path(accelerate.__file__).parent / "data"
+DIGITS, DIGITS_FLOAT, SEVEN = DATA / "digits_uint8.tflite", DATA / "digits_float.tflite", DATA / "digit.png"
+SCRIPT = [str(Path(sys.executable).with_name("edge-accelerate"))]
+MODULE = [sys.executable, "-m", "accelerate"]
+
+# Hides packages from the import system as if they were not installed.
+WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.partition(".")[0] in {names!r}
+        return None if hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Without
+from edge_accelerate_cli import main
+sys.exit(main())
+"""
+
+
+def call(
+    *arguments: object, program: list[str] = SCRIPT, status: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*program, *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        env={**os.environ, "COLUMNS": "80", **environment},
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def call_json(*arguments: object, **more: Any) -> Any:
+    return json.loads(call(*arguments, "--json", **more).stdout)
+
+
+def refusal(*arguments: object, program: list[str] = SCRIPT) -> str:
+    done = call(*arguments, program=program, status=1)
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    return done.stderr
+
+
+def without(*names: str) -> list[str]:
+    return [sys.executable, "-c", WITHOUT.format(names=names)]
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Any:
+    """The picture at the model's size, scaled by a formula of our own."""
+    own = np.asarray(Image.open(SEVEN).convert("L"), np.float64)
+    places = (np.arange(8) + 0.5) * own.shape[0] / 8 - 0.5
+    low, part = np.floor(places).astype(int), places % 1
+    rows = own[low] * (1 - part[:, None]) + own[low + 1] * part[:, None]
+    return np.rint(rows[:, low] * (1 - part) + rows[:, low + 1] * part).astype(np.uint8)
+
+
+@pytest.mark.parametrize("program", [SCRIPT, MODULE], ids=["script", "module"])
+def test_run_shows_results_and_what_ran(program: list[str]) -> None:
+    out = call("run", DIGITS, SEVEN, program=program).stdout
+    first_result = out.splitlines()[2].split()
+    assert first_result == ["0.9961", "7"]
+    assert "Ran on tflite_cpu, device cpu, " in out
+    assert "first call " in out
+    assert "loaded in " in out
+
+
+def test_run_json_has_what_the_table_has() -> None:
+    report = call_json("run", DIGITS, SEVEN, "--top", 2)
+    assert report["results"][0] == {"index": 7, "label": "7", "score": pytest.approx(0.99609375)}
+    assert len(report["results"]) == 2
+    assert report["outputs"][0]["data_type"] == "uint8"
+    assert report["outputs"][0]["dequantized"] is True
+    assert (report["backend"], report["device"]) == ("tflite_cpu", "cpu")
+    assert report["engine"]
+    assert report["engine_version"]
+    assert all(report["milliseconds"][key] > 0 for key in ("load", "first_call", "second_call"))
+
+
+def test_run_normalises_a_picture_for_a_float_model_and_says_so() -> None:
+    done = call("run", DIGITS_FLOAT, SEVEN)
+    assert done.stdout.splitlines()[2].split()[1] == "7"
+    assert done.stderr.startswith("warning: ")
+    settled = call("run", DIGITS_FLOAT, SEVEN, "--option", "normalization=[127.5, 127.5]")
+    assert settled.stderr == ""
+    assert settled.stdout.splitlines()[:8] == done.stdout.splitlines()[:8]
+
+
+def test_run_labels(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("zero\none\ntwo\nthree\nfour\nfive\nsix\n[bold]seven\x1b[2J\neight\nnine\n", encoding="utf-8")
+    out = call("run", DIGITS, SEVEN, "--labels", labels).stdout
+    assert out.splitlines()[2].split() == ["0.9961", "7", r"[bold]seven\x1b[2J"]
+
+
+def test_run_takes_arrays_like_the_picture(tmp_path: Path, pixels: Any) -> None:
+    np.save(tmp_path / "one.npy", pixels[None, :, :, None])
+    np.savez(tmp_path / "named.npz", image=pixels[None, :, :, None])
+    from_picture = call_json("run", DIGITS, SEVEN)["outputs"]
+    assert call_json("run", DIGITS, tmp_path / "one.npy")["outputs"] == from_picture
+    assert call_json("run", DIGITS, tmp_path / "named.npz")["outputs"] == from_picture
+
+
+def test_run_takes_a_colour_picture_of_another_shape(tmp_path: Path) -> None:
+    wide = Image.open(SEVEN).convert("RGB").resize((200, 90))
+    wide.save(tmp_path / "wide.jpg")
+    assert call_json("run", DIGITS, tmp_path / "wide.jpg")["results"][0]["index"] == 7
+
+
+def test_run_passes_the_options_of_load_on() -> None:
+    report = call_json(
+        "run", DIGITS, SEVEN, "--backend", "tflite_cpu", "--device", "cpu", "--threads", 2, "--timeout", 30
+    )
+    assert report["results"][0]["index"] == 7
+    assert "did you mean 'engine'" in refusal("run", DIGITS, SEVEN, "--option", "engin=litert")
+    assert "has no device 'gpu'" in refusal("run", DIGITS, SEVEN, "--backend", "tflite_cpu", "--device", "gpu")
+
+
+def test_run_names_what_is_wrong_with_the_model(tmp_path: Path) -> None:
+    assert "there is no file" in refusal("run", tmp_path / "missing.tflite", SEVEN)
+    assert "a PNG picture" in refusal("run", SEVEN, SEVEN)
+    assert "there is no backend 'tflite'" in refusal("run", DIGITS, SEVEN, "--backend", "tflite")
+
+
+def test_run_names_what_is_wrong_with_the_input(tmp_path: Path) -> None:
+    assert "cannot be read: No such file" in refusal("run", DIGITS, tmp_path / "missing.png")
+    assert "neither a picture" in refusal("run", DIGITS, DIGITS)
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01\x00")
+    assert "cannot be read" in refusal("run", DIGITS, tmp_path / "cut.npy")
+    np.save(tmp_path / "pickle.npy", np.array([{}], object), allow_pickle=True)
+    assert "allow_pickle" in refusal("run", DIGITS, tmp_path / "pickle.npy")
+    np.savez(tmp_path / "other.npz", picture=np.zeros((1, 8, 8, 1), np.uint8))
+    assert "the model has no input 'picture'" in refusal("run", DIGITS, tmp_path / "other.npz")
+    np.save(tmp_path / "large.npy", np.zeros((1, 9, 9, 1), np.uint8))
+    assert "got uint8[1, 9, 9, 1], wanted uint8[1, 8, 8, 1]" in refusal("run", DIGITS, tmp_path / "large.npy")
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
+    assert "more than 8 bits" in refusal("run", DIGITS, tmp_path / "deep.png")
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    assert "Missing argument 'INPUT'" in call("run", DIGITS, status=2).stderr
+    assert "backend is given by --backend" in call("run", DIGITS, SEVEN, "--option", "backend=x", status=2).stderr
+    assert "wanted KEY=VALUE" in call("run", DIGITS, SEVEN, "--option", "engine", status=2).stderr
+    assert "No such command" in call("walk", status=2).stderr
+
+
+@pytest.mark.parametrize("package", ["click", "rich", "PIL"])
+def test_a_missing_extra_is_named_with_its_command(package: str) -> None:
+    error = refusal("run", DIGITS, SEVEN, program=without(package))
+    assert 'pip install "edge-accelerate[cli]"' in error
+
+
+def test_arrays_need_no_pillow(tmp_path: Path, pixels: Any) -> None:
+    np.save(tmp_path / "one.npy", pixels[None, :, :, None])
+    assert call_json("run", DIGITS, tmp_path / "one.npy", program=without("PIL"))["results"][0]["index"] == 7
+
+
+def test_doctor_passes_here() -> None:
+    out = call("doctor").stdout
+    assert "PASS   tflite_cpu" in out
+    assert "no other package named 'accelerate'" in out
+    report = call_json("doctor")
+    assert "tflite_cpu" in [b["name"] for b in report["backends"] if b["available"]]
+    assert {"backend": "tflite_cpu", "id": "cpu"}.items() <= report["devices"][0].items()
+    assert report["edge_accelerate"]["version"] == accelerate.__version__
+
+
+def test_doctor_without_a_runtime_fails_with_the_remedy() -> None:
+    done = call("doctor", program=without("ai_edge_litert", "tflite_runtime"), status=1)
+    assert "FAIL   tflite_cpu" in done.stdout
+    assert 'pip install "edge-accelerate[litert]"' in done.stdout
+
+
+def test_doctor_finds_the_package_of_the_same_name(tmp_path: Path) -> None:
+    record = tmp_path / "accelerate-1.2.3.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: accelerate\nVersion: 1.2.3\n", encoding="utf-8")
+    found = call_json("doctor", PYTHONPATH=str(tmp_path))["huggingface_accelerate"]
+    assert found == [{"version": "1.2.3", "path": str(tmp_path)}]
+    assert "Hugging Face accelerate is installed too" in call("doctor", PYTHONPATH=str(tmp_path)).stdout
+
+
+def test_inspect_shows_file_tensors_and_plan() -> None:
+    out = call("inspect", DIGITS).stdout
+    assert max(map(len, out.splitlines())) <= 80
+    for text in ("SHA-256 ", "FULLY_CONNECTED (2)", "uint8 [1, 8, 8, 1], image NHWC", "chosen   tflite_cpu"):
+        assert text in out
+
+
+@pytest.mark.parametrize("hidden", [(), ("ai_edge_litert", "tflite_runtime")], ids=["runtime", "no-runtime"])
+def test_inspect_says_what_the_loaded_model_says(hidden: tuple[str, ...]) -> None:
+    report = call_json("inspect", DIGITS, program=without(*hidden))
+    graph = report["content"]["graphs"][0]
+    with accelerate.load(DIGITS) as model:
+        said = model.metadata()
+    assert graph["inputs"] == [json.loads(json.dumps(asdict(info))) for info in said.inputs]
+    assert graph["outputs"] == [json.loads(json.dumps(asdict(info))) for info in said.outputs]
+    assert graph["type"] == said.type
+    assert (report["plan"]["chosen"] is None) == bool(hidden)
+    if hidden:
+        assert report["plan"]["skipped"][0]["remedy"] == 'pip install "edge-accelerate[litert]"'
+
+
+def test_inspect_names_what_is_wrong(tmp_path: Path) -> None:
+    assert "there is no file" in refusal("inspect", tmp_path / "missing.tflite")
+    assert "a PNG picture, not a model" in refusal("inspect", SEVEN)
+    (tmp_path / "cut.tflite").write_bytes(DIGITS.read_bytes()[:400])
+    assert "cut.tflite" in refusal("inspect", tmp_path / "cut.tflite")
+
+
+def test_inspect_takes_an_onnx_file_for_what_it_is(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"\x08\x07\x12\x04test")
+    report = call_json("inspect", model)
+    assert report["file"]["format"] == "onnx"
+    assert report["content"] is None
+    assert report["plan"]["chosen"] is None or report["plan"]["chosen"]["backend"] != "tflite_cpu"
+
+
+def test_a_narrow_terminal_folds_and_loses_nothing() -> None:
+    out = call("inspect", DIGITS, COLUMNS="40").stdout
+    digest = call_json("inspect", DIGITS)["file"]["sha256"]
+    assert digest in "".join(line.removeprefix("SHA-256").strip() for line in out.splitlines())
+    assert max(map(len, out.splitlines())) <= 40
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    done = subprocess.run(
+        f"'{SCRIPT[0]}' inspect '{DIGITS}' --json | head -n 1", shell=True, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("{\n", "")

@@ -1,0 +1,420 @@
+"""What is particular to TFLite: its dtypes, signatures, engines, files. The common contract is the conformance suite's."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import engines
+import numpy as np
+import odd_models
+import pytest
+
+import accelerate
+from accelerate import (
+    BackendNotAvailableError,
+    InferenceError,
+    Model,
+    ModelError,
+    NoBackendError,
+    OptionError,
+    Quantization,
+    TensorError,
+    UnsupportedModelError,
+)
+from accelerate.testing import random_inputs
+
+ANY = pytest.mark.parametrize("engine", engines.INSTALLED)
+
+
+def load(model: Any, engine: str, **options: Any) -> Model:
+    return accelerate.load(model, backend="tflite_cpu", engine=engine, **options)
+
+
+def interpreter_class(engine: str) -> Any:
+    if engine == "litert":
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        from tflite_runtime.interpreter import Interpreter
+    return Interpreter
+
+
+def raw_outputs(path: Path, engine: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    interpreter = interpreter_class(engine)(model_path=str(path))
+    interpreter.allocate_tensors()
+    for details, value in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(details["index"], value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+
+
+# dtypes
+
+
+@ANY
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+def test_integers(engine: str, dtype: str) -> None:
+    if (engine, dtype) == ("tflite-runtime", "uint16"):
+        pytest.skip("tflite-runtime 2.14 cannot set a uint16 tensor")
+    limits = np.iinfo(dtype)
+    x = np.random.default_rng(0).integers(limits.min, limits.max, (2, 3), dtype, endpoint=True)
+    with load(odd_models.integers(dtype), engine) as model:
+        assert [t.data_type for t in model.metadata().inputs] == [dtype]
+        np.testing.assert_array_equal(model.infer(x)["y"], x.reshape(3, 2))
+
+
+@ANY
+def test_other_dtypes(engine: str) -> None:
+    random = np.random.default_rng(1)
+    f64 = random.normal(size=(2, 3))
+    with load(odd_models.float64(), engine) as model:
+        np.testing.assert_array_equal(model.infer(f64)["y"], f64.reshape(3, 2))
+    complex64 = (f64 + 1j * f64[::-1]).astype(np.complex64)
+    with load(odd_models.complex64(), engine) as model:
+        np.testing.assert_array_equal(model.infer(complex64)["y"], complex64.reshape(3, 2))
+    with load(odd_models.boolean(), engine) as model:
+        assert model.metadata().inputs[0].data_type == "bool"
+        assert model.infer([True, False, False, True])["y"].tolist() == [False, True, True, False]
+    with load(odd_models.float16(), engine) as model:
+        assert model.infer(np.array([0.5, 1, 2]))["y"].tolist() == [0.5, 1, 2]
+
+
+@ANY
+def test_quantised_models_compute_in_real_values(engine: str) -> None:
+    real = np.array([[-1.5, 0, 2, 10]])
+    for build, step in ((odd_models.int8_quantised, 1.0), (odd_models.int16_quantised, 0.002)):
+        with load(build(), engine) as model:
+            x = real * step / 2 if step < 1 else real
+            got = model.infer(x, dequantize=True)["y"]
+            np.testing.assert_allclose(got, 2 * x, atol=step / 2 + 1e-6)
+
+
+@ANY
+def test_per_channel_quantisation(engine: str) -> None:
+    with load(odd_models.per_channel(), engine) as model:
+        info = model.metadata().inputs[0]
+        assert info.quantization == Quantization((0.5, 0.25, 2.0), (0, 10, -20), 1)
+        real = np.array([[1.0, -2.0, 40.0], [0.5, 3.0, -6.0]])
+        np.testing.assert_array_equal(model.infer(real, dequantize=True)["y"], real.T)
+
+
+@ANY
+def test_scalars_and_empty_outputs(engine: str) -> None:
+    with load(odd_models.scalar(), engine) as model:
+        for _ in range(2):
+            result = model.infer(2.5)["y"]
+            assert isinstance(result, np.ndarray)
+            assert result.shape == ()
+            assert result == 5
+            result[...] = 0  # the caller's own
+    with load(odd_models.dynamic_output(), engine) as model:
+        assert model.metadata().outputs[0].shape[0] == -1
+        for x in ([1, -1, 2, 3], [-1, -1, -1, -1], [0, 0, 0, 5]):
+            result = model.infer(np.array(x, np.float32))["y"]
+            assert result.dtype == np.int64
+            assert result.tolist() == [[i] for i in np.flatnonzero(np.array(x) > 0)]
+            assert result.shape[1] == 1
+        with model.bind() as binding:
+            binding.inputs["x"][...] = [1, 1, -1, 1]
+            binding.run()
+            assert binding.outputs["y"].tolist() == [[0], [1], [3]]
+            assert not binding.zero_copy
+
+
+@ANY
+def test_models_without_inputs_and_with_state(engine: str) -> None:
+    with load(odd_models.no_inputs(), engine) as model:
+        assert [v.tolist() for v in model.infer({}).values()] == [[2, 4, 6]]
+    with load(odd_models.variable(), engine) as model:
+        assert [model.infer(np.ones((1, 1), np.float32))["y"].item() for _ in range(3)] == [1, 2, 3]
+
+
+# Names and signatures
+
+
+@ANY
+def test_duplicate_names_get_numbers(engine: str) -> None:
+    with load(odd_models.duplicate_names(), engine) as model:
+        a, b = np.array([1, 2, 3], np.float32), np.array([10, 20, 30], np.float32)
+        outputs = model.infer({"x": a, "x:1": b})
+        assert {k: v.tolist() for k, v in outputs.items()} == {"y": [11, 22, 33], "y:1": [-9, -18, -27]}
+        assert model.infer({"1": b, "0": a})["y:1"].tolist() == [-9, -18, -27]
+
+
+@ANY
+def test_a_canonical_name_wins_over_an_alias(engine: str) -> None:
+    with load(odd_models.shared_alias(), engine) as model:
+        # the signature calls tensor a "b" and tensor b "a"; its names are the canonical ones
+        assert [t.name for t in model.metadata().inputs] == ["b", "a"]
+        one, ten = np.float32([1] * 3), np.float32([10] * 3)
+        outputs = model.infer({"b": ten, "a": one})
+        assert next(iter(outputs.values())).tolist() == [9, 9, 9]
+
+
+@ANY
+def test_signatures(engine: str) -> None:
+    three, two = np.float32([3] * 3), np.float32([2] * 3)
+    with load(odd_models.two_signatures(), engine, signature="multiply") as model:
+        assert model.runtime.details["signature"] == "multiply"
+        for _ in range(2):
+            assert model.infer({"values": three, "factor": two})["product"].tolist() == [6, 6, 6]
+        assert model.infer({"values_tensor": three, "1": two})["product"].tolist() == [6, 6, 6]
+        assert model.infer({"values": three, "factor": two}, timeout=10)["product"].tolist() == [6, 6, 6]
+    with load(odd_models.two_signatures(), engine) as model:
+        assert model.runtime.details["signature"] == "subtract"
+        assert model.infer({"start": three, "amount": two})["rest"].tolist() == [1, 1, 1]
+    with pytest.raises(OptionError, match=r"did you mean 'multiply'.*'multiply', 'subtract'"):
+        load(odd_models.two_signatures(), engine, signature="multiplies")
+    with pytest.raises(OptionError, match="leave the option out"):
+        load(odd_models.add3(), engine, signature="x")
+
+
+# Engines, threads, existing interpreters
+
+
+@ANY
+def test_runtime_says_engine_version_and_threads(engine: str) -> None:
+    with load(odd_models.add3(), engine, num_threads=2) as model:
+        assert model.runtime.details["num_threads"] == 2
+        assert model.runtime.details["engine"] == engine
+        assert model.runtime.version.count(".") >= 1
+    with load(odd_models.add3(), engine) as model:
+        assert model.runtime.details["num_threads"] == 1
+
+
+def test_unknown_engine() -> None:
+    with pytest.raises(OptionError, match="did you mean 'litert'"):
+        load(odd_models.add3(), "lite-rt")
+
+
+@pytest.mark.parametrize("engine", sorted(set(engines.PACKAGES) - set(engines.INSTALLED)))
+def test_an_engine_that_is_not_installed(engine: str) -> None:
+    with pytest.raises(BackendNotAvailableError, match=r"pip install \"edge-accelerate\[") as caught:
+        load(odd_models.add3(), engine)
+    assert isinstance(caught.value, ImportError)
+
+
+@ANY
+def test_an_existing_interpreter(engine: str) -> None:
+    interpreter = interpreter_class(engine)(model_content=odd_models.two_inputs())
+    a, b = (np.random.default_rng(n).random((2, 3), np.float32) for n in range(2))
+    with accelerate.load(interpreter) as model:
+        assert (model.backend, model.runtime.details["engine"]) == ("tflite_cpu", engine)
+        np.testing.assert_array_equal(model.infer({"a": a, "b": b})["sum"], a + b)
+        interpreter.invoke()  # the user's own calls still work
+        np.testing.assert_array_equal(model.infer({"a": b, "b": b})["sum"], b + b)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], a)
+    interpreter.invoke()  # and after close, too
+    with pytest.raises(OptionError, match="settled"):
+        accelerate.load(interpreter, num_threads=2)
+    with pytest.raises(OptionError, match="settled"):
+        accelerate.load(interpreter, engine=engine)
+
+
+@ANY
+def test_an_existing_interpreter_with_dynamic_shapes(engine: str) -> None:
+    with accelerate.load(interpreter_class(engine)(model_content=odd_models.dynamic())) as model:
+        for n in (1, 3, 2):
+            assert model.infer(np.ones((n, 3), np.float32))["y"].shape == (n, 3)
+
+
+# Files
+
+
+@ANY
+def test_custom_operators_are_named(engine: str) -> None:
+    with pytest.raises(UnsupportedModelError, match="custom operator 'Mystery'"):
+        load(odd_models.custom_op("Mystery"), engine)
+    with pytest.raises(UnsupportedModelError, match="custom operator 'Mystery'"):
+        accelerate.load(odd_models.custom_op("Mystery"))
+
+
+@ANY
+def test_models_compiled_for_the_edge_tpu(engine: str, tmp_path: Path) -> None:
+    compiled = tmp_path / "net_edgetpu.tflite"
+    compiled.write_bytes(odd_models.edgetpu_like())
+    with pytest.raises(UnsupportedModelError, match="'edgetpu' backend"):
+        load(compiled, engine)
+    (tmp_path / "net.tflite").write_bytes(odd_models.add3())
+    with pytest.raises(UnsupportedModelError, match=r"its twin .*net\.tflite"):
+        load(compiled, engine)
+    with pytest.raises(NoBackendError, match=r"its twin .*net\.tflite") as caught:
+        accelerate.load(compiled)
+    assert [c.backend for c in caught.value.plan.skipped] == ["tflite_cpu"]
+    assert "twin" in accelerate.plan(compiled).skipped[0].remedy
+
+
+@ANY
+def test_truncated_models(engine: str) -> None:
+    whole = odd_models.two_inputs()
+    for size in (8, 20, len(whole) // 2, len(whole) - 1):
+        with pytest.raises(ModelError):
+            load(whole[:size], engine)
+
+
+@ANY
+def test_odd_paths(engine: str, tmp_path: Path) -> None:
+    for name in ("sp ace.tflite", "ümläut.tflite", "no-suffix", "x" * 200):
+        (tmp_path / name).write_bytes(odd_models.add3())
+        with load(tmp_path / name, engine) as model:
+            assert model.infer([1.0, 2.0, 3.0])["y"].tolist() == [2, 4, 6]
+
+
+@ANY
+def test_the_file_may_go_once_loaded(engine: str, tmp_path: Path) -> None:
+    data = Path(accelerate.__file__).parent / "data" / "digits_uint8.tflite"
+    path = Path(shutil.copy(data, tmp_path / "model.tflite"))
+    with load(path, engine) as model:
+        path.unlink()
+        assert model.metadata().outputs[0].shape == (1, 10)
+        assert model.infer(np.zeros((8, 8, 1), np.uint8))
+        with model.bind() as binding:
+            binding.run()
+
+
+@ANY
+def test_impossible_shapes_of_a_dynamic_model_leave_it_usable(engine: str) -> None:
+    with load(odd_models.dynamic(), engine) as model:
+        with pytest.raises(TensorError):
+            model.infer(np.zeros((2, 4), np.float32))
+        assert model.infer(np.ones((2, 3), np.float32))["y"].tolist() == [[2] * 3] * 2
+        assert model.infer(np.ones((0, 3), np.float32))["y"].shape == (0, 3)
+        assert model.infer(np.ones((1, 3), np.float32))["y"].tolist() == [[2] * 3]
+
+
+@pytest.mark.skipif("tflite-runtime" not in engines.INSTALLED, reason="about tflite-runtime")
+def test_a_file_that_crashes_the_engine_is_known_from_then_on(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("EDGE_ACCELERATE_CACHE", str(tmp_path))
+    with load(odd_models.add3(), "tflite-runtime"):
+        verdicts = list((tmp_path / "models").iterdir())
+    assert len(verdicts) == 1
+    assert verdicts[0].read_text() == '""'
+    verdicts[0].write_text('"the process was killed by SIGSEGV"')
+    with pytest.raises(ModelError, match="killed by SIGSEGV"):
+        load(odd_models.add3(), "tflite-runtime")
+    verdicts[0].write_text("not JSON")
+    load(odd_models.add3(), "tflite-runtime").close()
+
+
+# Errors while running, output on stderr, leaks
+
+
+@ANY
+def test_a_failure_while_running_is_typed_and_the_model_lives(engine: str) -> None:
+    with load(odd_models.strings(), engine) as model:
+        good = random_inputs(model)
+        model.infer(good)
+    with load(odd_models.slow(0.3), engine) as model:
+        errors: list[BaseException] = []
+
+        def call() -> None:
+            try:
+                model.infer({"wrong": 1}, timeout=5)
+            except TensorError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+        assert len(errors) == 1
+    assert issubclass(InferenceError, RuntimeError)
+
+
+@ANY
+def test_the_runtime_writes_nothing_to_stderr(engine: str, capfd: Any, caplog: Any) -> None:
+    with caplog.at_level(logging.DEBUG, "accelerate"):
+        load(odd_models.image_float(), engine).close()
+        with pytest.raises(UnsupportedModelError):
+            load(odd_models.custom_op("Mystery"), engine)
+    assert capfd.readouterr().err == ""
+
+
+def test_other_writers_keep_their_stderr(capfd: Any) -> None:
+    from accelerate.chatter import held_back
+
+    with held_back():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nsomebody else's line\n")
+        print("a warning of the program", file=sys.stderr)
+    assert sorted(capfd.readouterr().err.splitlines()) == ["a warning of the program", "somebody else's line"]
+
+
+@ANY
+def test_closing_leaves_no_descriptor(engine: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(odd_models.add3())
+    load(path, engine).close()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for n in range(20):
+        model = load(path, engine)
+        if n % 2:
+            model.metadata()
+        model.infer([1.0, 2.0, 3.0], timeout=5 if n % 3 == 0 else None)
+        model.close()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+# Real models
+
+
+REAL = [
+    "add_10x10", "coco_ssd_mobilenet_v1_1.0_quant", "mobilenet_v1_0.25_128_quant",
+    "mobilenet_v1_0.25_224_float_metadata", "simple_add_dynamic_shape", "vww_96_float", "vww_96_int8",
+]  # fmt: skip
+
+
+@ANY
+@pytest.mark.parametrize("name", REAL)
+def test_answers_equal_the_raw_interpreters(engine: str, name: str, models_dir: Path) -> None:
+    path = models_dir / f"{name}.tflite"
+    with load(path, engine) as model:
+        inputs = random_inputs(model, 7)
+        expected = raw_outputs(path, engine, list(inputs.values()))
+        for _ in range(2):
+            outputs = model.infer(inputs)
+            for got, want in zip(outputs.values(), expected, strict=True):
+                np.testing.assert_array_equal(got, want)
+
+
+@ANY
+def test_string_model(engine: str, models_dir: Path) -> None:
+    with load(models_dir / "gather_string.tflite", engine) as model:
+        words = np.array([f"wörd {n}" for n in range(10)])
+        outputs = model.infer({"input": words, "indices": np.array([9, 0, 3])})
+        assert outputs["output"].tolist() == [words[n].encode() for n in (9, 0, 3)]
+
+
+@ANY
+@pytest.mark.parametrize("signature", ["add", "sub", "mul"])
+def test_multiple_signatures(engine: str, signature: str, models_dir: Path) -> None:
+    a, b = (np.random.default_rng(n).random((10, 10), np.float32) for n in range(2))
+    with load(models_dir / "multi_signature_model.tflite", engine, signature=signature) as model:
+        want = {"add": a + b, "sub": a - b, "mul": a * b}[signature]
+        np.testing.assert_allclose(model.infer({"a": a, "b": b})["output"], want, rtol=1e-6)
+
+
+@ANY
+@pytest.mark.parametrize(
+    ("name", "operator"), [("posenet_custom_op", "PosenetDecoderOp"), ("model_invoking_error", "fake-op-double")]
+)
+def test_real_models_with_custom_operators(engine: str, name: str, operator: str, models_dir: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=operator):
+        load(models_dir / f"{name}.tflite", engine)
+
+
+@ANY
+def test_a_photograph_is_recognised(engine: str, models_dir: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    picture = image.open(models_dir.parent / "images" / "cat.bmp").convert("RGB").resize((128, 128))
+    with load(models_dir / "mobilenet_v1_0.25_128_quant.tflite", engine) as model:
+        scores = model.infer({"image": np.asarray(picture)}, dequantize=True)["probability"]
+        assert "cat" in model.metadata().labels[int(scores.argmax())]
+        from_floats = model.infer({"input": np.asarray(picture) / 127.5 - 1}, dequantize=True)["probability"]
+        assert abs(from_floats - scores).max() <= 0.06
