@@ -9,7 +9,7 @@ from typing import Any
 
 from . import registry
 from .contract import Backend, Device, LoadOptions
-from .errors import AccelerateError, ModelError, NoBackendError, OptionError
+from .errors import ModelError, NoBackendError, OptionError
 from .model import Model
 from .planning import Plan, check_options, make_plan
 from .registry import BackendInfo
@@ -138,12 +138,14 @@ def list_backends() -> Mapping[str, BackendInfo]:
 
 def list_devices() -> list[Device]:
     """Return the devices of every available backend, those that are not ready with reason and remedy."""
-    return [
-        device
-        for backend in registry.backends().values()
-        if registry.availability(backend).available
-        for device in backend.devices()
-    ]
+    found: list[Device] = []
+    for name, backend in registry.backends().items():
+        if registry.availability(backend).available:
+            try:
+                found += backend.devices()
+            except Exception as error:  # a stranger's code: its failure is an answer
+                found.append(Device(name, "-", "", False, f"devices() raised {type(error).__name__}: {error}"))
+    return found
 
 
 def _prepare(source: Any, backend: str, **options: Any) -> tuple[Source, Mapping[str, Backend], LoadOptions]:
@@ -165,17 +167,17 @@ def _load_first(source: Source, options: LoadOptions, considered: Mapping[str, B
             model = considered[candidate.backend].load(source, options)
         except OptionError:
             raise
-        except AccelerateError as error:
+        except Exception as error:  # a stranger's code may raise anything
             if len(decided.candidates) == 1:
                 raise
-            failures.append(f"{candidate.backend}: {error}")
+            failures.append(f"{candidate.backend}: {type(error).__name__}: {error}")
             continue
         if failures:
             _log.warning("auto chose %s after: %s", candidate.backend, "; ".join(failures))
         else:
             _log.debug("auto chose %s on %s: %s", candidate.backend, candidate.device, candidate.reason)
         return model
-    if not source.format and not decided.candidates:
+    if source.format in ("", "directory") and not decided.candidates:
         raise ModelError(
             f"{source} is {source.likeness}, not a model that any backend here knows; check the path, or fetch it again"
         )

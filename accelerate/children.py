@@ -9,6 +9,9 @@ from typing import Any
 
 __all__ = ["ChildError", "run_in_child"]
 
+# the child's working folder: before Python 3.11, which brought PYTHONSAFEPATH, -m imports from it first
+_SITE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 
 class ChildError(Exception):
     """The child crashed or ran out of time; it never answered.
@@ -45,12 +48,12 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
     command = [sys.executable, "-m", f"{__package__}._child", task, json.dumps(arguments)]
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
         "PYTHONSAFEPATH": "1",
     }
     try:
         done = subprocess.run(
-            command, input=payload, capture_output=True, timeout=timeout, env=environment, check=False
+            command, input=payload, capture_output=True, timeout=timeout, env=environment, cwd=_SITE, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise ChildError(f"no answer within {timeout:g} s", timed_out=True) from error

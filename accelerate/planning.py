@@ -52,11 +52,14 @@ class Plan:
     skipped: tuple[Candidate, ...]
 
     def __str__(self) -> str:
-        rows = [("", "backend", "device", "reason", "remedy")]
-        rows += [("->" if c is self.chosen else "ok", c.backend, c.device, c.reason, c.remedy) for c in self.candidates]
-        rows += [("no", c.backend, c.device, c.reason, c.remedy) for c in self.skipped]
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = ["  ".join((*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4])) for row in rows]
+        rows = [("", "backend", "device", "why")]
+        rows += [("->" if c is self.chosen else "ok", c.backend, c.device, c.reason) for c in self.candidates]
+        for c in self.skipped:
+            rows.append(("no", c.backend, c.device, c.reason))
+            if c.remedy:  # on a line of its own: a terminal is 80 columns wide
+                rows.append(("", "", "", f"remedy: {c.remedy}"))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = ["  ".join((*map(str.ljust, row, widths), row[3])) for row in rows]
         return "\n".join(line.rstrip() for line in lines)
 
 

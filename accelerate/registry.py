@@ -57,6 +57,7 @@ class _Broken:
 
 
 _loaded: dict[str, tuple[str, Backend | _Broken]] = {}  # name -> (target, what it gave)
+_read: tuple[object, dict[str, str]] = (None, {})  # (the state of sys.path, what it declares)
 
 
 def backends() -> Mapping[str, Backend]:
@@ -139,6 +140,9 @@ def _import(name: str, target: str) -> Backend | _Broken:
             raise TypeError(f"{target} is {entry!r}, not a subclass of accelerate.Backend")  # noqa: TRY301
         if getattr(entry, "name", None) != name:
             raise TypeError(f"{target} calls itself {getattr(entry, 'name', None)!r}, declared as {name!r}")  # noqa: TRY301
+        for attribute, kind in (("description", str), ("extra", str), ("options", tuple), ("priority", int)):
+            if not isinstance(getattr(entry, attribute, None), kind):
+                raise TypeError(f"{target}.{attribute} is missing or no {kind.__name__}")  # noqa: TRY301
         return entry()
     except KeyboardInterrupt:
         raise
@@ -148,7 +152,24 @@ def _import(name: str, target: str) -> Backend | _Broken:
 
 
 def _declared() -> dict[str, str]:
-    """Return name -> "module:Class" for every declaration on `sys.path`; the first one on the path wins."""
+    """Return name -> "module:Class" for every declaration on `sys.path`, read again when that has changed."""
+    global _read
+    state = [(folder, _changed(folder)) for folder in sys.path]
+    if _read[0] != state:
+        _read = (state, _read_declarations())
+    return _read[1]
+
+
+def _changed(folder: str) -> int:
+    """Return when something was last installed into a folder, or removed from it."""
+    try:
+        return os.stat(folder or os.curdir).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _read_declarations() -> dict[str, str]:
+    """Return name -> "module:Class" for every declaration; the first one on the path wins."""
     declared: dict[str, str] = {}
     distributions: set[str] = set()
     for folder in dict.fromkeys(sys.path):

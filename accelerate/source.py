@@ -36,7 +36,7 @@ class Source:
     object : object or None
         For an existing interpreter or session.
     format : str
-        "tflite", "onnx", "url", "object", or "" when the content is of no format known here; a backend may still
+        "tflite", "onnx", "url", "object", "directory", or "" for content of no format known here; a backend may still
         know it.
     likeness : str
         What it is, for messages: "a TFLite model", "a PNG picture", "a text file that starts with ...".
@@ -113,6 +113,9 @@ class Source:
 
     def _open_path(self, path: Path) -> None:
         self.path = path
+        if path.is_dir():
+            self.format, self.likeness = "directory", "a directory"
+            return
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD)
@@ -160,6 +163,4 @@ def _unreadable(path: Path, error: OSError) -> ModelError:
         near = path.parent
         hint = f"the folder {near} exists" if near.is_dir() else f"nor is there a folder {near}"
         return ModelNotFoundError(f"there is no file {path} ({hint}; the working folder is {Path.cwd()})")
-    if isinstance(error, IsADirectoryError):
-        return ModelError(f"{path} is a directory; wanted a model file")
     return ModelError(f"{path} cannot be read: {error.strerror or error}; check its permissions")

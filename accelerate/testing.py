@@ -8,7 +8,8 @@
         def cases(self):
             return {"plain": Case("double.mine", lambda x: {"y": 2 * x["x"]})}
 
-Only "plain" is required. A test that needs a model of another kind is skipped, with that reason, where `cases` has none.
+Only "plain" is required. A test that needs a model of another kind is skipped, with that reason, where `cases` has
+none.
 Needs the extra ``testing``.
 """
 
@@ -345,7 +346,7 @@ class BackendConformance:
                 model.infer({**inputs, t.name: too_large})
 
     def test_uint8_frames_into_an_image_input(self, opened: Any) -> None:
-        mean, std = (10.0, 100.0, 200.0), (50.0, 100.0, 150.0)
+        mean, std = np.array([10, 100, 200], np.float32), np.array([50, 100, 150], np.float32)
         model, case = opened("image", normalization=(mean, std))
         t = model.metadata().inputs[0]
         assert t.normalization is not None
@@ -353,7 +354,7 @@ class BackendConformance:
         frame = np.random.default_rng(3).integers(0, 256, concrete_shape(t.shape)).astype(np.uint8)
         shape = (-1,) if t.layout.endswith("C") else (-1, 1, 1)
         channels = frame.shape[t.layout.index("C")]
-        real = (frame - np.float32(mean[:channels]).reshape(shape)) / np.float32(std[:channels]).reshape(shape)
+        real = (frame - mean[:channels].reshape(shape)) / std[:channels].reshape(shape)
         if t.quantization is not None:
             scale, zero = _broadcast(t)
             limits = np.iinfo(t.data_type)
@@ -367,10 +368,8 @@ class BackendConformance:
         inputs = random_inputs(model)
         outputs = model.infer(inputs)
         self.check(case, inputs, outputs)
-        text = {
-            k: np.array([w.decode() for w in v.ravel()]).reshape(v.shape) if v.dtype == object else v  # fmt: skip
-            for k, v in inputs.items()
-        }
+        decode = np.vectorize(bytes.decode, otypes="U")
+        text = {name: decode(v) if v.dtype.hasobject else v for name, v in inputs.items()}
         self.check(case, inputs, model.infer(text))
         strings = [t.name for t in model.metadata().outputs if t.data_type == "string"]
         assert all(isinstance(word, bytes) for name in strings for word in outputs[name].ravel())

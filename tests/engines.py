@@ -1,4 +1,4 @@
-"""Which TFLite engines this environment has; `make test` runs in one environment for each."""
+"""Which TFLite engines this environment has; `make test` also runs in one that has tflite-runtime."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Loads and runs damaged models in this process: ``python tests/fuzz_tflite.py ENGINE FIRST COUNT``.
 
-Run by test_fuzz_tflite.py as a child, since a crash would take the test run with it. Prints one line of JSON that counts
-the outcomes; a stray exception ends it with a traceback that names the mutant's seed.
+Run by test_fuzz_tflite.py as a child, since a crash would take the test run with it. Prints one line of JSON that
+counts the outcomes; the last line on stderr before a crash or a stray exception names the mutant's seed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tools")]
 
-import odd_models
+import odd_models  # noqa: E402
 
-import accelerate
-from accelerate.tensors import concrete_shape, dtype_of
+import accelerate  # noqa: E402
+from accelerate.tensors import concrete_shape, dtype_of  # noqa: E402
 
 _DATA = Path(accelerate.__file__).parent / "data"
 _BASES: list[Callable[[], bytes]] = [

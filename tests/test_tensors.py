@@ -111,7 +111,7 @@ def test_floats_without_a_scale_are_refused(data_type: str) -> None:
 def test_pixels_are_normalised(frame: Array, data_type: str) -> None:
     for mean, std in [((127.5,), (127.5,)), ((0.0,), (255.0,)), ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))]:
         n = Normalization(mean, std, "metadata")
-        want = (frame - np.float32(mean)) / np.float32(std)
+        want = (frame - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
         last = tensor(data_type, (1, 4, 5, 3), normalization=n, layout="NHWC")
         np.testing.assert_array_equal(adapt(last, frame), want.astype(data_type))
         first = tensor(data_type, (1, 3, 4, 5), normalization=n, layout="NCHW")

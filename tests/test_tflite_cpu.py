@@ -1,4 +1,4 @@
-"""What is particular to TFLite: its dtypes, signatures, engines, files. The common contract is the conformance suite's."""
+"""What is particular to TFLite: its dtypes, signatures, engines, files. The rest is in the conformance suite."""
 
 from __future__ import annotations
 
@@ -152,14 +152,14 @@ def test_a_canonical_name_wins_over_an_alias(engine: str) -> None:
     with load(odd_models.shared_alias(), engine) as model:
         # the signature calls tensor a "b" and tensor b "a"; its names are the canonical ones
         assert [t.name for t in model.metadata().inputs] == ["b", "a"]
-        one, ten = np.float32([1] * 3), np.float32([10] * 3)
+        one, ten = np.full(3, 1, np.float32), np.full(3, 10, np.float32)
         outputs = model.infer({"b": ten, "a": one})
         assert next(iter(outputs.values())).tolist() == [9, 9, 9]
 
 
 @ANY
 def test_signatures(engine: str) -> None:
-    three, two = np.float32([3] * 3), np.float32([2] * 3)
+    three, two = np.full(3, 3, np.float32), np.full(3, 2, np.float32)
     with load(odd_models.two_signatures(), engine, signature="multiply") as model:
         assert model.runtime.details["signature"] == "multiply"
         for _ in range(2):

@@ -299,17 +299,13 @@ def pack_strings(values: ArrayLike) -> bytes:
     return np.array([len(strings), *offsets], "<i4").tobytes() + b"".join(strings)
 
 
-def _quantization(
-    scale: float | Sequence[float] | None, zero_point: int | Sequence[int] | None, axis: int
-) -> Any:
+def _quantization(scale: float | Sequence[float] | None, zero_point: int | Sequence[int] | None, axis: int) -> Any:
     """Return the schema's quantisation parameters, or None for a tensor that has no scale."""
     if scale is None:
         return None
     scales = np.atleast_1d(np.asarray(scale, np.float32))
     zeros = np.broadcast_to(np.asarray(zero_point or 0, np.int64), scales.shape)
-    return schema.QuantizationParametersT(
-        scale=scales.tolist(), zeroPoint=zeros.tolist(), quantizedDimension=axis
-    )
+    return schema.QuantizationParametersT(scale=scales.tolist(), zeroPoint=zeros.tolist(), quantizedDimension=axis)
 
 
 def _signature(key: str, subgraph: int, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> Any:

@@ -1,4 +1,4 @@
-"""Tells the meaning of a .tflite model's tensors in the terms of `accelerate.metadata`, for every backend that runs one."""
+"""Tells the meaning of a .tflite model's tensors in the terms of `accelerate.metadata`."""
 
 from __future__ import annotations
 

@@ -52,8 +52,10 @@ class TFLiteCPU(Backend):
         if source.format != "tflite":
             from .diagnosis import not_tflite
 
-            refusal = UnsupportedModelError if source.format else ModelError
-            raise refusal(f"tflite_cpu cannot run {source}: {not_tflite(source)}")
+            known = source.format not in ("", "directory")
+            raise (UnsupportedModelError if known else ModelError)(
+                f"tflite_cpu cannot run {source}: {not_tflite(source)}"
+            )
         return TFLiteModel.build(pick(options.backend_options.get("engine")), source, options)
 
     def _adopt(self, source: Source, options: LoadOptions) -> TFLiteModel:

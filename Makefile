@@ -1,0 +1,117 @@
+# Each target sets up what it needs in a virtual environment of its own; a second call finds it ready.
+#   make PYTHON=/path/to/python3.12 test     another Python for .venv
+#   make OLD_PYTHON=/path/to/python3.11 test another Python for .venv-tflite-runtime
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-quick test-tflite-runtime lint bench clean
+
+# what happens to be set in a shell must not leak into the environments
+unexport PYTHONPATH PYTHONHOME
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# setuptools warns about every editable installation of a package that lies at the top of its repository
+pip = PYTHONWARNINGS='ignore:Editable installation' $(1)/bin/python -m pip install --quiet
+
+PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10)
+OLD_PYTHONS := $(or $(OLD_PYTHON),$(PYTHON) .venv/bin/python python3.11 python3.10 python3)
+
+# what runs once for each engine that is importable. The second environment has LiteRT too: its schema builds the test
+# models, and so it also meets numpy < 2
+OLD_ENGINE_TESTS := $(sort $(wildcard tests/test_tflite_cpu*.py tests/test_conformance*.py tests/test_fuzz_tflite.py)) \
+	tests/test_install.py::test_tflite_runtime_alone
+CODE := $(wildcard accelerate edge_accelerate_cli.py benchmarks tests tools)
+# everything for development contains what the demo needs
+DEMO_ENV := $(firstword $(wildcard .venv/.ready-dev) .venv/.ready-demo)
+
+say = @printf '==> %s\n'
+
+# $(call first_python,candidates,condition): print the first that runs and fulfils the condition. A command that is
+# found may still refuse to run (a pyenv shim of a version that is not active), and Debian's Python may lack ensurepip.
+first_python = for candidate in $(1); do \
+	$$candidate -c 'import ensurepip, sys, venv; sys.exit(not ($(2)))' >/dev/null 2>&1 </dev/null \
+	&& { echo $$candidate; break; }; done
+
+# $(call create,folder,python): make the virtual environment, unless it is there, whole and of the same Python
+create = [ "$$($(1)/bin/python -V 2>&1)" = "$$($(2) -V 2>&1)" ] && $(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
+	printf '==> %s\n' "creating $(1) with $$($(2) -V) ($(2))"; $(2) -m venv --clear $(1); }
+
+# an environment of another Python than the one asked for is made anew
+ifdef PYTHON
+$(shell [ "$$(.venv/bin/python -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" ] || rm -f .venv/.ready-*)
+endif
+ifdef OLD_PYTHON
+$(shell [ "$$(.venv-tflite-runtime/bin/python -V 2>&1)" = "$$($(OLD_PYTHON) -V 2>&1)" ] || rm -f .venv-tflite-runtime/.ready)
+endif
+
+help:
+	@echo 'make demo        classify a picture of a digit with the model that comes with the package'
+	@echo 'make test        lint, then all tests, with LiteRT and with tflite-runtime (what CI runs)'
+	@echo 'make test-quick  the inner loop: the tests that are not slow, LiteRT only'
+	@echo 'make lint        ruff and mypy'
+	@echo 'make bench       our own cost over the raw runtime'
+	@echo 'make clean       remove the virtual environments, caches and build results'
+
+demo: $(DEMO_ENV)
+	$(say) 'edge-accelerate run accelerate/data/digits_uint8.tflite accelerate/data/digit.png'
+	@.venv/bin/edge-accelerate run accelerate/data/digits_uint8.tflite accelerate/data/digit.png
+
+lint: .venv/.ready-dev
+	$(say) 'ruff check'
+	@.venv/bin/ruff check --quiet .
+	$(say) 'ruff format --check'
+	@.venv/bin/ruff format --quiet --check . || { echo 'to format: .venv/bin/ruff format .'; exit 1; }
+	$(say) 'mypy --strict'
+	@.venv/bin/mypy --strict $(CODE)
+
+test: lint
+	$(say) 'all tests, LiteRT'
+	@.venv/bin/python -m pytest -q
+	@$(MAKE) --no-print-directory test-tflite-runtime
+	$(say) 'everything passed'
+
+test-quick: .venv/.ready-dev
+	$(say) 'the tests that are not slow, LiteRT'
+	@.venv/bin/python -m pytest -q -m 'not slow'
+
+# not a stamp file's rule: where no Python fits, the answer is to skip, and to say so each time
+test-tflite-runtime:
+	@python=$$($(call first_python,$(OLD_PYTHONS),sys.platform == "linux" and (3, 10) <= sys.version_info < (3, 12))); \
+	if [ -z "$$python" ]; then \
+		echo '==> SKIPPED: the tests with tflite-runtime, which has wheels for Linux and Python <= 3.11 only;' \
+			'none of these is one: $(strip $(OLD_PYTHONS)) (name one: make OLD_PYTHON=/path/to/python3.11 $@)'; \
+	else \
+		$(MAKE) --silent .venv-tflite-runtime/.ready OLD_PYTHON="$$python" && \
+		printf '==> %s\n' 'the tests of tflite_cpu and the conformance suite, tflite-runtime' && \
+		.venv-tflite-runtime/bin/python -m pytest -q $(OLD_ENGINE_TESTS); \
+	fi
+
+bench: .venv/.ready-dev
+	$(say) 'python -m benchmarks'
+	@.venv/bin/python -m benchmarks
+
+clean:
+	$(say) 'removing the virtual environments, caches and build results'
+	@rm -rf .venv .venv-tflite-runtime build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	@find accelerate backends benchmarks tests tools . -maxdepth 3 -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.ready-demo .venv/.ready-dev: pyproject.toml
+	@python=$$($(call first_python,$(PYTHONS),sys.version_info >= (3, 10))); \
+	if [ -z "$$python" ]; then \
+		echo 'none of these runs here as Python >= 3.10 with venv and ensurepip: $(PYTHONS)' >&2; \
+		echo 'install one (Debian: apt install python3-venv), or name one: make PYTHON=/path/to/python' >&2; exit 1; \
+	fi; $(call create,.venv,$$python)
+	$(say) 'installing into .venv (pip, about a minute)'
+	@$(call pip,.venv) --upgrade pip
+	@$(call pip,.venv) $(if $(filter %-dev,$@),-e '.[all]' --group dev,-e '.[litert,cli]')
+	@touch $@
+
+.venv-tflite-runtime/.ready: pyproject.toml
+	@$(call create,.venv-tflite-runtime,$(OLD_PYTHON))
+	$(say) 'installing into .venv-tflite-runtime (pip, about a minute)'
+	@$(call pip,.venv-tflite-runtime) --upgrade pip
+	@$(call pip,.venv-tflite-runtime) -e '.[litert,tflite-runtime,cli,testing]' --group build
+	@.venv-tflite-runtime/bin/python -c 'import tflite_runtime.interpreter'
+	@touch $@

@@ -1,0 +1,618 @@
+"""Real installations: wheels, environments, strangers' backends, and Hugging Face's package of the same name."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import engines
+import pytest
+from conftest import ROOT
+
+_NOT_THE_TREE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
+_LITERT_ONLY = pytest.mark.skipif("litert" not in engines.INSTALLED, reason="LiteRT is not installed here")
+
+
+def call(*command: object, cwd: Path, status: int = 0, **environment: str) -> str:
+    """Run a command outside of this environment's settings; return stdout and stderr."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "COV_", "COVERAGE"))}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**kept, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == status, f"{command} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment that shares the installed libraries of this one, but none of its `accelerate`."""
+
+    folder: Path
+    site: Path
+
+    @property
+    def scripts(self) -> Path:
+        return self.folder / "bin"
+
+    def python(self, code: str, *, status: int = 0, **environment: str) -> str:
+        """Run code in the environment's folder, where nothing can be imported from by accident."""
+        return call(self.scripts / "python", "-c", textwrap.dedent(code), cwd=self.folder, status=status, **environment)
+
+    def pip(self, *arguments: object) -> str:
+        return call(self.scripts / "python", "-m", "pip", *arguments, cwd=self.folder)
+
+    def install(self, *what: object) -> None:
+        self.pip("install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", *what)
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of links to the libraries installed here, without this project: nothing is downloaded twice."""
+    folder = tmp_path_factory.mktemp("libraries")
+    for place in dict.fromkeys(p for p in sys.path if Path(p).name == "site-packages"):
+        for entry in Path(place).iterdir():
+            ours = re.match(
+                r"accelerate\b|(__editable__.*)?edge_accelerate|__pycache__|.*\.(pth|egg-link)$", entry.name
+            )
+            if not ours and not (folder / entry.name).exists():
+                (folder / entry.name).symlink_to(entry)
+    return folder
+
+
+@pytest.fixture
+def new_environment(tmp_path: Path, libraries: Path) -> Callable[..., Environment]:
+    """Make an environment; what it is given is installed into it."""
+
+    def create(*what: object) -> Environment:
+        folder = tmp_path / "environment"
+        call(sys.executable, "-m", "venv", "--without-pip", folder, cwd=tmp_path)
+        (site,) = folder.glob("lib/python*/site-packages")
+        (site / "libraries.pth").write_text(f"{libraries}\n")
+        script = folder / "bin" / "pip"
+        script.write_text(f"#!{folder}/bin/python\nfrom pip._internal.cli.main import main\nraise SystemExit(main())\n")
+        script.chmod(0o755)
+        environment = Environment(folder, site)
+        if what:
+            environment.install(*what)
+        return environment
+
+    return create
+
+
+def copy_of_tree(folder: Path) -> Path:
+    """Copy the working tree: building in it would leave its traces there."""
+    return shutil.copytree(ROOT, folder / "edge-accelerate", symlinks=True, ignore=_NOT_THE_TREE)
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the working tree in which nothing has been built or installed."""
+    return copy_of_tree(tmp_path_factory.mktemp("tree"))
+
+
+def build_wheel(source: Path, target: Path) -> Path:
+    call(
+        sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation",
+        "--wheel-dir", target, source, cwd=target.parent,
+    )  # fmt: skip
+    (wheel,) = target.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    return build_wheel(copy_of_tree(folder), folder / "wheel")
+
+
+def packed(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+# What is installed
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_tree(wheel: Path, tree: Path, tmp_path: Path) -> None:
+    package = tmp_path / "accelerate"
+    shutil.copytree(tree / "accelerate", package)  # follows the link to backends/
+    wanted = {path.relative_to(tmp_path).as_posix() for path in package.rglob("*") if path.is_file()}
+    assert {"accelerate/py.typed", "accelerate/data/digits_uint8.tflite", "accelerate/backends/__init__.py"} < wanted
+    names = packed(wheel)
+    info = {name for name in names if ".dist-info/" in name}
+    assert names - info == wanted | {"edge_accelerate_cli.py"}
+    assert any(name.endswith("/LICENSE") for name in info)
+
+
+@pytest.mark.slow
+def test_the_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    code = f"from setuptools.build_meta import build_sdist; build_sdist({str(tmp_path)!r})"
+    call(sys.executable, "-c", code, cwd=copy_of_tree(tmp_path))
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    assert packed(build_wheel(sdist, tmp_path / "from sdist")) == packed(wheel)
+
+
+def test_backends_is_a_link_in_git() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = call("git", "ls-files", "--stage", "accelerate/backends", cwd=ROOT)
+    assert listed.startswith("120000 ")
+    assert (ROOT / "accelerate" / "backends").readlink() == Path("../backends")
+
+
+def test_import_loads_nothing_that_it_does_not_need(tree: Path, new_environment: Callable[..., Environment]) -> None:
+    code = """
+        import sys, numpy
+        before = set(sys.modules)
+        import accelerate
+        print(*sorted(set(sys.modules) - before))
+    """
+    loaded = set(new_environment().python(code, PYTHONPATH=str(tree)).split())
+    assert "accelerate.api" in loaded
+    slow = {"asyncio", "importlib.metadata", "subprocess", "flatbuffers", "multiprocessing", "click", "rich", "PIL"}
+    runtimes = {"ai_edge_litert", "tflite_runtime", "onnxruntime", "tritonclient", "grpc", "accelerate.backends"}
+    assert not {name for name in loaded for unwanted in slow | runtimes if f"{name}.".startswith(f"{unwanted}.")}
+
+
+@_LITERT_ONLY
+@pytest.mark.parametrize("registered", [True, False])
+def test_the_tree_works_under_another_import_name(
+    registered: bool, tree: Path, tmp_path: Path, new_environment: Callable[..., Environment]
+) -> None:
+    site = tmp_path / "renamed"
+    shutil.copytree(tree / "accelerate", site / "edgeacc")
+    if registered:
+        info = site / "edgeacc-1.0.dist-info"
+        info.mkdir()
+        (info / "entry_points.txt").write_text(
+            "[accelerate.backends]\ntflite_cpu = edgeacc.backends.tflite_cpu:TFLiteCPU\n"
+        )
+    code = """
+        import sys, numpy as np
+        import edgeacc
+        from edgeacc.backends.tflite_cpu import TFLiteCPU
+        model = edgeacc.__path__[0] + "/data/digits_uint8.tflite"
+        if "tflite_cpu" in edgeacc.list_backends():
+            loaded = edgeacc.load(model)
+        else:
+            loaded = TFLiteCPU().load(edgeacc.Source(model), edgeacc.LoadOptions())
+        with loaded:
+            (tensor,) = loaded.metadata().inputs
+            print(type(loaded).__module__, sorted(loaded.infer(np.zeros(tensor.shape, np.uint8))))
+        print([name for name in sys.modules if name.partition(".")[0] == "accelerate"])
+    """
+    said = new_environment().python(code, PYTHONPATH=str(site)).splitlines()
+    assert said[0].startswith("edgeacc.backends.tflite_cpu")
+    assert said[1] == "[]"
+
+
+if "tflite-runtime" in engines.INSTALLED:  # in the second environment of `make test`
+
+    def test_tflite_runtime_alone(wheel: Path, new_environment: Callable[..., Environment], libraries: Path) -> None:
+        """On a 32-bit ARM board there is no LiteRT."""
+        environment = new_environment(wheel)
+        without = environment.folder / "libraries"
+        without.mkdir()
+        for entry in libraries.iterdir():
+            if not entry.name.startswith(("ai_edge_litert", "flatbuffers_schema")):
+                (without / entry.name).symlink_to(entry.readlink())
+        (environment.site / "libraries.pth").write_text(f"{without}\n")
+        code = """
+            import accelerate, importlib.util, numpy as np
+            assert importlib.util.find_spec("ai_edge_litert") is None
+            with accelerate.load(accelerate.__path__[0] + "/data/digits_uint8.tflite") as model:
+                (tensor,) = model.metadata().inputs
+                model.infer(np.zeros(tensor.shape, np.uint8))
+                print(model.runtime.name, accelerate.list_backends()["tflite_cpu"].available)
+        """
+        assert environment.python(code) == "tflite-runtime True\n"
+
+
+# Hugging Face's `accelerate`
+
+
+@pytest.fixture(scope="session")
+def hugging_face(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the other distribution with our import name."""
+    folder = tmp_path_factory.mktemp("hugging-face")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--retries=1"]
+    done = subprocess.run(
+        [*command, "--timeout=30", "accelerate>=1"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        if "connection broken" in done.stdout + done.stderr or os.environ.get("PIP_NO_INDEX"):
+            pytest.skip("PyPI cannot be reached, and so Hugging Face accelerate cannot be installed")
+        pytest.fail(done.stderr)
+    (wheel,) = folder.glob("accelerate-*.whl")
+    return wheel
+
+
+def command_line(environment: Environment, *arguments: str, status: int = 0, **variables: str) -> str:
+    said = call(environment.scripts / "edge-accelerate", *arguments, cwd=environment.folder, status=status, **variables)
+    assert "Traceback" not in said
+    return said
+
+
+def repair(said: str, environment: Environment, wheel: Path) -> None:
+    """Do literally what the message says; the wheel's folder stands for the package index."""
+    commands = re.findall(r"^ +(pip .*)$", said, re.MULTILINE)
+    assert len(commands) == 2, said
+    path = f"{environment.scripts}{os.pathsep}{os.environ['PATH']}"
+    for command in commands:
+        call(
+            "sh", "-ec", command, cwd=environment.folder, PATH=path, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheel.parent)
+        )
+    code = "import accelerate; print(accelerate.load, 'tflite_cpu' in accelerate.list_backends())"
+    assert environment.python(code).endswith("True\n")
+    command_line(environment, "--help")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ours_last", [True, False], ids=["ours last", "theirs last"])
+def test_both_in_one_environment(
+    ours_last: bool, wheel: Path, hugging_face: Path, new_environment: Callable[..., Environment]
+) -> None:
+    environment = new_environment()
+    for distribution in (hugging_face, wheel) if ours_last else (wheel, hugging_face):
+        environment.install(distribution)
+    said = command_line(environment, "doctor", status=1)
+    assert "Hugging Face accelerate" in said
+    assert str(environment.site) in said
+    if ours_last:
+        code = """
+            try:
+                import accelerate
+            except ImportError as error:
+                print(error)
+        """
+        assert re.findall(r"^ +(pip .*)$", environment.python(code), re.MULTILINE) == re.findall(
+            r"^ +(pip .*)$", said, re.MULTILINE
+        )
+    repair(said, environment, wheel)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ours_last", [True, False], ids=["ours last", "theirs last"])
+def test_theirs_was_uninstalled(
+    ours_last: bool, wheel: Path, hugging_face: Path, new_environment: Callable[..., Environment]
+) -> None:
+    """It takes our `__init__.py` with it: what is left can be imported as a namespace package, with nothing in it."""
+    environment = new_environment()
+    for distribution in (hugging_face, wheel) if ours_last else (wheel, hugging_face):
+        environment.install(distribution)
+    environment.pip("uninstall", "-y", "--quiet", "accelerate")
+    assert not (environment.site / "accelerate" / "__init__.py").exists()
+    repair(command_line(environment, "doctor", status=1), environment, wheel)
+
+
+@pytest.mark.slow
+def test_theirs_in_another_folder(wheel: Path, hugging_face: Path, new_environment: Callable[..., Environment]) -> None:
+    environment = new_environment(wheel)
+    other = environment.folder / "other"
+    environment.install("--target", other, hugging_face)
+    (environment.site / "zz-other.pth").write_text(f"{other}\n")
+    assert environment.python("import accelerate; print(accelerate.load.__module__)") == "accelerate.api\n"
+    command_line(environment, "--help")
+    # earlier on sys.path it is what every program imports: nothing is damaged, and the command line says so
+    said = command_line(environment, "--help", status=1, PYTHONPATH=str(other))
+    assert str(other) in said
+
+
+@pytest.mark.slow
+def test_theirs_beside_an_editable_installation(
+    tmp_path: Path, hugging_face: Path, new_environment: Callable[..., Environment]
+) -> None:
+    """The editable installation's finder comes after site-packages: theirs is what programs import."""
+    environment = new_environment()
+    environment.install("-e", copy_of_tree(tmp_path))
+    assert environment.python("import accelerate; print(accelerate.load.__module__)") == "accelerate.api\n"
+    environment.install(hugging_face)
+    said = command_line(environment, "--help", status=1)
+    assert str(environment.site) in said
+
+
+# Backends of other distributions
+
+PYPROJECT = """\
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "{name}"
+version = "1.0"
+
+[project.entry-points."accelerate.backends"]
+{backend} = "{module}:{attribute}"
+
+[tool.setuptools]
+py-modules = ["{module}"]
+"""
+
+# all that a stranger writes for a runtime with a model format of its own
+NPY_AFFINE = '''\
+"""Affine models, y = a x + b, kept in .npz files and run by NumPy alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from accelerate import (
+    Availability, Backend, Device, DeviceNotFoundError, LoadOptions, Match, Model, RuntimeInfo, Source, TensorInfo,
+    UnsupportedModelError,
+)
+
+
+class NpyAffine(Backend):
+    name = "npy_affine"
+    description = "affine models in .npz files, by NumPy"
+    extra = ""
+
+    def availability(self) -> Availability:
+        return Availability(True, f"NumPy {np.__version__}", "NumPy is always here")
+
+    def devices(self) -> Sequence[Device]:
+        return [Device(self.name, "cpu", "CPU")]
+
+    def match(self, source: Source) -> Match:
+        if source.format or source.buffer()[:4] != b"PK\\3\\4":
+            return Match(False, f"{source.likeness} is no .npz file")
+        return Match(True, "an .npz file")
+
+    def load(self, source: Source, options: LoadOptions) -> Model:
+        if options.device not in (None, "cpu"):
+            raise DeviceNotFoundError(f"there is no device {options.device!r}, only 'cpu'")
+        match = self.match(source)
+        if not match.accepts:
+            raise UnsupportedModelError(match.reason)
+        with np.load(io.BytesIO(source.read())) as file:
+            return AffineModel(file["a"], file["b"], tuple(file["shape"].tolist()), options)
+
+
+class AffineModel(Model):
+    def __init__(self, a: Any, b: Any, shape: tuple[int, ...], options: LoadOptions) -> None:
+        self._a, self._b = a, b
+        runtime = RuntimeInfo("NumPy", np.__version__, "cpu")
+        super().__init__("npy_affine", [TensorInfo("x", shape=shape)], [TensorInfo("y", shape=shape)], runtime, options)
+
+    def _execute(self, feeds: list[Any]) -> list[Any]:
+        return [self._a * feeds[0] + self._b]
+'''
+
+NPY_AFFINE_TESTS = """\
+import io
+
+import numpy as np
+
+from accelerate.testing import BackendConformance, Case
+
+
+def affine(*shape):
+    file = io.BytesIO()
+    np.savez(file, a=np.float32(2), b=np.float32(-1), shape=np.array(shape))
+    return Case(file.getvalue(), lambda x: {"y": np.float32(2) * x["x"] - 1})
+
+
+class TestNpyAffine(BackendConformance):
+    backend = "npy_affine"
+
+    def cases(self):
+        return {"plain": affine(2, 3), "batched": affine(1, 4), "dynamic": affine(-1, 3), "image": affine(1, 8, 8, 3)}
+"""
+
+
+def distribution(folder: Path, backend: str, code: str, *, name: str = "", attribute: str = "TheBackend") -> Path:
+    """Write what a stranger's repository holds; return its folder."""
+    name = name or backend
+    module = name.replace("-", "_")
+    folder = folder / name
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(
+        PYPROJECT.format(name=name, backend=backend, module=module, attribute=attribute)
+    )
+    (folder / f"{module}.py").write_text(code)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_strangers_backend(wheel: Path, tmp_path: Path, new_environment: Callable[..., Environment]) -> None:
+    folder = distribution(tmp_path, "npy_affine", NPY_AFFINE, attribute="NpyAffine")
+    environment = new_environment(wheel, folder)
+    code = """
+        import accelerate, numpy as np
+        np.savez("double.npz", a=np.float32(2), b=np.float32(0), shape=np.array([3]))
+        print(accelerate.list_backends()["npy_affine"])
+        for backend in ("npy_affine", "auto"):
+            with accelerate.load("double.npz", backend=backend) as model:
+                print(model.backend, model.infer([1, 2.5, 3])["y"], model.runtime)
+    """
+    rows = environment.python(code).splitlines()
+    assert "available=True" in rows[0]
+    assert [line.partition(" Runtime")[0] for line in rows[1:]] == ["npy_affine [2. 5. 6.]"] * 2
+
+    (folder / "test_npy_affine.py").write_text(NPY_AFFINE_TESTS)
+    pytest_command = [
+        environment.scripts / "python",
+        "-m",
+        "pytest",
+        "-q",
+        "-W",
+        "error",
+        "-rs",
+        "-p",
+        "no:cacheprovider",
+    ]
+    said = call(*pytest_command, "test_npy_affine.py", cwd=folder)
+    assert int(re.findall(r"(\d+) passed", said)[0]) >= 30
+    skipped = re.findall(r"supplies no '(\w+)' model", said)
+    assert len(skipped) == said.count("SKIPPED"), said
+    assert not {"plain", "batched", "dynamic", "image"} & set(skipped)
+
+
+@pytest.mark.slow
+def test_a_strangers_backend_is_typed(wheel: Path, tmp_path: Path, new_environment: Callable[..., Environment]) -> None:
+    pytest.importorskip("mypy")
+    folder = distribution(tmp_path, "npy_affine", NPY_AFFINE, attribute="NpyAffine")
+    environment = new_environment(wheel)
+    call(environment.scripts / "python", "-m", "mypy", "--strict", "--cache-dir", tmp_path, "npy_affine.py", cwd=folder)
+
+
+BROKEN = {
+    "exits": ("raise SystemExit('no licence found')", "SystemExit: no licence found"),
+    "raises": ("raise RuntimeError('the driver is too old')", "RuntimeError: the driver is too old"),
+    "misses": ("import a_library_that_is_not_here", "No module named 'a_library_that_is_not_here'"),
+    "empty": ("", "has no attribute 'TheBackend'"),
+    "no_class": ("class TheBackend: pass", "not a subclass of accelerate.Backend"),
+    "undescribed": (
+        NPY_AFFINE.replace("class NpyAffine", "class TheBackend")
+        .replace('"npy_affine"', '"undescribed"')
+        .replace("description =", "summary ="),
+        "description",
+    ),
+    "misnamed": (
+        NPY_AFFINE.replace("class NpyAffine", "class TheBackend"),
+        "calls itself 'npy_affine', declared as 'misnamed'",
+    ),
+}
+
+# imports well and then fails wherever it is asked; its variants each get one question further
+LATE = """\
+from accelerate import Backend
+
+class TheBackend(Backend):
+    name, description, extra, priority = "late", "fails when asked", "", 99
+
+    def availability(self):
+        raise RuntimeError("availability")
+
+    def devices(self):
+        raise RuntimeError("devices")
+
+    def match(self, source):
+        raise RuntimeError("match")
+
+    def load(self, source, options):
+        raise RuntimeError("load")
+"""
+LATER = LATE.replace('"late"', '"later"').replace(
+    'raise RuntimeError("availability")', 'return __import__("accelerate").Availability(True, "1")'
+)
+LATEST = (
+    LATER.replace('"later"', '"latest"')
+    .replace('raise RuntimeError("devices")', 'return [__import__("accelerate").Device("latest", "cpu", "CPU")]')
+    .replace('raise RuntimeError("match")', 'return __import__("accelerate").Match(True, "takes everything")')
+)
+
+
+@pytest.mark.slow
+@_LITERT_ONLY
+def test_a_broken_backend_stops_nothing(
+    wheel: Path, tmp_path: Path, new_environment: Callable[..., Environment]
+) -> None:
+    folders = [distribution(tmp_path, name, code) for name, (code, _) in BROKEN.items()]
+    folders += [
+        distribution(tmp_path, name, code) for name, code in (("late", LATE), ("later", LATER), ("latest", LATEST))
+    ]
+    environment = new_environment(wheel, *folders)
+    code = """
+        import accelerate, logging, numpy as np
+        logging.disable()
+        listed = accelerate.list_backends()
+        for name, row in listed.items():
+            print("listed", name, row.available, row.reason, "|", row.remedy)
+        for device in accelerate.list_devices():
+            print("device", device.backend, device.ready, device.reason)
+        with accelerate.load(accelerate.__path__[0] + "/data/digits_uint8.tflite") as model:
+            (tensor,) = model.metadata().inputs
+            model.infer(np.zeros(tensor.shape, np.uint8))
+            print("loaded", model.backend)
+        for name in listed:
+            if not listed[name].available:
+                try:
+                    accelerate.load("/dev/null", backend=name)
+                except accelerate.BackendNotAvailableError as error:
+                    print("refused", name, repr(error.__cause__))
+                except accelerate.ModelError:
+                    pass
+    """
+    said = environment.python(code)
+    for name, (_, reason) in BROKEN.items():
+        (line,) = re.findall(rf"^listed {name} False .*$", said, re.MULTILINE)
+        assert reason in line
+        assert line.partition("|")[2].strip()
+        assert re.search(rf"^refused {name} \w+\(", said, re.MULTILINE), said
+    assert re.search(r"^listed late False .*RuntimeError: availability", said, re.MULTILINE)
+    assert re.search(r"^device tflite_cpu True", said, re.MULTILINE)
+    assert re.search(r"^device later False .*RuntimeError: devices", said, re.MULTILINE)
+    assert "\nloaded tflite_cpu\n" in said
+
+
+@pytest.mark.slow
+def test_one_name_declared_twice(wheel: Path, tmp_path: Path, new_environment: Callable[..., Environment]) -> None:
+    twin = NPY_AFFINE.replace('"npy_affine"', '"twin"')
+    folders = [
+        distribution(tmp_path, "twin", twin, name=name, attribute="NpyAffine") for name in ("one-twin", "other-twin")
+    ]
+    code = """
+        import accelerate, logging
+        logging.basicConfig(format="%(levelname)s %(message)s")
+        for _ in range(3):
+            assert accelerate.list_backends()["twin"].available
+    """
+    said = new_environment(wheel, *folders).python(code).splitlines()
+    assert len(said) == 1, said
+    assert said[0].startswith("WARNING backend 'twin' is declared twice: one_twin:NpyAffine is used")
+
+
+def test_the_registry_reads_what_importlib_metadata_reads(
+    tree: Path, tmp_path: Path, new_environment: Callable[..., Environment]
+) -> None:
+    """Every spelling that the packaging specifications allow, and copies further down `sys.path`."""
+    files = {
+        "first/Odd.Name-1.0.dist-info": "[accelerate.backends]\n# a comment\n  spaced  =  odd.module : Class.inner  \n",
+        "first/extras-2.dist-info": "[scripts]\nno = no:no\n\n[accelerate.backends]\nx = m:C [gpu,cpu]\n[z]\na=b:c",
+        "first/legacy.egg-info": "[accelerate.backends]\nlegacy=legacy:Class\n",
+        "first/nothing-1.dist-info": "",
+        "second/odd_name-2.0.dist-info": "[accelerate.backends]\nshadowed = no:no\n",
+        "second/late-1!2.0+local.dist-info": "[accelerate.backends]\nlate = late.a.b:C\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "entry_points.txt").write_text(text)
+        distribution_name = Path(name).name.rpartition(".")[0].partition("-")[0]
+        metadata = "PKG-INFO" if name.endswith("egg-info") else "METADATA"
+        (tmp_path / name / metadata).write_text(f"Metadata-Version: 2.1\nName: {distribution_name}\nVersion: 1\n")
+    (tmp_path / "first" / "a_file-1.egg-info").write_text("Name: a_file\n")
+    code = """
+        import importlib.metadata
+        from accelerate.registry import _declared
+        found = importlib.metadata.entry_points(group="accelerate.backends")
+        theirs = {point.name: f"{point.module}:{point.attr}" for point in found}
+        ours = _declared()
+        print(sorted(theirs))
+        assert {name: target.replace(" ", "") for name, target in ours.items()} == theirs, (ours, theirs)
+    """
+    path = os.pathsep.join(str(p) for p in (tmp_path / "first", "missing", tmp_path / "second", tree))
+    said = new_environment().python(code, PYTHONPATH=path)
+    assert said == "['late', 'legacy', 'spaced', 'x']\n"
