@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["Binding"]
+__all__ = ["Binding", "read_only"]
 
 
 class Binding:
@@ -49,7 +49,7 @@ class Binding:
         self._inputs = inputs
         # a dynamic dimension is unknown until the first run
         self._buffers = {t.name: np.zeros([max(n, 0) for n in t.shape], dtype_of(t)) for t in outputs}
-        self._outputs = {name: _read_only(array) for name, array in self._buffers.items()}
+        self._outputs = {name: read_only(array) for name, array in self._buffers.items()}
         self._turn = threading.Lock()
         self._closed = False
 
@@ -74,14 +74,19 @@ class Binding:
             `outputs` then holds what it held before.
         """
         with self._turn:
-            self._check_open()
-            results = self._run(list(self._inputs.values()), timeout)
-            for (name, buffer), result in zip(self._buffers.items(), results, strict=True):
-                if buffer.shape == result.shape:
-                    np.copyto(buffer, result)
-                else:
-                    self._buffers[name] = result
-                    self._outputs[name] = _read_only(result)
+            if self._closed:
+                self._check_open()
+            self._step(timeout)
+
+    def _step(self, timeout: float | None) -> None:
+        """Run once; a backend whose runtime can share memory overrides this."""
+        results = self._run(list(self._inputs.values()), timeout)
+        for (name, buffer), result in zip(self._buffers.items(), results, strict=True):
+            if buffer.shape == result.shape:
+                np.copyto(buffer, result)
+            else:
+                self._buffers[name] = result
+                self._outputs[name] = read_only(result)
 
     def close(self) -> None:
         """End the Binding. Arrays taken from it stay readable."""
@@ -100,7 +105,8 @@ class Binding:
         self.close()
 
 
-def _read_only(array: Array) -> Array:
+def read_only(array: Array) -> Array:
+    """Return a view that cannot be written through."""
     view: Array = array.view()
     view.flags.writeable = False
     return view

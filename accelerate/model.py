@@ -1,6 +1,6 @@
 """Model: what `load` returns. Its public methods are the same for every backend; a backend supplies the hooks.
 
-A backend's subclass implements `_execute` and, as far as it needs them, `_describe`, `_commands` and `_release`.
+A backend's subclass implements `_execute` and, as far as it needs them, the other hooks that follow it.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ class Model(abc.ABC):
     runtime : RuntimeInfo
     """
 
+    #: Whether the runtime takes calls of `_execute` from several threads at once.
+    _concurrent: ClassVar[bool] = False
     #: Normalisation of a float image input that nothing describes; None makes such a conversion an error.
     _assumed_normalization: ClassVar[Normalization | None] = None
 
@@ -125,6 +127,10 @@ class Model(abc.ABC):
         ------
         InferenceError, DeviceLostError
         """
+
+    def _cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None]]:
+        """Return `_execute` as a call for another thread, and what asks that call to end early."""
+        return lambda: self._execute(feeds), lambda: None
 
     def _describe(self) -> Metadata:
         """Return all that the model says about itself, its tensors in the order of `inputs` and `outputs`."""
@@ -292,12 +298,18 @@ class Model(abc.ABC):
     def _run(self, feeds: list[Array], timeout: float | None) -> list[Array]:
         if timeout is not None:
             return self._execute_within(feeds, seconds(timeout))
+        if self._concurrent:
+            self._check_open()
+            return self._execute(feeds)
         with self._turn:
             self._check_open()
             return self._execute(feeds)
 
     def _execute_within(self, feeds: list[Array], timeout: float) -> list[Array]:
-        """Run on the worker thread and give up at the deadline; the turn is the worker's until the call ends."""
+        """Run on the worker thread and give up at the deadline; the turn is the worker's until the call ends.
+
+        A runtime that keeps deadlines by itself overrides this.
+        """
         deadline = monotonic() + timeout
         if not self._turn.acquire(timeout=timeout):
             self._check_open()
@@ -310,12 +322,14 @@ class Model(abc.ABC):
             worker = self._worker
             if worker is None or not worker.usable:
                 worker = self._worker = Worker()
-            job = Job(lambda: self._execute(feeds), self._turn.release)
+            call, cancel = self._cancellable(feeds)
+            job = Job(call, self._turn.release)
             worker.submit(job)
         except BaseException:
             self._turn.release()
             raise
         if not job.wait(max(0.0, deadline - monotonic())):
+            cancel()
             raise InferenceTimeoutError(
                 f"no answer within {timeout:g} s; {self.runtime.name} is still computing and later calls wait for it"
             )
