@@ -17,7 +17,7 @@ def usable_cpus() -> int:
     (``cpu.cfs_quota_us``); a container with half a CPU counts as 1.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, math.ceil(_quota())))
+    return max(1, math.ceil(min(allowed, _quota())))
 
 
 def _quota() -> float:

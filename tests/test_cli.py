@@ -18,7 +18,8 @@ pytest.importorskip("rich", reason="needs the extra: cli")
 Image = pytest.importorskip("PIL.Image", reason="needs the extra: cli")
 
 DATA = Path(accelerate.__file__).parent / "data"
-DIGITS, DIGITS_FLOAT, SEVEN = DATA / "digits_uint8.tflite", DATA / "digits_float.tflite", DATA / "digit.png"
+DIGITS, DIGITS_FLOAT, DIGITS_INT8 = (DATA / f"digits_{form}.tflite" for form in ("uint8", "float", "int8"))
+SEVEN = DATA / "digit.png"
 SCRIPT = [str(Path(sys.executable).with_name("edge-accelerate"))]
 MODULE = [sys.executable, "-m", "accelerate"]
 
@@ -83,7 +84,7 @@ def pixels() -> Any:
 def test_run_shows_results_and_what_ran(program: list[str]) -> None:
     out = call("run", DIGITS, SEVEN, program=program).stdout
     first_result = out.splitlines()[2].split()
-    assert first_result == ["0.9961", "7"]
+    assert first_result == ["0.9961", "7", "seven"]
     assert "Ran on tflite_cpu, device cpu, " in out
     assert "first call " in out
     assert "loaded in " in out
@@ -91,7 +92,7 @@ def test_run_shows_results_and_what_ran(program: list[str]) -> None:
 
 def test_run_json_has_what_the_table_has() -> None:
     report = call_json("run", DIGITS, SEVEN, "--top", 2)
-    assert report["results"][0] == {"index": 7, "label": "7", "score": pytest.approx(0.99609375)}
+    assert report["results"][0] == {"index": 7, "label": "seven", "score": pytest.approx(0.99609375)}
     assert len(report["results"]) == 2
     assert report["outputs"][0]["data_type"] == "uint8"
     assert report["outputs"][0]["dequantized"] is True
@@ -101,11 +102,20 @@ def test_run_json_has_what_the_table_has() -> None:
     assert all(report["milliseconds"][key] > 0 for key in ("load", "first_call", "second_call"))
 
 
-def test_run_normalises_a_picture_for_a_float_model_and_says_so() -> None:
-    done = call("run", DIGITS_FLOAT, SEVEN)
-    assert done.stdout.splitlines()[2].split()[1] == "7"
+@pytest.mark.parametrize("model", [DIGITS_FLOAT, DIGITS_INT8], ids=["float", "int8"])
+def test_run_normalises_a_picture_as_the_metadata_says(model: Path) -> None:
+    done = call("run", model, SEVEN)
+    assert done.stdout.splitlines()[2].split()[1:] == ["7", "seven"]
+    assert done.stderr == ""
+
+
+def test_run_normalises_a_picture_for_a_float_model_and_says_so(tmp_path: Path) -> None:
+    silent = tmp_path / "silent.tflite"
+    silent.write_bytes(DIGITS_FLOAT.read_bytes().replace(b"TFLITE_METADATA", b"OTHER__METADATA"))
+    done = call("run", silent, SEVEN)
+    assert done.stdout.splitlines()[2].split()[1:] == ["7"]
     assert done.stderr.startswith("warning: ")
-    settled = call("run", DIGITS_FLOAT, SEVEN, "--option", "normalization=[127.5, 127.5]")
+    settled = call("run", silent, SEVEN, "--option", "normalization=[127.5, 127.5]")
     assert settled.stderr == ""
     assert settled.stdout.splitlines()[:8] == done.stdout.splitlines()[:8]
 
