@@ -50,6 +50,9 @@ class Binding:
         # a dynamic dimension is unknown until the first run
         self._buffers = {t.name: np.zeros([max(n, 0) for n in t.shape], dtype_of(t)) for t in outputs}
         self._outputs = {name: read_only(array) for name, array in self._buffers.items()}
+        self._start()
+
+    def _start(self) -> None:
         self._turn = threading.Lock()
         self._closed = False
 

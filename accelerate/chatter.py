@@ -12,8 +12,12 @@ from collections.abc import Iterator
 __all__ = ["held_back"]
 
 _log = logging.getLogger("accelerate")
-# how TFLite ("INFO: ...") and absl ("W0000 00:00:..." and its preamble) begin their lines
-_RUNTIME_LINE = re.compile(rb"(VERBOSE|INFO|WARNING|ERROR): |[IWEF]\d{4} |WARNING: All log messages before absl")
+# how TFLite ("INFO: ..."), absl ("W0000 00:00:..." and its preamble) and ONNX Runtime ("<time> [W:onnxruntime:...")
+# begin their lines
+_RUNTIME_LINE = re.compile(
+    rb"(VERBOSE|INFO|WARNING|ERROR): |[IWEF]\d{4} |WARNING: All log messages before absl"
+    rb"|(\x1b\[[\d;]*m)?\d{4}-\d\d-\d\d [\d:.]+ \[[VIWEF]:onnxruntime"
+)
 _STDERR = 2
 _lock = threading.Lock()
 _depth = 0

@@ -306,10 +306,13 @@ class Model(abc.ABC):
             return self._execute(feeds)
 
     def _execute_within(self, feeds: list[Array], timeout: float) -> list[Array]:
-        """Run on the worker thread and give up at the deadline; the turn is the worker's until the call ends.
+        """Run with a deadline. A runtime that keeps deadlines by itself overrides this."""
+        call, cancel = self._cancellable(feeds)
+        outputs: list[Array] = self._call_within(call, cancel, timeout)
+        return outputs
 
-        A runtime that keeps deadlines by itself overrides this.
-        """
+    def _call_within(self, call: Callable[[], Any], cancel: Callable[[], None], timeout: float) -> Any:
+        """Call on the worker thread and give up at the deadline; the turn is the worker's until the call ends."""
         deadline = monotonic() + timeout
         if not self._turn.acquire(timeout=timeout):
             self._check_open()
@@ -322,7 +325,6 @@ class Model(abc.ABC):
             worker = self._worker
             if worker is None or not worker.usable:
                 worker = self._worker = Worker()
-            call, cancel = self._cancellable(feeds)
             job = Job(call, self._turn.release)
             worker.submit(job)
         except BaseException:
@@ -333,8 +335,7 @@ class Model(abc.ABC):
             raise InferenceTimeoutError(
                 f"no answer within {timeout:g} s; {self.runtime.name} is still computing and later calls wait for it"
             )
-        outputs: list[Array] = job.result()
-        return outputs
+        return job.result()
 
     def _dequantized(self, outputs: list[Array]) -> list[Array]:
         return [dequantize(a, t.quantization) for a, t in zip(outputs, self._outputs, strict=True)]

@@ -1,0 +1,187 @@
+"""What an .onnx file says about itself, read without any runtime.
+
+The messages and their field numbers are those of ``onnx/onnx.proto`` of https://github.com/onnx/onnx.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from mmap import mmap
+
+from ..errors import ModelError
+from .protobuf import Message
+
+__all__ = ["ModelFile", "ValueInfo", "class_names"]
+
+# TensorProto.DataType, by number
+_ELEMENT_TYPES = """
+    undefined float32 uint8 int8 uint16 int16 int32 int64 string bool float16 float64 uint32 uint64 complex64
+    complex128 bfloat16 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz uint4 int4 float4_e2m1fn
+    float8_e8m0fnu uint2 int2
+""".split()  # noqa: SIM905
+_KINDS = {4: "sequence", 5: "map", 8: "sparse tensor", 9: "optional"}
+_NAMES_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True)
+class ValueInfo:
+    """An input or output of the graph.
+
+    Attributes
+    ----------
+    name, description : str
+    kind : str
+        "tensor", or "sequence", "map", "optional", "sparse tensor".
+    data_type : str
+        A NumPy or ml_dtypes name, or "string".
+    shape : tuple of int
+        -1 is a dynamic dimension.
+    dimensions : tuple of str
+        The names of symbolic dimensions, "" for the others.
+    """
+
+    name: str
+    description: str
+    kind: str
+    data_type: str
+    shape: tuple[int, ...]
+    dimensions: tuple[str, ...]
+
+
+class ModelFile:
+    """What an .onnx file says about itself, read when it is asked for.
+
+    Parameters
+    ----------
+    buffer : bytes or mmap
+        The file; an mmap must stay open for as long as something is asked.
+    where : str
+        What it is, to begin error messages with.
+
+    Raises
+    ------
+    ModelError
+        By every attribute, for a file that is damaged where that looks.
+    """
+
+    def __init__(self, buffer: bytes | mmap, where: str = "model") -> None:
+        self.where = where
+        self._model = Message(buffer, where)
+        graphs = list(self._model.messages(7))
+        if not graphs:
+            raise ModelError(
+                f"{where}: this is not an .onnx file: it has no graph; check that the download is complete"
+            )
+        self._graph = graphs[-1]
+
+    @cached_property
+    def ir_version(self) -> int:
+        """Of the format."""
+        return self._model.numbers().get(1, 0)
+
+    @cached_property
+    def producer(self) -> str:
+        """Name and version of the exporter."""
+        texts = self._model.texts()
+        return " ".join(filter(None, (texts.get(2), texts.get(3))))
+
+    @cached_property
+    def description(self) -> str:
+        """The model's doc string, else the graph's."""
+        return self._model.texts().get(6) or self._graph.texts().get(10, "")
+
+    @cached_property
+    def name(self) -> str:
+        """The graph's name."""
+        return self._graph.texts().get(2, "")
+
+    @cached_property
+    def opsets(self) -> Mapping[str, int]:
+        """The version of each operator set; "" is the standard one."""
+        return {m.texts().get(1, ""): m.numbers().get(2, 0) for m in self._model.messages(8)}
+
+    @cached_property
+    def properties(self) -> Mapping[str, str]:
+        """The custom metadata map."""
+        pairs = [m.texts() for m in self._model.messages(14)]
+        return {pair.get(1, ""): pair.get(2, "") for pair in pairs}
+
+    @cached_property
+    def operators(self) -> Mapping[str, int]:
+        """How often each operator occurs in the main graph, those of other domains as "domain::operator"."""
+        counts: Counter[str] = Counter()
+        for node in self._graph.messages(1):
+            texts = node.texts()
+            domain = texts.get(7, "")
+            counts[f"{domain}::{texts.get(4, '')}" if domain else texts.get(4, "")] += 1
+        return dict(counts.most_common())
+
+    @cached_property
+    def inputs(self) -> tuple[ValueInfo, ...]:
+        """The inputs that a caller gives: those without an initializer of the same name."""
+        fixed = {tensor.texts().get(8) for tensor in self._graph.messages(5)}
+        return tuple(v for v in map(_value_info, self._graph.messages(11)) if v.name not in fixed)
+
+    @cached_property
+    def outputs(self) -> tuple[ValueInfo, ...]:
+        """The graph's outputs."""
+        return tuple(map(_value_info, self._graph.messages(12)))
+
+    @cached_property
+    def external_files(self) -> tuple[str, ...]:
+        """The files that hold the weights of the main graph, as the model writes them."""
+        found = []
+        for tensor in self._graph.messages(5):
+            for entry in tensor.messages(13):
+                texts = entry.texts()
+                if texts.get(1) == "location":
+                    found.append(texts.get(2, ""))
+        return tuple(dict.fromkeys(found))
+
+
+def _value_info(message: Message) -> ValueInfo:
+    texts = message.texts()
+    kind, data_type, shape, names = "tensor", "undefined", list[int](), list[str]()
+    for type_proto in message.messages(2):
+        for number, wire, span in type_proto.fields():
+            if wire != 2:
+                continue
+            if number in _KINDS:
+                kind = _KINDS[number]
+            elif number == 1:
+                tensor = type_proto.message(span)
+                data_type = _element_type(tensor.numbers().get(1, 0))
+                for proto in tensor.messages(2):
+                    for dimension in proto.messages(1):
+                        shape.append(dimension.numbers().get(1, -1))
+                        names.append(dimension.texts().get(2, ""))
+    return ValueInfo(texts.get(1, ""), texts.get(3, ""), kind, data_type, tuple(shape), tuple(names))
+
+
+def _element_type(number: int) -> str:
+    return _ELEMENT_TYPES[number] if 0 <= number < len(_ELEMENT_TYPES) else f"unknown({number})"
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """Read the property ``names`` as the common exporters write it: a Python or JSON dict or list of class names.
+
+    Returns
+    -------
+    tuple of str
+        By class index; a gap reads as its index. Empty where the text is of another form.
+    """
+    if len(text) > _NAMES_LIMIT:
+        return ()
+    try:
+        names = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ()
+    if isinstance(names, dict) and names and all(isinstance(k, int) and 0 <= k < 100_000 for k in names):
+        return tuple(str(names.get(i, i)) for i in range(max(names) + 1))
+    if isinstance(names, (list, tuple)):
+        return tuple(map(str, names))
+    return ()

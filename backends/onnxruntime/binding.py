@@ -1,0 +1,91 @@
+"""A Binding over IOBinding: ONNX Runtime reads and writes the caller's arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...binding import Binding, read_only
+from ...deadlines import seconds
+from ...metadata import TensorInfo
+from ...tensors import Array, dtype_of
+from .errors import while_running
+
+__all__ = ["SessionBinding", "can_share"]
+
+
+def can_share(inputs: Iterable[Array], outputs: Sequence[TensorInfo]) -> bool:
+    """Return whether every array can be bound: outputs of unknown shape, and empty ones, cannot."""
+    return all(min(t.shape, default=1) > 0 for t in outputs) and all(a.size for a in inputs)
+
+
+class SessionBinding(Binding):
+    """All arrays are shared with the session.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    feed_names, fetch_names : sequence of str
+        The session's own names of inputs and outputs.
+    inputs : dict of str to numpy.ndarray
+        C-contiguous, by canonical name, in the order of `feed_names`.
+    outputs : sequence of TensorInfo
+        Of fixed shape, in the order of `fetch_names`.
+    check_open : callable
+        Raises ClosedError once the model is closed.
+    call_within : callable
+        Runs a call with a deadline: (call, cancel, seconds).
+    """
+
+    zero_copy = True
+
+    def __init__(
+        self,
+        session: Any,
+        feed_names: Sequence[str],
+        fetch_names: Sequence[str],
+        inputs: dict[str, Array],
+        outputs: Sequence[TensorInfo],
+        check_open: Callable[[], None],
+        call_within: Callable[[Callable[[], Any], Callable[[], None], float], Any],
+    ) -> None:
+        import onnxruntime
+
+        self._inputs = inputs
+        buffers = {t.name: np.zeros(t.shape, dtype_of(t)) for t in outputs}
+        self._outputs = {name: read_only(array) for name, array in buffers.items()}
+        self._bound = session.io_binding()
+        # an OrtValue over a NumPy array on the CPU is the array's own memory, and keeps the array alive
+        for name, array in zip(feed_names, inputs.values(), strict=True):
+            self._bound.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        for name, array in zip(fetch_names, buffers.values(), strict=True):
+            self._bound.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        self._session = session
+        self._options = onnxruntime.RunOptions()
+        self._check_model = check_open
+        self._call_within = call_within
+        self._start()
+
+    def _step(self, timeout: float | None) -> None:
+        self._check_model()
+        try:
+            if timeout is None:
+                self._session.run_with_iobinding(self._bound, self._options)
+            else:
+                self._step_within(seconds(timeout))
+        except Exception as error:
+            if type(error).__module__.startswith("onnxruntime"):
+                raise while_running(error) from error
+            raise
+
+    def _step_within(self, timeout: float) -> None:
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        self._call_within(
+            lambda: self._session.run_with_iobinding(self._bound, options),
+            lambda: setattr(options, "terminate", True),
+            timeout,
+        )

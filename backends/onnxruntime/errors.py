@@ -1,0 +1,63 @@
+"""What ONNX Runtime raises, in the terms of this package."""
+
+from __future__ import annotations
+
+from ...errors import (
+    AccelerateError,
+    DeviceLostError,
+    InferenceError,
+    ModelError,
+    ModelNotFoundError,
+    TensorError,
+    UnsupportedModelError,
+)
+
+__all__ = ["while_loading", "while_running"]
+
+# by the name of the class: each of them derives from Exception directly, and some versions lack some
+_LOADING: dict[str, type[AccelerateError]] = {
+    "NoSuchFile": ModelNotFoundError,
+    "NotImplemented": UnsupportedModelError,
+}
+_RUNNING: dict[str, type[AccelerateError]] = {
+    "InvalidArgument": TensorError,
+    "EPFail": DeviceLostError,
+    "DeviceReset": DeviceLostError,
+}
+# (what the message says, what to do)
+_UNSUPPORTED = (
+    ("Unsupported model IR version", "update onnxruntime, or export the model with an older onnx"),
+    ("opset", "update onnxruntime, or export the model with an older opset"),
+    ("No Op registered", "register the library of this operator, or export the model without it"),
+    ("is not a registered function/op", "register the library of this operator, or export the model without it"),
+    ("No opset import for domain", "export the model again: it uses an operator set that it does not declare"),
+    ("is not currently registered", "export the model without tensors of this type"),
+)
+_EXTERNAL_DATA = "keep the files with the model's weights beside it, under the names that it gives them"
+
+
+def while_loading(error: Exception, where: str) -> AccelerateError:
+    """Return the error for what building a session has raised."""
+    text = _text(error)
+    for mark, remedy in _UNSUPPORTED:
+        if mark.lower() in text.lower():
+            return UnsupportedModelError(f"{where}: ONNX Runtime cannot run the model: {text}; {remedy}")
+    kind = _LOADING.get(type(error).__name__, ModelError)
+    if "external data" in text.lower():
+        return ModelError(f"{where}: its external data cannot be used: {text}; {_EXTERNAL_DATA}")
+    return kind(f"{where}: ONNX Runtime refuses the model: {text}")
+
+
+def while_running(error: Exception) -> AccelerateError:
+    """Return the error for what a run has raised."""
+    return _RUNNING.get(type(error).__name__, InferenceError)(f"ONNX Runtime failed: {_text(error)}")
+
+
+def _text(error: Exception) -> str:
+    """Return the message without ONNX Runtime's own prefix and without the source line that it names."""
+    text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
+    if (
+        "onnxruntime_src" in text
+    ):  # "... /onnxruntime_src/onnxruntime/core/graph/model.cc:256 a C++ signature) the message"
+        text = text.rpartition(") ")[2]
+    return text[:400]

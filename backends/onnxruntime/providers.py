@@ -1,0 +1,157 @@
+"""Devices and the execution providers that run on them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...chatter import held_back
+from ...contract import Device
+from ...errors import DeviceNotFoundError, OptionError
+from ...names import suggestion
+
+__all__ = ["CPU", "Placement", "devices", "known_answer", "place"]
+
+CPU = "CPUExecutionProvider"
+_PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+_GPU_REMEDY = (
+    "install a build with this provider (pip uninstall onnxruntime; pip install onnxruntime-gpu; on a Jetson NVIDIA's "
+    "own wheel)"
+)
+_PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits.onnx"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a session is to run.
+
+    Attributes
+    ----------
+    device : str
+        In our words: "cpu", "cuda:0", ...
+    provider : str
+        The execution provider that has to take part.
+    providers : list
+        What InferenceSession takes, in order of preference.
+    """
+
+    device: str
+    provider: str
+    providers: list[Any]
+
+
+def place(device: str | None, providers: Sequence[Any] | None) -> Placement:
+    """Turn the options of `load` into execution providers.
+
+    Raises
+    ------
+    OptionError, DeviceNotFoundError
+    """
+    if providers is not None:
+        if device is not None:
+            raise OptionError(f"give device={device!r} or providers={providers!r}, not both")
+        return _from_providers(providers)
+    if device is None:
+        device = next(d.id for d in devices() if d.ready)
+    kind, index = _parse(device)
+    provider = _PROVIDERS[kind]
+    _check_built_in(provider, f"device {device!r}")
+    if kind == "cpu":
+        return Placement("cpu", CPU, [CPU])
+    chain: list[Any] = [(provider, {"device_id": str(index)})]
+    if kind == "tensorrt" and _PROVIDERS["cuda"] in available():
+        chain.append((_PROVIDERS["cuda"], {"device_id": str(index)}))  # what TensorRT leaves
+    return Placement(f"{kind}:{index}", provider, [*chain, CPU])
+
+
+def _parse(device: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(cpu|cuda|tensorrt)(?::(\d+))?", device)
+    if not found or (found[1] == "cpu" and found[2]):
+        raise DeviceNotFoundError(
+            f"onnxruntime has no device {device!r}; wanted 'cpu', 'cuda:0', 'tensorrt:0', ..., or providers=[...] for "
+            f"others; this build has {', '.join(available())}"
+        )
+    return found[1], int(found[2] or 0)
+
+
+def _from_providers(providers: Sequence[Any]) -> Placement:
+    if isinstance(providers, str) or not providers:
+        raise OptionError(
+            f"providers is {providers!r}; wanted a list of names or (name, options), such as ['CPUExecutionProvider']"
+        )
+    names = []
+    for entry in providers:
+        name = entry if isinstance(entry, str) else entry[0]
+        _check_built_in(name, f"provider {name!r}")
+        names.append(name)
+    options = providers[0][1] if not isinstance(providers[0], str) else {}
+    kind = next((k for k, v in _PROVIDERS.items() if v == names[0]), names[0].removesuffix("ExecutionProvider").lower())
+    device = kind if kind == "cpu" else f"{kind}:{options.get('device_id', 0)}"
+    return Placement(device, names[0], list(providers))
+
+
+def _check_built_in(provider: str, what: str) -> None:
+    import onnxruntime
+
+    if provider in available():
+        return
+    known = onnxruntime.get_all_providers()
+    if provider not in known:
+        raise OptionError(f"{what} is no execution provider{suggestion(provider, known)}; known: {', '.join(known)}")
+    raise DeviceNotFoundError(
+        f"{what} needs {provider}, which this onnxruntime {onnxruntime.__version__} was built without (it has "
+        f"{', '.join(available())}); {_GPU_REMEDY}"
+    )
+
+
+def available() -> list[str]:
+    """Return the execution providers of this build of ONNX Runtime."""
+    import onnxruntime
+
+    return [str(name) for name in onnxruntime.get_available_providers()]
+
+
+def devices() -> list[Device]:
+    """Return the devices of this build, preferred first; one that computes nothing is not ready, with the reason."""
+    found = []
+    if _PROVIDERS["cuda"] in available():
+        problem = _try_provider(_PROVIDERS["cuda"])
+        remedy = (
+            "run nvidia-smi; the versions of CUDA and cuDNN must be those that onnxruntime-gpu names" if problem else ""
+        )
+        found.append(Device("onnxruntime", "cuda:0", "NVIDIA GPU 0", not problem, problem, remedy))
+    found.append(Device("onnxruntime", "cpu", os.uname().machine if hasattr(os, "uname") else "CPU"))
+    return found
+
+
+@functools.cache
+def _try_provider(provider: str) -> str:
+    """Return "" when a provider computes a known answer, else what is wrong; asked once in a process."""
+    try:
+        return known_answer([provider, CPU], provider)
+    except Exception as error:  # a broken driver can raise anything
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def known_answer(providers: list[Any], wanted: str) -> str:
+    """Run the project's digit model on a blank picture; return "" or what went wrong."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    with held_back():
+        session = onnxruntime.InferenceSession(str(_PROBE_MODEL), options, providers=providers, enable_fallback=0)
+        if wanted not in session.get_providers():
+            return f"{wanted} is part of this build but does not start (its libraries or the driver are missing)"
+        entry = session.get_inputs()[0]
+        shape = [n if isinstance(n, int) else 1 for n in entry.shape]
+        scores = session.run(None, {entry.name: np.full(shape, -1, np.float32)})[0]
+    total = float(np.sum(scores))
+    return "" if abs(total - 1) < 1e-3 else f"a softmax adds up to {total:g}"
