@@ -1,6 +1,7 @@
 # Each target sets up what it needs in a virtual environment of its own; a second call finds it ready.
 #   make PYTHON=/path/to/python3.12 test     another Python for .venv
 #   make OLD_PYTHON=/path/to/python3.11 test another Python for .venv-tflite-runtime
+#   make TRITON_PYTHON=/path/to/python3.11 test another Python for .venv-triton
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -17,6 +18,7 @@ pip = PYTHONWARNINGS='ignore:Editable installation' $(1)/bin/python -m pip insta
 
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10)
 OLD_PYTHONS := $(or $(OLD_PYTHON),$(PYTHON) .venv/bin/python python3.11 python3.10 python3)
+TRITON_PYTHONS := $(or $(TRITON_PYTHON),$(PYTHON) .venv/bin/python python3.12 python3.11 python3.10 python3)
 
 # what runs once for each engine that is importable. The second environment has LiteRT too: its schema builds the test
 # models, and so it also meets numpy < 2
@@ -66,7 +68,7 @@ lint: .venv/.ready-dev
 	$(say) 'mypy --strict'
 	@.venv/bin/mypy --strict $(CODE)
 
-test: lint
+test: lint .venv-triton/.ready .venv-mlserver/.ready
 	$(say) 'all tests, LiteRT'
 	@.venv/bin/python -m pytest -q
 	@$(MAKE) --no-print-directory test-tflite-runtime
@@ -94,7 +96,8 @@ bench: .venv/.ready-dev
 
 clean:
 	$(say) 'removing the virtual environments, caches and build results'
-	@rm -rf .venv .venv-tflite-runtime build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	@rm -rf .venv .venv-tflite-runtime .venv-triton .venv-mlserver build dist *.egg-info
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	@find accelerate backends benchmarks tests tools . -maxdepth 3 -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.ready-demo .venv/.ready-dev: pyproject.toml
@@ -114,4 +117,35 @@ clean:
 	@$(call pip,.venv-tflite-runtime) --upgrade pip
 	@$(call pip,.venv-tflite-runtime) -e '.[litert,tflite-runtime,cli,testing]' --group build
 	@.venv-tflite-runtime/bin/python -c 'import tflite_runtime.interpreter'
+	@touch $@
+
+# NVIDIA's own tritonserver for the tests: it comes inside this wheel, is downloaded for a test run only and never passed
+# on. Its Python backend is built against numpy 1 (with numpy 2 its models read zeros), which has wheels up to Python 3.12,
+# and needs libpython as a shared library.
+.venv-triton/.ready:
+	@python=$$($(call first_python,$(TRITON_PYTHONS),(3, 10) <= sys.version_info < (3, 13) and \
+		__import__("ctypes").CDLL(__import__("sysconfig").get_config_var("INSTSONAME")))); \
+	if [ -z "$$python" ]; then \
+		echo 'none of these is a Python 3.10 to 3.12 with a shared libpython, which Triton needs: $(TRITON_PYTHONS)' >&2; \
+		echo 'install one (Debian: apt install python3-venv libpython3.11), or name one: make TRITON_PYTHON=/path/to/python' >&2; \
+		exit 1; \
+	fi; $(call create,.venv-triton,$$python)
+	$(say) 'installing tritonserver into .venv-triton (pip, 400 MB)'
+	@$(call pip,.venv-triton) 'numpy<2' onnxruntime ai-edge-litert
+	@$(call pip,.venv-triton) --no-deps nvidia-pytriton==0.7.0
+	@server=$$(echo .venv-triton/lib/python3.*/site-packages/pytriton/tritonserver) && \
+	version=$$(.venv-triton/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+	cp $$server/python_backend_stubs/$$version/triton_python_backend_stub $$server/backends/python/ && \
+	chmod +x $$server/bin/tritonserver $$server/backends/python/triton_python_backend_stub
+	@touch $@
+
+# a second maker's server of the same protocol
+.venv-mlserver/.ready:
+	@python=$$($(call first_python,$(TRITON_PYTHONS),(3, 10) <= sys.version_info < (3, 13))); \
+	if [ -z "$$python" ]; then \
+		echo 'none of these is a Python 3.10 to 3.12 for MLServer: $(TRITON_PYTHONS)' >&2; \
+		echo 'name one: make TRITON_PYTHON=/path/to/python' >&2; exit 1; \
+	fi; $(call create,.venv-mlserver,$$python)
+	$(say) 'installing MLServer into .venv-mlserver (pip, 320 MB)'
+	@$(call pip,.venv-mlserver) mlserver==1.7.1
 	@touch $@

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -26,6 +24,8 @@ def folder() -> Path:
 
 def recall(topic: str, key: str) -> Any:
     """Return what was remembered under a topic and key, or None."""
+    import json  # with hashlib 5 ms, and only an engine that verifies nothing needs them
+
     try:
         return json.loads(_file(topic, key).read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):  # RuntimeError: a user without a home folder
@@ -34,6 +34,8 @@ def recall(topic: str, key: str) -> Any:
 
 def remember(topic: str, key: str, value: Any) -> None:
     """Write a JSON value; where the folder cannot be written, nothing is remembered."""
+    import json
+
     with contextlib.suppress(OSError, RuntimeError):
         path = _file(topic, key)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,4 +45,6 @@ def remember(topic: str, key: str, value: Any) -> None:
 
 
 def _file(topic: str, key: str) -> Path:
+    import hashlib
+
     return folder() / topic / (hashlib.sha256(key.encode()).hexdigest() + ".json")

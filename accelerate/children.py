@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Any
@@ -42,9 +41,10 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
     ------
     ChildError
     """
+    # never multiprocessing: it runs a user's unguarded script again
+    import json
     import subprocess  # 8 ms that most programs never need
 
-    # never multiprocessing: it runs a user's unguarded script again
     command = [sys.executable, "-m", f"{__package__}._child", task, json.dumps(arguments)]
     environment = {
         **os.environ,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from .model import Model
     from .source import Source
 
+from ._records import record
+
 __all__ = ["Availability", "Backend", "Device", "LoadOptions", "Match"]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Availability:
     """Whether a backend can build a model on this machine.
 
@@ -41,7 +43,7 @@ class Availability:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Device:
     """One place where a backend can run a model.
 
@@ -65,7 +67,7 @@ class Device:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Match:
     """Whether a backend takes a source, judged by its content and without loading it.
 
@@ -83,7 +85,7 @@ class Match:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class LoadOptions:
     """The arguments of `load` that a backend and its Model see. See `api.load` for their meaning."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import OptionError
+
+if TYPE_CHECKING:
+    import queue
 
 __all__ = ["Job", "Worker", "seconds"]
 
@@ -70,6 +72,8 @@ class Worker:
     """One long-lived daemon thread that runs jobs in order. It ends when the Worker is collected."""
 
     def __init__(self) -> None:
+        import queue  # most programs give no timeout
+
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._pid = os.getpid()
         # the thread holds only its inbox: a forgotten Model is collected though a thread once worked for it

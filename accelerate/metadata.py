@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from ._records import record
 
 __all__ = ["AssociatedFile", "Metadata", "Normalization", "Quantization", "TensorInfo"]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Quantization:
     """Affine quantisation: ``real = (q - zero_point) * scale``.
 
@@ -28,7 +30,7 @@ class Quantization:
     axis: int | None = None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Normalization:
     """What the model expects done to pixels: ``real = (pixel - mean) / std``.
 
@@ -45,7 +47,7 @@ class Normalization:
     source: str
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class AssociatedFile:
     """A file that the model's metadata associates with a tensor.
 
@@ -61,7 +63,7 @@ class AssociatedFile:
     label_type: str = "unspecified"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TensorInfo:
     """One input or output of a model.
 
@@ -116,7 +118,7 @@ class TensorInfo:
         return "  ".join(parts)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Metadata:
     """What is known about a model.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from ._records import record
 from .contract import Backend, Device, LoadOptions
 from .errors import OptionError
 from .names import suggestion
@@ -14,7 +14,7 @@ from .source import Source
 __all__ = ["Candidate", "Plan", "check_options", "make_plan"]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Candidate:
     """A backend and device that were considered.
 
@@ -33,7 +33,7 @@ class Candidate:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Plan:
     """What `load` would do, and why.
 

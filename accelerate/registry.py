@@ -12,9 +12,9 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from ._records import record
 from .contract import Availability, Backend
 from .errors import BackendNotAvailableError
 from .names import suggestion
@@ -25,7 +25,7 @@ GROUP = "accelerate.backends"
 _log = logging.getLogger("accelerate")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class BackendInfo:
     """One row of `list_backends`.
 
@@ -48,7 +48,7 @@ class BackendInfo:
     remedy: str
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Broken:
     """A plugin that could not be imported."""
 

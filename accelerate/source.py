@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError, ModelNotFoundError, OptionError
+
+if TYPE_CHECKING:
+    from mmap import mmap
 
 __all__ = ["Source", "sniff"]
 
@@ -92,7 +93,7 @@ class Source:
         except OSError as error:
             raise _unreadable(self.path, error) from error
 
-    def buffer(self) -> bytes | mmap.mmap:
+    def buffer(self) -> bytes | mmap:
         """Return the model file for reading a few places of it, without reading it whole.
 
         Raises
@@ -101,6 +102,8 @@ class Source:
         """
         if self._data is not None or self.path is None:
             return self.read()
+        import mmap
+
         try:
             with self.path.open("rb") as file:
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -109,6 +112,8 @@ class Source:
 
     def digest(self) -> str:
         """Return the SHA-256 of the model file as hexadecimal text."""
+        import hashlib  # loads OpenSSL, 2.5 ms
+
         return hashlib.sha256(self.read()).hexdigest()
 
     def _open_path(self, path: Path) -> None:

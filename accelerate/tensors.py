@@ -10,17 +10,21 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import OptionError, TensorError
 from .metadata import Normalization, Quantization, TensorInfo
 
 __all__ = ["Array", "InputAdapter", "concrete_shape", "dequantize", "dtype_of", "image_layout", "parse_normalization"]
 
-Array: TypeAlias = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array: TypeAlias = npt.NDArray[Any]
+else:  # importing numpy.typing takes 0.6 ms, for annotations that nothing evaluates
+    Array = np.ndarray
 
 _log = logging.getLogger("accelerate")
 _QUANTISED = frozenset({"uint8", "int8", "int16"})

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flatbuffers import number_types as flags
 
+from .._records import record
 from ..errors import ModelError
 from ..labels import read_labels
 from .flatbuffer import Reader
-from .packed import PackedFiles
 from .tflite_graph import (
     Signature,
     Subgraph,
@@ -34,11 +34,12 @@ from .tflite_graph import (
     read_signature,
     read_subgraph,
 )
-from .tflite_metadata import DescribedFile, ModelMetadata, SubgraphMetadata
-from .tflite_metadata_reader import read_metadata, read_tensor_names
 
 if TYPE_CHECKING:
     from mmap import mmap
+
+    from .packed import PackedFiles
+    from .tflite_metadata import DescribedFile, ModelMetadata, SubgraphMetadata
 
 __all__ = ["LabelsReading", "MetadataReading", "ModelFile", "NamesReading", "custom_operators", "label_file"]
 
@@ -53,7 +54,7 @@ METADATA_LIMIT = 4 << 20
 OPERATORS_ALLOWANCE = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class NamesReading:
     """The names that the metadata gives a subgraph's inputs and outputs, "" for one without.
 
@@ -66,7 +67,7 @@ class NamesReading:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class MetadataReading:
     """The metadata, None without a readable one, and what is wrong with it, if anything."""
 
@@ -74,7 +75,7 @@ class MetadataReading:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class LabelsReading:
     """The labels packed into the model, the file that they are in, and what is wrong with it.
 
@@ -179,6 +180,8 @@ class ModelFile:
     @cached_property
     def packed(self) -> PackedFiles:
         """The files packed behind the model."""
+        from .packed import PackedFiles
+
         return PackedFiles(self._reader.buffer, self.where)
 
     def metadata_names(self, subgraph: int = 0) -> NamesReading:
@@ -199,6 +202,8 @@ class ModelFile:
             data, problem = self._metadata_buffer
             if data is None:
                 return MetadataReading(None)
+            from .tflite_metadata_reader import read_metadata
+
             metadata = read_metadata(data, self._metadata_where)
         except ModelError as error:
             return MetadataReading(None, str(error))
@@ -238,6 +243,8 @@ class ModelFile:
         try:
             data, problem = self._metadata_buffer
             if data is not None:
+                from .tflite_metadata_reader import read_tensor_names
+
                 names = read_tensor_names(data, self._metadata_where, subgraph)
         except ModelError as error:
             problem = str(error)

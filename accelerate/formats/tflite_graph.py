@@ -6,10 +6,10 @@ The tables are those of ``tensorflow/compiler/mlir/lite/schema/schema.fbs`` of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from flatbuffers import number_types as flags
 
+from .._records import record
 from ..errors import ModelError
 from ..metadata import Quantization
 from .flatbuffer import Table
@@ -43,7 +43,7 @@ _FIRST_TENSORS_OPTIONAL = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Tensor:
     """An input or output of a subgraph.
 
@@ -67,7 +67,7 @@ class Tensor:
     quantization: Quantization | None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Subgraph:
     """One graph of the model, with its inputs and outputs in their order."""
 
@@ -76,7 +76,7 @@ class Subgraph:
     outputs: tuple[Tensor, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Signature:
     """A function of the model: names for the inputs and outputs of one subgraph, as tensor indices."""
 

@@ -9,8 +9,9 @@ empty, and numbers that a newer one added as "unknown(37)".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from .._records import record
 
 __all__ = [
     "AudioProperties",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class DescribedFile:
     """A file that the metadata speaks of; its content is packed behind the model.
 
@@ -51,7 +52,7 @@ class DescribedFile:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class ImageProperties:
     """An image tensor: colour space ("rgb", "grayscale" or "unknown") and default size, 0 for none."""
 
@@ -60,7 +61,7 @@ class ImageProperties:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class AudioProperties:
     """An audio tensor: samples per second and channels."""
 
@@ -68,7 +69,7 @@ class AudioProperties:
     channels: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class BoundingBoxProperties:
     """A tensor of boxes.
 
@@ -88,7 +89,7 @@ class BoundingBoxProperties:
     coordinate_type: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class NormalizationOptions:
     """``(x - mean) / std``, one value for all channels or one for each, for x in 0..255."""
 
@@ -96,7 +97,7 @@ class NormalizationOptions:
     std: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class ScoreCalibration:
     """Scores are mapped through a sigmoid whose parameters are in an associated file."""
 
@@ -104,14 +105,14 @@ class ScoreCalibration:
     default_score: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class ScoreThresholding:
     """Scores below `threshold` count as low confidence."""
 
     threshold: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Tokenizer:
     """How text becomes tokens.
 
@@ -130,7 +131,7 @@ class Tokenizer:
     models: tuple[DescribedFile, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class UnknownUnit:
     """A process unit of a newer schema, or an empty one."""
 
@@ -140,7 +141,7 @@ class UnknownUnit:
 ProcessUnit: TypeAlias = "NormalizationOptions | ScoreCalibration | ScoreThresholding | Tokenizer | UnknownUnit"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class TensorMetadata:
     """What the metadata says about one input or output.
 
@@ -178,7 +179,7 @@ class TensorMetadata:
         return next((unit for unit in self.process_units if isinstance(unit, NormalizationOptions)), None)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class TensorGroup:
     """Tensors that belong together, such as the boxes, classes and scores of a detector."""
 
@@ -186,7 +187,7 @@ class TensorGroup:
     tensor_names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class SubgraphMetadata:
     """What the metadata says about one subgraph; `inputs` and `outputs` in the subgraph's order."""
 
@@ -202,7 +203,7 @@ class SubgraphMetadata:
     custom: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class ModelMetadata:
     """What the metadata says about the model; `subgraphs` in the model's order."""
 

@@ -48,7 +48,11 @@ class ONNXRuntime(Backend):
             return Match(True, "an ONNX model")
         if source.format == "object" and _is_session(source.object):
             return Match(True, "an existing InferenceSession")
-        return Match(False, f"it is {source.likeness}, not an ONNX model", "a backend for that format")
+        return Match(
+            False,
+            f"it is {source.likeness}, not an ONNX model",
+            "convert it to ONNX, or use the backend for its format",
+        )
 
     def load(self, source: Source, options: LoadOptions) -> ONNXModel:  # noqa: D102
         if options.signature is not None:

@@ -39,7 +39,7 @@ class TFLiteCPU(Backend):
         from .diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu, not_tflite
 
         if source.format != "tflite":
-            return Match(False, not_tflite(source), "a backend for that format")
+            return Match(False, not_tflite(source), "convert it to TFLite, or use the backend for its format")
         if COMPILED_OPERATOR in custom_operators(source.buffer(), str(source)):
             return Match(False, *compiled_for_edgetpu(source))
         return Match(True, "a TFLite model")

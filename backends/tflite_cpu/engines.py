@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ... import __version__ as our_version
+from ..._records import record
 from ...cache import recall, remember
 from ...chatter import held_back
 from ...children import ChildError, run_in_child
@@ -24,7 +25,7 @@ _PROBE_TIMEOUT = 30.0
 _PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits_uint8.tflite"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Engine:
     """One distribution of the interpreter.
 
@@ -96,8 +97,11 @@ def pick(option: str | None) -> Engine:
         return engine
     for engine in ENGINES.values():
         if importlib.util.find_spec(engine.package) is not None:
-            state = _probe(engine)
-            if state.available:
+            if engine.verifies:  # it shows with the model itself whether it works: no need to try another one first
+                with contextlib.suppress(BackendNotAvailableError):
+                    engine.interpreter_class()
+                    return engine
+            elif _probe(engine).available:
                 return engine
     state = availability()
     raise BackendNotAvailableError(f"tflite_cpu cannot run here: {state.reason}. Remedy: {state.remedy}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
 from ... import __version__
@@ -29,6 +27,8 @@ def verify(engine: Engine, model: bytes, name: str) -> None:
     ModelError
         The file is damaged, crashes the engine, or makes it hang.
     """
+    import hashlib
+
     from ...formats.tflite_structure import check_structure
 
     key = f"{engine.package} {engine.version()} edge-accelerate {__version__} {hashlib.sha256(model).hexdigest()}"

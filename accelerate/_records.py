@@ -1,0 +1,71 @@
+"""A frozen dataclass without the code that `dataclasses` writes and compiles for each class, 0.7 ms apiece.
+
+To type checkers `record` is `dataclasses.dataclass` itself; at run time `dataclasses.replace`, `asdict` and `fields`
+work on what it makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["record"]
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as record
+else:
+
+    def record(*, frozen):
+        """Make a class a frozen dataclass."""
+        assert frozen
+
+        def make(cls):
+            for method in (__init__, __repr__, __eq__, __hash__, __setattr__, __delattr__):
+                setattr(cls, method.__name__, method)
+            return dataclass(init=False, repr=False, eq=False)(cls)
+
+        return make
+
+
+def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    fields: dict[str, Field[Any]] = self.__dataclass_fields__
+    if len(args) > len(fields):
+        raise TypeError(f"{type(self).__name__} takes {len(fields)} values, got {len(args)}")
+    values = self.__dict__
+    values.update(zip(fields, args, strict=False))
+    for name in kwargs:
+        if name not in fields or name in values:
+            raise TypeError(f"{type(self).__name__} has no field {name!r}, or it is given twice")
+    values.update(kwargs)
+    for name, field in fields.items():
+        if name not in values:
+            if field.default_factory is not MISSING:
+                values[name] = field.default_factory()
+            elif field.default is not MISSING:
+                values[name] = field.default
+            else:
+                raise TypeError(f"{type(self).__name__} needs {name!r}")
+
+
+def __repr__(self: Any) -> str:
+    return f"{type(self).__qualname__}({', '.join(f'{n}={getattr(self, n)!r}' for n in self.__dataclass_fields__)})"
+
+
+def _values(self: Any) -> tuple[Any, ...]:
+    return tuple(getattr(self, name) for name in self.__dataclass_fields__)
+
+
+def __eq__(self: Any, other: object) -> Any:
+    return _values(self) == _values(other) if type(other) is type(self) else NotImplemented
+
+
+def __hash__(self: Any) -> int:
+    return hash(_values(self))
+
+
+def __setattr__(self: Any, name: str, value: object) -> None:
+    raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+def __delattr__(self: Any, name: str) -> None:
+    raise FrozenInstanceError(f"cannot delete field {name!r}")

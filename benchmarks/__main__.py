@@ -1,0 +1,11 @@
+"""Runs every benchmark and prints one table: ``python -m benchmarks``."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from . import leaks, loading, overhead
+from .table import show
+
+if __name__ == "__main__":
+    show(chain(overhead.rows(), loading.rows(), leaks.rows()))

@@ -1,0 +1,121 @@
+"""What an import, a load and the first answer cost more than the raw runtime's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+import accelerate
+
+from .fresh import Program, measure_fresh
+from .models import DIGITS, MOBILENET_V2, present
+from .sidebyside import Estimate, measure
+from .table import Row, missing, show
+
+__all__ = ["rows"]
+
+_FORM = "{:.2f} ms"
+_RUNS = 40
+_IMPORT = 15.0
+
+_RAW = """
+from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(model_path=path, num_threads=1)
+interpreter.allocate_tensors()
+(source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+interpreter.set_tensor(source["index"], frame)
+interpreter.invoke()
+answer = int(interpreter.get_tensor(target["index"]).argmax())
+"""
+_OURS = """
+import accelerate
+model = accelerate.load(path, backend="tflite_cpu")
+(scores,) = model.infer(frame).values()
+answer = int(scores.argmax())
+"""
+
+
+def rows() -> Iterator[Row]:
+    """Measure the import, and the load of two models in this process and in fresh ones."""
+    yield _import()
+    for path, target in ((MOBILENET_V2, 3.0), (DIGITS, None)):
+        what = f"load + first answer over raw, {path.stem}"
+        if present(path):
+            yield _here(f"{what}, running program", path, target)
+            yield from _fresh(what, path, target)
+        else:
+            yield missing(what, target, _FORM, path)
+
+
+def _import() -> Row:
+    timings = measure_fresh(
+        {
+            "numpy": Program("import numpy"),
+            "both": Program("import accelerate"),
+            # the same difference without the spread of NumPy's own import, which takes many times as long
+            "beyond": Program("import accelerate", before="import numpy"),
+        },
+        runs=_RUNS,
+    )
+    more, milliseconds = timings.difference("both", "numpy"), 1e3 * timings.median("beyond")
+    note = f"as a difference of two imports {_interval(more)}; numpy {1e3 * timings.median('numpy'):.1f} ms"
+    return Row("import accelerate, once numpy is imported, fresh processes", milliseconds, _IMPORT, _FORM, note)
+
+
+def _here(what: str, path: Path, target: float | None) -> Row:
+    frame = _frame(path)
+
+    def raw() -> Any:
+        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        interpreter.allocate_tensors()
+        (source,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+        interpreter.set_tensor(source["index"], frame)
+        interpreter.invoke()
+        return interpreter.get_tensor(output["index"])
+
+    def ours() -> Any:
+        with accelerate.load(path, backend="tflite_cpu") as model:
+            return model.infer(frame)
+
+    timings = measure({"raw": raw, "ours": ours}, seconds=5)
+    more = timings.difference("ours", "raw")
+    return _row(what, more, target, f"{_interval(more)}; raw {1e3 * timings.median('raw'):.2f} ms")
+
+
+def _fresh(what: str, path: Path, target: float | None) -> Iterator[Row]:
+    before = f"import numpy as np\npath = {str(path)!r}\nframe = np.zeros({_frame(path).shape}, np.uint8)"
+    timings = measure_fresh(
+        {
+            "raw": Program(_RAW, before),
+            "load": Program(_OURS, f"{before}\nimport accelerate"),
+            "all": Program(_OURS, before),
+        },
+        runs=_RUNS,
+    )
+    raw = f"raw with its import {1e3 * timings.median('raw'):.2f} ms"
+    load, everything = timings.difference("load", "raw"), timings.difference("all", "raw")
+    yield _row(f"{what}, fresh processes", load, target, f"{_interval(load)}; {raw}")
+    # the sum of both budgets, that of the import and that of the load
+    both = None if target is None else target + _IMPORT
+    yield _row(f"{what}, fresh processes, import included", everything, both, f"{_interval(everything)}; {raw}")
+
+
+def _frame(path: Path) -> Any:
+    (source,) = Interpreter(model_path=str(path)).get_input_details()
+    return np.zeros(source["shape"], source["dtype"])
+
+
+def _row(what: str, seconds: Estimate, target: float | None, note: str) -> Row:
+    return Row(what, 1e3 * seconds.value, target, _FORM, note)
+
+
+def _interval(seconds: Estimate) -> str:
+    return f"{1e3 * seconds.low:.2f} .. {1e3 * seconds.high:.2f}"
+
+
+if __name__ == "__main__":
+    show(rows())

@@ -1,0 +1,23 @@
+"""Where the measured models are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .fresh import ROOT
+
+__all__ = ["ADD", "DIGITS", "MOBILENET_V1", "MOBILENET_V2", "present"]
+
+_SHARED = Path(os.environ.get("EDGE_ACCELERATE_TEST_MODELS") or ROOT.parent / "shared" / "models").absolute()
+
+#: The project's own model: on every machine.
+DIGITS = ROOT / "accelerate" / "data" / "digits_uint8.tflite"
+ADD = _SHARED / "add_10x10.tflite"
+MOBILENET_V1 = _SHARED / "mobilenet_v1_0.25_128_quant.tflite"
+MOBILENET_V2 = _SHARED / "mobilenet_v2_1.0_224_quant.tflite"
+
+
+def present(path: Path) -> bool:
+    """Return whether a model is on this machine."""
+    return path.is_file()

@@ -1,0 +1,77 @@
+"""`infer` against the raw LiteRT calls on the same buffers: what one answer costs more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+import accelerate
+
+from .models import ADD, DIGITS, MOBILENET_V1, present
+from .sidebyside import measure
+from .table import Row, missing, show
+
+__all__ = ["rows"]
+
+_FORM = "{:.3f} x"
+
+
+def rows() -> Iterator[Row]:
+    """Measure the three models."""
+    yield _row(MOBILENET_V1, 1.02, seconds=20)
+    yield _row(ADD, 2.0, seconds=5)
+    yield _row(DIGITS, None, seconds=5)
+
+
+def _row(path: Path, target: float | None, *, seconds: float) -> Row:
+    what = f"infer over raw, {path.stem}"
+    if not present(path):
+        return missing(what, target, _FORM, path)
+    raw, feeds = _raw(path)
+    with accelerate.load(path, backend="tflite_cpu", num_threads=1) as model:
+        given = {t.name: feed for t, feed in zip(model.metadata().inputs, feeds, strict=True)}
+        timings = measure({"raw": raw, "infer": lambda: model.infer(given)}, seconds=seconds)
+    ratio = timings.ratio("infer", "raw")
+    microseconds = [1e6 * timings.median(name) for name in ("infer", "raw")]
+    note = f"{ratio.low:.3f} .. {ratio.high:.3f}; {microseconds[0]:.2f} against {microseconds[1]:.2f} us"
+    return Row(what, ratio.value, target, _FORM, note)
+
+
+def _raw(path: Path) -> tuple[Callable[[], Any], list[Any]]:
+    """Return what a careful programmer writes without us, and the inputs it is given.
+
+    It is written out for the number of inputs, for a loop over them would slow down the side that is to be beaten.
+    """
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    details = interpreter.get_input_details()
+    random = np.random.default_rng(0)
+    feeds = [random.integers(0, 100, d["shape"]).astype(d["dtype"]) for d in details]
+    (output,) = (d["index"] for d in interpreter.get_output_details())
+    first, *others = (d["index"] for d in details)
+
+    def one_input() -> Any:
+        interpreter.set_tensor(first, feed)
+        interpreter.invoke()
+        return interpreter.get_tensor(output)
+
+    def two_inputs() -> Any:
+        interpreter.set_tensor(first, feed)
+        interpreter.set_tensor(second, other_feed)
+        interpreter.invoke()
+        return interpreter.get_tensor(output)
+
+    if not others:
+        (feed,) = feeds
+        return one_input, feeds
+    (second,) = others
+    feed, other_feed = feeds
+    return two_inputs, feeds
+
+
+if __name__ == "__main__":
+    show(rows())
