@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-quick test-tflite-runtime lint bench clean
+.PHONY: help demo test test-quick test-tflite-runtime lint fuzz bench clean
 
 # what happens to be set in a shell must not leak into the environments
 unexport PYTHONPATH PYTHONHOME
@@ -53,6 +53,7 @@ help:
 	@echo 'make test        lint, then all tests, with LiteRT and with tflite-runtime (what CI runs)'
 	@echo 'make test-quick  the inner loop: the tests that are not slow, LiteRT only'
 	@echo 'make lint        ruff and mypy'
+	@echo 'make fuzz        twenty times as many damaged models as the tests try'
 	@echo 'make bench       our own cost over the raw runtime'
 	@echo 'make clean       remove the virtual environments, caches and build results'
 
@@ -89,6 +90,10 @@ test-tflite-runtime:
 		printf '==> %s\n' 'the tests of tflite_cpu and the conformance suite, tflite-runtime' && \
 		.venv-tflite-runtime/bin/python -m pytest -q $(OLD_ENGINE_TESTS); \
 	fi
+
+fuzz: .venv/.ready-dev
+	$(say) 'damaged models, twenty times as many as in the tests'
+	@EDGE_ACCELERATE_FUZZ_SCALE=20 .venv/bin/python -m pytest -q -s tests/test_fuzz_*.py
 
 bench: .venv/.ready-dev
 	$(say) 'python -m benchmarks'
