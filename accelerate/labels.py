@@ -71,7 +71,10 @@ def load_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     OptionError
         If the file cannot be read, is not UTF-8, is empty, or is too large.
     """
-    where = f"label_path={os.fspath(path)!r}"
+    try:
+        where = f"label_path={os.fsdecode(path)!r}"
+    except TypeError:
+        raise OptionError(f"label_path is {path!r:.60}; wanted the path of a label file") from None
     try:
         with open(path, "rb") as file:
             data = file.read(SIZE_LIMIT + 1)

@@ -115,7 +115,7 @@ class TensorInfo:
             parts.append(f"(pixel - {_short(n.mean)}) / {_short(n.std)} [{n.source}]")
         if self.aliases:
             parts.append("also " + ", ".join(repr(a) for a in self.aliases))
-        return "  ".join(parts)
+        return _printable("  ".join(parts))
 
 
 @record(frozen=True)
@@ -152,7 +152,12 @@ class Metadata:
         if self.labels:
             shown = " | ".join(self.labels[:5]) + (" | ..." if len(self.labels) > 5 else "")
             lines.append(f"  {len(self.labels)} labels: {shown}")
-        return "\n".join(lines)
+        return "\n".join(map(_printable, lines))
+
+
+def _printable(line: str) -> str:
+    """Return a line that no text from a model file can break or make a terminal act on."""
+    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def _short(values: tuple[float, ...]) -> str:

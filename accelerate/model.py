@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
@@ -396,7 +397,7 @@ class Model(abc.ABC):
         for i, ours in enumerate(self._outputs):
             outputs[i] = replace(described.outputs[i], name=ours.name, aliases=ours.aliases)
             if self._options.label_path is not None:
-                extra = {**outputs[i].extra, "labels": str(self._options.label_path)}
+                extra = {**outputs[i].extra, "labels": os.fsdecode(self._options.label_path)}
                 outputs[i] = replace(outputs[i], extra=extra)
         labels = described.labels if self._labels is None else self._labels
         _check_label_count(labels, outputs)
@@ -408,10 +409,13 @@ def _check_label_count(labels: Sequence[str], outputs: Sequence[TensorInfo]) -> 
     classes = outputs[0].shape[-1] if len(outputs) == 1 and len(outputs[0].shape) in (1, 2) else 0
     if labels and classes > 1 and len(labels) != classes:
         _log.warning(
-            "%d labels for %d classes of output %r: from the first missing one on, a class reads as its index%s",
+            "%d labels for %d classes of output %r: %s%s",
             len(labels),
             classes,
             outputs[0].name,
+            "from the first missing one on, a class reads as its index"
+            if len(labels) < classes
+            else "those beyond the last class are never used",
             "; is a 'background' line missing or surplus?" if abs(len(labels) - classes) == 1 else "",
         )
 

@@ -263,7 +263,9 @@ class InputAdapter:
         channels = pixels.shape[layout.index("C")]
         if len(n.mean) not in (1, channels) or len(n.std) not in (1, channels):
             raise self._refusal(
-                pixels, f"its normalization has {len(n.mean)} means and {len(n.std)} stds for {channels} channels"
+                pixels,
+                f"its normalization has {len(n.mean)} means and {len(n.std)} stds for {channels} channels: "
+                "load(..., normalization=(mean, std)) goes before it",
             )
         shape = (-1,) if layout.endswith("C") else (-1, 1, 1)
         real: Array = np.subtract(pixels, np.asarray(n.mean, np.float32).reshape(shape), dtype=np.float32)

@@ -729,3 +729,67 @@ def test_label_files_of_real_models(models_dir: Path) -> None:
     labels = metadata_of(classifier_file, label_path=models_dir / "imagenet_labels.txt").labels
     assert labels[0] == "background"
     assert labels == metadata_of(classifier_file).labels
+
+
+# Metadata that reads well and means nothing
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [([0.0], [0.0]), ([float("nan")], [1.0]), ([1.0], [float("inf")]), ([1.0], [])],
+    ids=["std 0", "mean NaN", "std infinite", "no std"],
+)
+def test_a_normalization_that_cannot_be(mean: list[float], std: list[float], said: Callable[[], list[str]]) -> None:
+    image = writer.Tensor("image", image="rgb", mean=mean, std=std)
+    with load(classifier(described(image), "float32")) as model:
+        normalization = model.metadata().inputs[0].normalization
+        assert normalization == Normalization((127.5,), (127.5,), "assumed")
+        assert len(said()) == 1
+        assert "which cannot be" in said()[0]
+        assert np.isfinite(model.infer(PIXEL)["scores"]).all()
+
+
+@pytest.mark.parametrize("index", [(7, 9, 1, 0), (0, 0, 1, 2), (1, 0)])
+def test_an_order_of_a_box_that_cannot_be(index: tuple[int, ...], said: Callable[[], list[str]]) -> None:
+    metadata = metadata_of(writer.pack(detector(found(writer.Boxes(index))), {"labels.txt": COLORS}))
+    assert "boxOrder" not in metadata.outputs[0].extra
+    assert len(said()) == 1
+
+
+def test_an_image_that_has_no_room_for_channels() -> None:
+    graph = Graph()
+    graph.inputs, graph.outputs = [graph.tensor("x", [3], "float32")], [graph.tensor("y", [3], "float32")]
+    graph.op("ADD", [0, 0], [1], schema.AddOptionsT())
+    with load(build([graph], metadata={writer.ENTRY: described()})) as model:
+        assert model.metadata().inputs[0].layout == ""
+        with pytest.raises(TensorError):
+            model.infer(np.zeros(3, np.uint8))
+
+
+def test_two_things_wrong_are_two_warnings(said: Callable[[], list[str]]) -> None:
+    mark = "y" * 32
+    data = bytearray(classifier(described(description=mark), second=described()))
+    struct.pack_into("<I", data, data.index(mark.encode()) - 4, 0x7FFFFFFF)
+    metadata = metadata_of(bytes(data))
+    assert (metadata.name, metadata.inputs[0].name) == ("", "image")
+    assert len(said()) == 2
+    assert "there are 2 of it" in said()[0]
+
+
+def test_text_of_the_file_cannot_steer_a_terminal() -> None:
+    metadata = described(scores=LABELLED, name="\x1b[2Jhi\nfake line")
+    text = str(metadata_of(writer.pack(classifier(metadata), {"labels.txt": b"\x1b]0;x\x07a\nb\nc"})))
+    assert len(text.splitlines()) == 4
+    assert all(line.isprintable() for line in text.splitlines())
+    assert text.startswith(r"\x1b[2Jhi\nfake line")
+
+
+def test_a_label_path_that_is_no_path() -> None:
+    wrong: Any = 5
+    with pytest.raises(OptionError, match="label_path is 5"):
+        load(labelled(), label_path=wrong)
+
+
+def test_surplus_labels_are_said_to_be_surplus(said: Callable[[], list[str]]) -> None:
+    metadata_of(labelled(COLORS * 2))
+    assert "those beyond the last class are never used" in said()[0]

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 from ..conventions import guess_type
 from ..metadata import AssociatedFile, Metadata, Normalization, TensorInfo
 from ..tensors import image_layout
 from .tflite import ModelFile
-from .tflite_metadata import TensorMetadata
+from .tflite_metadata import NormalizationOptions, TensorMetadata
 
 __all__ = ["describe"]
 
 _log = logging.getLogger("accelerate")
 _LABEL_TYPES = {"tensor_axis_labels": "tensor_axis", "tensor_value_labels": "tensor_value"}
+_LAYOUTS = {3: "HWC", 4: "NHWC"}  # of an image with another number of channels than 1 or 3
 _COLORS = {"rgb": "RGB", "grayscale": "GRAYSCALE"}
 
 
@@ -42,9 +44,9 @@ def describe(
         the shapes of the outputs tell the type.
     """
     model = file.metadata.metadata
-    if (
-        file.metadata.problem and not file.metadata_names(subgraph).problem
-    ):  # that one was said when the model was loaded
+    names = file.metadata_names(subgraph)  # their problem was said when the model was loaded
+    lost_since = model is None and any((*names.inputs, *names.outputs))
+    if file.metadata.problem and (lost_since or not names.problem):
         _log.warning("%s", file.metadata.problem)
     if model is None:
         return _described("", "", inputs, outputs, (), {})
@@ -83,20 +85,45 @@ def _meaning(info: TensorInfo, said: TensorMetadata) -> TensorInfo:
     if said.content:
         extra["content"] = said.content
     if said.bounding_box is not None:
-        extra["boxOrder"] = list(said.bounding_box.index) or [0, 1, 2, 3]
+        if (order := _box_order(info, said.bounding_box.index)) is not None:
+            extra["boxOrder"] = order
         extra["boxType"], extra["boxCoordinates"] = said.bounding_box.type, said.bounding_box.coordinate_type
-    options = said.normalization
     return replace(
         info,
         description=said.description,
-        layout=(image_layout(info.shape) or "NHWC") if said.image is not None else "",
+        layout=(image_layout(info.shape) or _LAYOUTS.get(len(info.shape), "")) if said.image is not None else "",
         color=_COLORS.get(said.image.color_space, "") if said.image is not None else "",
-        normalization=None if options is None else Normalization(options.mean, options.std, "metadata"),
+        normalization=_normalization(info, said.normalization),
         associated_files=tuple(
             AssociatedFile(f.name, f.description, _LABEL_TYPES.get(f.type, "unspecified")) for f in said.files
         ),
         extra=extra,
     )
+
+
+def _box_order(info: TensorInfo, index: Sequence[int]) -> list[int] | None:
+    """Return where the four parts of a box stand, or None where the metadata names places that a box does not have."""
+    order = list(index) or [0, 1, 2, 3]
+    size = info.shape[-1] if info.shape and info.shape[-1] > 0 else len(order)
+    if len(order) == len(set(order)) == 4 and max(order) < max(size, 4):
+        return order
+    _log.warning("output %r: the metadata's order of a box is %s, which cannot be; it is not used", info.name, order)
+    return None
+
+
+def _normalization(info: TensorInfo, options: NormalizationOptions | None) -> Normalization | None:
+    if options is None:
+        return None
+    if options.mean and options.std and 0 not in options.std and all(map(isfinite, options.mean + options.std)):
+        return Normalization(options.mean, options.std, "metadata")
+    _log.warning(
+        "input %r: the metadata normalises by mean %s and std %s, which cannot be; this is not used. "
+        "load(..., normalization=(mean, std)) settles it",
+        info.name,
+        list(options.mean),
+        list(options.std),
+    )
+    return None
 
 
 def _labels(file: ModelFile, subgraph: int) -> tuple[str, ...]:

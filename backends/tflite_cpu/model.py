@@ -211,6 +211,7 @@ class TFLiteModel(Model):
     def _describe(self) -> Metadata:
         file, self._file = self._file, None
         if file is None:
+            self._check_open()  # an adopted interpreter has none; a model that another thread has just closed neither
             return super()._describe()
         from ...formats.tflite_description import describe
 
