@@ -22,7 +22,7 @@ _SOURCES = {"metadata": "the model's metadata", "assumed": "assumption: nothing 
 def inspect(model: str, as_json: bool) -> int:
     """Show what MODEL says about itself, and the plan: who would run it here, who would not, and why.
 
-    No runtime is needed. Only .tflite files are read for their content.
+    No runtime is needed.
     """
     report = inspect_model(model)
     if as_json:
@@ -54,10 +54,14 @@ def _content_fields(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "description", content["description"] or "none"
     yield "operators", _listing(f"{name} ({count})" for name, count in content["operators"].items())
     yield "custom ops", _listing(content["custom_operators"])
-    yield "signatures", _listing(signature["key"] for signature in content["signatures"])
+    if content["signatures"]:
+        yield "signatures", _listing(signature["key"] for signature in content["signatures"])
     if content["metadata"] is None:
         yield "metadata", "none"
-    yield "packed files", _listing(content["packed_files"])
+    if "packed_files" in content:
+        yield "packed files", _listing(content["packed_files"])
+    if content["external_files"]:
+        yield "weights in", _listing(content["external_files"])
     yield "type", _listing(_type(graph) for graph in content["graphs"] if graph["type"])
     labels = content["labels"]
     yield "labels", f"{labels['count']} in {labels['file']}" if labels else "none"

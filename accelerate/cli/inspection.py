@@ -9,6 +9,9 @@ from typing import Any
 from ..api import plan
 from ..conventions import ASSUMED_NORMALIZATION
 from ..errors import ModelError
+from ..formats.onnx import ModelFile as ONNXFile
+from ..formats.onnx_description import describe as describe_onnx
+from ..formats.onnx_description import tensor_info
 from ..formats.tflite import ModelFile
 from ..formats.tflite_description import describe
 from ..formats.tflite_graph import Tensor
@@ -46,7 +49,7 @@ def inspect_model(model: str) -> dict[str, Any]:
         raise ModelError(f"{source} is {source.likeness}, not a model; check the path, or fetch the file again")
     return {
         "file": _file(source),
-        "content": _content(ModelFile(source.buffer(), str(source))) if source.format == "tflite" else None,
+        "content": _READERS[source.format](source) if source.format in _READERS else None,
         "plan": asdict(decided),
     }
 
@@ -58,8 +61,37 @@ def _file(source: Source) -> dict[str, Any] | None:
     return {"path": str(source.path), "format": source.format, "size": size, "sha256": source.digest()}
 
 
-def _content(file: ModelFile) -> dict[str, Any]:
+def _onnx_content(source: Source) -> dict[str, Any]:
+    file = ONNXFile(source.buffer(), str(source))
+    inputs, outputs = (tuple(map(tensor_info, side)) for side in (file.inputs, file.outputs))
+    described = describe_onnx(file.name, file.description, file.properties, inputs, outputs)
+    shown = {key: value for key, value in file.properties.items() if key != "names"}  # the labels have their own line
+    versions = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in file.opsets.items())
+    graph = {
+        "index": 0,
+        "signatures": [],
+        "type": described.type,
+        "type_guessed": False,
+        "inputs": [asdict(with_image_meaning(t, None, None)) for t in described.inputs],
+        "outputs": [asdict(t) for t in described.outputs],
+    }
+    return {
+        "schema_version": file.ir_version,
+        "description": described.description,
+        "operators": dict(file.operators),
+        "custom_operators": [name for name in file.operators if "::" in name],
+        "metadata": {"name": described.name, "producer": file.producer, "operator sets": versions, **shown},
+        "external_files": list(file.external_files),
+        "labels": {"file": "the property 'names'", "count": len(described.labels)} if described.labels else None,
+        "signatures": [],
+        "graphs": [graph],
+        "problems": [],
+    }
+
+
+def _tflite_content(source: Source) -> dict[str, Any]:
     """Describe a .tflite file; damage that does not keep the model from running is listed as a problem."""
+    file = ModelFile(source.buffer(), str(source))
     metadata, labels = file.metadata.metadata, file.packed_labels()
     packed, unpackable = _packed_files(file)
     problems = (file.metadata.problem, unpackable, labels.problem)
@@ -70,6 +102,7 @@ def _content(file: ModelFile) -> dict[str, Any]:
         "custom_operators": list(file.custom_operators),
         "metadata": metadata and {field: getattr(metadata, field) for field in _ABOUT},
         "packed_files": packed,
+        "external_files": [],
         "labels": {"file": labels.file, "count": len(labels.labels)} if labels.file else None,
         "signatures": [asdict(signature) for signature in file.signatures],
         "graphs": _graphs(file),
@@ -125,3 +158,6 @@ def _tensors(
         TensorInfo(name, aliases, "", tensor.data_type, tensor.shape, tensor.quantization)
         for tensor, (name, aliases) in zip(tensors, name_tensors(candidates), strict=True)
     ]
+
+
+_READERS = {"onnx": _onnx_content, "tflite": _tflite_content}

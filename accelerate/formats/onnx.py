@@ -5,17 +5,16 @@ The messages and their field numbers are those of ``onnx/onnx.proto`` of https:/
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from mmap import mmap
 
+from .._records import record
 from ..errors import ModelError
 from .protobuf import Message
 
-__all__ = ["ModelFile", "ValueInfo", "class_names"]
+__all__ = ["ModelFile", "ValueInfo"]
 
 # TensorProto.DataType, by number
 _ELEMENT_TYPES = """
@@ -24,10 +23,9 @@ _ELEMENT_TYPES = """
     float8_e8m0fnu uint2 int2
 """.split()  # noqa: SIM905
 _KINDS = {4: "sequence", 5: "map", 8: "sparse tensor", 9: "optional"}
-_NAMES_LIMIT = 1 << 20
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ValueInfo:
     """An input or output of the graph.
 
@@ -164,24 +162,3 @@ def _value_info(message: Message) -> ValueInfo:
 
 def _element_type(number: int) -> str:
     return _ELEMENT_TYPES[number] if 0 <= number < len(_ELEMENT_TYPES) else f"unknown({number})"
-
-
-def class_names(text: str) -> tuple[str, ...]:
-    """Read the property ``names`` as the common exporters write it: a Python or JSON dict or list of class names.
-
-    Returns
-    -------
-    tuple of str
-        By class index; a gap reads as its index. Empty where the text is of another form.
-    """
-    if len(text) > _NAMES_LIMIT:
-        return ()
-    try:
-        names = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return ()
-    if isinstance(names, dict) and names and all(isinstance(k, int) and 0 <= k < 100_000 for k in names):
-        return tuple(str(names.get(i, i)) for i in range(max(names) + 1))
-    if isinstance(names, (list, tuple)):
-        return tuple(map(str, names))
-    return ()

@@ -13,7 +13,8 @@ from ...chatter import held_back
 from ...contract import LoadOptions
 from ...cpus import usable_cpus
 from ...errors import AccelerateError, DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
-from ...formats.onnx import ModelFile, class_names
+from ...formats.onnx import ModelFile
+from ...formats.onnx_description import describe
 from ...metadata import Metadata, TensorInfo
 from ...model import Model, RuntimeInfo
 from ...source import Source
@@ -31,7 +32,6 @@ __all__ = ["ONNXModel"]
 
 _log = logging.getLogger("accelerate")
 _FATAL = 4  # log_severity_level; what goes wrong arrives as an exception anyway
-_TYPES_BY_TASK = {"classify": "onnx_classifier", "detect": "onnx_detector", "segment": "onnx_segmenter"}
 
 
 class ONNXModel(Model):
@@ -162,15 +162,12 @@ class ONNXModel(Model):
                 described = {v.name: v.description for v in (*file.inputs, *file.outputs)}
             except ModelError as error:  # the runtime reads it: only the doc strings are lost
                 _log.warning("%s; the tensors go without descriptions", error)
-        kind = properties.get("task", "")
-        return Metadata(
-            name=properties.get("name") or meta.graph_name,
-            type=_TYPES_BY_TASK.get(kind, f"onnx_{kind}" if kind else ""),
-            description=meta.description or meta.graph_description,
-            inputs=_with_descriptions(self._inputs, self._feed_names, described),
-            outputs=_with_descriptions(self._outputs, self._fetch_names, described),
-            labels=class_names(properties.get("names", "")),
-            extra={"producer": meta.producer_name, **properties},
+        return describe(
+            meta.graph_name,
+            meta.description or meta.graph_description,
+            {"producer": meta.producer_name, **properties},
+            _with_descriptions(self._inputs, self._feed_names, described),
+            _with_descriptions(self._outputs, self._fetch_names, described),
         )
 
     def _commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
