@@ -242,13 +242,25 @@ def test_inspect_names_what_is_wrong(tmp_path: Path) -> None:
     assert "cut.tflite" in refusal("inspect", tmp_path / "cut.tflite")
 
 
-def test_inspect_takes_an_onnx_file_for_what_it_is(tmp_path: Path) -> None:
-    model = tmp_path / "model.onnx"
-    model.write_bytes(b"\x08\x07\x12\x04test")
-    report = call_json("inspect", model)
+def test_inspect_reads_onnx_files_without_a_runtime() -> None:
+    report = call_json("inspect", DIGITS.with_name("digits.onnx"), program=without("onnxruntime", "ai_edge_litert"))
     assert report["file"]["format"] == "onnx"
-    assert report["content"] is None
-    assert report["plan"]["chosen"] is None or report["plan"]["chosen"]["backend"] != "tflite_cpu"
+    content = report["content"]
+    assert content["operators"]["Gemm"] == 2
+    assert content["labels"]["count"] == 10
+    (image,) = content["graphs"][0]["inputs"]
+    assert (image["name"], image["data_type"], image["shape"], image["layout"]) == (
+        "image",
+        "float32",
+        [-1, 1, 8, 8],
+        "NCHW",
+    )
+    assert report["plan"]["chosen"] is None
+
+
+def test_inspect_of_a_damaged_onnx_file(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x07\x12\x04test")
+    assert "it has no graph" in refusal("inspect", tmp_path / "model.onnx")
 
 
 def test_a_narrow_terminal_folds_and_loses_nothing() -> None:
