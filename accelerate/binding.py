@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .deadlines import Turn, seconds
 from .errors import ClosedError
 from .metadata import TensorInfo
 from .tensors import Array, dtype_of
@@ -53,7 +53,7 @@ class Binding:
         self._start()
 
     def _start(self) -> None:
-        self._turn = threading.Lock()
+        self._turn = Turn()
         self._closed = False
 
     @property
@@ -71,15 +71,27 @@ class Binding:
     def run(self, timeout: float | None = None) -> None:
         """Run the model on what `inputs` holds.
 
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds, including the wait for another thread's run.
+
         Raises
         ------
         InferenceTimeoutError, InferenceError, DeviceLostError, ClosedError
-            `outputs` then holds what it held before.
+            After a timeout the runtime may still be busy with the arrays; later runs wait for it.
         """
-        with self._turn:
+        if timeout is not None:
+            self._run_within(seconds(timeout))
+            return
+        with self._turn.lock:
             if self._closed:
                 self._check_open()
-            self._step(timeout)
+            self._step(None)
+
+    def _run_within(self, timeout: float) -> None:
+        """Run with a deadline. A runtime that keeps deadlines by itself overrides this."""
+        self._turn.call_within(lambda: self._step(None), lambda: None, timeout, self._check_open)
 
     def _step(self, timeout: float | None) -> None:
         """Run once; a backend whose runtime can share memory overrides this."""
@@ -94,6 +106,7 @@ class Binding:
     def close(self) -> None:
         """End the Binding. Arrays taken from it stay readable."""
         self._closed = True
+        self._turn.stop()
 
     def _check_open(self) -> None:
         if self._closed:

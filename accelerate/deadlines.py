@@ -1,4 +1,4 @@
-"""Runs a native call that cannot be interrupted on a thread of its own: its caller can leave at the deadline."""
+"""One caller at a time, and a thread for native calls whose caller may leave at a deadline."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .errors import OptionError
+from .errors import InferenceTimeoutError, OptionError
 
 if TYPE_CHECKING:
     import queue
 
-__all__ = ["Job", "Worker", "seconds"]
+__all__ = ["Job", "Turn", "Worker", "seconds"]
 
 
 def seconds(timeout: float) -> float:
@@ -96,3 +97,80 @@ def _serve(inbox: queue.SimpleQueue[Job | None]) -> None:
     while (job := inbox.get()) is not None:
         job.run()
         del job  # the thread must not keep the last call's arrays alive while it waits
+
+
+class Turn:
+    """Who may use a runtime's object that takes one call at a time.
+
+    Attributes
+    ----------
+    lock : threading.Lock
+        Held while the runtime works. A plain call takes it itself.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # a plain one: the worker releases what the caller has acquired
+        self._worker: Worker | None = None
+
+    def call_within(
+        self,
+        call: Callable[[], Any],
+        cancel: Callable[[], None],
+        timeout: float,
+        check_open: Callable[[], None],
+        ended: Callable[[], None] | None = None,
+    ) -> Any:
+        """Make a call on the worker thread and give up at the deadline; the turn is the worker's until the call ends.
+
+        Parameters
+        ----------
+        call : callable
+        cancel : callable
+            Asks the call to end early, at the deadline.
+        timeout : float
+            Seconds, the wait for the turn included.
+        check_open : callable
+            Raises ClosedError where the turn has come too late.
+        ended : callable, optional
+            Called once, when the call has ended or was never made.
+
+        Raises
+        ------
+        InferenceTimeoutError, ClosedError, and what the call raises
+        """
+        deadline = monotonic() + timeout
+        submitted = acquired = False
+        try:
+            acquired = self.lock.acquire(timeout=timeout)
+            check_open()
+            if not acquired:
+                raise InferenceTimeoutError(
+                    f"no answer within {timeout:g} s: the model was busy with earlier calls all that time; "
+                    "give a longer timeout, call it less often, or load(..., replicas=n)"
+                )
+            if self._worker is None or not self._worker.usable:
+                self._worker = Worker()
+            job = Job(call, lambda: self._end(ended))
+            self._worker.submit(job)
+            submitted = True
+        finally:
+            if not submitted:
+                if acquired:
+                    self.lock.release()
+                if ended is not None:
+                    ended()
+        if not job.wait(max(0.0, deadline - monotonic())):
+            cancel()
+            raise InferenceTimeoutError(
+                f"no answer within {timeout:g} s; the runtime is still computing and later calls wait for it"
+            )
+        return job.result()
+
+    def stop(self) -> None:
+        """Let the worker thread end once it is idle."""
+        self._worker = None
+
+    def _end(self, ended: Callable[[], None] | None) -> None:
+        self.lock.release()
+        if ended is not None:
+            ended()

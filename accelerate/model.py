@@ -11,15 +11,15 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
-from time import monotonic, perf_counter_ns
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ._records import record
 from .binding import Binding
-from .deadlines import Job, Worker, seconds
-from .errors import ClosedError, InferenceTimeoutError, OptionError, TensorError
+from .deadlines import Turn, seconds
+from .errors import ClosedError, OptionError, TensorError
 from .labels import load_labels
 from .latency import LatencyStatistics
 from .metadata import Metadata, Normalization, TensorInfo
@@ -104,8 +104,7 @@ class Model(abc.ABC):
         self._metadata: Metadata | None = None
         self._describing = threading.Lock()
         self._latency = LatencyStatistics()
-        self._turn = threading.Lock()  # held while the runtime works; a Worker may release it for the caller
-        self._worker: Worker | None = None
+        self._turn = Turn()
         self._closed = False
 
     # What a backend supplies
@@ -252,7 +251,7 @@ class Model(abc.ABC):
         """
         if not self._closed:
             self._closed = True
-            self._worker = None
+            self._turn.stop()
             self._release()
 
     def __enter__(self) -> Self:
@@ -309,7 +308,7 @@ class Model(abc.ABC):
         if self._concurrent:
             self._check_open()
             return self._execute(feeds)
-        with self._turn:
+        with self._turn.lock:
             if self._closed:
                 self._check_open()
             return self._execute(feeds)
@@ -321,30 +320,7 @@ class Model(abc.ABC):
         return outputs
 
     def _call_within(self, call: Callable[[], Any], cancel: Callable[[], None], timeout: float) -> Any:
-        """Call on the worker thread and give up at the deadline; the turn is the worker's until the call ends."""
-        deadline = monotonic() + timeout
-        if not self._turn.acquire(timeout=timeout):
-            self._check_open()
-            raise InferenceTimeoutError(
-                f"no answer within {timeout:g} s: the model was busy with earlier calls all that time; "
-                "give a longer timeout, call it less often, or load(..., replicas=n)"
-            )
-        try:
-            self._check_open()
-            worker = self._worker
-            if worker is None or not worker.usable:
-                worker = self._worker = Worker()
-            job = Job(call, self._turn.release)
-            worker.submit(job)
-        except BaseException:
-            self._turn.release()
-            raise
-        if not job.wait(max(0.0, deadline - monotonic())):
-            cancel()
-            raise InferenceTimeoutError(
-                f"no answer within {timeout:g} s; {self.runtime.name} is still computing and later calls wait for it"
-            )
-        return job.result()
+        return self._turn.call_within(call, cancel, timeout, self._check_open)
 
     def _dequantized(self, outputs: list[Array]) -> list[Array]:
         return [dequantize(a, t.quantization) for a, t in zip(outputs, self._outputs, strict=True)]

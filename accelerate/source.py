@@ -49,6 +49,7 @@ class Source:
         self.url: str | None = None
         self.object: Any = None
         self._data: bytes | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self.format = self.likeness = ""
         if isinstance(given, Source):
             raise OptionError("load() was given a Source; give it the path, bytes, URL or runtime object itself")
@@ -110,6 +111,15 @@ class Source:
         except (OSError, ValueError):  # a file system without mmap, or a file that has become empty
             return self.read()
 
+    def unchanged(self) -> bool:
+        """Return whether the model can be read again as it was: nobody has removed, replaced or written its file."""
+        if self._data is not None:
+            return True
+        try:
+            return self.path is not None and _stamp(os.stat(self.path)) == self._stamp
+        except OSError:
+            return False
+
     def digest(self) -> str:
         """Return the SHA-256 of the model file as hexadecimal text."""
         import hashlib  # loads OpenSSL, 2.5 ms
@@ -124,6 +134,7 @@ class Source:
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD)
+                self._stamp = _stamp(os.fstat(file.fileno()))
         except OSError as error:
             raise _unreadable(path, error) from error
         self._judge(head)
@@ -150,6 +161,10 @@ def sniff(head: bytes) -> str:
 
 # producer_name, producer_version, domain, model_version, doc_string, graph, opset_import
 _ONNX_TAGS = frozenset({0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42})
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _likeness(head: bytes) -> str:

@@ -246,8 +246,8 @@ def test_models_compiled_for_the_edge_tpu(engine: str, tmp_path: Path) -> None:
         load(compiled, engine)
     with pytest.raises(NoBackendError, match=r"its twin .*net\.tflite") as caught:
         accelerate.load(compiled)
-    assert [c.backend for c in caught.value.plan.skipped] == ["tflite_cpu"]
-    assert "twin" in accelerate.plan(compiled).skipped[0].remedy
+    assert "tflite_cpu" in [c.backend for c in caught.value.plan.skipped]
+    assert any("twin" in c.remedy for c in accelerate.plan(compiled).skipped)
 
 
 @ANY

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..._records import record
+from ...binding import Binding
 from ...chatter import held_back
 from ...contract import LoadOptions
 from ...conventions import ASSUMED_NORMALIZATION
@@ -19,6 +20,8 @@ from ...model import Model, RuntimeInfo
 from ...names import name_tensors, suggestion
 from ...source import Source
 from ...tensors import Array
+from .binding import InterpreterBinding
+from .calls import ENGINE_ERRORS, Calls, runner
 from .diagnosis import why_refused
 from .engines import Engine
 from .verification import verify
@@ -29,58 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["TFLiteModel"]
 
 _log = logging.getLogger("accelerate")
-# what both engines raise for whatever goes wrong
-_ENGINE_ERRORS = (ValueError, RuntimeError)
-
-
-@record(frozen=True)
-class _Calls:
-    """The interpreter's calls for one subgraph.
-
-    An interpreter of ours is called through its native wrapper: the public methods reach subgraph 0 only, and count
-    references before each run to see whether anybody holds a view. A user's interpreter is called through the public
-    methods, since holding its wrapper here would make that count refuse the user's own calls.
-    """
-
-    set: Callable[[int, Array], None]
-    invoke: Callable[[], None]
-    get: Callable[[int], Any]
-    resize: Callable[[int, Array], None]
-    allocate: Callable[[], None]
-    details: Callable[[int], dict[str, Any]]
-
-    @classmethod
-    def of_ours(cls, interpreter: Any, subgraph: int) -> _Calls:
-        native = interpreter._interpreter
-
-        def details(index: int) -> dict[str, Any]:
-            found: dict[str, Any] = interpreter._get_tensor_details(index, subgraph)
-            return found
-
-        if subgraph == 0:  # leaving the argument out is faster
-            return cls(
-                native.SetTensor, native.Invoke, native.GetTensor,
-                lambda i, shape: native.ResizeInputTensor(i, shape, False), native.AllocateTensors, details,
-            )  # fmt: skip
-        return cls(
-            lambda i, value: native.SetTensor(i, value, subgraph),
-            lambda: native.Invoke(subgraph),
-            lambda i: native.GetTensor(i, subgraph),
-            lambda i, shape: native.ResizeInputTensor(i, shape, False, subgraph),
-            lambda: native.AllocateTensors(subgraph),
-            details,
-        )
-
-    @classmethod
-    def of_users(cls, interpreter: Any) -> _Calls:
-        def details(index: int) -> dict[str, Any]:
-            both = (*interpreter.get_input_details(), *interpreter.get_output_details())
-            return next(d for d in both if d["index"] == index)
-
-        return cls(
-            interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor,
-            interpreter.resize_tensor_input, interpreter.allocate_tensors, details,
-        )  # fmt: skip
 
 
 @record(frozen=True)
@@ -101,17 +52,19 @@ class TFLiteModel(Model):
         self,
         engine: Engine,
         interpreter: Any,
-        calls: _Calls,
+        calls: Calls,
         signature: _Signature,
+        source: Source,
         file: ModelFile | None,
         runtime: RuntimeInfo,
         options: LoadOptions,
     ) -> None:
         self._engine = engine
+        self._source = source
+        self._signature = signature
         self._interpreter = interpreter  # owns the memory behind `calls`
-        self._calls: _Calls | None = calls
+        self._calls: Calls | None = calls
         self._file = file  # kept until metadata() is asked for: the file may be gone by then
-        self._subgraph = signature.subgraph
         ins, outs = _tensor_indices(interpreter, signature, file)
         self._input_indices, self._output_indices = ins, outs
         in_names, out_names = _metadata_names(file, signature.subgraph)
@@ -121,7 +74,7 @@ class TFLiteModel(Model):
         self._shapes: list[tuple[int, ...]] | None = [tuple(calls.details(i)["shape"]) for i in ins]
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
         plain = all(t.shape and min(t.shape) > 0 for t in outputs)
-        self._once: Callable[[list[Array]], list[Array]] | None = _runner(calls, ins, outs, plain=plain)
+        self._once: Callable[[list[Array]], list[Array]] | None = runner(calls, ins, outs, plain=plain)
         super().__init__("tflite_cpu", inputs, outputs, runtime, options)
 
     @classmethod
@@ -139,17 +92,17 @@ class TFLiteModel(Model):
         try:
             with held_back():
                 signature = _signature(interpreter, options.signature)
-                calls = _Calls.of_ours(interpreter, signature.subgraph)
+                calls = Calls.of_ours(interpreter, signature.subgraph)
                 calls.allocate()
-        except _ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             if isinstance(error, AccelerateError):
                 raise
             raise why_refused(source, error) from error
         details = {"engine": engine.option, "num_threads": threads, "signature": signature.key}
         runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
         try:
-            return cls(engine, interpreter, calls, signature, file, runtime, options)
-        except _ENGINE_ERRORS as error:
+            return cls(engine, interpreter, calls, signature, source, file, runtime, options)
+        except ENGINE_ERRORS as error:
             if isinstance(error, AccelerateError):
                 raise
             raise why_refused(source, error) from error
@@ -168,15 +121,15 @@ class TFLiteModel(Model):
             raise OptionError(
                 f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main signature"
             )
-        calls = _Calls.of_users(interpreter)
+        calls = Calls.of_users(interpreter)
         try:
             with held_back():
                 calls.allocate()
-        except _ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
         details = {"engine": engine.option, "signature": signature.key, "adopted": True}
         runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
-        return cls(engine, interpreter, calls, signature, None, runtime, options)
+        return cls(engine, interpreter, calls, signature, source, None, runtime, options)
 
     def _execute(self, feeds: list[Array]) -> list[Array]:
         run, calls = self._once, self._calls  # a call that runs keeps the interpreter alive through them
@@ -186,10 +139,10 @@ class TFLiteModel(Model):
             if self._dynamic:
                 self._resize(calls, feeds)
             return run(feeds)
-        except _ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise InferenceError(f"{self._engine.title} failed: {' '.join(str(error).split())}") from error
 
-    def _resize(self, calls: _Calls, feeds: list[Array]) -> None:
+    def _resize(self, calls: Calls, feeds: list[Array]) -> None:
         shapes = [feed.shape for feed in feeds]
         if shapes == self._shapes:
             return
@@ -198,12 +151,32 @@ class TFLiteModel(Model):
             calls.resize(index, np.asarray(shape, np.int32))
         try:
             calls.allocate()
-        except _ENGINE_ERRORS as error:
-            raise TensorError(
-                f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: "
-                f"{' '.join(str(error).split())}"
-            ) from error
+        except ENGINE_ERRORS as error:
+            raise _impossible_shapes(shapes, error) from error
         self._shapes = shapes
+
+    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:  # noqa: D102
+        self._check_open()
+        arrays = self._allocate(shapes or {})
+        if (
+            not self._source.unchanged()
+        ):  # an adopted interpreter, or a file that is gone: there is only this interpreter
+            return Binding(self._run, arrays, self._outputs)
+        interpreter = _interpreter(self._engine, self._source, self.runtime.details["num_threads"], verified=False)
+        calls = Calls.of_ours(interpreter, self._signature.subgraph)
+        try:
+            with held_back():
+                for index, array in zip(self._input_indices, arrays.values(), strict=True):
+                    calls.resize(index, np.asarray(array.shape, np.int32))
+                calls.allocate()
+        except ENGINE_ERRORS as error:
+            raise _impossible_shapes([a.shape for a in arrays.values()], error) from error
+        return InterpreterBinding(
+            calls,
+            dict(zip(self._input_indices, self._inputs, strict=True)),
+            dict(zip(self._output_indices, self._outputs, strict=True)),
+            self._check_open,
+        )
 
     def _release(self) -> None:
         self._once = self._calls = self._interpreter = self._file = None
@@ -216,10 +189,19 @@ class TFLiteModel(Model):
         from ...formats.tflite_description import describe
 
         try:
-            return describe(file, self._subgraph, self._inputs, self._outputs, labels=self._options.label_path is None)
+            return describe(
+                file, self._signature.subgraph, self._inputs, self._outputs, labels=self._options.label_path is None
+            )
         except ModelError as error:  # the engine reads it: only what the file says about itself is lost
             _log.warning("%s; the model goes without metadata", error)
             return super()._describe()
+
+
+def _impossible_shapes(shapes: Sequence[tuple[int, ...]], error: Exception) -> TensorError:
+    return TensorError(
+        f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: "
+        f"{' '.join(str(error).split())}"
+    )
 
 
 def _interpreter(engine: Engine, source: Source, threads: int, *, verified: bool) -> Any:
@@ -235,7 +217,7 @@ def _interpreter(engine: Engine, source: Source, threads: int, *, verified: bool
     try:
         with held_back():
             return interpreter_class(num_threads=threads, **model)
-    except _ENGINE_ERRORS as error:
+    except ENGINE_ERRORS as error:
         raise why_refused(source, error) from error
 
 
@@ -286,7 +268,7 @@ def _metadata_names(file: ModelFile | None, subgraph: int) -> tuple[Sequence[str
 
 
 def _tensors(
-    calls: _Calls, indices: Sequence[int], signature: _Signature, metadata_names: Sequence[str]
+    calls: Calls, indices: Sequence[int], signature: _Signature, metadata_names: Sequence[str]
 ) -> list[TensorInfo]:
     details = [calls.details(i) for i in indices]
     candidates = [
@@ -322,35 +304,3 @@ def _quantization(parameters: dict[str, Any]) -> Quantization | None:
         return None
     axis = int(parameters["quantized_dimension"]) if len(scales) > 1 else None
     return Quantization(tuple(map(float, scales)), tuple(map(int, zero_points)), axis)
-
-
-def _runner(
-    calls: _Calls, inputs: Sequence[int], outputs: Sequence[int], *, plain: bool
-) -> Callable[[list[Array]], list[Array]]:
-    """Return a function that copies the inputs in, runs and copies the outputs out.
-
-    A small model runs for less than a microsecond, so what can be settled once is settled here.
-    """
-    set_tensor, invoke = calls.set, calls.invoke
-    get: Callable[[int], Any] = calls.get if plain else lambda index: _own_array(calls, index)
-    numbered = tuple(enumerate(inputs))  # twice as fast as a strict zip
-
-    def run(feeds: list[Array]) -> list[Array]:
-        for position, index in numbered:
-            set_tensor(index, feeds[position])
-        invoke()
-        results = []
-        for index in outputs:
-            results.append(get(index))  # noqa: PERF401 - a comprehension costs as much as a copy
-        return results
-
-    return run
-
-
-def _own_array(calls: _Calls, index: int) -> Array:
-    """Read an output of any shape: the engines refuse to copy out an empty tensor and give scalars without an array."""
-    shape = tuple(calls.details(index)["shape"])
-    if 0 in shape:
-        dtype = np.dtype(calls.details(index)["dtype"])
-        return np.empty(shape, object if dtype.kind == "S" else dtype)
-    return np.array(calls.get(index)) if not shape else np.asarray(calls.get(index))

@@ -1,0 +1,75 @@
+"""A Binding over an interpreter's own tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from ...binding import Binding, read_only
+from ...errors import InferenceError
+from ...metadata import TensorInfo
+from ...tensors import Array, dtype_of
+from .calls import ENGINE_ERRORS, Calls, own_array
+
+__all__ = ["InterpreterBinding"]
+
+
+class InterpreterBinding(Binding):
+    """The arrays are the interpreter's tensors, as far as it gives them a fixed place.
+
+    Strings, empty tensors, and outputs whose shape only a run tells have none: they are copied.
+
+    Parameters
+    ----------
+    calls : Calls
+        Of an interpreter for this Binding alone, its inputs resized and its tensors allocated.
+    inputs, outputs : mapping of int to TensorInfo
+        By the interpreter's index, in the model's order.
+    check_model : callable
+        Raises ClosedError once the model is closed.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        inputs: Mapping[int, TensorInfo],
+        outputs: Mapping[int, TensorInfo],
+        check_model: Callable[[], None],
+    ) -> None:
+        self._calls = calls
+        self._invoke = calls.invoke
+        self._check_model = check_model
+        self._inputs: dict[str, Array] = {}
+        self._outputs: dict[str, Array] = {}
+        self._copied_inputs: list[tuple[int, Array]] = []
+        self._copied_outputs: list[tuple[int, str]] = []
+        for index, info in inputs.items():
+            array = calls.view(index)
+            if array is None:
+                shape = calls.details(index)["shape"]
+                array = np.full(shape, b"", object) if info.data_type == "string" else np.zeros(shape, dtype_of(info))
+                self._copied_inputs.append((index, array))
+            else:
+                array[...] = 0  # the interpreter's memory holds whatever was there
+            self._inputs[info.name] = array
+        for index, info in outputs.items():
+            array = calls.view(index)
+            # an operator that works in place may have put an output into an input's memory
+            if array is None or any(np.shares_memory(array, other) for other in self._inputs.values()):
+                self._copied_outputs.append((index, info.name))
+                array = np.zeros([max(n, 0) for n in info.shape], dtype_of(info))
+            self._outputs[info.name] = read_only(array)
+        self.zero_copy = not (self._copied_inputs or self._copied_outputs)
+        self._start()
+
+    def _step(self, timeout: float | None) -> None:
+        self._check_model()
+        try:
+            for index, array in self._copied_inputs:
+                self._calls.set(index, array)
+            self._invoke()
+            for index, name in self._copied_outputs:
+                self._outputs[name] = read_only(own_array(self._calls, index))
+        except ENGINE_ERRORS as error:
+            raise InferenceError(f"the interpreter failed: {' '.join(str(error).split())}") from error
