@@ -15,6 +15,7 @@ if _message := _collision(_os.path.dirname(_os.path.dirname(_os.path.abspath(__f
 
 from ._version import __version__
 from .api import list_backends, list_devices, load, plan
+from .asynchronous import map
 from .binding import Binding
 from .contract import Availability, Backend, Device, LoadOptions, Match
 from .errors import (
@@ -75,5 +76,6 @@ __all__ = [
     "list_backends",
     "list_devices",
     "load",
+    "map",
     "plan",
 ]

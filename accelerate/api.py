@@ -32,6 +32,7 @@ def load(
     normalization: Any = None,
     dequantize: bool = False,
     strict: bool = False,
+    replicas: int = 1,
     **backend_options: Any,
 ) -> Model:
     """Load a model and make it ready to run.
@@ -59,6 +60,8 @@ def load(
         Return quantised outputs as float32, unless a call of `infer` says otherwise.
     strict : bool
         Convert no input's values: the dtype must be the model's.
+    replicas : int
+        How many copies of the model run side by side, for callers in several threads.
     **backend_options
         What only one backend knows, such as ``engine=`` of ``tflite_cpu``.
 
@@ -88,10 +91,11 @@ def load(
         strict=strict,
         backend_options=backend_options,
     )
+    _check_replicas(replicas, found)
     if backend != "auto":
-        return considered[backend].load(found, options)
+        return _load_with(considered[backend], found, options, replicas)
     decided = make_plan(found, options, considered)
-    return _load_first(found, options, considered, decided)
+    return _load_first(found, options, considered, decided, replicas)
 
 
 def plan(
@@ -106,6 +110,7 @@ def plan(
     normalization: Any = None,
     dequantize: bool = False,
     strict: bool = False,
+    replicas: int = 1,
     **backend_options: Any,
 ) -> Plan:
     """Say what `load` with the same arguments would choose, and why; the model is not loaded.
@@ -128,6 +133,7 @@ def plan(
         strict=strict,
         backend_options=backend_options,
     )
+    _check_replicas(replicas, found)
     return make_plan(found, options, considered)
 
 
@@ -159,12 +165,37 @@ def _prepare(source: Any, backend: str, **options: Any) -> tuple[Source, Mapping
     return Source(source), considered, LoadOptions(**options)
 
 
-def _load_first(source: Source, options: LoadOptions, considered: Mapping[str, Backend], decided: Plan) -> Model:
+def _check_replicas(replicas: Any, source: Source) -> None:
+    if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 1:
+        raise OptionError(f"replicas is {replicas!r}; wanted a whole number from 1")
+    if replicas > 1 and source.format == "object":
+        raise OptionError("an existing interpreter or session cannot be copied: give the model file, or replicas=1")
+
+
+def _load_with(backend: Backend, source: Source, options: LoadOptions, replicas: int) -> Model:
+    if replicas == 1:
+        return backend.load(source, options)
+    from .pool import ReplicatedModel
+
+    models: list[Model] = []
+    try:
+        for _ in range(replicas):
+            models.append(backend.load(source, options))  # noqa: PERF401 - those before a failure must be closed
+        return ReplicatedModel(models, options)
+    except BaseException:
+        for model in models:
+            model.close()
+        raise
+
+
+def _load_first(
+    source: Source, options: LoadOptions, considered: Mapping[str, Backend], decided: Plan, replicas: int
+) -> Model:
     """Load with the first candidate that can; falling to a later one is said aloud."""
     failures: list[str] = []
     for candidate in decided.candidates:
         try:
-            model = considered[candidate.backend].load(source, options)
+            model = _load_with(considered[candidate.backend], source, options, replicas)
         except OptionError:
             raise
         except Exception as error:  # a stranger's code may raise anything

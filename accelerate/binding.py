@@ -54,6 +54,7 @@ class Binding:
 
     def _start(self) -> None:
         self._turn = Turn()
+        self._lock = self._turn.lock
         self._closed = False
 
     @property
@@ -84,7 +85,7 @@ class Binding:
         if timeout is not None:
             self._run_within(seconds(timeout))
             return
-        with self._turn.lock:
+        with self._lock:
             if self._closed:
                 self._check_open()
             self._step(None)

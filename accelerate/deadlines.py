@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import InferenceTimeoutError, OptionError
 
@@ -34,6 +34,13 @@ def seconds(timeout: float) -> float:
     return min(value, threading.TIMEOUT_MAX)
 
 
+class Runnable(Protocol):
+    """What a `Worker` runs. It lets no exception out."""
+
+    def run(self) -> None:
+        """Do it."""
+
+
 class Job:
     """A call handed to a `Worker`."""
 
@@ -56,7 +63,7 @@ class Job:
             self._done.release()
 
     def wait(self, timeout: float) -> bool:
-        """Return whether the call ended within `timeout` seconds (caller's side)."""
+        """Return whether the call ended within `timeout` seconds, -1 for ever (caller's side)."""
         return self._done.acquire(timeout=timeout)
 
     def result(self) -> Any:
@@ -70,30 +77,33 @@ class Job:
 
 
 class Worker:
-    """One long-lived daemon thread that runs jobs in order. It ends when the Worker is collected."""
+    """Long-lived daemon threads, one unless said otherwise, that run jobs in order. They end when it is collected."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
         import queue  # most programs give no timeout
 
-        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Runnable | None] = queue.SimpleQueue()
         self._pid = os.getpid()
-        # the thread holds only its inbox: a forgotten Model is collected though a thread once worked for it
-        threading.Thread(target=_serve, args=(self._inbox,), name="accelerate-worker", daemon=True).start()
+        self._threads = threads
+        # the threads hold only their inbox: a forgotten Model is collected though a thread once worked for it
+        for _ in range(threads):
+            threading.Thread(target=_serve, args=(self._inbox,), name="accelerate-worker", daemon=True).start()
 
     @property
     def usable(self) -> bool:
         """False in a forked child, where the thread does not exist."""
         return self._pid == os.getpid()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Runnable) -> None:
         """Run a job as soon as the earlier ones have ended."""
         self._inbox.put(job)
 
     def __del__(self) -> None:
-        self._inbox.put(None)
+        for _ in range(self._threads):
+            self._inbox.put(None)
 
 
-def _serve(inbox: queue.SimpleQueue[Job | None]) -> None:
+def _serve(inbox: queue.SimpleQueue[Runnable | None]) -> None:
     while (job := inbox.get()) is not None:
         job.run()
         del job  # the thread must not keep the last call's arrays alive while it waits

@@ -11,14 +11,15 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ._records import record
+from .asynchronous import call_async
 from .binding import Binding
-from .deadlines import Turn, seconds
+from .deadlines import Turn, Worker, seconds
 from .errors import ClosedError, OptionError, TensorError
 from .labels import load_labels
 from .latency import LatencyStatistics
@@ -81,6 +82,8 @@ class Model(abc.ABC):
 
     #: Whether the runtime takes calls of `_execute` from several threads at once.
     _concurrent: ClassVar[bool] = False
+    #: How many calls a caller with many of them should have in work.
+    _calls_at_once = 1
     #: Normalisation of a float image input that nothing describes; None makes such a conversion an error.
     _assumed_normalization: ClassVar[Normalization | None] = None
 
@@ -105,6 +108,7 @@ class Model(abc.ABC):
         self._describing = threading.Lock()
         self._latency = LatencyStatistics()
         self._turn = Turn()
+        self._background: Worker | None = None
         self._closed = False
 
     # What a backend supplies
@@ -193,6 +197,60 @@ class Model(abc.ABC):
             answer[name] = outputs[i]
         return answer
 
+    def infer_image(
+        self,
+        frame: Any,
+        *,
+        timeout: float | None = None,
+        dequantize: bool | None = None,
+        resize: str = "stretch",
+        resample: str = "bilinear",
+    ) -> dict[str, Array]:
+        """Resize a frame to the model's image input and run it.
+
+        Parameters
+        ----------
+        frame : numpy.ndarray, path or Pillow image
+            H x W x 3, H x W x 1 or H x W, uint8, RGB.
+        timeout, dequantize
+            As for `infer`; the time that resizing takes does not count.
+        resize, resample : str
+            As for `accelerate.image.to_tensor`.
+
+        Raises
+        ------
+        TensorError
+            The model has another input than one image, or the frame is none. And what `infer` raises.
+        """
+        from .image import to_tensor
+
+        inputs = self.metadata().inputs
+        if len(inputs) != 1 or not inputs[0].layout:
+            raise TensorError(
+                f"infer_image wants a model whose one input is an image; this one wants {self._wanted_inputs()}"
+            )
+        tensor = to_tensor(frame, inputs[0], resize=resize, resample=resample)
+        return self.infer({inputs[0].name: tensor}, timeout=timeout, dequantize=dequantize)
+
+    async def infer_async(
+        self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
+    ) -> dict[str, Array]:
+        """Await `infer` without blocking the event loop; the same arguments, results and errors.
+
+        Cancelling the task gives up a call that waits, and leaves one that runs alone.
+        """
+        deadline = None if timeout is None else monotonic() + seconds(timeout)
+
+        def call() -> dict[str, Array]:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            return self.infer(input_tensors, timeout=left, dequantize=dequantize)
+
+        self._check_open()
+        if self._background is None or not self._background.usable:
+            self._background = Worker(self._calls_at_once)
+        outputs: dict[str, Array] = await call_async(self._background, call)
+        return outputs
+
     def metadata(self) -> Metadata:
         """Return what is known about the model; read from the file at the first call."""
         if self._metadata is None:
@@ -252,6 +310,7 @@ class Model(abc.ABC):
         if not self._closed:
             self._closed = True
             self._turn.stop()
+            self._background = None
             self._release()
 
     def __enter__(self) -> Self:
@@ -313,10 +372,22 @@ class Model(abc.ABC):
                 self._check_open()
             return self._execute(feeds)
 
-    def _execute_within(self, feeds: list[Array], timeout: float) -> list[Array]:
-        """Run with a deadline. A runtime that keeps deadlines by itself overrides this."""
+    def _execute_within(
+        self, feeds: list[Array], timeout: float, ended: Callable[[], None] | None = None
+    ) -> list[Array]:
+        """Run with a deadline. A runtime that keeps deadlines by itself overrides this.
+
+        Parameters
+        ----------
+        feeds : list of numpy.ndarray
+            As for `_execute`.
+        timeout : float
+            Seconds.
+        ended : callable, optional
+            Called once, when the runtime is done with the call, which may be after the caller has left.
+        """
         call, cancel = self._cancellable(feeds)
-        outputs: list[Array] = self._call_within(call, cancel, timeout)
+        outputs: list[Array] = self._turn.call_within(call, cancel, timeout, self._check_open, ended)
         return outputs
 
     def _call_within(self, call: Callable[[], Any], cancel: Callable[[], None], timeout: float) -> Any:

@@ -13,10 +13,11 @@ __all__ = ["NameIndex", "name_tensors", "rename", "suggestion"]
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the nearest known name, or ""."""
-    import difflib  # only where a name is wrong: its import takes 1 ms
+    import difflib
 
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    folded = {k.casefold(): k for k in known}  # another case is nearer than another letter
+    near = difflib.get_close_matches(str(name).casefold(), list(folded), n=1, cutoff=0.6)
+    return f" (did you mean {folded[near[0]]!r}?)" if near else ""
 
 
 def name_tensors(candidates: Sequence[Sequence[str]]) -> list[tuple[str, tuple[str, ...]]]:

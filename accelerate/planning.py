@@ -132,4 +132,5 @@ _COMMON = (
     "normalization",
     "dequantize",
     "strict",
+    "replicas",
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from ...binding import Binding, read_only
 from ...errors import InferenceError
 from ...metadata import TensorInfo
+from ...model import Model
 from ...tensors import Array, dtype_of
 from .calls import ENGINE_ERRORS, Calls, own_array
 
@@ -26,8 +27,8 @@ class InterpreterBinding(Binding):
         Of an interpreter for this Binding alone, its inputs resized and its tensors allocated.
     inputs, outputs : mapping of int to TensorInfo
         By the interpreter's index, in the model's order.
-    check_model : callable
-        Raises ClosedError once the model is closed.
+    model : Model
+        Once it is closed, the Binding runs no more.
     """
 
     def __init__(
@@ -35,11 +36,11 @@ class InterpreterBinding(Binding):
         calls: Calls,
         inputs: Mapping[int, TensorInfo],
         outputs: Mapping[int, TensorInfo],
-        check_model: Callable[[], None],
+        model: Model,
     ) -> None:
         self._calls = calls
         self._invoke = calls.invoke
-        self._check_model = check_model
+        self._model = model
         self._inputs: dict[str, Array] = {}
         self._outputs: dict[str, Array] = {}
         self._copied_inputs: list[tuple[int, Array]] = []
@@ -64,8 +65,12 @@ class InterpreterBinding(Binding):
         self._start()
 
     def _step(self, timeout: float | None) -> None:
-        self._check_model()
+        if self._model._closed:
+            self._model._check_open()
         try:
+            if self.zero_copy:
+                self._invoke()
+                return
             for index, array in self._copied_inputs:
                 self._calls.set(index, array)
             self._invoke()

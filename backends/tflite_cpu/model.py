@@ -175,7 +175,7 @@ class TFLiteModel(Model):
             calls,
             dict(zip(self._input_indices, self._inputs, strict=True)),
             dict(zip(self._output_indices, self._outputs, strict=True)),
-            self._check_open,
+            self,
         )
 
     def _release(self) -> None:

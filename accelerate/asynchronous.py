@@ -1,0 +1,122 @@
+"""Awaits a call that blocks, and streams many items through a model. `asyncio` is imported by those who use it."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import TYPE_CHECKING, Any
+
+from .deadlines import Job, Worker
+from .errors import OptionError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from .model import Model
+    from .tensors import Array
+
+__all__ = ["call_async", "map"]
+
+
+class _AwaitedJob:
+    """A call whose outcome goes to a future of an event loop."""
+
+    def __init__(self, call: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self._call = call
+        self._loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+
+    def run(self) -> None:
+        if self.future.cancelled():  # nobody waits for it any more
+            return
+        try:
+            settle, outcome = self.future.set_result, self._call()
+        except BaseException as error:  # handed to the awaiting task, whatever it is
+            settle, outcome = self.future.set_exception, error
+
+        def hand_over() -> None:
+            if not self.future.done():
+                settle(outcome)
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            self._loop.call_soon_threadsafe(hand_over)
+
+
+async def call_async(worker: Worker, call: Callable[[], Any]) -> Any:
+    """Make a blocking call on a worker and await its outcome. Cancelling the task leaves a call that runs alone."""
+    import asyncio
+
+    job = _AwaitedJob(call, asyncio.get_running_loop())
+    worker.submit(job)
+    return await job.future
+
+
+def map(
+    model: Model, frames: Iterable[Any], *, in_flight: int | None = None, progress: bool = False
+) -> Iterator[dict[str, Array] | Exception]:
+    """Run a model on many inputs, in order.
+
+    Parameters
+    ----------
+    model : Model
+    frames : iterable
+        Each item is what `Model.infer` takes (a mapping, or an array for a model with one input), or a picture for
+        `Model.infer_image`: a path or a Pillow image. It is asked for the next item only when there is room for it.
+    in_flight : int, optional
+        How many items are in work at a time; default: one more than the model runs side by side.
+    progress : bool
+        Show a progress bar (needs the extra ``cli``).
+
+    Yields
+    ------
+    dict of str to numpy.ndarray, or Exception
+        The outputs of each item, or what went wrong with it: one failure does not lose the others.
+
+    Raises
+    ------
+    OptionError
+    """
+    limit = model._calls_at_once + 1 if in_flight is None else in_flight
+    if limit < 1:
+        raise OptionError(f"in_flight is {in_flight!r}; wanted a whole number from 1")
+    results = _in_order(model, frames, limit)
+    return _with_progress(results, frames) if progress else results
+
+
+def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[str, Array] | Exception]:
+    worker = Worker(threads=limit)
+    waiting: collections.deque[Job] = collections.deque()
+    for frame in frames:
+        job = Job(_call_for(model, frame), lambda: None)
+        worker.submit(job)
+        waiting.append(job)
+        if len(waiting) >= limit:
+            yield _outcome(waiting.popleft())
+    while waiting:
+        yield _outcome(waiting.popleft())
+
+
+def _call_for(model: Model, frame: Any) -> Callable[[], Any]:
+    picture = not isinstance(frame, Mapping) and not hasattr(frame, "__array_interface__")
+    if picture or hasattr(frame, "getbands"):  # a path, or a Pillow image
+        return lambda: model.infer_image(frame)
+    return lambda: model.infer(frame)
+
+
+def _outcome(job: Job) -> dict[str, Array] | Exception:
+    job.wait(-1)
+    try:
+        outputs: dict[str, Array] = job.result()
+    except Exception as error:
+        return error
+    return outputs
+
+
+def _with_progress(results: Iterator[Any], frames: Iterable[Any]) -> Iterator[Any]:
+    try:
+        from rich.progress import track
+    except ImportError as error:
+        raise OptionError('progress=True needs rich: pip install "edge-accelerate[cli]"') from error
+    total = len(frames) if isinstance(frames, Sized) else None
+    return iter(track(results, description="inference", total=total))

@@ -1,0 +1,219 @@
+"""Replicas, awaiting, and streams of inputs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import engines
+import numpy as np
+import odd_models
+import pytest
+
+import accelerate
+from accelerate import ClosedError, InferenceTimeoutError, OptionError, TensorError
+from accelerate.testing import random_inputs
+
+ANY = pytest.mark.parametrize("engine", engines.INSTALLED)
+
+
+def load(model: bytes, engine: str, **options: Any) -> accelerate.Model:
+    return accelerate.load(model, backend="tflite_cpu", engine=engine, **options)
+
+
+# replicas
+
+
+@ANY
+def test_replicas_answer_like_one(engine: str) -> None:
+    feeds = [np.random.default_rng(n).random(3).astype(np.float32) for n in range(8)]
+    with load(odd_models.add3(), engine, replicas=3) as model:
+        assert model.runtime.details["replicas"] == 3
+
+        def calls(x: Any) -> list[Any]:
+            return [model.infer(x, timeout=30 if n % 3 == 0 else None)["y"] for n in range(200)]
+
+        with ThreadPoolExecutor(8) as pool:
+            for x, answers in zip(feeds, pool.map(calls, feeds), strict=True):
+                assert all((y == x + x).all() for y in answers)
+        assert model.do_command({"command": "stats"})["calls"] == 1600
+        with model.bind() as binding:
+            binding.inputs["x"][...] = 2
+            binding.run()
+            assert binding.outputs["y"].tolist() == [4, 4, 4]
+        assert model.do_command({"command": "warmup", "runs": 2})["runs"] == 2
+
+
+@ANY
+def test_renamed_tensors_and_metadata_of_replicas(engine: str) -> None:
+    names = {"inputs": {"x": "mine"}, "outputs": {"y": "out"}}
+    with load(odd_models.add3(), engine, replicas=2, tensor_names=names) as model:
+        assert [t.name for t in model.metadata().inputs] == ["mine"]
+        assert model.infer({"x": np.ones(3, np.float32)})["out"].tolist() == [2, 2, 2]
+
+
+@ANY
+def test_an_exception_leaks_no_replica(engine: str) -> None:
+    with load(odd_models.dynamic(), engine, replicas=2) as model:
+        for _ in range(10):
+            with pytest.raises(TensorError):
+                model.infer(np.ones((2, 4), np.float32))
+            with pytest.raises(TensorError):
+                model.infer(np.ones((2, 4), np.float32), timeout=5)
+        assert model.infer(np.ones((2, 3), np.float32), timeout=5)["y"].shape == (2, 3)
+        assert model.infer(np.ones((1, 3), np.float32))["y"].shape == (1, 3)
+
+
+@ANY
+def test_a_replica_that_was_left_comes_back_and_the_other_serves_meanwhile(engine: str) -> None:
+    with load(odd_models.slow(0.3), engine, replicas=2) as model:
+        inputs = random_inputs(model)
+        with pytest.raises(InferenceTimeoutError):
+            model.infer(inputs, timeout=0.03)
+        with pytest.raises(InferenceTimeoutError):
+            model.infer(inputs, timeout=0.03)
+        started = time.monotonic()
+        with pytest.raises(InferenceTimeoutError, match="all 2 replicas were busy"):
+            model.infer(inputs, timeout=0.03)
+        assert time.monotonic() - started < 0.3
+        for _ in range(2):
+            model.infer(inputs, timeout=60)
+
+
+@ANY
+def test_closing_replicas(engine: str) -> None:
+    model = load(odd_models.slow(0.3), engine, replicas=2)
+    inputs = random_inputs(model)
+    answers: list[Any] = []
+    callers = [threading.Thread(target=lambda: answers.append(model.infer(inputs))) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    time.sleep(0.05)
+    started = time.monotonic()
+    model.close()
+    assert time.monotonic() - started < 0.1
+    for caller in callers:
+        caller.join(60)
+    assert len(answers) == 2
+    with pytest.raises(ClosedError):
+        model.infer(inputs)
+
+
+@pytest.mark.parametrize("replicas", [0, -1, 1.5, True, "2"])
+def test_impossible_replicas(replicas: Any) -> None:
+    with pytest.raises(OptionError, match="replicas"):
+        accelerate.load(odd_models.add3(), replicas=replicas)
+
+
+def test_a_failure_to_load_a_replica_closes_the_others() -> None:
+    before = threading.active_count()
+    with pytest.raises(accelerate.UnsupportedModelError):
+        accelerate.load(odd_models.custom_op("Mystery"), replicas=3)
+    assert threading.active_count() == before
+
+
+# infer_async
+
+
+@ANY
+def test_awaiting_does_not_block_the_loop(engine: str) -> None:
+    async def main() -> tuple[list[Any], int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0.005)
+
+        ticking = asyncio.create_task(tick())
+        results = await asyncio.gather(*(model.infer_async(inputs) for _ in range(2)))
+        ticking.cancel()
+        return results, ticks
+
+    with load(odd_models.slow(0.3), engine, replicas=2) as model:
+        inputs = random_inputs(model)
+        results, ticks = asyncio.run(main())
+        assert ticks > 10
+        np.testing.assert_allclose([next(iter(r.values())) for r in results], [inputs["x"]] * 2, rtol=1e-3)
+
+
+@ANY
+def test_errors_deadlines_and_cancelling_of_awaited_calls(engine: str) -> None:
+    async def main() -> None:
+        with pytest.raises(TensorError, match="did you mean"):
+            await model.infer_async({"X": 1})
+        with pytest.raises(InferenceTimeoutError):
+            await model.infer_async(inputs, timeout=0.05)
+        task = asyncio.create_task(model.infer_async(inputs))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert set(await model.infer_async(inputs, timeout=60, dequantize=True)) == {"y"}
+
+    model = load(odd_models.slow(0.3), engine)
+    inputs = random_inputs(model)
+    asyncio.run(main())
+    model.close()
+    with pytest.raises(ClosedError):
+        asyncio.run(model.infer_async(inputs))
+
+
+# map
+
+
+@ANY
+@pytest.mark.parametrize("options", [{}, {"in_flight": 1}, {"in_flight": 7}])
+def test_map_keeps_the_order_and_every_item(engine: str, options: dict[str, Any]) -> None:
+    frames: list[Any] = [np.full(3, n, np.float32) for n in range(40)]
+    frames[5] = {"wrong": 1}
+    frames[11] = np.zeros(7, np.float32)
+    with load(odd_models.add3(), engine, replicas=2) as model:
+        results = list(accelerate.map(model, frames, **options))
+    assert len(results) == 40
+    for n, result in enumerate(results):
+        if n in (5, 11):
+            assert isinstance(result, TensorError)
+        else:
+            assert isinstance(result, dict)
+            assert result["y"].tolist() == [2 * n] * 3
+
+
+@ANY
+def test_map_takes_no_more_than_it_has_room_for(engine: str) -> None:
+    taken = 0
+
+    def frames() -> Iterator[Any]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield np.ones(3, np.float32)
+
+    with load(odd_models.add3(), engine) as model:
+        results = accelerate.map(model, frames(), in_flight=3)
+        for n in range(10):
+            assert isinstance(next(results), dict)
+            assert taken <= n + 3
+        results.close()  # type: ignore[attr-defined]
+
+
+@ANY
+def test_map_with_progress_shows_a_bar_and_passes_results_on(engine: str, capsys: Any) -> None:
+    with load(odd_models.add3(), engine) as model:
+        results = list(accelerate.map(model, [np.ones(3, np.float32)] * 5, progress=True))
+    assert len(results) == 5
+    assert "inference" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("in_flight", [0, -3])
+def test_impossible_in_flight(in_flight: int) -> None:
+    with (
+        accelerate.load(odd_models.add3(), backend="tflite_cpu") as model,
+        pytest.raises(OptionError, match="in_flight"),
+    ):
+        accelerate.map(model, [], in_flight=in_flight)
