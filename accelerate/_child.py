@@ -1,14 +1,20 @@
-"""The child's side of `children.run_in_child`: ``python -m accelerate._child module:function '{"argument": ...}'``."""
+"""The child's side of `children.run_in_child`.
+
+``python -m accelerate._child module:function '{"argument": ...}' SECONDS``
+"""
 
 from __future__ import annotations
 
 import importlib
 import json
 import os
+import signal
 import sys
 
 
 def _main() -> None:
+    if hasattr(signal, "alarm"):  # ends a native call that hangs though the parent has been killed
+        signal.alarm(int(sys.argv[3]))
     answer = os.dup(1)
     os.dup2(2, 1)  # a runtime's chatter must not mix with the answer
     module, _, function = sys.argv[1].partition(":")

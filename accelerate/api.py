@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import operator
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
+
+import numpy as np
 
 from . import registry
 from .contract import Backend, Device, LoadOptions
@@ -14,6 +18,10 @@ from .model import Model
 from .planning import Plan, check_options, make_plan
 from .registry import BackendInfo
 from .source import Source
+
+# far above what any machine gains from; a runtime that is asked for more may take the process down
+_MOST_THREADS = 1024
+_MOST_REPLICAS = 256
 
 __all__ = ["list_backends", "list_devices", "load", "plan"]
 
@@ -149,7 +157,7 @@ def list_devices() -> list[Device]:
         if registry.availability(backend).available:
             try:
                 found += backend.devices()
-            except Exception as error:  # a stranger's code: its failure is an answer
+            except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
                 found.append(Device(name, "-", "", False, f"devices() raised {type(error).__name__}: {error}"))
     return found
 
@@ -159,15 +167,28 @@ def _prepare(source: Any, backend: str, **options: Any) -> tuple[Source, Mapping
         raise OptionError(f"backend is {backend!r}; wanted 'auto' or a name from list_backends()")
     considered = registry.backends() if backend == "auto" else {backend: registry.find(backend)}
     check_options(options["backend_options"], considered)
-    threads = options["num_threads"]
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise OptionError(f"num_threads is {threads!r}; wanted a whole number from 1, or None")
+    options["num_threads"] = _whole("num_threads", options["num_threads"], _MOST_THREADS)
+    for name in ("device", "signature"):
+        if options[name] is not None and not (isinstance(options[name], str) and options[name]):
+            raise OptionError(f"{name} is {options[name]!r:.60}; wanted a text, or None")
+    for name in ("dequantize", "strict"):
+        if not isinstance(options[name], (bool, np.bool_)):
+            raise OptionError(f"{name} is {options[name]!r:.60}; wanted True or False")
     return Source(source), considered, LoadOptions(**options)
 
 
+def _whole(name: str, value: Any, most: int) -> int | None:
+    """Check an option that counts something; NumPy's integers are integers."""
+    if value is None:
+        return None
+    with contextlib.suppress(TypeError):
+        if not isinstance(value, (bool, np.bool_)) and 1 <= operator.index(value) <= most:
+            return operator.index(value)
+    raise OptionError(f"{name} is {value!r:.60}; wanted a whole number from 1 to {most}")
+
+
 def _check_replicas(replicas: Any, source: Source) -> None:
-    if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 1:
-        raise OptionError(f"replicas is {replicas!r}; wanted a whole number from 1")
+    _whole("replicas", replicas, _MOST_REPLICAS)
     if replicas > 1 and source.format == "object":
         raise OptionError("an existing interpreter or session cannot be copied: give the model file, or replicas=1")
 
@@ -198,7 +219,7 @@ def _load_first(
             model = _load_with(considered[candidate.backend], source, options, replicas)
         except OptionError:
             raise
-        except Exception as error:  # a stranger's code may raise anything
+        except (Exception, SystemExit) as error:  # a stranger's code may raise anything
             if len(decided.candidates) == 1:
                 raise
             failures.append(f"{candidate.backend}: {type(error).__name__}: {error}")

@@ -88,7 +88,7 @@ def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[
     worker = Worker(threads=limit)
     waiting: collections.deque[Job] = collections.deque()
     for frame in frames:
-        job = Job(_call_for(model, frame), lambda: None)
+        job = Job(_call_for(model, frame))
         worker.submit(job)
         waiting.append(job)
         if len(waiting) >= limit:

@@ -43,9 +43,14 @@ def _enter() -> None:
     with _lock:
         _depth += 1
         if _depth == 1:
-            with contextlib.suppress(OSError):  # no stderr at all: nothing to hold back
-                _capture = (os.dup(_STDERR), _anonymous_file())
-                os.dup2(_capture[1], _STDERR)
+            with contextlib.suppress(OSError):  # no stderr at all, or no descriptor left: nothing is held back
+                stand_in = _anonymous_file()
+                try:
+                    _capture = (os.dup(_STDERR), stand_in)
+                    os.dup2(stand_in, _STDERR)
+                except OSError:
+                    os.close(stand_in)
+                    raise
 
 
 def _leave() -> None:
@@ -62,11 +67,31 @@ def _leave() -> None:
         written = os.read(stand_in, size) if size else b""
         os.close(real)
         os.close(stand_in)
+    others = []
     for line in written.splitlines(keepends=True):
         if _RUNTIME_LINE.match(line):
             _log.debug("%s", line.decode("utf-8", "replace").rstrip())
         else:
-            os.write(_STDERR, line)
+            others.append(line)
+    late = memoryview(b"".join(others))
+    with contextlib.suppress(OSError):  # nobody reads stderr any more: no reason to fail a load
+        while late:
+            late = late[os.write(_STDERR, late) :]
+
+
+def _after_fork() -> None:
+    """Give a child that was forked while another thread loads a model its stderr back; that thread is not in it."""
+    global _lock, _depth, _capture
+    _lock, _depth = threading.Lock(), 0
+    if _capture is not None:
+        (real, stand_in), _capture = _capture, None
+        os.dup2(real, _STDERR)
+        os.close(real)
+        os.close(stand_in)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _anonymous_file() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import Any
@@ -45,7 +46,7 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
     import json
     import subprocess  # 8 ms that most programs never need
 
-    command = [sys.executable, "-m", f"{__package__}._child", task, json.dumps(arguments)]
+    command = [sys.executable, "-m", f"{__package__}._child", task, json.dumps(arguments), str(math.ceil(timeout) + 5)]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),

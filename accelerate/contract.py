@@ -131,6 +131,14 @@ class Backend(abc.ABC):
     def devices(self) -> Sequence[Device]:
         """List the devices, preferred first. Called only where the backend is available."""
 
+    def check(self, options: LoadOptions) -> None:  # noqa: B027 - most backends have no options of their own
+        """Refuse backend options that `load` would refuse, for `plan`. Must not import the runtime.
+
+        Raises
+        ------
+        OptionError, BackendNotAvailableError
+        """
+
     @abc.abstractmethod
     def match(self, source: Source) -> Match:
         """Judge a source by what it is. Must not import the runtime."""

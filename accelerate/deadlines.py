@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import InferenceTimeoutError, OptionError
@@ -26,8 +26,10 @@ def seconds(timeout: float) -> float:
         When it is negative or no number.
     """
     try:
+        if isinstance(timeout, (str, bytes)):
+            raise TypeError(type(timeout))  # noqa: TRY301
         value = float(timeout)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise OptionError(f"timeout is {timeout!r}; wanted seconds as a number, or None") from error
     if math.isnan(value) or value < 0:
         raise OptionError(f"timeout is {timeout!r}; wanted 0 or more seconds, or None for no deadline")
@@ -42,11 +44,19 @@ class Runnable(Protocol):
 
 
 class Job:
-    """A call handed to a `Worker`."""
+    """A call handed to a `Worker`, which takes the turn for it.
 
-    def __init__(self, call: Callable[[], Any], finished: Callable[[], None]) -> None:
-        self._call = call
-        self._finished = finished
+    The turn never passes from one thread to another: a caller that leaves, at its deadline or by Ctrl-C at whatever
+    moment, has nothing to give back.
+    """
+
+    def __init__(
+        self, call: Callable[[], Any], turn: threading.Lock | None = None, ended: Callable[[], None] | None = None
+    ) -> None:
+        self._call: Callable[[], Any] | None = call
+        self._turn = turn
+        self._ended = ended
+        self._claim = threading.Lock()  # whoever gets it decides: the worker begins, or the caller calls it off
         self._done = threading.Lock()
         self._done.acquire()
         self._result: Any = None
@@ -54,13 +64,22 @@ class Job:
 
     def run(self) -> None:
         """Do the call and note its outcome (worker's side)."""
-        try:
-            self._result = self._call()
-        except BaseException as error:  # handed to the caller, whatever it is
-            self._error = error
-        finally:
-            self._finished()
-            self._done.release()
+        with self._turn or contextlib.nullcontext():
+            if self._claim.acquire(blocking=False):
+                try:
+                    self._result = self._call()  # type: ignore[misc]
+                except BaseException as error:  # handed to the caller, whatever it is
+                    self._error = error
+        if self._ended is not None:
+            self._ended()
+        self._done.release()
+
+    def call_off(self) -> bool:
+        """Return whether the call had not begun; it never will, and lets go of its arrays (caller's side)."""
+        if not self._claim.acquire(blocking=False):
+            return False
+        self._call = None
+        return True
 
     def wait(self, timeout: float) -> bool:
         """Return whether the call ended within `timeout` seconds, -1 for ever (caller's side)."""
@@ -82,9 +101,9 @@ class Worker:
     def __init__(self, threads: int = 1) -> None:
         import queue  # most programs give no timeout
 
-        self._inbox: queue.SimpleQueue[Runnable | None] = queue.SimpleQueue()
         self._pid = os.getpid()
         self._threads = threads
+        self._inbox: queue.SimpleQueue[Runnable | None] = queue.SimpleQueue()
         # the threads hold only their inbox: a forgotten Model is collected though a thread once worked for it
         for _ in range(threads):
             threading.Thread(target=_serve, args=(self._inbox,), name="accelerate-worker", daemon=True).start()
@@ -99,8 +118,9 @@ class Worker:
         self._inbox.put(job)
 
     def __del__(self) -> None:
-        for _ in range(self._threads):
-            self._inbox.put(None)
+        with contextlib.suppress(AttributeError):  # Ctrl-C came while it was being made
+            for _ in range(self._threads):
+                self._inbox.put(None)
 
 
 def _serve(inbox: queue.SimpleQueue[Runnable | None]) -> None:
@@ -119,7 +139,7 @@ class Turn:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()  # a plain one: the worker releases what the caller has acquired
+        self.lock = threading.Lock()
         self._worker: Worker | None = None
 
     def call_within(
@@ -148,39 +168,35 @@ class Turn:
         ------
         InferenceTimeoutError, ClosedError, and what the call raises
         """
-        deadline = monotonic() + timeout
-        submitted = acquired = False
+        submitted = False
         try:
-            acquired = self.lock.acquire(timeout=timeout)
             check_open()
-            if not acquired:
-                raise InferenceTimeoutError(
-                    f"no answer within {timeout:g} s: the model was busy with earlier calls all that time; "
-                    "give a longer timeout, call it less often, or load(..., replicas=n)"
-                )
             if self._worker is None or not self._worker.usable:
                 self._worker = Worker()
-            job = Job(call, lambda: self._end(ended))
-            self._worker.submit(job)
+            job = Job(call, self.lock, ended)
             submitted = True
+            self._worker.submit(job)
         finally:
-            if not submitted:
-                if acquired:
-                    self.lock.release()
-                if ended is not None:
-                    ended()
-        if not job.wait(max(0.0, deadline - monotonic())):
-            cancel()
+            if not submitted and ended is not None:
+                ended()
+        try:
+            if job.wait(timeout):
+                return job.result()
+        except KeyboardInterrupt:
+            if not job.call_off():
+                cancel()
+            raise
+        if job.call_off():
+            check_open()
             raise InferenceTimeoutError(
-                f"no answer within {timeout:g} s; the runtime is still computing and later calls wait for it"
+                f"no answer within {timeout:g} s: the model was busy with earlier calls all that time; "
+                "give a longer timeout, call it less often, or load(..., replicas=n)"
             )
-        return job.result()
+        cancel()
+        raise InferenceTimeoutError(
+            f"no answer within {timeout:g} s; the runtime is still computing and later calls wait for it"
+        )
 
     def stop(self) -> None:
         """Let the worker thread end once it is idle."""
         self._worker = None
-
-    def _end(self, ended: Callable[[], None] | None) -> None:
-        self.lock.release()
-        if ended is not None:
-            ended()

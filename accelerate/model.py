@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import abc
 import logging
+import operator
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from time import monotonic, perf_counter_ns
@@ -253,10 +255,10 @@ class Model(abc.ABC):
 
     def metadata(self) -> Metadata:
         """Return what is known about the model; read from the file at the first call."""
+        self._check_open()
         if self._metadata is None:
             with self._describing:
                 if self._metadata is None:
-                    self._check_open()
                     self._metadata = self._complete(self._describe())
         return self._metadata
 
@@ -289,8 +291,8 @@ class Model(abc.ABC):
             "warmup": lambda arguments: self._warm(arguments.get("runs", 1), timeout),
             **self._commands(),
         }
-        name = command.get("command")
-        if name not in known:
+        name = command.get("command") if isinstance(command, Mapping) else None  # type: ignore[redundant-expr]
+        if not isinstance(name, str) or name not in known:
             raise NotImplementedError(
                 f"{self.backend} has no command {name!r}{suggestion(str(name), known)}; "
                 f"known: {', '.join(sorted(known))}. Wanted {{'command': name, ...}}, got {command!r:.80}"
@@ -411,7 +413,7 @@ class Model(abc.ABC):
 
     def _allocate(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Array]:
         """Make the input arrays of a Binding."""
-        wanted = {self._input_index.find(name): tuple(map(int, shape)) for name, shape in shapes.items()}
+        wanted = self._wanted_shapes(shapes)
         arrays = {}
         for position, tensor in enumerate(self._inputs):
             known = (1, *tensor.shape[1:]) if tensor.shape and tensor.shape[0] == -1 else tensor.shape
@@ -426,12 +428,31 @@ class Model(abc.ABC):
             arrays[tensor.name] = _blank(tensor, shape)
         return arrays
 
+    def _wanted_shapes(self, shapes: Any) -> dict[int, tuple[int, ...]]:
+        wanted: dict[int, tuple[int, ...]] = {}
+        for name, shape in _pairs(shapes):
+            position = self._input_index.find(name)
+            if position in wanted:
+                raise TensorError(f"bind(shapes=...) gives input {self._inputs[position].name!r} twice")
+            try:
+                wanted[position] = tuple(map(operator.index, shape))
+            except TypeError as error:
+                raise TensorError(
+                    f"bind: the shape of input {name!r} is {shape!r:.60}; wanted a sequence of whole numbers"
+                ) from error
+        return wanted
+
     # What is known about the model
 
     def _adapter(self, position: int) -> Callable[[Any], Array]:
-        info = self._inputs[position]
-        adapter = InputAdapter(info, lambda: self.metadata().inputs[position], strict=self._options.strict)
-        return adapter.fast_path()
+        owner = weakref.ref(self)  # a cycle would keep a forgotten model's memory until the next collection
+
+        def details() -> TensorInfo:
+            model = owner()
+            assert model is not None, "an adapter is called by its model only"
+            return model.metadata().inputs[position]
+
+        return InputAdapter(self._inputs[position], details, strict=self._options.strict).fast_path()
 
     def _complete(self, described: Metadata) -> Metadata:
         """Add the options of `load` to what the model says."""
@@ -449,6 +470,12 @@ class Model(abc.ABC):
         labels = described.labels if self._labels is None else self._labels
         _check_label_count(labels, outputs)
         return replace(described, inputs=tuple(inputs), outputs=tuple(outputs), labels=labels)
+
+
+def _pairs(shapes: Any) -> Any:
+    if not isinstance(shapes, Mapping):
+        raise TensorError(f"bind: shapes is {shapes!r:.60}; wanted {{input name: shape}}")
+    return shapes.items()
 
 
 def _check_label_count(labels: Sequence[str], outputs: Sequence[TensorInfo]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from .errors import OptionError, TensorError
 from .metadata import TensorInfo
@@ -89,7 +90,7 @@ class NameIndex:
 
 
 def rename(
-    inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], tensor_names: Mapping[str, Mapping[str, str]]
+    inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], tensor_names: Any
 ) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     """Apply ``tensor_names={"inputs": {theirs: mine}, "outputs": {theirs: mine}}``; `theirs` may be any alias.
 
@@ -98,7 +99,12 @@ def rename(
     OptionError
         For another key, an unknown name, or two tensors that would have one name.
     """
-    if not set(tensor_names) <= {"inputs", "outputs"}:
+    if not (
+        isinstance(tensor_names, Mapping)
+        and set(tensor_names) <= {"inputs", "outputs"}
+        and all(isinstance(side, Mapping) for side in tensor_names.values())
+        and all(isinstance(mine, str) and mine for side in tensor_names.values() for mine in side.values())
+    ):
         raise OptionError(
             f"tensor_names is {tensor_names!r:.80}; wanted {{'inputs': {{theirs: mine}}, 'outputs': {{theirs: mine}}}}"
         )

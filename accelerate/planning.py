@@ -79,6 +79,7 @@ def _consider(backend: Backend, source: Source, options: LoadOptions) -> tuple[b
         reason = f"it has no option {unknown[0]!r}"
         return False, Candidate(backend.name, device, reason, f"leave {unknown[0]!r} out for this backend")
     try:
+        backend.check(options)
         match = backend.match(source)
         if not match.accepts:  # asked first: it costs nothing, while availability may have to start a runtime
             return False, Candidate(backend.name, device, match.reason, match.remedy)
@@ -86,7 +87,7 @@ def _consider(backend: Backend, source: Source, options: LoadOptions) -> tuple[b
         if not state.available:
             return False, Candidate(backend.name, device, state.reason, state.remedy)
         found = _choose_device(backend.devices(), options.device)
-    except Exception as error:  # a stranger's code: its failure is an answer
+    except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
         return False, Candidate(backend.name, device, f"it raised {type(error).__name__}: {error}", "")
     if isinstance(found, Device):
         if not found.ready:

@@ -103,8 +103,11 @@ def info() -> Mapping[str, BackendInfo]:
 def availability(backend: Backend) -> Availability:
     """Ask a backend whether it can build a model; one that raises cannot."""
     try:
-        return backend.availability()
-    except Exception as error:  # a stranger's code: its failure is an answer
+        state = backend.availability()
+        if not isinstance(state, Availability):
+            raise TypeError(f"it returned {state!r:.60}, not an Availability")  # noqa: TRY301
+        return state
+    except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
         return Availability(False, reason=f"availability() raised {_describe(error)}", remedy=_BROKEN_REMEDY)
 
 

@@ -56,7 +56,7 @@ class Source:
         if isinstance(given, str) and "://" in given:
             self.url, self.format, self.likeness = given, "url", "a URL"
         elif isinstance(given, (str, os.PathLike)):
-            self._open_path(Path(os.fsdecode(given)))
+            self._open_path(_path(given))
         elif isinstance(given, (bytes, bytearray, memoryview)):
             self._data = bytes(given)
             self._judge(self._data[:_HEAD])
@@ -128,7 +128,7 @@ class Source:
 
     def _open_path(self, path: Path) -> None:
         self.path = path
-        if path.is_dir():
+        if _is_directory(path):
             self.format, self.likeness = "directory", "a directory"
             return
         try:
@@ -137,6 +137,8 @@ class Source:
                 self._stamp = _stamp(os.fstat(file.fileno()))
         except OSError as error:
             raise _unreadable(path, error) from error
+        except ValueError as error:  # a NUL in it
+            raise OptionError(f"{str(path)!r:.60} cannot be a path: {error}") from error
         self._judge(head)
 
     def _judge(self, head: bytes) -> None:
@@ -161,6 +163,23 @@ def sniff(head: bytes) -> str:
 
 # producer_name, producer_version, domain, model_version, doc_string, graph, opset_import
 _ONNX_TAGS = frozenset({0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42})
+
+
+def _path(given: str | os.PathLike[Any]) -> Path:
+    try:
+        text = os.fsdecode(given)
+    except TypeError as error:
+        raise OptionError(f"load() was given {type(given).__name__} {given!r:.60}, whose path is no text") from error
+    if not text:
+        raise OptionError("load() was given an empty path; wanted the path of a model file")
+    return Path(text)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # what is wrong with it shows when it is opened
+        return False
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

@@ -102,7 +102,7 @@ def parse_normalization(given: Any, inputs: Sequence[TensorInfo]) -> Mapping[str
         return None
     if isinstance(given, Mapping):
         names = {t.name for t in inputs}
-        if unknown := sorted(set(given) - names):
+        if unknown := [name for name in given if name not in names]:
             raise OptionError(f"normalization names {unknown[0]!r}; the model's inputs: {', '.join(sorted(names))}")
         return {name: _one_normalization(value) for name, value in given.items()}
     return _one_normalization(given)
@@ -112,7 +112,7 @@ def _one_normalization(given: Any) -> Normalization:
     try:
         mean, std = (given.mean, given.std) if isinstance(given, Normalization) else given
         means, stds = (tuple(float(x) for x in np.atleast_1d(v).ravel()) for v in (mean, std))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise OptionError(
             f"normalization is {given!r:.80}; wanted (mean, std), each a number or one number per channel in 0..255 "
             "units, such as (127.5, 127.5)"
@@ -174,13 +174,24 @@ class InputAdapter:
         return np.ascontiguousarray(array) if array.ndim else array.copy()
 
     def _as_array(self, value: Any) -> Array:
-        try:
-            array = np.asarray(value)
-        except ValueError as error:  # ragged lists
-            raise self._refusal(value, f"this {type(value).__name__} is not a rectangular array") from error
+        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+            raise self._refusal(value, "some of its values are masked: array.filled(value) says what they are")
+        if self._dtype.hasobject and not isinstance(value, np.ndarray):
+            # as objects: NumPy's own strings end at the first of the NULs behind them, and turn numbers into text
+            return self._to_array(value, np.dtype(object))
+        array = self._to_array(value, None)
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         return array
+
+    def _to_array(self, value: Any, dtype: np.dtype[Any] | None) -> Array:
+        try:
+            return np.asarray(value, dtype)
+        except ValueError as error:  # ragged lists
+            raise self._refusal(value, f"this {type(value).__name__} is not a rectangular array") from error
+        except Exception as error:  # what a stranger's __array__ raises: a tensor on a GPU, for one
+            reason = " ".join(str(error).split())[:200]
+            raise self._refusal(value, f"NumPy makes no array of it: {reason}") from error
 
     def _fit_shape(self, array: Array) -> Array:
         want, got = self.info.shape, array.shape
@@ -205,7 +216,7 @@ class InputAdapter:
         return "reshape or resize it; only dimensions shown as -1 may vary"
 
     def _strings(self, array: Array) -> Array:
-        words = array.ravel().tolist() if array.dtype.kind in "USO" else [None]
+        words = array.ravel().tolist() if array.dtype.kind in "USOT" else [None]
         if not all(isinstance(word, (str, bytes)) for word in words):
             raise self._refusal(array, "give str or bytes")
         encoded = np.empty(array.shape, object)

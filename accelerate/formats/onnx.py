@@ -6,7 +6,7 @@ The messages and their field numbers are those of ``onnx/onnx.proto`` of https:/
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from mmap import mmap
 
@@ -22,6 +22,9 @@ _ELEMENT_TYPES = """
     complex128 bfloat16 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz uint4 int4 float4_e2m1fn
     float8_e8m0fnu uint2 int2
 """.split()  # noqa: SIM905
+_LOCATION = b"location"
+_SEARCHED = 8 << 20  # bytes
+_DEPTH_LIMIT = 40  # protobuf's own is 100 messages, three for each graph in a graph
 _KINDS = {4: "sequence", 5: "map", 8: "sparse tensor", 9: "optional"}
 
 
@@ -40,6 +43,8 @@ class ValueInfo:
         -1 is a dynamic dimension.
     dimensions : tuple of str
         The names of symbolic dimensions, "" for the others.
+    ranked : bool
+        Whether the file gives a shape at all; `shape` is empty where it does not.
     """
 
     name: str
@@ -48,6 +53,7 @@ class ValueInfo:
     data_type: str
     shape: tuple[int, ...]
     dimensions: tuple[str, ...]
+    ranked: bool = True
 
 
 class ModelFile:
@@ -131,19 +137,59 @@ class ModelFile:
 
     @cached_property
     def external_files(self) -> tuple[str, ...]:
-        """The files that hold the weights of the main graph, as the model writes them."""
-        found = []
-        for tensor in self._graph.messages(5):
-            for entry in tensor.messages(13):
-                texts = entry.texts()
-                if texts.get(1) == "location":
-                    found.append(texts.get(2, ""))
+        """The files that hold weights, as the model writes them: those of all graphs and functions."""
+        # the key of every such entry; looking for it in a large file would take longer than reading the structure
+        if self._model.size <= _SEARCHED and not self._model.contains(_LOCATION):
+            return ()
+        found = list(self._external_of_graph(self._graph, 0))
+        for function in self._model.messages(25):
+            found += self._external_of_nodes(function.messages(7), 0)
         return tuple(dict.fromkeys(found))
+
+    def _external_of_graph(self, graph: Message, depth: int) -> Iterator[str]:
+        if depth > _DEPTH_LIMIT:
+            raise ModelError(f"{self.where}: its graphs are nested over {_DEPTH_LIMIT} deep; the file is hostile")
+        for tensor in graph.messages(5):
+            yield from _external_of_tensor(tensor)
+        for sparse in graph.messages(15):
+            yield from _external_of_sparse(sparse)
+        yield from self._external_of_nodes(graph.messages(1), depth)
+
+    def _external_of_nodes(self, nodes: Iterable[Message], depth: int) -> Iterator[str]:
+        for node in nodes:
+            if not node.contains(_LOCATION):  # most nodes need not be read
+                continue
+            for attribute in node.messages(5):
+                for field, wire, span in attribute.fields():
+                    if wire != 2:
+                        continue
+                    value = attribute.message(span)
+                    if field in (5, 10):
+                        yield from _external_of_tensor(value)
+                    elif field in (6, 11):
+                        yield from self._external_of_graph(value, depth + 1)
+                    elif field in (22, 23):
+                        yield from _external_of_sparse(value)
+
+
+def _external_of_sparse(sparse: Message) -> Iterator[str]:
+    for number in (1, 2):
+        for tensor in sparse.messages(number):
+            yield from _external_of_tensor(tensor)
+
+
+def _external_of_tensor(tensor: Message) -> Iterator[str]:
+    if tensor.size <= 1024 and not tensor.contains(_LOCATION):
+        return
+    for entry in tensor.messages(13):
+        texts = entry.texts()
+        if texts.get(1) == "location":
+            yield texts.get(2, "")
 
 
 def _value_info(message: Message) -> ValueInfo:
     texts = message.texts()
-    kind, data_type, shape, names = "tensor", "undefined", list[int](), list[str]()
+    kind, data_type, shape, names, ranked = "tensor", "undefined", list[int](), list[str](), False
     for type_proto in message.messages(2):
         for number, wire, span in type_proto.fields():
             if wire != 2:
@@ -154,10 +200,11 @@ def _value_info(message: Message) -> ValueInfo:
                 tensor = type_proto.message(span)
                 data_type = _element_type(tensor.numbers().get(1, 0))
                 for proto in tensor.messages(2):
+                    ranked = True
                     for dimension in proto.messages(1):
                         shape.append(dimension.numbers().get(1, -1))
                         names.append(dimension.texts().get(2, ""))
-    return ValueInfo(texts.get(1, ""), texts.get(3, ""), kind, data_type, tuple(shape), tuple(names))
+    return ValueInfo(texts.get(1, ""), texts.get(3, ""), kind, data_type, tuple(shape), tuple(names), ranked)
 
 
 def _element_type(number: int) -> str:

@@ -62,10 +62,13 @@ def class_names(text: str) -> tuple[str, ...]:
         return ()
     try:
         names = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return ()
-    if isinstance(names, dict) and names and all(isinstance(k, int) and 0 <= k < 100_000 for k in names):
-        return tuple(str(names.get(i, i)) for i in range(max(names) + 1))
+    if isinstance(names, dict):
+        by_index = {int(k): v for k, v in names.items() if str(k).isascii() and str(k).isdigit() and len(str(k)) < 6}
+        if not names or len(by_index) < len(names):
+            return ()
+        return tuple(str(by_index.get(i, i)) for i in range(max(by_index) + 1))
     if isinstance(names, (list, tuple)):
         return tuple(map(str, names))
     return ()

@@ -45,6 +45,11 @@ class Message:
         self._start, self._end = span or (0, len(buffer))
         self._budget = budget or _Budget()
 
+    @property
+    def size(self) -> int:
+        """The message's length in bytes."""
+        return self._end - self._start
+
     def fields(self) -> Iterator[tuple[int, int, tuple[int, int]]]:
         """Yield (field number, wire type, value) for each field; the value is a span, or (number, 0) for a varint.
 
@@ -85,6 +90,10 @@ class Message:
         for field, wire, span in self.fields():
             if field == number and wire == BYTES:
                 yield self.message(span)
+
+    def contains(self, content: bytes) -> bool:
+        """Return whether these bytes occur anywhere in the message."""
+        return self._buffer.find(content, self._start, self._end) >= 0
 
     def texts(self) -> dict[int, str]:
         """Return the last string of every length-delimited field that is valid UTF-8 and at most 64 KiB."""

@@ -123,9 +123,10 @@ class ModelFile:
         if not graphs:
             raise ModelError(f"{self.where}: the model has no graph; the file is damaged")
         codes = [builtin_code(code) for code in self._root.tables(1, "OperatorCode")]
-        reader = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE)
-        for graph in reader.root("Model").tables(2, "SubGraph"):
-            check_graph(graph, codes, self.where)
+        root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
+        buffers = root.tables(4, "Buffer")
+        for graph in root.tables(2, "SubGraph"):
+            check_graph(graph, codes, buffers, self.where)
 
     @cached_property
     def version(self) -> int:

@@ -12,7 +12,7 @@ from flatbuffers import number_types as flags
 from .._records import record
 from ..errors import ModelError
 from ..metadata import Quantization
-from .flatbuffer import Table
+from .flatbuffer import Table, TableVector
 from .tflite_names import CUSTOM, DATA_TYPES, OPERATORS, name_of
 
 __all__ = [
@@ -41,6 +41,10 @@ _FIRST_TENSORS_OPTIONAL = frozenset(
         "BIDIRECTIONAL_SEQUENCE_RNN",
     )
 )
+
+
+_RESHAPE, _DEPTHWISE_CONV_2D = OPERATORS.index("RESHAPE"), OPERATORS.index("DEPTHWISE_CONV_2D")
+_FLOAT32 = DATA_TYPES.index("float32")
 
 
 @record(frozen=True)
@@ -86,7 +90,7 @@ class Signature:
     outputs: Mapping[str, int]
 
 
-def check_graph(graph: Table, codes: Sequence[int], where: str) -> None:
+def check_graph(graph: Table, codes: Sequence[int], buffers: TableVector, where: str) -> None:
     """Raise where a SubGraph table lacks what the interpreters take for granted.
 
     The schema allows all of it, so a verified file can still take LiteRT 2.3 down: a list that is absent, an operator
@@ -103,6 +107,7 @@ def check_graph(graph: Table, codes: Sequence[int], where: str) -> None:
     for slot, what in enumerate(("tensors", "inputs", "outputs", "operators")):
         if not graph.has(slot):
             raise ModelError(f"{where}: a graph has no list of {what}; the file is damaged")
+    tensors = graph.tables(0, "Tensor")
     computed = set(graph.numbers(1, flags.Int32Flags))
     for number, operator in enumerate(graph.tables(3, "Operator")):
         inputs, outputs = operator.numbers(1, flags.Int32Flags), operator.numbers(2, flags.Int32Flags)
@@ -112,11 +117,30 @@ def check_graph(graph: Table, codes: Sequence[int], where: str) -> None:
         )
         if absent:
             raise ModelError(f"{where}: operator {number} lacks an input or output; the file is damaged")
+        kind = codes[code] if code < len(codes) else -1
+        if kind in (_RESHAPE, _DEPTHWISE_CONV_2D):
+            types = [tensors[i].number(1, flags.Int8Flags) for i in (*inputs[:1], *outputs[:1])]
+            _check_operands(kind, types, inputs, f"{where}: operator {number}")
         computed.update(outputs)
-    tensors = graph.tables(0, "Tensor")
     for index in graph.numbers(2, flags.Int32Flags):
-        if index not in computed and not tensors[index].number(2, flags.Uint32Flags):  # nor has it a constant's buffer
+        if index in computed:
+            continue
+        buffer = tensors[index].number(2, flags.Uint32Flags)
+        if buffer == 0 or not _has_content(buffers[buffer]):
             raise ModelError(f"{where}: nothing computes the output with index {index}; the file is damaged")
+
+
+def _check_operands(code: int, types: Sequence[int], inputs: Sequence[int], what: str) -> None:
+    """Raise for operands that LiteRT 2.3 does not check: a reshape copies by the input's size, a bias is just read."""
+    if code == _RESHAPE and len(set(types)) > 1:
+        raise ModelError(f"{what} reshapes one type into another; the file is damaged")
+    if code == _DEPTHWISE_CONV_2D and types[:1] != [_FLOAT32] and (len(inputs) < 3 or inputs[2] == -1):
+        raise ModelError(f"{what} is a quantised convolution without a bias; the file is damaged")
+
+
+def _has_content(buffer: Table) -> bool:
+    """Return whether a buffer holds a constant: converters give every tensor a buffer, empty or not."""
+    return buffer.span(0)[1] > 0 or buffer.number(1, flags.Uint64Flags) > 1  # within the flatbuffer, or behind it
 
 
 def operator_name(code: Table) -> str:

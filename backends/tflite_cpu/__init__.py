@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
 from ...source import Source
-from .engines import availability, engine_of, pick
+from .engines import availability, check_option, engine_of, pick
 from .model import TFLiteModel
 
 __all__ = ["TFLiteCPU"]
@@ -28,6 +28,9 @@ class TFLiteCPU(Backend):
 
     def devices(self) -> Sequence[Device]:  # noqa: D102
         return [Device(self.name, "cpu", platform.machine())]
+
+    def check(self, options: LoadOptions) -> None:  # noqa: D102
+        check_option(options.backend_options.get("engine"))
 
     def match(self, source: Source) -> Match:  # noqa: D102
         if source.format == "object":

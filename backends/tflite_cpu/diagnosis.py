@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from ...errors import ModelError, UnsupportedModelError
 from ...formats.tflite import custom_operators
 from ...source import Source
 
-__all__ = ["COMPILED_OPERATOR", "compiled_for_edgetpu", "not_tflite", "why_refused"]
+__all__ = ["COMPILED_OPERATOR", "compiled_for_edgetpu", "cpu_twin", "not_tflite", "why_refused", "why_unresolved"]
 
 COMPILED_OPERATOR = "edgetpu-custom-op"
 
@@ -20,12 +23,18 @@ def not_tflite(source: Source) -> str:
 def compiled_for_edgetpu(source: Source) -> tuple[str, str]:
     """Return reason and remedy for a model that the Edge TPU compiler has written."""
     reason = "the model is compiled for the Edge TPU, which only the 'edgetpu' backend runs"
-    path = source.path
-    if path is not None and path.stem.endswith("_edgetpu"):
-        twin = path.with_name(path.stem.removesuffix("_edgetpu") + path.suffix)
-        if twin.is_file():
-            return reason, f"on the CPU run its twin {twin}; with a Coral device use backend='edgetpu'"
+    if twin := cpu_twin(source):
+        return reason, f"on the CPU run its twin {twin}; with a Coral device use backend='edgetpu'"
     return reason, "use backend='edgetpu' with a Coral device, or the model file from before the compilation"
+
+
+def cpu_twin(source: Source) -> Path | None:
+    """Return the file from before the compilation, where it lies beside a compiled model under the usual name."""
+    path = source.path
+    if path is None or not path.stem.endswith("_edgetpu"):
+        return None
+    twin = path.with_name(path.stem.removesuffix("_edgetpu") + path.suffix)
+    return twin if twin.is_file() else None
 
 
 def why_refused(source: Source, error: Exception) -> ModelError:
@@ -33,11 +42,21 @@ def why_refused(source: Source, error: Exception) -> ModelError:
     custom = custom_operators(source.buffer(), str(source))
     if COMPILED_OPERATOR in custom:
         return UnsupportedModelError(f"{source}: {'; '.join(compiled_for_edgetpu(source))}")
+    return why_unresolved(source, custom, error)
+
+
+def why_unresolved(source: Source, custom: Sequence[str], error: Exception) -> ModelError:
+    """Turn the interpreter's refusal into an error that names the custom operator which it lacks, if it is that."""
     unresolved = [name for name in custom if name in str(error)]
     if unresolved:
         return UnsupportedModelError(
             f"{source} uses the custom operator {unresolved[0]!r}, which the TFLite interpreter does not have; "
             "convert the model without it, or run it with the program that brings this operator"
+        )
+    if "data-type" in str(error) or "data type" in str(error):
+        return UnsupportedModelError(
+            f"{source} has a tensor of a type that this engine does not exchange with NumPy ({_first_line(error)}); "
+            "convert the model with inputs and outputs of a common type"
         )
     return ModelError(f"{source}: the TFLite interpreter refuses the model: {_first_line(error)}")
 

@@ -19,7 +19,7 @@ from ...contract import Availability
 from ...errors import BackendNotAvailableError, OptionError
 from ...names import suggestion
 
-__all__ = ["ENGINES", "Engine", "availability", "engine_of", "pick"]
+__all__ = ["ENGINES", "Engine", "availability", "check_option", "engine_of", "pick"]
 
 _PROBE_TIMEOUT = 30.0
 _PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits_uint8.tflite"
@@ -80,6 +80,24 @@ ENGINES = {
 }  # fmt: skip
 
 
+def check_option(option: object) -> None:
+    """Refuse an ``engine=`` that does not exist, or whose package is not installed.
+
+    Raises
+    ------
+    OptionError, BackendNotAvailableError
+    """
+    if option is None:
+        return
+    if not isinstance(option, str) or option not in ENGINES:
+        raise OptionError(
+            f"engine is {option!r:.60}{suggestion(str(option), ENGINES)}; wanted {' or '.join(map(repr, ENGINES))}"
+        )
+    engine = ENGINES[option]
+    if importlib.util.find_spec(engine.package) is None:
+        raise BackendNotAvailableError(f"{engine.title} is not installed. Install it: {engine.remedy}")
+
+
 def pick(option: str | None) -> Engine:
     """Return the engine to use: the named one, else the first that works here.
 
@@ -87,11 +105,8 @@ def pick(option: str | None) -> Engine:
     ------
     OptionError, BackendNotAvailableError
     """
+    check_option(option)
     if option is not None:
-        if option not in ENGINES:
-            raise OptionError(
-                f"engine is {option!r}{suggestion(str(option), ENGINES)}; wanted {' or '.join(map(repr, ENGINES))}"
-            )
         engine = ENGINES[option]
         engine.interpreter_class()
         return engine
@@ -104,7 +119,7 @@ def pick(option: str | None) -> Engine:
             elif _probe(engine).available:
                 return engine
     state = availability()
-    raise BackendNotAvailableError(f"tflite_cpu cannot run here: {state.reason}. Remedy: {state.remedy}")
+    raise BackendNotAvailableError(f"no TFLite interpreter runs here: {state.reason}. Remedy: {state.remedy}")
 
 
 def engine_of(interpreter: object) -> Engine | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from .verification import verify
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["TFLiteModel"]
+__all__ = ["TFLiteModel", "make_interpreter"]
 
 _log = logging.getLogger("accelerate")
 
@@ -44,9 +45,13 @@ class _Signature:
 
 
 class TFLiteModel(Model):
-    """One interpreter. Use `build` or `adopt`."""
+    """One interpreter. Use `build` or `adopt`.
+
+    A backend that runs a model through a delegate of the interpreter subclasses it.
+    """
 
     _assumed_normalization = ASSUMED_NORMALIZATION
+    _backend: ClassVar[str] = "tflite_cpu"
 
     def __init__(
         self,
@@ -62,8 +67,6 @@ class TFLiteModel(Model):
         self._engine = engine
         self._source = source
         self._signature = signature
-        self._interpreter = interpreter  # owns the memory behind `calls`
-        self._calls: Calls | None = calls
         self._file = file  # kept until metadata() is asked for: the file may be gone by then
         ins, outs = _tensor_indices(interpreter, signature, file)
         self._input_indices, self._output_indices = ins, outs
@@ -73,13 +76,38 @@ class TFLiteModel(Model):
         self._dynamic = any(min(t.shape, default=0) < 0 for t in inputs)
         self._shapes: list[tuple[int, ...]] | None = [tuple(calls.details(i)["shape"]) for i in ins]
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
-        plain = all(t.shape and min(t.shape) > 0 for t in outputs)
-        self._once: Callable[[list[Array]], list[Array]] | None = runner(calls, ins, outs, plain=plain)
-        super().__init__("tflite_cpu", inputs, outputs, runtime, options)
+        self._plain = all(t.shape and min(t.shape) > 0 for t in outputs)
+        self._use(interpreter, calls)
+        super().__init__(self._backend, inputs, outputs, runtime, options)
+
+    def _use(self, interpreter: Any, calls: Calls) -> None:
+        self._interpreter = interpreter  # owns the memory behind `calls`
+        self._calls: Calls | None = calls
+        self._once: Callable[[list[Array]], list[Array]] | None = runner(
+            calls, self._input_indices, self._output_indices, plain=self._plain
+        )
 
     @classmethod
-    def build(cls, engine: Engine, source: Source, options: LoadOptions, *, verified: bool = False) -> Self:
-        """Build an interpreter for a model file; `verified` says that it is known not to crash the engine.
+    def build(
+        cls,
+        engine: Engine,
+        source: Source,
+        options: LoadOptions,
+        *,
+        verified: bool = False,
+        delegates: Sequence[Any] = (),
+    ) -> Self:
+        """Build an interpreter for a model file.
+
+        Parameters
+        ----------
+        engine : Engine
+        source : Source
+        options : LoadOptions
+        verified : bool
+            It is known not to crash the engine.
+        delegates : sequence of object
+            What the engine's ``load_delegate`` returns, or behaves like it; the interpreter keeps them alive.
 
         Raises
         ------
@@ -88,24 +116,19 @@ class TFLiteModel(Model):
         threads = options.num_threads or 1
         file = ModelFile(source.buffer(), str(source))
         file.check_graphs()
-        interpreter = _interpreter(engine, source, threads, verified=verified)
         try:
+            interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates)
             with held_back():
                 signature = _signature(interpreter, options.signature)
                 calls = Calls.of_ours(interpreter, signature.subgraph)
                 calls.allocate()
-        except ENGINE_ERRORS as error:
-            if isinstance(error, AccelerateError):
-                raise
-            raise why_refused(source, error) from error
-        details = {"engine": engine.option, "num_threads": threads, "signature": signature.key}
-        runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
-        try:
+            details = {"engine": engine.option, "num_threads": threads, "signature": signature.key}
+            runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
             return cls(engine, interpreter, calls, signature, source, file, runtime, options)
+        except AccelerateError:
+            raise
         except ENGINE_ERRORS as error:
-            if isinstance(error, AccelerateError):
-                raise
-            raise why_refused(source, error) from error
+            raise cls._why_refused(source, error) from error
 
     @classmethod
     def adopt(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
@@ -131,10 +154,15 @@ class TFLiteModel(Model):
         runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
         return cls(engine, interpreter, calls, signature, source, None, runtime, options)
 
+    @staticmethod
+    def _why_refused(source: Source, error: Exception) -> AccelerateError:
+        """Turn the interpreter's refusal of a model into an error that names the cause."""
+        return why_refused(source, error)
+
     def _execute(self, feeds: list[Array]) -> list[Array]:
         run, calls = self._once, self._calls  # a call that runs keeps the interpreter alive through them
         if run is None or calls is None:  # closed since this call got its turn
-            raise ClosedError("this tflite_cpu model is closed; load it again")
+            raise ClosedError(f"this {self._backend} model is closed; load it again")
         try:
             if self._dynamic:
                 self._resize(calls, feeds)
@@ -162,13 +190,15 @@ class TFLiteModel(Model):
             not self._source.unchanged()
         ):  # an adopted interpreter, or a file that is gone: there is only this interpreter
             return Binding(self._run, arrays, self._outputs)
-        interpreter = _interpreter(self._engine, self._source, self.runtime.details["num_threads"], verified=False)
-        calls = Calls.of_ours(interpreter, self._signature.subgraph)
         try:
+            interpreter = make_interpreter(self._engine, self._source, self.runtime.details["num_threads"])
+            calls = Calls.of_ours(interpreter, self._signature.subgraph)
             with held_back():
                 for index, array in zip(self._input_indices, arrays.values(), strict=True):
                     calls.resize(index, np.asarray(array.shape, np.int32))
                 calls.allocate()
+        except AccelerateError:
+            raise
         except ENGINE_ERRORS as error:
             raise _impossible_shapes([a.shape for a in arrays.values()], error) from error
         return InterpreterBinding(
@@ -204,8 +234,10 @@ def _impossible_shapes(shapes: Sequence[tuple[int, ...]], error: Exception) -> T
     )
 
 
-def _interpreter(engine: Engine, source: Source, threads: int, *, verified: bool) -> Any:
-    """Build the engine's Interpreter for a file."""
+def make_interpreter(
+    engine: Engine, source: Source, threads: int, *, verified: bool = False, delegates: Sequence[Any] = ()
+) -> Any:
+    """Build the engine's Interpreter for a file; what the engine raises about it is in `ENGINE_ERRORS`."""
     interpreter_class = engine.interpreter_class()
     if engine.verifies and source.path is not None:
         model: dict[str, Any] = {"model_path": str(source.path)}  # mapped by the engine: replicas share the page cache
@@ -214,11 +246,19 @@ def _interpreter(engine: Engine, source: Source, threads: int, *, verified: bool
         if not (engine.verifies or verified):
             verify(engine, content, str(source))
         model = {"model_content": content}
-    try:
-        with held_back():
-            return interpreter_class(num_threads=threads, **model)
-    except ENGINE_ERRORS as error:
-        raise why_refused(source, error) from error
+    if delegates:
+        model["experimental_delegates"] = list(delegates)
+    with held_back():
+        interpreter = interpreter_class(num_threads=threads, **model)
+    for delegate in delegates:
+        # the interpreter's destructor calls into the delegates' kernels, and `Calls` may keep the native interpreter
+        # longer than the Python object that holds the delegates
+        weakref.finalize(interpreter._interpreter, _outlived, delegate).atexit = False
+    return interpreter
+
+
+def _outlived(_: Any) -> None:
+    """Let go of a delegate, once its interpreter has ended."""
 
 
 def _signature(interpreter: Any, wanted: str | None) -> _Signature:

@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from . import (
+from .. import (
     AccelerateError,
     BackendNotAvailableError,
     ClosedError,
@@ -44,9 +44,10 @@ from . import (
     load,
     plan,
 )
-from .tensors import Array, concrete_shape, dtype_of
+from ..tensors import Array, concrete_shape, dtype_of
+from .inputs import random_inputs
 
-__all__ = ["ROLES", "BackendConformance", "Case", "random_inputs"]
+__all__ = ["ROLES", "BackendConformance", "Case"]
 
 #: The kinds of model that the suite knows what to ask of.
 ROLES = {
@@ -82,26 +83,6 @@ class Case:
     reference: Callable[[dict[str, Array]], dict[str, Array]]
     options: Mapping[str, Any] = field(default_factory=dict)
     rtol: float = 1e-6
-
-
-def random_inputs(model: Model, seed: int = 0) -> dict[str, Array]:
-    """Return random inputs that a model takes without conversion; dynamic dimensions are 1."""
-    random = np.random.default_rng(seed)
-    return {t.name: _random_tensor(t, random) for t in model.metadata().inputs}
-
-
-def _random_tensor(info: TensorInfo, random: np.random.Generator) -> Array:
-    shape, dtype = concrete_shape(info.shape), dtype_of(info)
-    if dtype.hasobject:
-        words = np.empty(shape, object)
-        words.ravel()[:] = [f"wörd {n}".encode() for n in random.integers(0, 1000, words.size)]
-        return words
-    if dtype.kind == "f":
-        return random.uniform(-1, 1, shape).astype(dtype)
-    if dtype.kind == "b":
-        return random.integers(0, 2, shape).astype(dtype)
-    limits = np.iinfo(dtype)
-    return random.integers(max(limits.min, -1000), min(limits.max, 1000), shape, endpoint=True).astype(dtype)
 
 
 class BackendConformance:
@@ -387,13 +368,14 @@ class BackendConformance:
             assert first[name].flags.writeable
             assert not any(np.shares_memory(first[name], other) for other in (*second.values(), *inputs.values()))
             first[name][...] = 7
-        self.check(case, random_inputs(model, 5), second)
+        others = random_inputs(model, 5)
+        self.check(case, others, second)
         for name, value in inputs.items():
             np.testing.assert_array_equal(value, kept[name])
             value[...] = 0
         model.close()
         gc.collect()
-        self.check(case, random_inputs(model, 5), second)
+        self.check(case, others, second)
 
     # Threads and deadlines
 
@@ -534,6 +516,7 @@ class BackendConformance:
             lambda: model.infer(inputs, timeout=1),
             model.bind,
             model.warmup,
+            model.metadata,
             lambda: model.do_command({"command": "stats"}),
         ):
             with pytest.raises(ClosedError):

@@ -1,0 +1,265 @@
+"""Whether several models are the same network: their answers to the same inputs, set side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import OptionError, TensorError
+from ..metadata import TensorInfo
+from ..model import Model
+from ..names import NameIndex
+from ..tensors import Array, dequantize
+
+__all__ = ["Comparison", "OutputDifference", "compare"]
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """How far one output of a model is from the reference's.
+
+    Attributes
+    ----------
+    name : str
+        The reference's name for it.
+    largest : float
+        The largest absolute difference, in real values (dequantised). Infinite where one of two values is NaN, where
+        the shapes differ, and where strings do.
+    at : tuple of int
+        Where in the reference's output that is; empty where the shapes differ.
+    top1 : float or None
+        The share of the batch, from 0 to 1, whose greatest value is at the same place; a tie agrees if the places
+        overlap. None for an output that is not one row of two or more scores for each item.
+    """
+
+    name: str
+    largest: float
+    at: tuple[int, ...]
+    top1: float | None
+
+    def __str__(self) -> str:
+        agreement = "" if self.top1 is None else f"top-1 agrees on {self.top1:.1%}, "
+        place = f" at {list(self.at)}" if self.at and self.largest else ""
+        return f"{self.name!r}: {agreement}largest difference {self.largest:.6g}{place}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model set against the reference.
+
+    Attributes
+    ----------
+    reference, model : str
+        "0: tflite_cpu on cpu": place in the list, backend and device.
+    outputs : tuple of OutputDifference
+        In the order of the reference's outputs.
+    """
+
+    reference: str
+    model: str
+    outputs: tuple[OutputDifference, ...]
+
+    @property
+    def largest(self) -> float:
+        """The largest difference of all outputs."""
+        return max((output.largest for output in self.outputs), default=0.0)
+
+    @property
+    def top1(self) -> float | None:
+        """The least top-1 agreement of all outputs that have one."""
+        return min((output.top1 for output in self.outputs if output.top1 is not None), default=None)
+
+    def __str__(self) -> str:
+        return "\n  ".join([f"{self.model} against {self.reference}", *map(str, self.outputs)])
+
+
+def compare(models: Sequence[Model], inputs: Any) -> list[Comparison]:
+    """Run several models of the same network on the same inputs and compare their answers with the first one's.
+
+    Parameters
+    ----------
+    models : sequence of Model
+        Two or more; the first is the reference.
+    inputs : array_like, or Mapping of str to array_like
+        What the first model takes: one array, or one for each of its inputs by any of their names. Values are
+        converted as `Model.infer` converts them; where the first model takes levels (uint8, say) and another one has
+        neither that type nor a normalization, that one gets the levels' real values ``(q - zero_point) * scale``.
+        Images may be N x H x W x C or N x C x H x W (or lack N), whichever layout a model has; a batch of N goes item
+        by item through a model whose first dimension is 1.
+
+    Returns
+    -------
+    list of Comparison
+        One for each model but the first. Inputs and outputs are matched by name or alias where all of them can be,
+        else by position.
+
+    Raises
+    ------
+    OptionError
+        There are fewer than two models.
+    TensorError
+        A model does not take the inputs, or has another number of inputs or outputs than the first.
+
+    Examples
+    --------
+    >>> for comparison in compare([quantized, exported], frame):
+    ...     print(comparison)
+    1: onnxruntime on cpu against 0: tflite_cpu on cpu
+      'probability': top-1 agrees on 100.0%, largest difference 0.00195 at [0, 283]
+    """
+    if len(models) < 2:
+        raise OptionError(f"compare got {len(models)} models; wanted two or more of the same network")
+    reference, *others = models
+    given = _by_position(reference, inputs)
+    tensors = reference.metadata().inputs
+    channels_last = [_is_channels_last(t, a) for t, a in zip(tensors, given, strict=True)]
+    labels = [f"{i}: {model.backend} on {model.device}" for i, model in enumerate(models)]
+    wanted = _answers(reference, given, channels_last)
+    found = []
+    for label, model in zip(labels[1:], others, strict=True):
+        theirs = model.metadata().inputs
+        order = _partners(tensors, theirs, f"{label}: inputs")
+        ours: list[Any] = [None] * len(order)
+        last: list[bool | None] = [None] * len(order)
+        for i, position in enumerate(order):
+            ours[position], last[position] = _as_known_to(theirs[position], given[i], tensors[i]), channels_last[i]
+        answers = _answers(model, ours, last)
+        partners = _partners(reference.metadata().outputs, model.metadata().outputs, f"{label}: outputs")
+        differences = [
+            _difference(info.name, want, answers[position])
+            for info, want, position in zip(reference.metadata().outputs, wanted, partners, strict=True)
+        ]
+        found.append(Comparison(labels[0], label, tuple(differences)))
+    return found
+
+
+# What goes in
+
+
+def _by_position(model: Model, inputs: Any) -> list[Array]:
+    tensors = model.metadata().inputs
+    if not isinstance(inputs, Mapping):
+        inputs = {"0": inputs}
+    index = NameIndex(tensors, "input")
+    found = {index.find(name): np.asarray(value) for name, value in inputs.items()}
+    missing = [t.name for i, t in enumerate(tensors) if i not in found]
+    if missing:
+        raise TensorError(f"compare needs every input of the first model; missing: {', '.join(map(repr, missing))}")
+    return [found[i] for i in range(len(tensors))]
+
+
+def _as_known_to(info: TensorInfo, given: Array, reference: TensorInfo) -> Array:
+    """Return levels of the reference's input as real values, for a model to which they mean nothing."""
+    levels = given.dtype == reference.data_type and given.dtype.kind in "iu"
+    if levels and info.data_type != reference.data_type and info.normalization is None:
+        return dequantize(given, reference.quantization)
+    return given
+
+
+def _is_channels_last(info: TensorInfo, array: Array) -> bool | None:
+    """Return whether an image is given with its channels last; None for what is no image."""
+    if not info.layout or array.ndim not in (3, 4):
+        return None
+    as_model = info.layout.endswith("HWC")
+    return as_model if _fits(info, array) or not _fits(info, _turned(array, as_model)) else not as_model
+
+
+def _fits(info: TensorInfo, array: Array) -> bool:
+    """Return whether an array has a model's shape, but for the size or the lack of a batch."""
+    return all(want in (got, -1) for got, want in zip(array.shape[-3:], info.shape[-3:], strict=True))
+
+
+def _turned(image: Array, channels_last: bool) -> Array:
+    """Return an image with channels last, or first."""
+    return np.moveaxis(image, -3, -1) if channels_last else np.moveaxis(image, -1, -3)
+
+
+def _answers(model: Model, given: Sequence[Array], channels_last: Sequence[bool | None]) -> list[Array]:
+    """Return a model's real outputs, in its order."""
+    tensors = model.metadata().inputs
+    feeds = {}
+    for info, array, last in zip(tensors, given, channels_last, strict=True):
+        wants_last = info.layout.endswith("HWC") if info.layout else last
+        feeds[info.name] = array if last is None or last == wants_last else _turned(array, bool(wants_last))
+    batch = {feeds[t.name].shape[0] for t in tensors if _holds_a_batch(t, feeds[t.name])}
+    if len(batch) != 1:
+        return list(model.infer(feeds, dequantize=True).values())
+    items = [
+        model.infer(
+            {t.name: feeds[t.name][n : n + 1] if _holds_a_batch(t, feeds[t.name]) else feeds[t.name] for t in tensors},
+            dequantize=True,
+        )
+        for n in range(batch.pop())
+    ]
+    return [np.concatenate([np.atleast_1d(item[name]) for item in items]) for name in items[0]]
+
+
+def _holds_a_batch(info: TensorInfo, array: Array) -> bool:
+    return array.ndim == len(info.shape) > 1 and info.shape[0] == 1 < array.shape[0]
+
+
+def _partners(reference: Sequence[TensorInfo], other: Sequence[TensorInfo], what: str) -> list[int]:
+    """Return the position in `other` of each tensor of `reference`."""
+    if len(reference) != len(other):
+        raise TensorError(f"{what}: {len(other)}, but the reference has {len(reference)}; are they the same network?")
+    by_name = []
+    for tensor in reference:
+        names = {tensor.name, *tensor.aliases}
+        same = [i for i, t in enumerate(other) if t.name == tensor.name] or [
+            i for i, t in enumerate(other) if names & {t.name, *t.aliases}
+        ]
+        by_name += same[:1]
+    return by_name if len(set(by_name)) == len(reference) else list(range(len(reference)))
+
+
+# What comes out
+
+
+def _difference(name: str, want: Array, got: Array) -> OutputDifference:
+    got = _in_shape(got, want)
+    rows = _score_rows(want)
+    if got.shape != want.shape:
+        return OutputDifference(name, math.inf, (), None if rows is None else 0.0)
+    if want.dtype.hasobject or got.dtype.hasobject:
+        distance = np.where(want == got, 0.0, math.inf)
+    else:
+        real, theirs = (a.astype(np.complex128 if a.dtype.kind == "c" else np.float64) for a in (want, got))
+        with np.errstate(invalid="ignore"):
+            distance = np.abs(real - theirs)
+        distance = np.where((real == theirs) | (np.isnan(real) & np.isnan(theirs)), 0.0, distance)
+        distance = np.where(np.isnan(distance), math.inf, distance)
+    at = tuple(map(int, np.unravel_index(int(distance.argmax()), distance.shape))) if distance.size else ()
+    agreement = None if rows is None else _top1(rows, got.reshape(rows.shape))
+    return OutputDifference(name, float(distance.max(initial=0.0)), at, agreement)
+
+
+def _in_shape(got: Array, want: Array) -> Array:
+    """Return an output in the other's shape where only dimensions of 1 or the place of the channels differ."""
+    if got.shape == want.shape:
+        return got
+    if [n for n in got.shape if n != 1] == [n for n in want.shape if n != 1]:
+        return got.reshape(want.shape)
+    if got.ndim == want.ndim and got.ndim in (3, 4):
+        for turned in (_turned(got, True), _turned(got, False)):
+            if turned.shape == want.shape:
+                return turned
+    return got
+
+
+def _score_rows(output: Array) -> Array | None:
+    """Return an output as [items, scores], or None where it is something else."""
+    if output.dtype.kind not in "fiu" or not output.size:
+        return None
+    rows = output.reshape(1, -1) if output.ndim <= 1 else output.reshape(output.shape[0], -1)
+    scores = rows.shape[1]
+    return rows if scores > 1 and max(output.shape[1:] or output.shape) == scores else None
+
+
+def _top1(one: Array, other: Array) -> float:
+    """Return the share of rows whose greatest values are at the same place."""
+    best = [rows == rows.max(axis=1, keepdims=True) for rows in (one, other)]
+    return float(np.mean((best[0] & best[1]).any(axis=1)))

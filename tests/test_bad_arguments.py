@@ -1,0 +1,243 @@
+"""Arguments of the wrong kind: an error of ours that says what was wanted, whatever was given."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+import engines
+import numpy as np
+import odd_models
+import pytest
+
+import accelerate
+from accelerate import AccelerateError, OptionError, TensorError
+
+ADD3 = odd_models.add3()
+ONES = np.ones(3, np.float32)
+
+
+class OddPath:
+    def __fspath__(self) -> Any:
+        return 5
+
+
+class RefusesArrays:
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("this tensor is on another device")
+
+
+@pytest.mark.parametrize("source", ["a\0b", "x" * 5000, "", OddPath()])
+@pytest.mark.parametrize("backend", ["auto", "tflite_cpu"])
+def test_sources(source: Any, backend: str) -> None:
+    with pytest.raises(AccelerateError):
+        accelerate.load(source, backend=backend)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backend": None}, {"backend": 5}, {"device": 0}, {"device": b"cpu"}, {"device": ""}, {"signature": []},
+        {"engine": {}}, {"engine": "nonsense"}, {"num_threads": 100_000}, {"num_threads": 10**30}, {"num_threads": "2"},
+        {"label_path": 5}, {"label_path": True}, {"label_path": []}, {"tensor_names": 5}, {"tensor_names": True},
+        {"tensor_names": {"inputs": 5}}, {"tensor_names": {"inputs": {"x": 5}}},
+        {"tensor_names": {"inputs": {"x": ""}}},
+        {"normalization": {5: (0, 1), "a": (0, 1)}}, {"normalization": (10**400, 1)}, {"dequantize": "no"},
+        {"dequantize": np.array([1, 2])}, {"strict": None}, {"replicas": 10**9},
+    ],
+)  # fmt: skip
+def test_options(options: dict[str, Any]) -> None:
+    with pytest.raises(AccelerateError):
+        accelerate.load(ADD3, **{"backend": "tflite_cpu", **options})
+    with contextlib.suppress(AccelerateError):
+        str(accelerate.plan(ADD3, **options))
+
+
+def test_numpy_integers_are_integers() -> None:
+    with accelerate.load(ADD3, backend="tflite_cpu", num_threads=np.int64(2)) as model:
+        assert model.runtime.details["num_threads"] == 2
+
+
+def test_plan_refuses_an_engine_that_load_would_refuse() -> None:
+    decided = accelerate.plan(ADD3, backend="tflite_cpu", engine="nonsense")
+    assert decided.chosen is None
+    assert "nonsense" in decided.skipped[0].reason
+
+
+@pytest.mark.parametrize(
+    "value",
+    [RefusesArrays(), None, "text", b"text", object(), {1: 2}, [[1], [2, 3]], np.zeros(3, "i4,f4"), [10**400] * 3,
+     np.ma.masked_array([1.0, 2.0, 3.0], [True, False, False])],
+)  # fmt: skip
+def test_inputs(value: Any) -> None:
+    with accelerate.load(ADD3, backend="tflite_cpu") as model:
+        for given in (value, {"x": value}, {b"x": value}):
+            with pytest.raises(TensorError):
+                model.infer(given)
+        unmasked = np.ma.masked_array(ONES, [False] * 3)
+        assert model.infer(unmasked)["y"].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("timeout", ["0.5", b"1", 10**400, [1], float("-inf")])
+def test_timeouts(timeout: Any) -> None:
+    with accelerate.load(ADD3, backend="tflite_cpu") as model, pytest.raises(OptionError, match="timeout"):
+        model.infer(ONES, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    "shapes", [5, {"x": 5}, {"x": ["a"]}, {"x": (2.7, 3)}, {"x": (2, 3), "0": (5, 3)}, {"y": (1, 3)}]
+)
+def test_bound_shapes(shapes: Any) -> None:
+    with accelerate.load(odd_models.dynamic(), backend="tflite_cpu") as model, pytest.raises(TensorError):
+        model.bind(shapes)
+
+
+@pytest.mark.parametrize("command", ["stats", None, 5, [], {"command": []}, {"command": None}])
+def test_commands(command: Any) -> None:
+    with (
+        accelerate.load(ADD3, backend="tflite_cpu") as model,
+        pytest.raises(NotImplementedError, match=r"known: stats, warmup"),
+    ):
+        model.do_command(command)
+
+
+def test_strings_keep_every_byte() -> None:
+    with accelerate.load(odd_models.strings(), backend="tflite_cpu") as model:
+        for words in ([b"a\0", b"\0", b"x\0\0"], ["é", b"\xff", "c"], ["", "a\0b", "\0"]):
+            want = [w.encode() if isinstance(w, str) else w for w in words]
+            assert model.infer(words)["y"].tolist() == want[::-1]
+        with pytest.raises(TensorError, match="str or bytes"):
+            model.infer(["a", 1, 2.5])
+
+
+def test_a_forgotten_model_is_freed_at_once() -> None:
+    model = accelerate.load(ADD3, backend="tflite_cpu")
+    model.infer(ONES)
+    model.metadata()
+    gone = weakref.ref(model)
+    gc.disable()
+    try:
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["model.infer(x, timeout=5)", "binding.run(timeout=5)", "model.infer(x)"])
+def test_ctrl_c_never_leaves_a_model_locked(call: str) -> None:
+    program = f"""
+import accelerate, numpy as np, signal, sys, time
+armed, interrupts = False, 0
+def interrupt(*_):
+    global armed
+    if armed:  # once for each time round: the loop itself must not be interrupted
+        armed = False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, interrupt)
+model = accelerate.load(sys.stdin.buffer.read(), backend="tflite_cpu")
+binding, x = model.bind(), np.ones(3, np.float32)
+print("ready", flush=True)
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    armed = True
+    try:
+        for _ in range(20):
+            {call}
+    except KeyboardInterrupt:
+        interrupts += 1
+    armed = False
+assert model.infer(x, timeout=5)["y"].tolist() == [2, 2, 2]
+binding.run(timeout=5)
+print(interrupts)
+"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(ADD3)
+    child.stdin.close()
+    assert child.stdout.readline() == b"ready\n"
+    sent = 0
+    end = time.monotonic() + 3.5
+    while time.monotonic() < end:
+        child.send_signal(signal.SIGINT)
+        sent += 1
+        time.sleep(0.002)
+    assert child.stderr is not None
+    with child.stdout, child.stderr:
+        out = child.stdout.read()
+        assert child.wait(30) == 0, child.stderr.read().decode()
+    assert int(out) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("tflite-runtime" not in engines.INSTALLED, reason="about tflite-runtime's verification")
+def test_a_verification_ends_though_its_parent_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(odd_models.slow(120))
+    program = "import accelerate, sys; accelerate.load(sys.argv[1], backend='tflite_cpu', engine='tflite-runtime')"
+    environment = {**os.environ, "EDGE_ACCELERATE_CACHE": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "m.tflite")], env=environment)
+    child = ""
+    end = time.monotonic() + 20
+    while not child and time.monotonic() < end:
+        child = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().strip()
+        time.sleep(0.05)
+    assert child
+    parent.kill()
+    parent.wait()
+    end = time.monotonic() + 60
+    while Path(f"/proc/{child}").exists() and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_stderr_that_nobody_reads_is_no_reason_to_fail() -> None:
+    program = (
+        "import accelerate, os, sys\n"
+        "from accelerate.chatter import held_back\n"
+        "read, write = os.pipe(); os.dup2(write, 2); os.close(read); os.close(write)\n"
+        "with held_back(): os.write(2, b'somebody else\\n')\n"
+        "accelerate.load(sys.stdin.buffer.read(), backend='tflite_cpu')\n"
+        "os.close(2)\n"
+        "accelerate.load(accelerate.Source(b'x').read() and open(sys.argv[1], 'rb').read(), backend='tflite_cpu')\n"
+    )
+    path = Path(accelerate.__file__).parent / "data" / "digits_uint8.tflite"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], input=ADD3, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_child_forked_during_a_load_keeps_its_stderr(capfd: Any) -> None:
+    from accelerate.chatter import held_back
+
+    with held_back():
+        forker: list[int] = []
+
+        def fork() -> None:
+            child = os.fork()
+            if child == 0:
+                try:
+                    os.write(2, b"the child's own words\n")
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            forker.append(child)
+
+        thread = threading.Thread(target=fork)
+        thread.start()
+        thread.join()
+        written = capfd.readouterr().err
+    assert "the child's own words" in written
