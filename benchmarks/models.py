@@ -7,14 +7,16 @@ from pathlib import Path
 
 from .fresh import ROOT
 
-__all__ = ["ADD", "DIGITS", "MOBILENET_V1", "MOBILENET_V2", "present"]
+__all__ = ["ADD", "DIGITS", "DIGITS_ONNX", "MOBILENET_V1", "MOBILENET_V1_ONNX", "MOBILENET_V2", "present"]
 
 _SHARED = Path(os.environ.get("EDGE_ACCELERATE_TEST_MODELS") or ROOT.parent / "shared" / "models").absolute()
 
 #: The project's own model: on every machine.
 DIGITS = ROOT / "accelerate" / "data" / "digits_uint8.tflite"
+DIGITS_ONNX = DIGITS.with_name("digits.onnx")
 ADD = _SHARED / "add_10x10.tflite"
 MOBILENET_V1 = _SHARED / "mobilenet_v1_0.25_128_quant.tflite"
+MOBILENET_V1_ONNX = MOBILENET_V1.with_suffix(".onnx")
 MOBILENET_V2 = _SHARED / "mobilenet_v2_1.0_224_quant.tflite"
 
 

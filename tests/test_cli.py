@@ -158,7 +158,7 @@ def test_run_names_what_is_wrong_with_the_model(tmp_path: Path) -> None:
 
 def test_run_names_what_is_wrong_with_the_input(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in refusal("run", DIGITS, tmp_path / "missing.png")
-    assert "neither a picture" in refusal("run", DIGITS, DIGITS)
+    assert "is not a picture that" in refusal("run", DIGITS, DIGITS)
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01\x00")
     assert "cannot be read" in refusal("run", DIGITS, tmp_path / "cut.npy")
     np.save(tmp_path / "pickle.npy", np.array([{}], object), allow_pickle=True)
@@ -178,9 +178,9 @@ def test_wrong_usage_exits_with_2() -> None:
     assert "No such command" in call("walk", status=2).stderr
 
 
-@pytest.mark.parametrize("package", ["click", "rich", "PIL"])
-def test_a_missing_extra_is_named_with_its_command(package: str) -> None:
-    error = refusal("run", DIGITS, SEVEN, program=without(package))
+@pytest.mark.parametrize("packages", [("click",), ("rich",), ("PIL", "cv2")], ids=" and ".join)
+def test_a_missing_extra_is_named_with_its_command(packages: tuple[str, ...]) -> None:
+    error = refusal("run", DIGITS, SEVEN, program=without(*packages))
     assert 'pip install "edge-accelerate[cli]"' in error
 
 

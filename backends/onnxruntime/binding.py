@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 
 from ...binding import Binding, read_only
-from ...deadlines import seconds
 from ...metadata import TensorInfo
 from ...tensors import Array, dtype_of
+from .cancelling import cancellable, run_options
 from .errors import while_running
 
 __all__ = ["SessionBinding", "can_share"]
 
 
-def can_share(inputs: Iterable[Array], outputs: Sequence[TensorInfo]) -> bool:
+def can_share(inputs: Iterable[Array], outputs: Iterable[TensorInfo]) -> bool:
     """Return whether every array can be bound: outputs of unknown shape, and empty ones, cannot."""
-    return all(min(t.shape, default=1) > 0 for t in outputs) and all(a.size for a in inputs)
+    known = all(min(t.shape, default=1) > 0 and "rank" not in t.extra for t in outputs)
+    return known and all(a.size for a in inputs)
 
 
 class SessionBinding(Binding):
@@ -33,10 +34,8 @@ class SessionBinding(Binding):
         C-contiguous, by canonical name, in the order of `feed_names`.
     outputs : sequence of TensorInfo
         Of fixed shape, in the order of `fetch_names`.
-    check_open : callable
+    check_model : callable
         Raises ClosedError once the model is closed.
-    call_within : callable
-        Runs a call with a deadline: (call, cancel, seconds).
     """
 
     zero_copy = True
@@ -48,8 +47,7 @@ class SessionBinding(Binding):
         fetch_names: Sequence[str],
         inputs: dict[str, Array],
         outputs: Sequence[TensorInfo],
-        check_open: Callable[[], None],
-        call_within: Callable[[Callable[[], Any], Callable[[], None], float], Any],
+        check_model: Callable[[], None],
     ) -> None:
         import onnxruntime
 
@@ -63,29 +61,19 @@ class SessionBinding(Binding):
         for name, array in zip(fetch_names, buffers.values(), strict=True):
             self._bound.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         self._session = session
-        self._options = onnxruntime.RunOptions()
-        self._check_model = check_open
-        self._call_within = call_within
+        self._options = run_options()
+        self._check_model = check_model
         self._start()
 
+    def _run_within(self, timeout: float) -> None:
+        self._turn.call_within(*cancellable(self._run_with), timeout, self._check_open)
+
     def _step(self, timeout: float | None) -> None:
+        self._run_with(self._options)
+
+    def _run_with(self, options: Any) -> None:
         self._check_model()
         try:
-            if timeout is None:
-                self._session.run_with_iobinding(self._bound, self._options)
-            else:
-                self._step_within(seconds(timeout))
+            self._session.run_with_iobinding(self._bound, options)
         except Exception as error:
-            if type(error).__module__.startswith("onnxruntime"):
-                raise while_running(error) from error
-            raise
-
-    def _step_within(self, timeout: float) -> None:
-        import onnxruntime
-
-        options = onnxruntime.RunOptions()
-        self._call_within(
-            lambda: self._session.run_with_iobinding(self._bound, options),
-            lambda: setattr(options, "terminate", True),
-            timeout,
-        )
+            raise while_running(error) from error

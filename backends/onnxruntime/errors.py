@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ...errors import (
     AccelerateError,
     DeviceLostError,
@@ -27,12 +29,17 @@ _RUNNING: dict[str, type[AccelerateError]] = {
 # (what the message says, what to do)
 _UNSUPPORTED = (
     ("Unsupported model IR version", "update onnxruntime, or export the model with an older onnx"),
-    ("opset", "update onnxruntime, or export the model with an older opset"),
     ("No Op registered", "register the library of this operator, or export the model without it"),
     ("is not a registered function/op", "register the library of this operator, or export the model without it"),
     ("No opset import for domain", "export the model again: it uses an operator set that it does not declare"),
     ("is not currently registered", "export the model without tensors of this type"),
+    ("Could not find an implementation", "update onnxruntime, or export the model without this operator or type"),
+    ("fallback to CPU EP", "leave full_delegation out, or use another device"),
+    ("opset", "update onnxruntime, or export the model with an older opset"),
 )
+_NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |/onnxruntime_src/\S+:\d+ .*?\)(?: const)? (?=\S)"
+)  # "/onnxruntime_src/onnxruntime/core/graph/model.cc:256 a C++ signature) "
 _EXTERNAL_DATA = "keep the files with the model's weights beside it, under the names that it gives them"
 
 
@@ -54,10 +61,5 @@ def while_running(error: Exception) -> AccelerateError:
 
 
 def _text(error: Exception) -> str:
-    """Return the message without ONNX Runtime's own prefix and without the source line that it names."""
-    text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
-    if (
-        "onnxruntime_src" in text
-    ):  # "... /onnxruntime_src/onnxruntime/core/graph/model.cc:256 a C++ signature) the message"
-        text = text.rpartition(") ")[2]
-    return text[:400]
+    """Return the message without ONNX Runtime's prefixes and the C++ functions that it names."""
+    return _NOISE.sub("", " ".join(str(error).split()))[:400]

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ...binding import Binding
 from ...chatter import held_back
 from ...contract import LoadOptions
 from ...cpus import usable_cpus
-from ...errors import AccelerateError, DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
+from ...errors import (
+    AccelerateError,
+    DeviceNotFoundError,
+    ModelError,
+    OptionError,
+    TensorError,
+    UnsupportedModelError,
+)
 from ...formats.onnx import ModelFile
 from ...formats.onnx_description import describe
 from ...metadata import Metadata, TensorInfo
 from ...model import Model, RuntimeInfo
 from ...source import Source
-from ...tensors import Array
+from ...tensors import Array, InputAdapter
 from .binding import SessionBinding, can_share
+from .cancelling import cancellable, run_options
 from .elements import data_type, from_value, needs_value, strings_in, strings_out, to_value
 from .errors import while_loading, while_running
 from .profile import profile
-from .providers import CPU, Placement
+from .providers import CPU, Placement, device_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["ONNXModel"]
 
 _log = logging.getLogger("accelerate")
-_FATAL = 4  # log_severity_level; what goes wrong arrives as an exception anyway
+_ERROR = 3  # log_severity_level: errors of a provider that does not start say why
 
 
 class ONNXModel(Model):
@@ -40,16 +51,17 @@ class ONNXModel(Model):
     _concurrent = True
 
     def __init__(self, session: Any, source: Source, runtime: RuntimeInfo, options: LoadOptions) -> None:
-        import onnxruntime
-
         self._session: Any = session
         self._source = source
-        self._run_options = onnxruntime.RunOptions()
-        self._run_options.log_severity_level = _FATAL
-        inputs, outputs = _tensors(session.get_inputs()), _tensors(session.get_outputs())
+        self._run_options = run_options()
+        with _readable(source):
+            unranked = _without_rank((*session.get_inputs(), *session.get_outputs()), source)
+            inputs, outputs = (_tensors(side, unranked) for side in (session.get_inputs(), session.get_outputs()))
         self._feed_names = [t.name for t in inputs]
         self._fetch_names = [t.name for t in outputs]
-        self._plain = not any(t.data_type == "string" or needs_value(t.data_type) for t in (*inputs, *outputs))
+        kinds = {t.data_type for t in (*inputs, *outputs)}
+        self._strings = "string" in kinds
+        self._by_value = any(map(needs_value, kinds))
         super().__init__("onnxruntime", inputs, outputs, runtime, options)
 
     @classmethod
@@ -58,20 +70,25 @@ class ONNXModel(Model):
 
         Raises
         ------
-        ModelError, UnsupportedModelError, DeviceNotFoundError
+        ModelError, UnsupportedModelError, DeviceNotFoundError, OptionError
         """
         threads = options.num_threads or usable_cpus()
+        full = options.backend_options.get("full_delegation", False)
+        if not isinstance(full, bool):
+            raise OptionError(f"full_delegation is {full!r}; wanted True or False")
         _check_external_files(source)
-        session = _session(runtime, placement, source, session_options(runtime, threads))
+        settings, providers = session_options(runtime, threads), placement.providers
+        if full and placement.provider != CPU and not _tells_nodes(runtime.InferenceSession):
+            settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            providers = [entry for entry in providers if entry != CPU]  # refused beside that setting
+        session = _session(runtime, providers, source, settings)
         nodes = _nodes(session)
-        _check_placement(session, nodes, placement, full=bool(options.backend_options.get("full_delegation")))
-        delegated = None if nodes is None else sum(nodes.get(placement.provider, Counter()).values())
-        total = None if nodes is None else sum(sum(operators.values()) for operators in nodes.values())
-        details = {
-            "providers": session.get_providers(),
-            "nodes": {} if nodes is None else {name: sum(operators.values()) for name, operators in nodes.items()},
-            "num_threads": threads,
-        }
+        with _readable(source):
+            _check_placement(session, nodes, placement, full=full)
+        counts = None if nodes is None else {name: len(each) for name, each in nodes.items()}
+        delegated = None if counts is None else counts.get(placement.provider, 0)
+        total = None if counts is None else sum(counts.values())
+        details = {"providers": session.get_providers(), "nodes": counts or {}, "num_threads": threads}
         info = RuntimeInfo("ONNX Runtime", runtime.__version__, placement.device, delegated, total, details)
         return cls(session, source, info, options)
 
@@ -81,12 +98,15 @@ class ONNXModel(Model):
 
         Raises
         ------
-        UnsupportedModelError
+        UnsupportedModelError, OptionError
         """
         import onnxruntime
 
+        chosen = {"device": options.device, "num_threads": options.num_threads, **options.backend_options}
+        if given := sorted(name for name, value in chosen.items() if value is not None):
+            raise OptionError(f"{given[0]} is settled by the existing session: leave it out, or load the model file")
         providers = source.object.get_providers()
-        device = "cpu" if providers[0] == CPU else providers[0].removesuffix("ExecutionProvider").lower()
+        device = device_name(providers[0], source.object.get_provider_options().get(providers[0], {}))
         details = {"providers": providers, "adopted": True}
         info = RuntimeInfo("ONNX Runtime", onnxruntime.__version__, device, details=details)
         return cls(source.object, source, info, options)
@@ -95,38 +115,41 @@ class ONNXModel(Model):
         return self._call(feeds, self._run_options)
 
     def _cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None]]:
-        import onnxruntime
-
-        options = onnxruntime.RunOptions()
-        options.log_severity_level = _FATAL
-        return lambda: self._call(feeds, options), lambda: setattr(options, "terminate", True)
+        return cancellable(lambda options: self._call(feeds, options))
 
     def _call(self, feeds: list[Array], options: Any) -> list[Array]:
         session = self._session  # a call that runs keeps it alive after close()
         if session is None:
             self._check_open()
         try:
-            if self._plain:
-                outputs: list[Array] = session.run(
-                    self._fetch_names, dict(zip(self._feed_names, feeds, strict=True)), options
-                )
-                return outputs
-            return self._call_by_values(session, feeds, options)
+            if self._by_value:
+                return self._call_by_value(session, feeds, options)
+            if self._strings:
+                return self._call_with_strings(session, feeds, options)
+            outputs: list[Array] = session.run(
+                self._fetch_names, dict(zip(self._feed_names, feeds, strict=True)), options
+            )
         except AccelerateError:
             raise
         except Exception as error:
             raise while_running(error) from error
+        return outputs
 
-    def _call_by_values(self, session: Any, feeds: list[Array], options: Any) -> list[Array]:
+    def _call_with_strings(self, session: Any, feeds: list[Array], options: Any) -> list[Array]:
+        given = {
+            name: self._as_text(i, feed) for i, (name, feed) in enumerate(zip(self._feed_names, feeds, strict=True))
+        }
+        return [strings_out(a) if a.dtype.hasobject else a for a in session.run(self._fetch_names, given, options)]
+
+    def _call_by_value(self, session: Any, feeds: list[Array], options: Any) -> list[Array]:
         import onnxruntime
 
         values = {}
-        for info, name, feed in zip(self._inputs, self._feed_names, feeds, strict=True):
-            if needs_value(info.data_type):
+        for i, (name, feed) in enumerate(zip(self._feed_names, feeds, strict=True)):
+            if needs_value(self._inputs[i].data_type):
                 values[name] = to_value(feed)
             else:
-                plain = strings_in(feed, info.name) if info.data_type == "string" else feed
-                values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(plain)
+                values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(self._as_text(i, feed))
         results = session.run_with_ort_values(self._fetch_names, values, options)
         outputs = []
         for info, value in zip(self._outputs, results, strict=True):
@@ -137,10 +160,37 @@ class ONNXModel(Model):
                 outputs.append(strings_out(array) if info.data_type == "string" else array.copy())
         return outputs
 
+    def _as_text(self, position: int, feed: Array) -> Array:
+        return strings_in(feed, self._inputs[position].name) if feed.dtype.hasobject else feed
+
+    def _adapter(self, position: int) -> Callable[[Any], Array]:
+        info = self._inputs[position]
+        if "rank" not in info.extra:
+            return super()._adapter(position)
+
+        def adapt(value: Any) -> Array:
+            """Take any shape; the runtime judges it."""
+            try:
+                shape = np.shape(value)
+            except ValueError:  # a ragged list
+                shape = ()
+            wanted = replace(info, shape=shape)
+            return InputAdapter(wanted, lambda: wanted, strict=self._options.strict).adapt(value)
+
+        return adapt
+
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:  # noqa: D102
         self._check_open()
+        if unranked := [t.name for t in self._inputs if "rank" in t.extra]:
+            raise TensorError(
+                f"input {unranked[0]!r} cannot be bound: the model does not give its shape; use infer, or export the "
+                "model with the shapes of its inputs"
+            )
         inputs = self._allocate(shapes or {})
-        if self._plain and self.device == "cpu" and can_share(inputs.values(), self._outputs):
+        # ONNX Runtime does not write an output that is an input at the same time
+        own = not set(self._feed_names) & set(self._fetch_names)
+        plain = not self._strings and not self._by_value
+        if plain and own and self.device == "cpu" and can_share(inputs.values(), self._outputs):
             return SessionBinding(
                 self._session,
                 self._feed_names,
@@ -148,13 +198,14 @@ class ONNXModel(Model):
                 inputs,
                 self._outputs,
                 self._check_open,
-                self._call_within,
             )
         return Binding(self._run, inputs, self._outputs)
 
     def _describe(self) -> Metadata:
-        meta = self._session.get_modelmeta()
-        properties = dict(meta.custom_metadata_map)
+        with _readable(self._source):
+            meta = self._session.get_modelmeta()
+            about = meta.graph_name, meta.description or meta.graph_description
+            properties = {"producer": meta.producer_name, **meta.custom_metadata_map}
         described = {}
         if self._source.format == "onnx":
             try:
@@ -163,9 +214,8 @@ class ONNXModel(Model):
             except ModelError as error:  # the runtime reads it: only the doc strings are lost
                 _log.warning("%s; the tensors go without descriptions", error)
         return describe(
-            meta.graph_name,
-            meta.description or meta.graph_description,
-            {"producer": meta.producer_name, **properties},
+            *about,
+            properties,
             _with_descriptions(self._inputs, self._feed_names, described),
             _with_descriptions(self._outputs, self._fetch_names, described),
         )
@@ -177,10 +227,33 @@ class ONNXModel(Model):
         """Run a second session of the same model under ONNX Runtime's profiler."""
         if self._source.format != "onnx":
             raise OptionError("only a model that was loaded from a file or bytes can be profiled")
-        return profile(self._source, self.runtime.details["providers"], self.runtime.details["num_threads"], command)
+        return profile(self._profiled, command.get("runs", 10))
+
+    def _profiled(self, prefix: str) -> tuple[Model, Any]:
+        import onnxruntime
+
+        options = session_options(onnxruntime, self.runtime.details["num_threads"])
+        options.enable_profiling = True
+        options.profile_file_prefix = prefix
+        settings = self._session.get_provider_options()
+        providers = [
+            (name, {k: v for k, v in settings.get(name, {}).items() if k == "device_id"})
+            for name in self._session.get_providers()
+        ]
+        session = _session(onnxruntime, providers, self._source, options)
+        return type(self)(session, self._source, self.runtime, LoadOptions()), session
 
     def _release(self) -> None:
         self._session = None
+
+
+@contextlib.contextmanager
+def _readable(source: Source) -> Iterator[None]:
+    """Name the cause when ONNX Runtime cannot hand out a text of the model."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{source}: a name in it is no UTF-8 text ({error.reason}); the file is damaged") from error
 
 
 def session_options(runtime: Any, threads: int) -> Any:
@@ -188,34 +261,40 @@ def session_options(runtime: Any, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _FATAL - 1  # errors of a provider that does not start say why
+    options.log_severity_level = _ERROR
     return options
 
 
-def _session(runtime: Any, placement: Placement, source: Source, options: Any) -> Any:
+def _session(runtime: Any, providers: Sequence[Any], source: Source, options: Any) -> Any:
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     model = str(source.path) if source.path is not None else source.read()
     try:
         with held_back():
             # without the fallback: it would print, and run on the CPU what was asked of another device
-            session = runtime.InferenceSession(model, options, providers=placement.providers, enable_fallback=0)
+            session = runtime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
     except Exception as error:
         raise while_loading(error, str(source)) from error
     session.disable_fallback()
     return session
 
 
-def _nodes(session: Any) -> dict[str, Counter[str]] | None:
+def _tells_nodes(session: Any) -> bool:
+    return hasattr(session, "get_provider_graph_assignment_info")
+
+
+def _nodes(session: Any) -> dict[str, list[Any]] | None:
     """Return the operators that each provider runs, or None where this version does not tell (before 1.24)."""
-    if not hasattr(session, "get_provider_graph_assignment_info"):
+    if not _tells_nodes(session):
         return None
-    nodes: dict[str, Counter[str]] = {}
+    nodes: dict[str, list[Any]] = {}
     for part in session.get_provider_graph_assignment_info():
-        nodes.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
+        nodes.setdefault(part.ep_name, []).extend(part.get_nodes())
     return nodes
 
 
-def _check_placement(session: Any, nodes: dict[str, Counter[str]] | None, placement: Placement, *, full: bool) -> None:
+def _check_placement(
+    session: Any, nodes: Mapping[str, Sequence[Any]] | None, placement: Placement, *, full: bool
+) -> None:
     """Refuse a session that does not use the device that was named; say what fell back to another one."""
     wanted = placement.provider
     if wanted not in session.get_providers():
@@ -223,12 +302,17 @@ def _check_placement(session: Any, nodes: dict[str, Counter[str]] | None, placem
             f"{placement.device}: {wanted} does not start (its libraries or the driver are missing, or there is no "
             "such device); run edge-accelerate doctor"
         )
-    if nodes is None or not nodes:  # unknown, or nothing is left to compute
+    if nodes is None and not full and wanted != CPU:
+        _log.warning(
+            "onnxruntime before 1.24 does not tell what %s runs and what the CPU: update it, or load with "
+            "full_delegation=True to have all there or an error",
+            placement.device,
+        )
+    elsewhere = {name: each for name, each in (nodes or {}).items() if name != wanted}
+    if not nodes or not elsewhere:  # unknown, or nothing is left to compute, or all as wanted
         return
-    elsewhere = {name: operators for name, operators in nodes.items() if name != wanted}
-    if not elsewhere:
-        return
-    left = ", ".join(f"{n} x {op} on {name}" for name, ops in elsewhere.items() for op, n in ops.most_common(8))
+    operators = ((name, Counter(node.op_type for node in each)) for name, each in elsewhere.items())
+    left = ", ".join(f"{n} x {op} on {name}" for name, counts in operators for op, n in counts.most_common(8))
     if wanted not in nodes:
         raise UnsupportedModelError(f"{placement.device} runs no operator of this model ({left}); use device='cpu'")
     if full:
@@ -237,26 +321,49 @@ def _check_placement(session: Any, nodes: dict[str, Counter[str]] | None, placem
 
 
 def _check_external_files(source: Source) -> None:
-    """Refuse weights outside of the model's folder; newer versions of ONNX Runtime check this too."""
-    if source.path is None:
+    """Refuse weights outside of the model's folder; newer versions of ONNX Runtime check most of this, too."""
+    names = ModelFile(source.buffer(), str(source)).external_files
+    if not names:
         return
+    if source.path is None:  # ONNX Runtime would look for them in the working folder
+        raise ModelError(
+            f"{source}: its weights lie in other files ({', '.join(names)[:200]}); load the model by its path, with "
+            "those files beside it"
+        )
     folder = source.path.resolve().parent
-    for name in ModelFile(source.buffer(), str(source)).external_files:
-        target = (folder / name).resolve()
-        if not target.is_relative_to(folder):
+    for name in names:
+        try:
+            inside, there = (folder / name).resolve().is_relative_to(folder), (folder / name).is_file()
+        except (OSError, ValueError):  # too long, a loop of links, or a NUL
+            inside, there = True, False
+        if not inside:
             raise ModelError(
                 f"{source}: its external data {name!r} lies outside of the model's folder; it is not followed"
             )
-        if not target.is_file():
-            raise ModelError(f"{source}: its external data {target} is missing; copy it beside the model")
+        if not there:
+            raise ModelError(f"{source}: its external data {name!r} is missing in {folder}; copy it there")
 
 
-def _tensors(entries: Sequence[Any]) -> list[TensorInfo]:
+def _without_rank(entries: Sequence[Any], source: Source) -> Collection[str]:
+    """Return the names of the tensors whose rank nobody knows; ONNX Runtime gives them the shape of a scalar."""
+    doubtful = {entry.name for entry in entries if not entry.shape}
+    if not doubtful or source.format != "onnx":
+        return doubtful
+    try:
+        file = ModelFile(source.buffer(), str(source))
+        return {v.name for v in (*file.inputs, *file.outputs) if v.name in doubtful and not v.ranked}
+    except ModelError:
+        return doubtful
+
+
+def _tensors(entries: Sequence[Any], unranked: Collection[str]) -> list[TensorInfo]:
     tensors = []
     for entry in entries:
         shape = tuple(n if isinstance(n, int) and n >= 0 else -1 for n in entry.shape)
         names = [n if isinstance(n, str) else "" for n in entry.shape]
-        extra = {"dimensions": tuple(names)} if any(names) else {}
+        extra: dict[str, Any] = {"dimensions": tuple(names)} if any(names) else {}
+        if entry.name in unranked:
+            extra["rank"] = "unknown"
         tensors.append(TensorInfo(entry.name, data_type=data_type(entry.type, entry.name), shape=shape, extra=extra))
     return tensors
 

@@ -5,29 +5,25 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ...chatter import held_back
 from ...errors import OptionError
-from ...source import Source
+from ...model import Model
 
 __all__ = ["profile"]
 
 
-def profile(source: Source, providers: list[Any], threads: int, command: Mapping[str, Any]) -> dict[str, Any]:
+def profile(build: Callable[[str], tuple[Model, Any]], runs: object) -> dict[str, Any]:
     """Run a model on zeros in a session of its own under the profiler.
 
     Parameters
     ----------
-    source : Source
-    providers : list
-    threads : int
-    command : Mapping
-        ``runs``: how often, 10 by default, after one run that does not count.
+    build : callable
+        Takes the beginning of the profile's path; returns a model whose session profiles, and the session.
+    runs : int
+        How often to run, after one run that does not count.
 
     Returns
     -------
@@ -37,34 +33,17 @@ def profile(source: Source, providers: list[Any], threads: int, command: Mapping
 
     Raises
     ------
-    OptionError
+    OptionError, InferenceError
     """
-    import onnxruntime
-
-    runs = command.get("runs", 10)
     if not isinstance(runs, int) or not 1 <= runs <= 1000:
         raise OptionError(f"profile runs is {runs!r}; wanted a whole number from 1 to 1000")
     with tempfile.TemporaryDirectory(prefix="edge-accelerate-profile-") as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "run")
-        with held_back():
-            model = str(source.path) if source.path is not None else source.read()
-            session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
-            feed = {entry.name: _zeros(entry) for entry in session.get_inputs()}
-            for _ in range(runs + 1):
-                session.run(None, feed)
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return _summary(events, runs)
-
-
-def _zeros(entry: Any) -> Any:
-    from .elements import data_type
-
-    shape = [n if isinstance(n, int) else 1 for n in entry.shape]
-    kind = data_type(entry.type, entry.name)
-    return np.full(shape, "", object) if kind == "string" else np.zeros(shape, kind)
+        model, session = build(str(Path(folder) / "run"))
+        try:
+            model.warmup(runs + 1)
+        finally:
+            written = Path(session.end_profiling())
+        return _summary(json.loads(written.read_text(encoding="utf-8")), runs)
 
 
 def _summary(events: list[dict[str, Any]], runs: int) -> dict[str, Any]:

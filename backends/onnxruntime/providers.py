@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ...contract import Device
 from ...errors import DeviceNotFoundError, OptionError
 from ...names import suggestion
 
-__all__ = ["CPU", "Placement", "devices", "known_answer", "place"]
+__all__ = ["CPU", "Placement", "device_name", "devices", "known_answer", "place"]
 
 CPU = "CPUExecutionProvider"
 _PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -82,19 +82,23 @@ def _parse(device: str) -> tuple[str, int]:
 
 
 def _from_providers(providers: Sequence[Any]) -> Placement:
-    if isinstance(providers, str) or not providers:
+    try:
+        pairs = [(entry, {}) if isinstance(entry, str) else (str(entry[0]), dict(entry[1])) for entry in providers]
+    except (TypeError, ValueError, LookupError):
+        pairs = []
+    if not pairs or isinstance(providers, str):
         raise OptionError(
             f"providers is {providers!r}; wanted a list of names or (name, options), such as ['CPUExecutionProvider']"
         )
-    names = []
-    for entry in providers:
-        name = entry if isinstance(entry, str) else entry[0]
+    for name, _ in pairs:
         _check_built_in(name, f"provider {name!r}")
-        names.append(name)
-    options = providers[0][1] if not isinstance(providers[0], str) else {}
-    kind = next((k for k, v in _PROVIDERS.items() if v == names[0]), names[0].removesuffix("ExecutionProvider").lower())
-    device = kind if kind == "cpu" else f"{kind}:{options.get('device_id', 0)}"
-    return Placement(device, names[0], list(providers))
+    return Placement(device_name(*pairs[0]), pairs[0][0], list(providers))
+
+
+def device_name(provider: str, options: Mapping[str, Any]) -> str:
+    """Return what we call the device of an execution provider with these options."""
+    kind = next((k for k, v in _PROVIDERS.items() if v == provider), provider.removesuffix("ExecutionProvider").lower())
+    return kind if kind == "cpu" else f"{kind}:{options.get('device_id', 0)}"
 
 
 def _check_built_in(provider: str, what: str) -> None:

@@ -1,0 +1,125 @@
+"""Damaged ONNX models: a typed error or some answer, and the process lives."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from mutation import TYPED, mutant
+
+from accelerate import ModelError
+from accelerate.formats.onnx import ModelFile
+from accelerate.formats.onnx_description import class_names, describe, tensor_info
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")  # builds the models
+
+import fuzz_onnx
+
+CHILDREN = 2
+SCALE = int(os.environ.get("EDGE_ACCELERATE_FUZZ_SCALE", "1"))
+COUNT = 1000 * SCALE
+
+
+def run(first: int, count: int) -> Counter[str]:
+    done = subprocess.run(
+        [sys.executable, str(Path(fuzz_onnx.__file__)), str(first), str(count)],
+        capture_output=True,
+        text=True,
+        timeout=900 * SCALE,
+        check=False,
+    )
+    assert done.returncode == 0, f"status {done.returncode}:\n{done.stderr[-3000:]}"
+    return Counter(json.loads(done.stdout))
+
+
+@pytest.mark.slow
+def test_mutated_models() -> None:
+    each = COUNT // CHILDREN
+    with ThreadPoolExecutor(CHILDREN) as pool:
+        outcomes = sum(pool.map(lambda n: run(n * each, each), range(CHILDREN)), Counter[str]())
+    print(f"\nonnxruntime: {dict(outcomes)}")
+    assert sum(outcomes.values()) == COUNT
+    assert set(outcomes) <= TYPED
+    assert outcomes["answered"] > COUNT / 20  # the mutants are not all refused at the first look
+    assert outcomes["ModelError"] > COUNT / 20
+
+
+def read_everything(data: bytes) -> None:
+    """Ask a file for all that it says, as `inspect` and `metadata` do."""
+    file = ModelFile(data)
+    values = [*file.inputs, *file.outputs]
+    infos = [*map(tensor_info, values)]
+    str((file.ir_version, file.producer, file.opsets, file.operators, file.external_files))
+    str(describe(file.name, file.description, file.properties, infos, infos))
+
+
+def test_reading_mutants_without_a_runtime() -> None:
+    outcomes: Counter[str] = Counter()
+    for base in fuzz_onnx.BASES:
+        read_everything(base())
+    tracemalloc.start()
+    try:
+        for seed in range(COUNT):
+            try:
+                read_everything(mutant(seed, fuzz_onnx.BASES))
+                outcomes["read"] += 1
+            except ModelError:
+                outcomes["refused"] += 1
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert min(outcomes["read"], outcomes["refused"]) > COUNT / 20
+    assert peak < 8 << 20  # the largest base has 15 KB
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[" * 5000, "{}", "[]", "3", "'cat'", "{[]: 1}", "{0: 'a', 'x': 'b'}", "{-1: 'a'}", "{1.5: 'a'}",
+        "{None: 'a'}", "{10**9: 'a'}", "{1000000000: 'a'}", "{'100000000': 'a'}", "{'²': 'a'}", "1 + 1", "\0",
+        "9" * 5000, "[" + "'a'," * (1 << 19) + "]", "(lambda: 0)()", '{"0": null}', "{0: 'a'} # {",
+    ],
+)  # fmt: skip
+def test_odd_class_names(text: str) -> None:
+    tracemalloc.start()
+    try:
+        names = class_names(text)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert names in ((), ("a",))
+
+
+def test_class_names() -> None:
+    assert class_names("{0: 'cat', 2: 'dog'}") == ("cat", "1", "dog")
+    assert class_names('{"0": "cat", "1": "dog"}') == ("cat", "dog")
+    assert class_names("['cat', 'dog']") == ("cat", "dog")
+    assert class_names("('cat', 7)") == ("cat", "7")
+
+
+def test_graphs_nested_without_an_end() -> None:
+    """Each level is a node with an attribute that is a graph."""
+
+    def field(number: int, content: bytes) -> bytes:
+        size, length = len(content), b""
+        while size > 0x7F:
+            length += bytes([size & 0x7F | 0x80])
+            size >>= 7
+        return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+    graph = field(5, field(13, field(1, b"location") + field(2, b"far.bin")))
+    for _ in range(30):
+        graph = field(1, field(5, field(6, graph)))
+    assert ModelFile(b"\x08\x08" + field(7, graph)).external_files == ("far.bin",)
+    for _ in range(3000):
+        graph = field(1, field(5, field(6, graph)))
+    with pytest.raises(ModelError, match="nested"):
+        str(ModelFile(b"\x08\x08" + field(7, graph)).external_files)
