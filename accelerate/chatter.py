@@ -15,7 +15,8 @@ _log = logging.getLogger("accelerate")
 # how TFLite ("INFO: ..."), absl ("W0000 00:00:..." and its preamble) and ONNX Runtime ("<time> [W:onnxruntime:...")
 # begin their lines
 _RUNTIME_LINE = re.compile(
-    rb"(VERBOSE|INFO|WARNING|ERROR): |[IWEF]\d{4} |WARNING: All log messages before absl"
+    rb"(VERBOSE|INFO|WARNING|ERROR): .*(TensorFlow|LiteRT|XNN|[Dd]elegate|tflite|Node number|custom op)"
+    rb"|[IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before absl"
     rb"|(\x1b\[[\d;]*m)?\d{4}-\d\d-\d\d [\d:.]+ \[[VIWEF]:onnxruntime"
 )
 _STDERR = 2
@@ -26,11 +27,14 @@ _capture: tuple[int, int] | None = None  # (the real stderr, the file that stand
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Send the runtimes' lines to ``logging.getLogger("accelerate")`` at DEBUG; every other line reaches stderr late.
+    """Drop the runtimes' lines; every other line reaches stderr late. With the logger at DEBUG nothing is held back.
 
     The redirection is of the whole process (native code writes to the file descriptor), so it lasts only as long as a
     model is being built, and threads that build at the same time share one.
     """
+    if _log.isEnabledFor(logging.DEBUG):  # somebody wants to see it, and a crash's last words
+        yield
+        return
     _enter()
     try:
         yield
@@ -56,7 +60,7 @@ def _enter() -> None:
 def _leave() -> None:
     global _depth, _capture
     with _lock:
-        _depth -= 1
+        _depth = max(0, _depth - 1)  # a child forked inside begins at 0
         if _depth or _capture is None:
             return
         real, stand_in = _capture
@@ -67,12 +71,7 @@ def _leave() -> None:
         written = os.read(stand_in, size) if size else b""
         os.close(real)
         os.close(stand_in)
-    others = []
-    for line in written.splitlines(keepends=True):
-        if _RUNTIME_LINE.match(line):
-            _log.debug("%s", line.decode("utf-8", "replace").rstrip())
-        else:
-            others.append(line)
+    others = [line for line in written.splitlines(keepends=True) if not _RUNTIME_LINE.match(line)]
     late = memoryview(b"".join(others))
     with contextlib.suppress(OSError):  # nobody reads stderr any more: no reason to fail a load
         while late:
