@@ -48,7 +48,8 @@ def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def __repr__(self: Any) -> str:
-    return f"{type(self).__qualname__}({', '.join(f'{n}={getattr(self, n)!r}' for n in self.__dataclass_fields__)})"
+    fields: dict[str, Field[Any]] = self.__dataclass_fields__
+    return f"{type(self).__qualname__}({', '.join(f'{n}={getattr(self, n)!r}' for n, f in fields.items() if f.repr)})"
 
 
 def _values(self: Any) -> tuple[Any, ...]:

@@ -97,7 +97,7 @@ class LoadOptions:
     normalization: Mapping[str, Normalization] | Normalization | None = None
     dequantize: bool = False
     strict: bool = False
-    backend_options: Mapping[str, Any] = field(default_factory=dict)
+    backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a token
 
 
 class Backend(abc.ABC):

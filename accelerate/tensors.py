@@ -228,12 +228,13 @@ class InputAdapter:
 
     def _convert(self, array: Array) -> Array:
         want, kind = self._dtype, array.dtype.kind
+        floats = _is_float(array.dtype) and _is_float(want)
         if self._strict:
             raise self._refusal(array, f"strict=True converts nothing: array.astype('{want}')")
         pixels = array.dtype == np.uint8 and want.name in ("float32", "float16", "int8")
         if pixels and (converted := self._from_pixels(array)) is not None:
             return converted
-        if kind == "f" and want.kind == "f":
+        if floats:
             with np.errstate(over="ignore"):  # IEEE: what exceeds the narrower type becomes infinite
                 return array.astype(want)
         if kind == "f" and want.name in _QUANTISED and self.info.quantization is not None:
@@ -336,6 +337,11 @@ class InputAdapter:
         if topic not in self._said:
             self._said.add(topic)
             _log.warning(message, *values)
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    """Return whether values of a dtype are real numbers; to NumPy those of ml_dtypes (bfloat16) are of kind "V"."""
+    return dtype.kind == "f" or "float" in dtype.name
 
 
 def with_image_meaning(info: TensorInfo, user: Normalization | None, assumed: Normalization | None) -> TensorInfo:

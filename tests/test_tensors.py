@@ -353,3 +353,14 @@ def test_impossible_normalizations(given_: Any) -> None:
         parse_normalization(given_, [])
     with pytest.raises(OptionError, match="normalization names 'y'"):
         parse_normalization({"y": (0, 1)}, [tensor("float32", (2,))])
+
+
+def test_floats_of_ml_dtypes_are_floats() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    info = tensor("bfloat16", (3,))
+    got = adapt(info, np.array([1.0, 2.5, -3.0]))
+    assert got.dtype == ml_dtypes.bfloat16
+    assert got.astype(float).tolist() == [1.0, 2.5, -3.0]
+    assert adapt(tensor("float32", (3,)), got).tolist() == [1.0, 2.5, -3.0]
+    with pytest.raises(TensorError):
+        adapt(tensor("int32", (3,)), got)
