@@ -1,0 +1,88 @@
+"""Models on a Triton Inference Server, or another server of the Open Inference Protocol, over gRPC."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ...contract import Availability, Backend, Device, LoadOptions, Match
+from ...errors import BackendNotAvailableError, OptionError, UnsupportedModelError
+from ...model import Model
+from ...source import Source
+from .address import SCHEMES, SERVER_VARIABLE, Address
+
+__all__ = ["Triton"]
+
+_INSTALL = "pip install 'edge-accelerate[triton]'"
+
+
+class Triton(Backend):
+    """See the module."""
+
+    name = "triton"
+    description = "Models on a Triton or other Open Inference server, over gRPC"
+    extra = "triton"
+    options = ("url", "shared_memory", "headers", "ssl", "channel_args")
+    priority = 30
+
+    def availability(self) -> Availability:  # noqa: D102
+        from .connection import import_grpc
+
+        try:
+            grpc = import_grpc()
+            grpc.insecure_channel("localhost:0").close()
+        except BackendNotAvailableError as error:
+            return Availability(False, reason=str(error), remedy=_INSTALL)
+        return Availability(True, f"gRPC {grpc.__version__}", "it can open connections; a URL names the server")
+
+    def devices(self) -> Sequence[Device]:  # noqa: D102
+        # the model's instance_group on the server decides; `load` compares
+        return [
+            Device(self.name, "server", "what the server has chosen for the model"),
+            Device(self.name, "gpu", "a GPU of the server"),
+            Device(self.name, "cpu", "the CPU of the server"),
+        ]
+
+    def match(self, source: Source) -> Match:  # noqa: D102
+        if source.url is None:
+            return self._match_file(source)
+        scheme = source.url.partition("://")[0].lower()
+        if scheme not in SCHEMES:
+            return Match(False, f"it begins with {scheme}://, not {' or '.join(f'{s}://' for s in SCHEMES)}")
+        return Match(True, f"a model on a server: {Address.parse(source.url)}")
+
+    def _match_file(self, source: Source) -> Match:
+        server = os.environ.get(SERVER_VARIABLE)
+        if not server:
+            return Match(
+                False,
+                f"it is {source.likeness}, and triton runs what a server has",
+                f"load(..., backend='triton', url='host:8001') ships a file there, or set {SERVER_VARIABLE}",
+            )
+        if source.format not in ("onnx", "tflite"):
+            return Match(False, f"it is {source.likeness}, which auto ships to no server", "backend='triton'")
+        return Match(True, f"{source.likeness}, to be shipped to {server} ({SERVER_VARIABLE})")
+
+    def load(self, source: Source, options: LoadOptions) -> Model:  # noqa: D102
+        from .connection import import_grpc
+
+        if source.url is None:
+            if not (options.backend_options.get("url") or os.environ.get(SERVER_VARIABLE)):
+                match = self.match(source)
+                raise UnsupportedModelError(f"triton cannot run {source}: {match.reason}: {match.remedy}")
+            import_grpc()
+            from .deployed import load_deployed
+
+            return load_deployed(source, options)
+        match = self.match(source)
+        if not match.accepts:
+            raise UnsupportedModelError(f"triton cannot run {source}: {match.reason}")
+        if options.backend_options.get("url") is not None:
+            raise OptionError(f"url= says which server to use, and {source.url} does already: leave one out")
+        for option in ("num_threads", "signature"):
+            if getattr(options, option) is not None:
+                raise OptionError(f"{option} is settled in the model's configuration on the server: leave it out")
+        import_grpc()
+        from .model import TritonModel
+
+        return TritonModel.connect(Address.parse(source.url), options)

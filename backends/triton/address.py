@@ -1,0 +1,166 @@
+"""What a URL such as ``triton://host:8001/model/3`` names, and the target that gRPC makes of it."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from ...errors import OptionError, ServerError
+
+__all__ = ["SCHEMES", "SERVER_VARIABLE", "Address", "Target"]
+
+SCHEMES = ("triton", "tritons")
+#: The environment variable with the server that model files are shipped to where load(..., url=) names none.
+SERVER_VARIABLE = "EDGE_ACCELERATE_TRITON_URL"
+_DEFAULT_PORT = 8001  # Triton's own for gRPC
+_WANTED = "wanted triton://host:8001/model[/version], or tritons:// for TLS"
+
+_log = logging.getLogger("accelerate")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a channel connects to.
+
+    Attributes
+    ----------
+    name : str
+        gRPC's own notation (github.com/grpc/grpc/blob/master/doc/naming.md).
+    fleet : bool
+        Whether several servers answer, so that two calls may meet different ones.
+    loopback : bool
+        Whether it can only be this machine.
+    authority : str
+        The host name that a server's certificate must carry; "" where gRPC finds it by itself.
+    """
+
+    name: str
+    fleet: bool
+    loopback: bool
+    authority: str = ""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A model on one or more servers.
+
+    Attributes
+    ----------
+    hosts : tuple of (str, int)
+        Host name or IP address (IPv6 without brackets), and gRPC port.
+    model, version : str
+        `version` is "" where the server chooses.
+    secure : bool
+        TLS.
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    model: str
+    version: str
+    secure: bool
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read a URL.
+
+        Raises
+        ------
+        OptionError
+        """
+        scheme, _, rest = url.partition("://")
+        if scheme.lower() not in SCHEMES:
+            raise OptionError(f"{url!r} begins with {scheme!r}; {_WANTED}")
+        authority, _, path = rest.partition("/")
+        if any(mark in rest for mark in "?#"):
+            raise OptionError(f"{url!r} has a '?' or '#'; {_WANTED}, and options as arguments of load()")
+        if "@" in authority:
+            raise OptionError(
+                f"{scheme}://...@{authority.rpartition('@')[2]} carries a user; give what proves who you are as "
+                "load(..., headers={'authorization': 'Bearer ...'}) or ssl={...}"
+            )
+        parts = [unquote(part) for part in path.rstrip("/").split("/")]
+        if len(parts) > 2 or not parts[0]:
+            raise OptionError(f"{url!r} names {'no model' if not parts[0] else 'more than a version'}; {_WANTED}")
+        version = parts[1] if len(parts) == 2 else ""
+        if version and not (version.isascii() and version.isdigit()):
+            raise OptionError(f"{url!r}: version {version!r} is no whole number; {_WANTED}")
+        hosts = tuple(_host(one.strip(), url) for one in authority.split(","))
+        return cls(hosts, parts[0], version, scheme.lower() == "tritons")
+
+    def __str__(self) -> str:
+        hosts = ",".join(_joined(host, port) for host, port in self.hosts)
+        return f"{SCHEMES[self.secure]}://{hosts}/{self.model}{'/' + self.version if self.version else ''}"
+
+    def target(self) -> Target:
+        """Look the hosts up.
+
+        gRPC resolves one name by itself and again whenever a connection breaks; of several names only their addresses
+        at this moment can be handed to it.
+
+        Raises
+        ------
+        ServerError
+            No host has an address.
+        """
+        if len(self.hosts) == 1:
+            host, port = self.hosts[0]
+            found = _addresses(host, port)
+            if not found:
+                raise ServerError(f"{self}: there is no host {host!r}; check the name and this machine's DNS")
+            here = _loopback(found)
+            # "localhost" has an IPv4 and an IPv6 address, and is one server all the same
+            return Target(f"dns:///{_joined(host, port)}", fleet=len(found) > 1 and not here, loopback=here)
+        every: list[tuple[str, int]] = []
+        missing = []
+        for host, port in self.hosts:
+            found = _addresses(host, port)
+            every += ((ip, port) for ip in found)
+            if not found:
+                missing.append(host)
+        if not every:
+            raise ServerError(
+                f"{self}: there is none of the hosts {', '.join(missing)}; check the names and this machine's DNS"
+            )
+        if missing:
+            _log.warning("%s: there is no host %s; the others are used", self, ", ".join(missing))
+        here = _loopback([ip for ip, _ in every])
+        return Target(_numeric(list(dict.fromkeys(every))), fleet=True, loopback=here, authority=self.hosts[0][0])
+
+
+def _host(text: str, url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise OptionError(f"{url!r}: {text!r} is no host and port ({error}); {_WANTED}") from error
+    if not host or "%" in host or port == 0:
+        raise OptionError(f"{url!r}: {text!r} names no {'port' if port == 0 else 'host'}; {_WANTED}")
+    return host, _DEFAULT_PORT if port is None else port
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # UnicodeError: a label that is empty or too long
+        return []
+    # the part after "%" names the network interface of a link-local address, which is none of ipaddress's business
+    return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+
+
+def _loopback(ips: list[str]) -> bool:
+    return all(ipaddress.ip_address(ip).is_loopback for ip in ips)
+
+
+def _numeric(every: list[tuple[str, int]]) -> str:
+    """Write IP addresses as one target, which can hold one family only: a mixture goes as IPv6 (RFC 4291, 2.5.5.2)."""
+    if all(":" not in ip for ip, _ in every):
+        return "ipv4:" + ",".join(f"{ip}:{port}" for ip, port in every)
+    mapped = ((ip if ":" in ip else f"::ffff:{ip}", port) for ip, port in every)
+    return "ipv6:" + ",".join(_joined(ip, port) for ip, port in mapped)

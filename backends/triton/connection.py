@@ -1,0 +1,250 @@
+"""The connection to a server or a fleet: channel options, TLS, headers, and what happens to it in a forked child."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...contract import LoadOptions
+from ...errors import BackendNotAvailableError, ClosedError, OptionError
+from ...names import suggestion
+from .address import Address, Target
+
+__all__ = ["SERVICE", "Connection", "Settings", "import_grpc"]
+
+SERVICE = "inference.GRPCInferenceService"
+
+_DEFAULTS: dict[str, int | str] = {
+    # a frame is larger than gRPC's 4 MiB; what a server may send is bounded by its own memory, as with every client
+    "grpc.max_send_message_length": -1,
+    "grpc.max_receive_message_length": -1,
+    # gRPC waits up to two minutes between two tries; a robot wants its answer as soon as the server is back
+    "grpc.initial_reconnect_backoff_ms": 50,
+    "grpc.min_reconnect_backoff_ms": 1000,
+    "grpc.max_reconnect_backoff_ms": 500,
+    # no ping is sent that often (servers end connections for it): with a finite time, gRPC has the kernel give up a
+    # connection whose other end has not acknowledged data for the timeout, as when the server's machine lost power
+    "grpc.keepalive_time_ms": 600_000,
+    "grpc.keepalive_timeout_ms": 5_000,
+}
+#: Calls go round the servers that are connected and, where they tell (grpc.health.v1), healthy.
+_FLEET = json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}})
+_SSL_KEYS = ("ca", "certificate", "key")
+_HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
+
+
+def import_grpc() -> Any:
+    """Import gRPC, keeping it from writing to stderr unless ``GRPC_VERBOSITY`` asks for that.
+
+    Raises
+    ------
+    BackendNotAvailableError
+    """
+    quiet = "grpc" not in sys.modules and "GRPC_VERBOSITY" not in os.environ
+    if quiet:
+        os.environ["GRPC_VERBOSITY"] = "NONE"  # read once, while the library is being loaded
+    try:
+        import grpc
+        from tritonclient.grpc import service_pb2  # noqa: F401
+    except ImportError as error:
+        raise BackendNotAvailableError(
+            f"triton needs tritonclient and grpcio: {error}; pip install 'edge-accelerate[triton]'"
+        ) from error
+    finally:
+        if quiet:
+            del os.environ["GRPC_VERBOSITY"]
+    return grpc
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of `load` that concern the connection.
+
+    Attributes
+    ----------
+    headers : tuple of (str, str)
+        Sent with every call.
+    ssl : Mapping
+        "ca", "certificate" and "key": the content of these PEM files.
+    channel_args : Mapping
+        gRPC's own options, over `_DEFAULTS`.
+    """
+
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    ssl: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    channel_args: Mapping[str, int | str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, options: LoadOptions, address: Address) -> Settings:
+        """Check the options.
+
+        Raises
+        ------
+        OptionError
+        """
+        given = options.backend_options
+        if given.get("ssl") and not address.secure:
+            raise OptionError(f"ssl= is for TLS, and {address} is without: write tritons://")
+        return cls(
+            tuple(_headers(given.get("headers"))),
+            _certificates(given.get("ssl")),
+            _arguments(given.get("channel_args")),
+        )
+
+
+def _headers(given: Any) -> Iterator[tuple[str, str]]:
+    for name, value in _mapping("headers", given, "{'authorization': 'Bearer ...'}").items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()) or name.lower().endswith("-bin"):
+            raise OptionError(f"headers: {name!r} is no name of a text header; wanted letters, digits, '-', '_', '.'")
+        # the value may be a secret: no message shows it
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            raise OptionError(f"headers: the value of {name!r} must be printable ASCII text")
+        yield name.lower(), value
+
+
+def _certificates(given: Any) -> dict[str, bytes]:
+    files = {}
+    for key, path in _mapping("ssl", given, "{'ca': path, 'certificate': path, 'key': path}").items():
+        if key not in _SSL_KEYS:
+            raise OptionError(f"ssl has no {key!r}{suggestion(str(key), _SSL_KEYS)}; known: {', '.join(_SSL_KEYS)}")
+        try:
+            files[key] = Path(path).read_bytes()
+        except (OSError, TypeError, ValueError) as error:
+            raise OptionError(
+                f"ssl[{key!r}] = {path!r} cannot be read ({error}); wanted the path of a PEM file"
+            ) from error
+        if b"-----BEGIN" not in files[key]:
+            raise OptionError(f"ssl[{key!r}] = {str(path)!r} is no PEM file (it has no '-----BEGIN' line)")
+    if ("certificate" in files) != ("key" in files):
+        raise OptionError("ssl: a client certificate needs both 'certificate' and 'key'")
+    return files
+
+
+def _arguments(given: Any) -> dict[str, int | str]:
+    arguments = _mapping("channel_args", given, "{'grpc.max_receive_message_length': 1 << 20}")
+    for name, value in arguments.items():
+        if not isinstance(name, str) or not isinstance(value, (int, str)):
+            raise OptionError(
+                f"channel_args: {name!r}: {value!r} is no gRPC option; wanted a name with a number or text"
+            )
+    return dict(arguments)
+
+
+def _mapping(option: str, given: Any, example: str) -> Mapping[Any, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise OptionError(f"{option} is {type(given).__name__}; wanted a mapping such as {example}")
+    return given
+
+
+class Connection:
+    """One gRPC channel. It is closed when `close` was called and the last call in flight has ended.
+
+    Parameters
+    ----------
+    address : Address
+    target : Target
+    settings : Settings
+
+    Attributes
+    ----------
+    pid : int
+        The process that built it: in a forked child the threads and sockets behind it are not the child's.
+    """
+
+    def __init__(self, address: Address, target: Target, settings: Settings) -> None:
+        import threading
+
+        grpc = import_grpc()
+        self.address, self.target, self.settings = address, target, settings
+        self.pid = os.getpid()
+        arguments: dict[str, int | str] = {**_DEFAULTS}
+        if target.fleet:
+            arguments["grpc.service_config"] = _FLEET
+        if target.authority:
+            arguments["grpc.default_authority"] = target.authority
+        if target.loopback:  # the environment's proxy cannot reach this machine's own loopback
+            arguments["grpc.enable_http_proxy"] = 0
+        arguments.update(settings.channel_args)
+        self._channel = (
+            grpc.secure_channel(target.name, _credentials(grpc, settings), [*arguments.items()])
+            if address.secure
+            else grpc.insecure_channel(target.name, [*arguments.items()])
+        )
+        # bytes in, bytes out: the request is put together without copies of our own
+        self._infer = self._channel.unary_unary(f"/{SERVICE}/ModelInfer", None, None)
+        self._methods: dict[str, Callable[..., Any]] = {}
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._closed = False
+
+    def renewed(self) -> Connection:
+        """Return another connection like this one, for a forked child."""
+        return Connection(self.address, self.target, self.settings)
+
+    def infer(self, request: bytes, timeout: float | None) -> bytes:
+        """Send a serialised ModelInferRequest; return the serialised answer, or raise `grpc.RpcError`.
+
+        The caller is within `held`.
+        """
+        answer: bytes = self._infer(request, timeout=timeout, metadata=self.settings.headers)
+        return answer
+
+    def ask(self, method: str, request: Any, timeout: float | None) -> Any:
+        """Call any other method of the service with and for protobuf messages; raises `grpc.RpcError`."""
+        with self.held():
+            return self._method(method)(request, timeout=timeout, metadata=self.settings.headers)
+
+    def close(self) -> None:
+        """Close the channel, at once or as soon as no call uses it."""
+        with self._lock:
+            self._closed = True
+            idle = self._in_flight == 0
+        # a child leaves the parent's channel alone
+        if idle and self.pid == os.getpid():
+            self._channel.close()
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        if name not in self._methods:
+            from tritonclient.grpc import service_pb2
+
+            answer = getattr(service_pb2, f"{name}Response")
+            self._methods[name] = self._channel.unary_unary(
+                f"/{SERVICE}/{name}", lambda message: message.SerializeToString(), answer.FromString
+            )
+        return self._methods[name]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the channel open, for a call and for what follows from it.
+
+        Raises
+        ------
+        ClosedError
+        """
+        with self._lock:
+            if self._closed and not self._in_flight:
+                raise ClosedError(f"the model {self.address} is closed; load it again")
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+                last = self._closed and self._in_flight == 0
+            if last:
+                self._channel.close()
+
+
+def _credentials(grpc: Any, settings: Settings) -> Any:
+    return grpc.ssl_channel_credentials(
+        settings.ssl.get("ca"), settings.ssl.get("key"), settings.ssl.get("certificate")
+    )

@@ -1,0 +1,235 @@
+"""What a server says about itself and a model: ServerMetadata, ModelMetadata and, where it has that, ModelConfig."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ...errors import DeviceNotFoundError, ModelError, UnsupportedModelError
+from ...metadata import AssociatedFile, Metadata, TensorInfo
+
+__all__ = ["ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
+
+#: Datatypes of the Open Inference Protocol by the names that NumPy and this package use.
+_DTYPES = {
+    "BOOL": "bool", "BYTES": "string", "BF16": "bfloat16", "FP16": "float16", "FP32": "float32", "FP64": "float64",
+    **{f"{kind}{bits}": f"{kind.lower()}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)},
+}  # fmt: skip
+_LAYOUTS = {"FORMAT_NHWC": "HWC", "FORMAT_NCHW": "CHW"}
+_ONLY_RANKS = (3, 4)
+_MOST_DIMENSIONS, _MOST_BYTES = 32, 1 << 40  # of a tensor: NumPy's limit before 2.0, and more than machines have
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor as the server knows it.
+
+    Attributes
+    ----------
+    name, datatype : str
+        In the server's words.
+    dtype : numpy.dtype
+        Strings are objects.
+    shape : tuple of int
+        -1 is dynamic.
+    """
+
+    name: str
+    datatype: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its elements have lengths of their own."""
+        return self.dtype.hasobject
+
+    def size(self, shape: Sequence[int]) -> int:
+        """Return how many bytes an array of this shape has."""
+        return math.prod(shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """All that the backend wants to know of a model.
+
+    Attributes
+    ----------
+    name, platform : str
+    versions : tuple of str
+    inputs, outputs : tuple of TensorSpec
+    infos : (inputs, outputs)
+        The same as TensorInfo.
+    device : str
+        "cpu", "gpu", or "server" where the server does not tell.
+    repeatable : bool
+        False for a model that keeps state between the calls of a sequence.
+    most_at_once : int
+        The largest batch, which is then the first dimension of every tensor; 0 for a model without one.
+    label_files : Mapping of int to str
+        By the output's position.
+    told : Metadata or None
+        What the model's file says about itself, where this program has shipped it.
+    """
+
+    name: str
+    platform: str
+    versions: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    infos: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]
+    device: str
+    repeatable: bool
+    most_at_once: int
+    label_files: Mapping[int, str]
+    told: Metadata | None = None
+
+    @classmethod
+    def read(cls, who: str, metadata: Any, config: Any | None) -> ModelDescription:
+        """Read a ModelMetadataResponse and, where the server has one, a ModelConfig.
+
+        Raises
+        ------
+        ModelError, UnsupportedModelError
+        """
+        inputs = _specs(who, metadata.inputs, "input")
+        outputs = _specs(who, metadata.outputs, "output")
+        if config is not None and config.model_transaction_policy.decoupled:
+            raise UnsupportedModelError(
+                f"{who} is decoupled: it gives any number of answers to a request, and infer() takes exactly one. "
+                "Use a model without model_transaction_policy { decoupled: true }"
+            )
+        files, layouts = _of_config(config, inputs, outputs)
+        in_infos = tuple(replace(_info(t), layout=layouts.get(t.name, "")) for t in inputs)
+        out_infos = [_info(t) for t in outputs]
+        for position, file in files.items():
+            label_file = AssociatedFile(file, label_type="tensor_axis")
+            out_infos[position] = replace(out_infos[position], associated_files=(label_file,))
+        return cls(
+            metadata.name,
+            metadata.platform,
+            tuple(metadata.versions),
+            inputs,
+            outputs,
+            (in_infos, tuple(out_infos)),
+            _device(config),
+            repeatable=config is None or not config.HasField("sequence_batching"),
+            most_at_once=0 if config is None else max(0, config.max_batch_size),
+            label_files=files,
+        )
+
+
+def numpy_type(who: str, name: str, datatype: str) -> np.dtype[Any]:
+    """Return the dtype of arrays for a datatype.
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+    ours = _DTYPES.get(datatype)
+    if ours is None:
+        raise UnsupportedModelError(
+            f"{who}: tensor {name!r} has the datatype {datatype!r}; wanted one of {', '.join(sorted(_DTYPES))}"
+        )
+    if ours == "bfloat16":
+        try:
+            import ml_dtypes  # noqa: F401 - gives NumPy the name
+        except ImportError as error:
+            raise UnsupportedModelError(
+                f"{who}: tensor {name!r} is BF16, which NumPy has not: pip install ml_dtypes"
+            ) from error
+    return np.dtype(object if ours == "string" else ours)
+
+
+def _specs(who: str, tensors: Sequence[Any], kind: str) -> tuple[TensorSpec, ...]:
+    specs = tuple(TensorSpec(t.name, t.datatype, numpy_type(who, t.name, t.datatype), tuple(t.shape)) for t in tensors)
+    if not specs:
+        raise UnsupportedModelError(
+            f"{who}: the server names no {kind}s of the model, so nothing can be checked or returned by name; "
+            "describe them in the model's settings on the server"
+        )
+    names = [t.name for t in specs]
+    impossible = any(
+        n < -1 or len(t.shape) > _MOST_DIMENSIONS or t.size([abs(m) for m in t.shape]) > _MOST_BYTES
+        for t in specs
+        for n in t.shape
+    )
+    if impossible or len(set(names)) < len(names) or not all(names):
+        described = ", ".join(f"{t.name!r}: {t.datatype}{list(t.shape)}" for t in specs)
+        raise ModelError(
+            f"{who}: the server describes impossible {kind}s ({described:.300}); correct its configuration"
+        )
+    return specs
+
+
+def _info(spec: TensorSpec) -> TensorInfo:
+    return TensorInfo(spec.name, data_type=_DTYPES[spec.datatype], shape=spec.shape)
+
+
+def _of_config(
+    config: Any | None, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> tuple[dict[int, str], dict[str, str]]:
+    """Return the label files by position of the output, and the layouts by name of the input."""
+    if config is None:
+        return {}, {}
+    from tritonclient.grpc import model_config_pb2
+
+    rank = {t.name: len(t.shape) for t in inputs}
+    layouts = {}
+    for tensor in config.input:
+        layout = _LAYOUTS.get(model_config_pb2.ModelInput.Format.Name(tensor.format), "")
+        if layout and rank.get(tensor.name) in _ONLY_RANKS:
+            layouts[tensor.name] = "N" * (rank[tensor.name] == 4) + layout
+    position = {t.name: i for i, t in enumerate(outputs)}
+    files = {position[t.name]: t.label_filename for t in config.output if t.label_filename and t.name in position}
+    return files, layouts
+
+
+def _device(config: Any | None) -> str:
+    if config is None:
+        return "server"
+    kinds = {group.kind for group in config.instance_group}
+    group = type(config).DESCRIPTOR.fields_by_name["instance_group"].message_type
+    named = {group.enum_types_by_name["Kind"].values_by_number[kind].name for kind in kinds}
+    if named == {"KIND_CPU"}:
+        return "cpu"
+    return "gpu" if "KIND_GPU" in named else "server"
+
+
+def check_device(who: str, wanted: str | None, description: ModelDescription) -> None:
+    """Compare ``load(device=...)`` with where the server runs the model.
+
+    Raises
+    ------
+    DeviceNotFoundError
+    """
+    if wanted in (None, "server", description.device):
+        return
+    if wanted not in ("cpu", "gpu"):
+        raise DeviceNotFoundError(
+            f"{who}: triton has no device {wanted!r}; wanted 'cpu', 'gpu', or 'server' for what the server has chosen"
+        )
+    if description.device == "server":
+        raise DeviceNotFoundError(
+            f"{who}: device={wanted!r} was asked for, and the server does not tell what the model runs on; leave "
+            f"device out, or configure instance_group [ {{ kind: KIND_{wanted.upper()} }} ]"
+        )
+    raise DeviceNotFoundError(
+        f"{who}: device={wanted!r} was asked for, and the server runs the model on the {description.device}; "
+        f"configure instance_group [ {{ kind: KIND_{wanted.upper()} }} ], or leave device out"
+    )
+
+
+def labels_of(words: Sequence[bytes]) -> tuple[str, ...]:
+    """Read the answer of Triton's classification extension: "value:index:label" for each class, in any order."""
+    found: dict[int, str] = {}
+    for word in words:
+        parts = word.decode("utf-8", "replace").split(":", 2)
+        if len(parts) == 3 and parts[1].isdecimal():
+            found[int(parts[1])] = parts[2].strip()
+    count = max(found, default=-1) + 1
+    return tuple(found.get(i, str(i)) for i in range(count)) if count <= len(words) else ()

@@ -1,0 +1,131 @@
+"""From what gRPC and the server report to this package's errors: one table, and the words that go with it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ...errors import (
+    AccelerateError,
+    InferenceError,
+    InferenceTimeoutError,
+    ModelError,
+    ModelNotFoundError,
+    ServerError,
+    TensorError,
+)
+
+__all__ = ["SharingError", "lost_registration", "region_in_use", "repeatable", "timed_out", "translate"]
+
+
+class SharingError(ServerError):
+    """The server that answers cannot map this machine's regions."""
+
+
+# what a status means for a caller, and what to do about it
+_TABLE: dict[str, tuple[type[AccelerateError], str]] = {
+    "NOT_FOUND": (
+        ModelNotFoundError,
+        "check the model's name and version in the URL, and that the server has loaded it",
+    ),
+    "INVALID_ARGUMENT": (InferenceError, "the server refuses the request: does the model still have these tensors?"),
+    "UNAVAILABLE": (
+        ServerError,
+        "is it running, is this its gRPC port (usually 8001), does it want TLS (tritons://) or a certificate (ssl=)?",
+    ),
+    "DEADLINE_EXCEEDED": (
+        InferenceTimeoutError,
+        "give a longer timeout, or look at do_command({'command': 'statistics'})",
+    ),
+    "UNAUTHENTICATED": (ServerError, "give load(..., headers={'authorization': 'Bearer ...'}) or ssl={...}"),
+    "PERMISSION_DENIED": (ServerError, "the headers= or the ssl= certificate given to load() do not permit this"),
+    "RESOURCE_EXHAUSTED": (ServerError, "the server is out of memory or of places in its queue; call it less often"),
+    "UNIMPLEMENTED": (ServerError, "does an Open Inference Protocol server listen there?"),
+    "CANCELLED": (InferenceError, "the call was cancelled; call again"),
+    "ABORTED": (InferenceError, "the server gave the call up; call again"),
+    "INTERNAL": (InferenceError, "the model failed; the server's log has the details"),
+    "UNKNOWN": (InferenceError, "the server's log has the details"),
+}
+_TOO_LARGE = re.compile(r"message larger than max \((\d+) vs\. (\d+)\)", re.IGNORECASE)
+_LOST = re.compile(r"unable to find (?:system )?shared memory region", re.IGNORECASE)
+_HEADER_MISSING = re.compile(r"expecting header '([^']+)'")
+
+
+def translate(error: Any, who: str, doing: str) -> AccelerateError:
+    """Return our error for a `grpc.RpcError`; raise it ``from`` that one.
+
+    Parameters
+    ----------
+    error : grpc.RpcError
+    who : str
+        The server and model, as a URL.
+    doing : str
+        What was asked for: "load", "infer", ...
+    """
+    status, said = error.code().name, " ".join(str(error.details() or "").split())
+    kind, remedy = _TABLE.get(status, (ServerError, "the server's log has the details"))
+    special = _special(status, said, doing)
+    if special is not None:
+        kind, remedy = special
+    return kind(f"{who}: {said or 'no explanation'} ({status}); {remedy}")
+
+
+def _special(status: str, said: str, doing: str) -> tuple[type[AccelerateError], str] | None:
+    """Tell apart what gRPC or Triton report with one status."""
+    lower = said.lower()
+    if match := _TOO_LARGE.search(said):
+        return ServerError, (
+            f"a message of {match[1]} bytes exceeds the limit of {match[2]}: of the server, or of "
+            "load(..., channel_args={'grpc.max_receive_message_length': ...})"
+        )
+    if match := _HEADER_MISSING.search(said):  # --grpc-restricted-protocol
+        return ServerError, f"the server protects this call: load(..., headers={{{match[1]!r}: its value}})"
+    if status == "UNAVAILABLE":
+        if "certificate" in lower or "handshake" in lower or "ssl" in lower:
+            return ServerError, (
+                "TLS failed: check both certificates' dates and names, and "
+                "ssl={'ca': path, 'certificate': path, 'key': path}; triton:// is without TLS, tritons:// with"
+            )
+        if "not ready" in lower or "no available versions" in lower:
+            return ServerError, "the server knows the model, which is not ready: wait, or read the server's log for why"
+        if "load / unload is not allowed" in lower:
+            return ServerError, "start the server with --model-control-mode=explicit"
+    if status == "NOT_FOUND" and "shared memory" in lower:
+        return ServerError, "the server has lost the region and cannot map it again; load(..., shared_memory='none')"
+    if status == "INVALID_ARGUMENT" and doing == "load":
+        return ModelError, "check the URL"
+    if status == "INVALID_ARGUMENT" and ("shape" in lower or "input" in lower):
+        return TensorError, "the server wants other tensors than when the model was loaded: load it again"
+    if status == "INTERNAL" and "shared memory size specified" in lower:
+        return InferenceError, (
+            "an output is larger than the model's configuration says: correct it, or load(..., shared_memory='none')"
+        )
+    if status == "INTERNAL" and doing in ("load", "unload"):
+        return ModelError, "the server cannot do that with this model; its log has the details"
+    return None
+
+
+def timed_out(who: str, timeout: float) -> InferenceTimeoutError:
+    """Return the error of a call whose deadline has passed."""
+    return InferenceTimeoutError(
+        f"{who}: no answer within {timeout:g} s; the server may still be computing. "
+        "Give a longer timeout, or look at do_command({'command': 'statistics'})"
+    )
+
+
+def lost_registration(error: Any) -> bool:
+    """Whether the server does not know our regions: it has been restarted, or another one answers."""
+    return bool(_LOST.search(error.details() or ""))
+
+
+def region_in_use(error: Any) -> bool:
+    """Whether the server refuses to let go of a region that a request of it still uses."""
+    return "in use" in (error.details() or "")
+
+
+def repeatable(error: Any) -> bool:
+    """Whether a call has failed on its way, so that another try may succeed: not what the server itself has refused."""
+    if error.code().name != "UNAVAILABLE":
+        return False
+    said = (error.details() or "").lower()
+    return not any(word in said for word in ("not ready", "no available versions", "expecting header", "certificate"))

@@ -1,0 +1,271 @@
+"""A model on a server of the Open Inference Protocol."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...contract import LoadOptions
+from ...deadlines import seconds
+from ...errors import AccelerateError, OptionError
+from ...metadata import Metadata
+from ...model import Model, RuntimeInfo
+from ...tensors import Array, concrete_shape
+from .address import Address
+from .binding import ServerBinding, SharedBinding
+from .connection import Connection, Settings
+from .description import ModelDescription, check_device, labels_of
+from .errors import timed_out, translate
+from .regions import Deadline, Regions, Slot
+from .transport import Transport
+from .wire import bytes_of, join, pack_strings, read_answer, request_head, unpack_strings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["TritonModel"]
+
+_log = logging.getLogger("accelerate")
+_DEFAULT_TIMEOUT = 10.0
+_MOST_CLASSES = 100_000  # an answer with a label for each is some megabytes
+
+
+class TritonModel(Model):
+    """Use `connect`."""
+
+    _concurrent = True
+    _calls_at_once = 8  # enough to fill a batch where the server makes batches of calls
+
+    def __init__(
+        self,
+        transport: Transport,
+        extensions: frozenset[str],
+        description: ModelDescription,
+        runtime: RuntimeInfo,
+        options: LoadOptions,
+    ) -> None:
+        self._transport = transport
+        self._extensions = extensions
+        self._description = description
+        self._afterwards: Callable[[], object] | None = None
+        super().__init__("triton", *description.infos, runtime, options)
+        self._finalizer = weakref.finalize(self, transport.close)
+
+    @classmethod
+    def connect(
+        cls,
+        address: Address,
+        options: LoadOptions,
+        complete: Callable[[ModelDescription], ModelDescription] = lambda description: description,
+        restore: Callable[[], None] | None = None,
+    ) -> Self:
+        """Ask the server for the model and settle how tensors travel.
+
+        Parameters
+        ----------
+        address : Address
+        options : LoadOptions
+        complete : callable
+            Adds what else is known to what the server tells.
+        restore : callable, optional
+            Brings the model back to a server that has lost it.
+
+        Raises
+        ------
+        OptionError, ServerError, ModelError, UnsupportedModelError, DeviceNotFoundError, InferenceTimeoutError
+        """
+        memory = options.backend_options.get("shared_memory")
+        if memory not in (None, "system", "none"):
+            raise OptionError(f"shared_memory is {memory!r}; wanted 'system', 'none', or None to find out")
+        settings = Settings.parse(options, address)
+        deadline = Deadline(_DEFAULT_TIMEOUT)
+        connection = Connection(address, address.target(), settings)
+        try:
+            extensions, runtime, description = _ask_for_model(connection, deadline)
+            check_device(str(address), options.device, description)
+            description = complete(description)
+        except BaseException:
+            connection.close()
+            raise
+        details: dict[str, Any] = {
+            "url": str(address),
+            "platform": description.platform,
+            "versions": description.versions,
+            "fleet": connection.target.fleet,
+        }
+        shares = "system_shared_memory" in extensions
+        transport = Transport(connection, description, memory, restore, shares=shares, details=details)
+        try:
+            transport.settle(deadline)
+            return cls(transport, extensions, description, replace(runtime, details=details), options)
+        except BaseException:
+            transport.close()
+            raise
+
+    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> ServerBinding:  # noqa: D102
+        self._check_open()
+        arrays = self._allocate(shapes or {})
+        layout = self._transport.layout(tuple(array.shape for array in arrays.values()))
+        shared = self._transport.bind(layout, _DEFAULT_TIMEOUT)
+        if shared is None:
+            return ServerBinding(self._run, arrays, self._outputs)
+        return SharedBinding(self._run_bound, *shared, arrays, self._outputs)
+
+    def _execute(self, feeds: list[Array]) -> list[Array]:
+        return self._transport.call(feeds, _DEFAULT_TIMEOUT)
+
+    def _execute_within(
+        self, feeds: list[Array], timeout: float, ended: Callable[[], None] | None = None
+    ) -> list[Array]:
+        try:
+            self._check_open()
+            return self._transport.call(feeds, timeout)
+        finally:
+            if ended is not None:
+                ended()
+
+    def _run_bound(self, regions: Regions, slot: Slot, feeds: list[Array], timeout: float | None) -> list[Array]:
+        self._check_open()
+        limit = _DEFAULT_TIMEOUT if timeout is None else seconds(timeout)
+        return self._transport.call_bound(regions, slot, feeds, limit)
+
+    def after_close(self, finalizer: Callable[[], object]) -> None:
+        """Call something when the model has been closed."""
+        self._afterwards = finalizer
+
+    def _release(self) -> None:
+        self._finalizer()
+        if self._afterwards is not None:
+            self._afterwards()
+
+    # What the server tells beside the tensors
+
+    def _describe(self) -> Metadata:
+        d = self._description
+        if d.told is not None:
+            return replace(d.told, inputs=self._inputs, outputs=self._outputs)
+        labels: tuple[str, ...] = ()
+        if d.label_files and self._options.label_path is None:
+            labels = self._labels_of(next(iter(d.label_files)))
+        return Metadata(d.name, "", "", self._inputs, self._outputs, labels)
+
+    def _labels_of(self, position: int) -> tuple[str, ...]:
+        """Return the lines of an output's label file: Triton gives them only as the names of ranked results."""
+        d = self._description
+        output = d.outputs[position]
+        if "classification" not in self._extensions or not d.repeatable:
+            return ()
+        shapes = [concrete_shape(t.shape) for t in d.inputs]
+        blanks = [
+            np.full(shape, b"", object) if t.is_text else np.zeros(shape, t.dtype)
+            for t, shape in zip(d.inputs, shapes, strict=True)
+        ]
+        head = request_head(
+            d.name,
+            self._transport.connection.address.version,
+            [(t.name, t.datatype, shape, None) for t, shape in zip(d.inputs, shapes, strict=True)],
+            [(output.name, None)],
+            classes=_MOST_CLASSES,
+        )
+        contents = [pack_strings(b) if b.dtype.hasobject else bytes_of(b) for b in blanks]
+        try:
+            answers, raw = read_answer(self._ask_raw(join(head, contents)))
+            return labels_of(unpack_strings(raw[0], answers[0].shape).ravel().tolist())
+        except (AccelerateError, IndexError) as error:  # only the labels are lost
+            _log.warning("%s: the labels cannot be had from the server: %s", self._transport.connection.address, error)
+            return ()
+
+    def _ask_raw(self, request: bytes) -> bytes:
+        import grpc
+
+        connection = self._transport.connection
+        try:
+            with connection.held():
+                return connection.infer(request, _DEFAULT_TIMEOUT)
+        except grpc.RpcError as error:
+            raise translate(error, str(connection.address), "infer") from error
+
+    # Commands
+
+    def _commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+        commands: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {}
+        if "statistics" in self._extensions:
+            commands["statistics"] = lambda _: self._statistics()
+        if "model_repository" in self._extensions:
+            commands["load"] = lambda _: self._repository("Load")
+            commands["unload"] = lambda _: self._repository("Unload")
+        return commands
+
+    def _statistics(self) -> dict[str, Any]:
+        """Return what the server has measured, from its start or the model's loading on; durations are means in ms."""
+        from tritonclient.grpc import service_pb2
+
+        address = self._transport.connection.address
+        request = service_pb2.ModelStatisticsRequest(name=address.model, version=address.version)
+        answer = self._ask("ModelStatistics", request)
+        return {
+            "versions": {
+                one.version: {
+                    "inferences": one.inference_count,
+                    "executions": one.execution_count,
+                    **{
+                        name: {"count": part.count, "mean_ms": part.ns / part.count / 1e6 if part.count else 0.0}
+                        for name, part in (
+                            (field.name, getattr(one.inference_stats, field.name))
+                            for field in one.inference_stats.DESCRIPTOR.fields
+                        )
+                    },
+                }
+                for one in answer.model_stats
+            }
+        }
+
+    def _repository(self, action: str) -> dict[str, Any]:
+        from tritonclient.grpc import service_pb2
+
+        name = self._transport.connection.address.model
+        self._ask(f"RepositoryModel{action}", getattr(service_pb2, f"RepositoryModel{action}Request")(model_name=name))
+        return {"model": name, "loaded": action == "Load"}
+
+    def _ask(self, method: str, request: Any) -> Any:
+        import grpc
+
+        connection = self._transport.connection
+        try:
+            return connection.ask(method, request, _DEFAULT_TIMEOUT)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise timed_out(str(connection.address), _DEFAULT_TIMEOUT) from error
+            raise translate(error, str(connection.address), method) from error
+
+
+def _ask_for_model(connection: Connection, deadline: Deadline) -> tuple[frozenset[str], RuntimeInfo, ModelDescription]:
+    """Return the server's extensions, what runs the model, and the model.
+
+    Raises
+    ------
+    ServerError, ModelError, UnsupportedModelError, InferenceTimeoutError
+    """
+    import grpc
+    from tritonclient.grpc import service_pb2
+
+    address, who = connection.address, str(connection.address)
+    named = {"name": address.model, "version": address.version}
+    try:
+        server = connection.ask("ServerMetadata", service_pb2.ServerMetadataRequest(), deadline.left(who))
+        metadata = connection.ask("ModelMetadata", service_pb2.ModelMetadataRequest(**named), deadline.left(who))
+        config = None
+        if "model_configuration" in server.extensions:
+            request = service_pb2.ModelConfigRequest(**named)
+            config = connection.ask("ModelConfig", request, deadline.left(who)).config
+    except grpc.RpcError as error:
+        raise translate(error, who, "load") from error
+    description = ModelDescription.read(who, metadata, config)
+    name = "Triton" if server.name == "triton" else server.name or "Open Inference server"
+    runtime = RuntimeInfo(name, server.version or "unknown", description.device)
+    return frozenset(server.extensions), runtime, description

@@ -1,0 +1,417 @@
+"""From a model file to a Triton model: its configuration and its files.
+
+The configuration is Triton's ModelConfig in its JSON form
+(https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from ...errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
+from ...formats.onnx import ModelFile as ONNXFile
+from ...formats.onnx_description import describe as describe_onnx
+from ...formats.onnx_description import tensor_info
+from ...formats.tflite import ModelFile as TFLiteFile
+from ...formats.tflite_description import describe as describe_tflite
+from ...formats.tflite_graph import Tensor
+from ...metadata import Metadata, TensorInfo
+from ...names import name_tensors
+from ...source import Source
+
+__all__ = ["Package", "describe", "kind_of", "package", "to_pbtxt", "write_repository"]
+
+_SHIM = Path(__file__).with_name("shim") / "model.py"
+_CONFIG = "config.pbtxt"
+# requests that meet in the server's queue share a run of the model; more of them than this share two
+_MAX_BATCH = 64
+_BATCH_NAMES = re.compile(r"(?i)n|b|.*batch.*")
+_NATIVE_FORMATS = "Convert the model to ONNX or to a TensorRT plan, which Triton runs on the GPU"
+
+_DATA_TYPES = {
+    "bool": "TYPE_BOOL", "string": "TYPE_STRING", "bfloat16": "TYPE_BF16",
+    "float16": "TYPE_FP16", "float32": "TYPE_FP32", "float64": "TYPE_FP64",
+    **{f"{kind}{bits}": f"TYPE_{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A model format.
+
+    Attributes
+    ----------
+    title : str
+    backend : str
+        The Triton backend that runs it; "" where there is none.
+    file : str
+        What that backend calls the model file.
+    devices : tuple of str
+        Where it runs it.
+    """
+
+    title: str
+    backend: str
+    file: str
+    devices: tuple[str, ...] = ("cpu", "gpu")
+
+
+_KINDS = {
+    "onnx": _Kind("an ONNX model", "onnxruntime", "model.onnx"),
+    "tensorrt": _Kind("a TensorRT plan", "tensorrt", "model.plan", ("gpu",)),
+    "torchscript": _Kind("a TorchScript model", "pytorch", "model.pt"),
+    "openvino": _Kind("an OpenVINO model", "openvino", "model.xml", ("cpu",)),
+    "tflite": _Kind("a TFLite model", "", "model.tflite", ("cpu",)),
+}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Triton model.
+
+    Attributes
+    ----------
+    name : str
+        From the file's name.
+    config : Mapping
+        ModelConfig without its name.
+    files : Mapping of str to bytes
+        By path below the model's folder, such as "1/model.onnx".
+    pbtxt : str
+        A configuration that the user wrote, used instead of `config`; "" without.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    files: Mapping[str, bytes]
+    pbtxt: str = ""
+
+    @property
+    def backend(self) -> str:
+        """The Triton backend that runs it."""
+        return str(self.config["backend"])
+
+
+def kind_of(source: Source) -> str:
+    """Return "onnx", "tflite", "tensorrt", "torchscript" or "openvino", judged by the content.
+
+    Raises
+    ------
+    UnsupportedModelError, ModelError
+    """
+    if source.format in ("onnx", "tflite"):
+        return source.format
+    if source.format:
+        raise UnsupportedModelError(f"{source} is {source.likeness}; Triton is given a model file")
+    buffer = source.buffer()
+    head = bytes(buffer[:4096])
+    if head[:4] in (b"ptrt", b"ftrt"):
+        return "tensorrt"
+    if head[3:5] == b"\0{" and buffer[(start := 4 + int.from_bytes(head[:4], "little")) : start + 4] in _PLAN_MAGIC:
+        raise UnsupportedModelError(
+            f"{source} is a TensorRT plan behind a header of Ultralytics' own, which Triton does not know: "
+            f"write the file without its first {start} bytes"
+        )
+    if re.search(rb"<net\b[^>]*\bversion=", head):
+        return "openvino"
+    if head[:2] == b"PK" and _is_torchscript(buffer[:]):
+        return "torchscript"
+    raise UnsupportedModelError(
+        f"{source} is {source.likeness}; Triton takes ONNX, TensorRT plans, TorchScript, OpenVINO IR and TFLite"
+    )
+
+
+_PLAN_MAGIC = (b"ptrt", b"ftrt")
+
+
+def _is_torchscript(content: bytes) -> bool:
+    try:
+        names = zipfile.ZipFile(BytesIO(content)).namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+    return any(name.endswith("/constants.pkl") for name in names)
+
+
+def describe(source: Source) -> Metadata | None:
+    """Return what the file says about itself, with tensors in its own order; None for a format that is not read here.
+
+    Raises
+    ------
+    ModelError
+    """
+    if source.format == "onnx":
+        onnx = ONNXFile(source.buffer(), str(source))
+        inputs, outputs = ([tensor_info(value) for value in side] for side in (onnx.inputs, onnx.outputs))
+        return describe_onnx(onnx.name, onnx.description, onnx.properties, inputs, outputs)
+    if source.format == "tflite":
+        tflite = TFLiteFile(source.buffer(), str(source))
+        tflite.check_graphs()
+        graph, names = tflite.subgraphs[0], tflite.metadata_names(0)
+        main = sorted((s for s in tflite.signatures if s.subgraph == 0), key=lambda s: s.key != "serving_default")[:1]
+        return describe_tflite(
+            tflite,
+            0,
+            _named(graph.inputs, names.inputs, [s.inputs for s in main]),
+            _named(graph.outputs, names.outputs, [s.outputs for s in main]),
+            labels=True,
+        )
+    return None
+
+
+def _named(
+    tensors: Sequence[Tensor], described: Sequence[str], signatures: Sequence[Mapping[str, int]]
+) -> list[TensorInfo]:
+    """Name the tensors of a graph like ``tflite_cpu`` does: metadata, then signature, then graph."""
+    by_index = {place: name for signature in signatures for name, place in signature.items()}
+    candidates = [
+        (name, by_index.get(tensor.index, ""), tensor.name) for tensor, name in zip(tensors, described, strict=True)
+    ]
+    return [
+        TensorInfo(name, aliases, "", tensor.data_type, tensor.shape, tensor.quantization)
+        for tensor, (name, aliases) in zip(tensors, name_tensors(candidates), strict=True)
+    ]
+
+
+def package(
+    source: Source,
+    device: str | None = None,
+    *,
+    num_threads: int | None = None,
+    native: bool = True,
+    described: Metadata | None = None,
+) -> Package:
+    """Make a Triton model of a model file.
+
+    Parameters
+    ----------
+    source : Source
+    device : str, optional
+        "cpu" or "gpu"; by default Triton takes a GPU if there is one. What Triton's Python backend runs, it runs on
+        the CPU.
+    num_threads : int, optional
+        CPU threads, for ONNX and TFLite models; default: every CPU that the server may use.
+    native : bool
+        False: an ONNX model by Triton's Python backend, for a server without the backend for it.
+    described : Metadata, optional
+        What `describe` has returned for the source, to save reading it again.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Of no format that Triton takes, or one that does not run on this device.
+    DeviceNotFoundError, OptionError, ModelError
+    """
+    if device not in (None, "cpu", "gpu"):
+        raise DeviceNotFoundError(f"triton has no device {device!r}; wanted 'cpu', 'gpu' or None")
+    name = kind_of(source)
+    kind = _KINDS[name]
+    if num_threads is not None and name not in ("onnx", "tflite"):
+        raise OptionError(f"num_threads is for ONNX and TFLite models; {source} is {kind.title}")
+    by_shim = not (native and kind.backend)
+    if device == "gpu" and by_shim:
+        raise UnsupportedModelError(
+            f"{source} is {kind.title}, which this server runs in its Python backend, on the CPU. {_NATIVE_FORMATS}"
+        )
+    if device is not None and device not in kind.devices:
+        raise UnsupportedModelError(
+            f"{source} is {kind.title}, which Triton runs on the {kind.devices[0]} only; leave device={device!r} out"
+            + (f". {_NATIVE_FORMATS}" if device == "gpu" else ", or deploy the ONNX model that it was built from")
+        )
+    about = described or describe(source)
+    files = {f"1/{kind.file}": source.read(), **_companions(source, name)}
+    pbtxt = _users_config(source, name)
+    config: dict[str, Any] = {"backend": "python" if by_shim else kind.backend}
+    if about is not None:
+        _check_tensors(source, about, by_shim=by_shim)
+        config.update(_signature(about, _batched(about) if name == "onnx" else False, complete=by_shim))
+        _attach_labels(about, config, files)
+    if by_shim:
+        files["1/model.py"] = _SHIM.read_bytes()
+    if by_shim or device is not None:
+        kind_name = "KIND_CPU" if by_shim or device == "cpu" else "KIND_GPU"
+        config["instance_group"] = [{"kind": kind_name, "count": 1}]
+    if num_threads is not None:
+        parameter = "num_threads" if by_shim else "intra_op_thread_count"
+        config["parameters"] = {parameter: {"string_value": str(num_threads)}}
+    return Package(_model_name(source), config, files, pbtxt)
+
+
+def _companions(source: Source, kind: str) -> dict[str, bytes]:
+    """Return the other files that belong to a model, by their place below the model's folder."""
+    if kind == "onnx" and (outside := ONNXFile(source.buffer(), str(source)).external_files):
+        raise UnsupportedModelError(
+            f"{source} keeps weights in other files ({', '.join(outside[:3])}), which are not followed; write it as "
+            "one: onnx.save(onnx.load(path), new_path, save_as_external_data=False)"
+        )
+    if kind != "openvino":
+        return {}
+    weights = None if source.path is None else source.path.with_suffix(".bin")
+    if weights is None or not weights.is_file():
+        raise ModelError(
+            f"{source} is the .xml of an OpenVINO model; its weights must lie beside it as {weights or '.bin'}"
+        )
+    return {"1/model.bin": weights.read_bytes()}
+
+
+def _users_config(source: Source, kind: str) -> str:
+    """Return the text of the config.pbtxt beside a model file that does not describe its tensors, "" without."""
+    if kind not in ("torchscript", "openvino"):
+        return ""
+    place = None if source.path is None else source.path.with_name(_CONFIG)
+    if place is not None and place.is_file():
+        return place.read_text(encoding="utf-8")
+    if kind == "torchscript":
+        raise UnsupportedModelError(
+            f"{source}: a TorchScript file does not say the names, types and shapes of its tensors; write them into "
+            f'{place or f"a {_CONFIG} beside the file"}: input [{{ name: "INPUT__0", data_type: TYPE_FP32, '
+            'dims: [1, 3, 224, 224] }] output [{ name: "OUTPUT__0", ... }]'
+        )
+    return ""
+
+
+def _check_tensors(source: Source, about: Metadata, *, by_shim: bool) -> None:
+    for tensor in (*about.inputs, *about.outputs):
+        if tensor.data_type not in _DATA_TYPES or (by_shim and tensor.data_type == "bfloat16"):
+            raise UnsupportedModelError(
+                f"{source}: tensor {tensor.name!r} is {tensor.data_type}, which "
+                f"{'the Python backend of ' if by_shim else ''}Triton cannot pass on; convert the model without it"
+            )
+    if not about.inputs or not about.outputs:
+        raise UnsupportedModelError(f"{source} has no {'outputs' if about.inputs else 'inputs'}, which Triton requires")
+
+
+def _batched(about: Metadata) -> bool:
+    """Whether the file itself calls the first dimension of every tensor a batch.
+
+    That it is dynamic is not enough: Triton would join the requests of several callers along it.
+    """
+    tensors = (*about.inputs, *about.outputs)
+    if any(len(t.shape) < 2 or t.shape[0] != -1 for t in tensors):
+        return False
+    names = {t.extra.get("dimensions", ("",))[0] for t in tensors}
+    return len(names) == 1 and bool(_BATCH_NAMES.fullmatch(names.pop()))
+
+
+def _signature(about: Metadata, batched: bool, *, complete: bool) -> dict[str, Any]:
+    """Return the part of the configuration that describes the tensors."""
+    if not complete and any(not t.shape for t in (*about.inputs, *about.outputs)):
+        return {}  # a scalar, or a shape that the file leaves open: the backend asks its runtime
+    config: dict[str, Any] = {
+        "max_batch_size": _MAX_BATCH if batched else 0,
+        # Triton has no scalars: the shim makes one of [1]
+        "input": [_tensor(t, t.shape[batched:] or (1,)) for t in about.inputs],
+        # an output without a shape is a scalar, or one that the file leaves open: nothing checks these
+        "output": [_tensor(t, t.shape[batched:] or (-1,)) for t in about.outputs],
+    }
+    if batched:
+        config["dynamic_batching"] = {}
+    return config
+
+
+def _tensor(tensor: TensorInfo, dims: Sequence[int]) -> dict[str, Any]:
+    return {"name": tensor.name, "data_type": _DATA_TYPES[tensor.data_type], "dims": list(dims)}
+
+
+def _attach_labels(about: Metadata, config: dict[str, Any], files: dict[str, bytes]) -> None:
+    """Give the labels to Triton's classification extension."""
+    if about.labels and len(config.get("output", ())) == 1:
+        config["output"][0]["label_filename"] = "labels.txt"
+        files["labels.txt"] = "".join(f"{' '.join(label.split())}\n" for label in about.labels).encode()
+
+
+def _model_name(source: Source) -> str:
+    """Return a name that is safe as a folder, in a URL, and as the Python module that Triton makes of it."""
+    stem = source.path.stem if source.path is not None else "model"
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-")[:80] or "model"
+
+
+# The text form
+
+
+def to_pbtxt(name: str, config: Mapping[str, Any]) -> str:
+    """Return the configuration as the protobuf text that a model repository has."""
+    return "".join(f"{line}\n" for line in _fields({"name": name, **config}, ""))
+
+
+def _fields(message: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for key, value in message.items():
+        # the one map of ModelConfig that is used here: text has an entry of key and value for each
+        values = [{"key": k, "value": v} for k, v in value.items()] if key == "parameters" else value
+        if isinstance(values, list) and values and isinstance(values[0], dict):
+            for one in values:
+                yield from _message(key, one, indent)
+        elif isinstance(values, dict):
+            yield from _message(key, values, indent)
+        else:
+            yield f"{indent}{key}: {_value(values)}"
+
+
+def _message(key: str, message: Mapping[str, Any], indent: str) -> Iterator[str]:
+    yield f"{indent}{key} {{"
+    yield from _fields(message, indent + "  ")
+    yield f"{indent}}}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, str) and not value.startswith(("TYPE_", "KIND_")):
+        # a pair of \u escapes for one character, as JSON has it, is an error in protobuf text
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def write_repository(folder: Path, packages: Iterable[Package]) -> list[Path]:
+    """Write models into a model repository; a model is there whole or not at all.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The models' folders.
+
+    Raises
+    ------
+    OptionError
+        Two of the models have one name, or the repository has a model of that name.
+    ModelError
+        The folder cannot be written.
+    """
+    written = []
+    for one in packages:
+        place = folder / one.name
+        if place.exists():
+            raise OptionError(f"{place} is there already; remove it, or name another --repository")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch:
+                made = Path(scratch) / one.name
+                for path, content in {**one.files, _CONFIG: _config_text(one).encode()}.items():
+                    (made / path).parent.mkdir(parents=True, exist_ok=True)
+                    (made / path).write_bytes(content)
+                os.rename(made, place)
+        except OSError as error:
+            raise ModelError(f"{place} cannot be written: {error.strerror or error}") from error
+        written.append(place)
+    return written
+
+
+def _config_text(one: Package) -> str:
+    if not one.pbtxt:
+        return to_pbtxt(one.name, one.config)
+    # what the user wrote stands; what it may leave open is added where it is not there
+    own = {key: value for key, value in {"name": one.name, **one.config}.items() if not _has(one.pbtxt, key)}
+    return "".join(f"{line}\n" for line in _fields(own, "")) + one.pbtxt
+
+
+def _has(pbtxt: str, field: str) -> bool:
+    also = "|platform" if field == "backend" else ""
+    return re.search(rf"(?m)^\s*({field}{also})\s*[:{{\[]", pbtxt) is not None
