@@ -19,11 +19,15 @@ class ChildError(Exception):
     Attributes
     ----------
     timed_out : bool
+        Which says as much about the machine's load as about what was tried.
+    crashed : bool
+        A signal has ended it; else it failed like any program, at an import for one.
     """
 
-    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+    def __init__(self, message: str, *, timed_out: bool = False, crashed: bool = False) -> None:
         super().__init__(message)
         self.timed_out = timed_out
+        self.crashed = crashed
 
 
 def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) -> Any:
@@ -59,7 +63,7 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
     except subprocess.TimeoutExpired as error:
         raise ChildError(f"no answer within {timeout:g} s", timed_out=True) from error
     if done.returncode != 0:
-        raise ChildError(_death(done.returncode, done.stderr))
+        raise ChildError(_death(done.returncode, done.stderr), crashed=done.returncode < 0)
     return json.loads(done.stdout)
 
 

@@ -57,6 +57,8 @@ class Device:
     ready : bool
     reason, remedy : str
         Why it is not ready and what makes it so; "" when it is.
+    aliases : tuple of str
+        Other words for it that ``load(..., device=...)`` takes.
     """
 
     backend: str
@@ -65,6 +67,7 @@ class Device:
     ready: bool = True
     reason: str = ""
     remedy: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 @record(frozen=True)

@@ -102,7 +102,7 @@ def _choose_device(devices: Sequence[Device], wanted: str | None) -> Device | tu
         return next((d for d in devices if d.ready), devices[0] if devices else ("it finds no device", "connect one"))
     known = [d.id for d in devices]
     for device in devices:
-        if device.id == wanted:
+        if wanted == device.id or wanted in device.aliases:
             return device
     return f"it has no device {wanted!r}{suggestion(wanted, known)}", f"its devices: {', '.join(known) or 'none'}"
 

@@ -137,7 +137,7 @@ def test_the_wheel_holds_the_tree(wheel: Path, tree: Path, tmp_path: Path) -> No
     assert {"accelerate/py.typed", "accelerate/data/digits_uint8.tflite", "accelerate/backends/__init__.py"} < wanted
     names = packed(wheel)
     info = {name for name in names if ".dist-info/" in name}
-    assert names - info == wanted | {"edge_accelerate_cli.py"}
+    assert names - info == wanted | {"edge_accelerate_cli.py", "edge_accelerate_pytest.py"}
     assert any(name.endswith("/LICENSE") for name in info)
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``edge-accelerate run``, ``doctor`` and ``inspect``.
+"""The command line: ``edge-accelerate run``, ``bench``, ``doctor``, ``inspect`` and ``sidecar``.
 
 Needs the extra ``cli``; without it `main` says how to install it.
 """
@@ -43,12 +43,14 @@ def main() -> int:
 def _dispatch() -> int:
     import click
 
+    from .bench import bench
     from .doctor import doctor
     from .inspect import inspect
     from .run import run
+    from .sidecar import sidecar
 
     group = click.Group(
-        commands=[run, inspect, doctor],
+        commands=[run, inspect, bench, doctor, sidecar],
         help="Run models on the accelerators of this machine, and say what they and the machine are.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -1,0 +1,131 @@
+"""The same inputs for every twin of a model, and whether the twins' answers agree.
+
+Twins are one network in several files: TFLite with integers and channels last, ONNX with floating-point values and
+channels first. They are told by their number of inputs and outputs and the number of elements of each.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..metadata import TensorInfo
+from ..model import Model
+from ..tensors import Array, InputAdapter, concrete_shape, dequantize, dtype_of
+from ..testing import compare
+
+_INPUTS = 8
+
+__all__ = ["are_twins", "compare_answers", "feeds_from", "random_real_inputs"]
+
+
+def random_real_inputs(model: Model, count: int, seed: int) -> list[list[Array]]:
+    """Return `count` sets of inputs as the real values that they stand for, in the order of the model's inputs.
+
+    Real values are what twins have in common: float32 for what is quantised, else the model's own dtype.
+    """
+    random = np.random.default_rng(seed)
+    return [[_random(random, t) for t in model.metadata().inputs] for _ in range(count)]
+
+
+def feeds_from(real: Sequence[Array], reference: Model, model: Model) -> dict[str, Array]:
+    """Return real inputs of `reference` as `model` takes them: its names, dtypes, shapes and layout.
+
+    Raises
+    ------
+    TensorError
+        They cannot be converted.
+    """
+    feeds = {}
+    for value, theirs, ours in zip(real, reference.metadata().inputs, model.metadata().inputs, strict=True):
+        fitting = _in_layout(value, theirs.layout, ours.layout)
+        if fitting.dtype.kind == "f" and ours.quantization is None and dtype_of(ours).kind in "iu":
+            fitting = np.rint(fitting).astype(ours.data_type)  # integers that stand for themselves
+        wanted = tuple(n if n >= 0 else 1 for n in ours.shape)
+        if fitting.size == math.prod(wanted):
+            fitting = fitting.reshape(wanted)
+        with _Quiet():
+            feeds[ours.name] = InputAdapter(ours, lambda info=ours: info).adapt(fitting)  # type: ignore[misc]
+    return feeds
+
+
+def are_twins(one: Model, other: Model) -> bool:
+    """Return whether two models could be the same network."""
+    return all(
+        [math.prod(concrete_shape(t.shape)) for t in ours] == [math.prod(concrete_shape(t.shape)) for t in theirs]
+        for ours, theirs in (
+            (one.metadata().inputs, other.metadata().inputs),
+            (one.metadata().outputs, other.metadata().outputs),
+        )
+    )
+
+
+def compare_answers(reference: Model, model: Model, seed: int) -> dict[str, Any]:
+    """Run both on the same inputs and say how far apart their answers are, quantised outputs as real values.
+
+    Returns
+    -------
+    dict
+        ``inputs``: how many there were. ``top1``: the share of them where both have the same class first, None where
+        the answer is no list of class scores. ``largest_difference``: between any two values, None for one that is not
+        finite. ``range``: between the reference's smallest and largest value, to judge the difference by.
+    """
+    agreed: list[float] = []
+    largest, low, high = 0.0, math.inf, -math.inf
+    for real in random_real_inputs(reference, _INPUTS, seed):
+        feeds = feeds_from(real, reference, reference)
+        (found,) = compare([reference, model], feeds)
+        largest = max(largest, found.largest)
+        if found.top1 is not None:
+            agreed.append(found.top1)
+        for output in reference.infer(feeds, dequantize=True).values():
+            if output.size and output.dtype.kind in "biuf":
+                low, high = min(low, float(output.min())), max(high, float(output.max()))
+    return {
+        "inputs": _INPUTS,
+        "top1": sum(agreed) / len(agreed) if agreed else None,
+        "largest_difference": largest if math.isfinite(largest) else None,
+        "range": high - low if math.isfinite(high - low) else None,
+    }
+
+
+def _random(random: np.random.Generator, info: TensorInfo) -> Array:
+    dtype, shape = dtype_of(info), concrete_shape(info.shape)
+    if dtype.hasobject:
+        return np.full(shape, b"text", object)
+    if dtype.kind == "b":
+        return random.integers(0, 2, shape).astype(dtype)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if info.quantization is not None:
+            drawn = random.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+            return dequantize(drawn, info.quantization)
+        # integers that stand for themselves are often indices: 0 is the one that every model has
+        return random.integers(0, 256, shape).astype(dtype) if info.layout else np.zeros(shape, dtype)
+    return random.uniform(-1, 1, shape).astype(dtype)
+
+
+def _in_layout(value: Array, given: str, wanted: str) -> Array:
+    if not given or not wanted or given == wanted or len(given) != value.ndim:
+        return value
+    if len(given) != len(wanted):
+        given, wanted = (name.replace("N", "") for name in (given, wanted))
+        value = value.reshape(value.shape[-len(given) :])
+    moved: Array = value.transpose([given.index(axis) for axis in wanted])
+    return moved
+
+
+class _Quiet:
+    """Holds back the warnings of a conversion: random values saturate, which says nothing about the model."""
+
+    def __enter__(self) -> None:
+        self._log = logging.getLogger("accelerate")
+        self._before = self._log.level
+        self._log.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self._log.setLevel(self._before)

@@ -1,0 +1,197 @@
+"""Sets two reports side by side, and says which rows have become slower: a gate for two versions, or for two boards."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import OptionError
+from .figures import PERCENTILES, Rounds, ratio_interval, summarize
+
+__all__ = ["Change", "Gate", "compare_reports", "differences", "gate_verdicts", "read_report"]
+
+# What two runs of the same program differ by although nothing has changed (where things happen to lie in memory, which
+# core it runs on, the room's temperature) is not in the spread of either run: a change within it is none.
+_BETWEEN_RUNS = 0.03
+# a report has many rows, and a gate runs on every commit: 95 % would be a false alarm every week
+_CONFIDENCE = 0.99
+_WRITE = "write one: edge-accelerate bench MODEL --json > FILE"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one row at one percentile.
+
+    Attributes
+    ----------
+    model, backend, device, metric : str
+    before, after : float or None
+        Microseconds.
+    ratio, low, high : float or None
+        ``after / before`` and its interval.
+    verdict : str
+        "slower", "faster", "same" (no change that is more than chance and than what runs differ by), "lost" (it ran
+        before, and no more), "new", or "cannot tell".
+    reason : str
+        Why it cannot be told, or how it was lost.
+    """
+
+    model: str
+    backend: str
+    device: str
+    metric: str
+    before: float | None = None
+    after: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    verdict: str = "cannot tell"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition such as ``p50>+5%``: fails where a percentile has become longer by more than that.
+
+    Attributes
+    ----------
+    metric : str
+    percent : float
+    """
+
+    metric: str
+    percent: float
+
+    @classmethod
+    def parse(cls, text: str) -> Gate:
+        """Read ``METRIC>+N%``.
+
+        Raises
+        ------
+        OptionError
+        """
+        found = re.fullmatch(r"\s*(p[0-9.]+)\s*>\s*\+?([0-9]+(?:\.[0-9]+)?)\s*%\s*", text)
+        if found is None or found[1] not in PERCENTILES:
+            raise OptionError(
+                f"the gate is {text!r}; wanted METRIC>+N%, such as 'p50>+5%', where METRIC is one of "
+                f"{', '.join(PERCENTILES)}"
+            )
+        return cls(found[1], float(found[2]))
+
+    def failed_by(self, change: Change) -> bool:
+        """Return whether a change of this metric is certainly beyond the limit, or its row is lost."""
+        if change.verdict == "lost":
+            return True
+        limit = 1 + max(self.percent / 100, _BETWEEN_RUNS)
+        return change.metric == self.metric and change.low is not None and change.low > limit
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read what ``bench --json`` printed.
+
+    Raises
+    ------
+    OptionError
+        It is no such file.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"the report {path} cannot be read: {error.strerror}; check the path") from error
+    except ValueError as error:
+        raise OptionError(f"{path} is no report: {error}; {_WRITE}") from error
+    from .runner import SCHEMA
+
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA or not isinstance(report.get("results"), list):
+        raise OptionError(f"{path} is no report of this version; {_WRITE}")
+    return report
+
+
+def compare_reports(
+    before: Mapping[str, Any], after: Mapping[str, Any], metrics: Sequence[str] = ("p50",)
+) -> list[Change]:
+    """Compare the rows that have the same model name, backend and device."""
+    old, new = _rows(before), _rows(after)
+    return [
+        _change(key, metric, old.get(key), new.get(key)) for key in dict.fromkeys((*old, *new)) for metric in metrics
+    ]
+
+
+def gate_verdicts(changes: Sequence[Change], gates: Sequence[Gate]) -> list[str]:
+    """Return a line for each way in which a gate failed."""
+    lines = []
+    for gate in gates:
+        for change in changes:
+            if change.metric == gate.metric and gate.failed_by(change):
+                what = f"{change.model} on {change.backend}:{change.device}"
+                if change.verdict == "lost":
+                    lines.append(f"{what} ran before and does not now: {change.reason}")
+                else:
+                    assert change.ratio is not None
+                    assert change.low is not None
+                    lines.append(
+                        f"{what}: {gate.metric} {change.ratio - 1:+.1%}, certainly over {change.low - 1:+.1%}; "
+                        f"the limit is {gate.percent:+g}%"
+                    )
+    return lines
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Yield in what two reports differ beside their figures: such a comparison may mean something else."""
+    for name, what in (("board", "board"), ("cpu", "CPU"), ("governor", "governor"), ("usable_cpus", "usable CPUs")):
+        one, other = before["machine"].get(name), after["machine"].get(name)
+        if one != other:
+            yield f"the {what} differs: {one or '-'} and {other or '-'}"
+    old, new = _rows(before), _rows(after)
+    for key in old.keys() & new.keys():
+        if old[key].get("sha256") != new[key].get("sha256"):
+            yield f"{key[0]} is not the same file in both (SHA-256)"
+
+
+def as_dicts(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    """Return the changes as JSON can hold them."""
+    return [asdict(change) for change in changes]
+
+
+def _rows(report: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    return {(row["model"], row["backend"], row["device"]): row for row in report["results"]}
+
+
+def _change(
+    key: tuple[str, str, str], metric: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
+) -> Change:
+    ran_before, runs_now = (row is not None and "latency_us" in row for row in (old, new))
+    if not runs_now:
+        reason = "it is not in the report" if new is None else str(new["reason"])
+        return Change(*key, metric, verdict="lost" if ran_before else "cannot tell", reason=reason)
+    if not ran_before:
+        return Change(*key, metric, verdict="new")
+    assert old is not None
+    assert new is not None
+    rank, needed = PERCENTILES[metric]
+    ours, theirs = _rounds(new), _rounds(old)
+    if min(sum(map(len, rounds)) for rounds in (ours, theirs)) < needed:
+        return Change(*key, metric, reason=f"{metric} needs {needed} calls")
+    # from all calls where they are in the report; the interval comes from those that were kept
+    before, after = (
+        row["latency_us"].get(metric) or summarize(np.concatenate(kept))[metric]
+        for row, kept in ((old, theirs), (new, ours))
+    )
+    ratio = after / before
+    low, high = ratio_interval(ours, theirs, rank, confidence=_CONFIDENCE)
+    both = (("before", old), ("after", new))
+    invalid = [f"{which} is INVALID: {row['reason']}" for which, row in both if row["status"] != "ok"]
+    if invalid:
+        return Change(*key, metric, before, after, ratio, reason="; ".join(invalid))
+    verdict = "slower" if low > 1 + _BETWEEN_RUNS else "faster" if high < 1 / (1 + _BETWEEN_RUNS) else "same"
+    return Change(*key, metric, before, after, ratio, low, high, verdict)
+
+
+def _rounds(row: Mapping[str, Any]) -> Rounds:
+    return [np.asarray(one["us"], np.float64) for one in row["rounds"]]

@@ -1,0 +1,98 @@
+"""From single latencies to figures: percentiles that the number of calls supports, and intervals for their ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["PERCENTILES", "Rounds", "disagreement", "interval", "ratio_interval", "summarize", "thin"]
+
+#: Name -> rank in percent, and how many calls it takes: 10 calls beyond a percentile, or it is a matter of luck. p99
+#: and p99.9 are given from 1 call beyond on, as is customary.
+PERCENTILES = {"p50": (50.0, 2), "p90": (90.0, 10), "p95": (95.0, 20), "p99": (99.0, 100), "p99.9": (99.9, 1000)}
+
+#: The latencies of one row, microseconds, one array a round.
+Rounds = Sequence[npt.NDArray[np.float64]]
+
+_SEGMENTS = 20
+_KEPT_A_ROUND = 100
+
+
+def summarize(microseconds: npt.NDArray[Any]) -> dict[str, Any]:
+    """Return ``n``, the mean, the spread, the extremes and the percentiles that so many calls support."""
+    values = np.asarray(microseconds, np.float64)
+    lower, upper = np.percentile(values, (25, 75))
+    figures: dict[str, Any] = {
+        "n": len(values),
+        "mean": float(values.mean()),
+        "stddev": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+        "iqr": float(upper - lower),
+        "min": float(values.min()),
+        "max": float(values.max()),
+    }
+    for name, (rank, needed) in PERCENTILES.items():
+        if len(values) >= needed:
+            figures[name] = float(np.percentile(values, rank))
+    return figures
+
+
+def thin(microseconds: npt.NDArray[Any]) -> list[float]:
+    """Return at most a hundred of a round's latencies, evenly spread over it: what the report keeps."""
+    step = -(-len(microseconds) // _KEPT_A_ROUND)
+    return [round(float(value), 2) for value in microseconds[::step]]
+
+
+def disagreement(rounds: Rounds) -> float:
+    """Return by how much the first half's median and the second half's differ, as a share of the smaller."""
+    middle = max(1, len(rounds) // 2)
+    halves = [np.concatenate(part) for part in (rounds[:middle], rounds[middle:]) if len(part)]
+    medians = [float(np.median(half)) for half in halves]
+    return max(medians) / min(medians) - 1
+
+
+def interval(rounds: Rounds, rank: float, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval in which a percentile of such a run lies, by a bootstrap over segments of the run."""
+    low, high = _tails(_resample(rounds, rank, seed=0), confidence)
+    return low, high
+
+
+def ratio_interval(
+    ours: Rounds, theirs: Rounds, rank: float, *, paired: bool = False, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the interval of the ratio of two rows' percentiles.
+
+    Parameters
+    ----------
+    ours, theirs : Rounds
+    rank : float
+        Of the percentile, in percent.
+    paired : bool
+        The rounds were taken in turn in one run, so that what disturbed one disturbed the other: the same segments are
+        drawn for both.
+    confidence : float
+    """
+    drawn = _resample(ours, rank, seed=0) / _resample(theirs, rank, seed=0 if paired else 1)
+    return _tails(drawn, confidence)
+
+
+def _tails(drawn: npt.NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(drawn, (tail, 100 - tail))
+    return float(low), float(high)
+
+
+def _resample(rounds: Rounds, rank: float, *, seed: int, resamples: int = 400) -> npt.NDArray[np.float64]:
+    """Draw whole segments of the run, with replacement.
+
+    A clock that changes and a neighbour at work last for many rounds. Drawing single calls, or single rounds, would
+    take them for independent and find an interval far too narrow.
+    """
+    bounds = np.linspace(0, len(rounds), min(_SEGMENTS, len(rounds)) + 1).astype(int)
+    segments = [
+        np.concatenate(rounds[start:end]) for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+    ]
+    draws = np.random.default_rng(seed).integers(0, len(segments), (resamples, len(segments)))
+    return np.array([np.percentile(np.concatenate([segments[i] for i in draw]), rank) for draw in draws.tolist()])

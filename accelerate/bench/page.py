@@ -1,0 +1,250 @@
+"""The report as one page that needs nothing but itself: no script, no font, no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ..errors import OptionError
+from . import charts
+from .figures import PERCENTILES
+from .tables import say_agreement, say_machine, say_runtime
+
+__all__ = ["make_page", "write_page"]
+
+# nothing is fetched, whatever a model's file puts into its names
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+_STYLE = """
+:root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --text: #1a1f29; --soft: #5b6575; --rule: #e3e7ed;
+  --bad: #b3261e; --badback: #fdecea;
+  --c0: #2563c9; --c1: #d9622b; --c2: #14866d; --c3: #a23fa8; --c4: #8a6d00; --c5: #c2315b; }
+@media (prefers-color-scheme: dark) { :root { --page: #12151b; --card: #1b2029; --text: #e8ebf0; --soft: #9aa5b5;
+  --rule: #2c3440; --bad: #ff9d94; --badback: #3a2022;
+  --c0: #6ea3f7; --c1: #f39a63; --c2: #4cc3a5; --c3: #d48bda; --c4: #d3b24a; --c5: #f07a9c; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 20px 16px 40px; }
+h1 { font-size: 22px; line-height: 1.25; margin: 4px 0; overflow-wrap: anywhere; }
+h2 { font-size: 16px; margin: 0 0 2px; overflow-wrap: anywhere; }
+p { margin: 0 0 8px; } .soft { color: var(--soft); }
+section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 14px 16px;
+  margin-top: 14px; min-width: 0; }
+.charts { display: grid; grid-template-columns: 1fr 1fr; gap: 14px; margin-top: 14px; }
+.charts section { margin: 0; }
+svg { display: block; width: 100%; height: auto; font-size: 12px; fill: var(--text); }
+.grid { stroke: var(--rule); } .axis { stroke: var(--soft); stroke-width: .7; } .tick, .note { fill: var(--soft); }
+svg text { paint-order: stroke; stroke: var(--card); stroke-width: 3px; }
+.name { font-weight: 600; } .area { fill-opacity: .45; stroke-width: 1.5; }
+.curve { fill: none; stroke-width: 2; stroke-linejoin: round; } .mark { stroke-width: 2.5; }
+.dot { stroke-width: 8; stroke-linecap: round; } .bar { stroke-width: 10; }
+.heat { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
+.key { display: inline-flex; flex-wrap: wrap; gap: 2px 16px; margin-top: 6px; font-size: 13px; }
+.key i { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 6px;
+  background: var(--c); }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; margin-top: 6px; }
+th, td { text-align: right; padding: 6px 8px; border-bottom: 1px solid var(--rule); vertical-align: top; }
+th { color: var(--soft); font-weight: 500; font-size: 13px; } td:first-child, th:first-child { text-align: left; }
+tbody tr:last-child td { border-bottom: 0; }
+dl { display: grid; grid-template-columns: minmax(90px, max-content) 1fr; gap: 4px 16px; margin: 6px 0 0; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+.bad { background: var(--badback); border-color: var(--bad); } .bad h2, .flag { color: var(--bad); }
+.flag { font-size: 12px; font-weight: 700; }
+@media (max-width: 760px) {
+  .charts { grid-template-columns: 1fr; }
+  thead { display: none; } table, tbody, tr, td { display: block; }
+  tr { padding: 8px 0; border-bottom: 1px solid var(--rule); } tbody tr:last-child { border-bottom: 0; }
+  td, td:first-child { display: flex; justify-content: space-between; gap: 16px; text-align: right; border: 0;
+    padding: 2px 0; }
+  td::before { content: attr(data-label); color: var(--soft); text-align: left; }
+  td:first-child { font-weight: 600; } td:first-child::before { content: none; }
+  dl { grid-template-columns: 1fr; } dd { margin-bottom: 6px; }
+}
+"""
+_COLOURS = "".join(
+    f".s{n} {{ stroke: var(--c{n}); }} .area.s{n} {{ fill: var(--c{n}); }}\n" for n in range(charts.COLOURS)
+)
+_FIELDS = ("load", "first call", "memory", "convert", "copy in", "execute", "copy out")
+
+
+def write_page(path: Path, report: Mapping[str, Any]) -> None:
+    """Write the page.
+
+    Raises
+    ------
+    OptionError
+        The file cannot be written.
+    """
+    try:
+        path.write_text(make_page(report), encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"the report {path} cannot be written: {error.strerror}; give another --html") from error
+
+
+def make_page(report: Mapping[str, Any]) -> str:
+    """Return the page as HTML."""
+    rows = report["results"]
+    measured = [row for row in rows if "latency_us" in row]
+    title = ", ".join(dict.fromkeys(row["model"] for row in rows)) or "no model"
+    body = [
+        f'<p class="soft">edge-accelerate bench, {escape(report["machine"]["time"])}</p><h1>{escape(title)}</h1>',
+        *_invalid(measured),
+    ]
+    for group in dict.fromkeys(row["group"] for row in measured):
+        mine = [row for row in measured if row["group"] == group]
+        body += _group(mine, report)
+    body += [*_unmeasured(rows), _machine(report, measured)]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        # without it a browser asks the server for one
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}{_COLOURS}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(body)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _group(rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> Iterator[str]:
+    yield f"<section><h2>Latency of one call</h2>{_lead(rows)}{_latencies(rows)}</section>"
+    key = "".join(
+        f'<span style="--c: var(--c{n % charts.COLOURS})"><i></i>{escape(charts.name(row))}</span>'
+        for n, row in enumerate(rows)
+    )
+    key = f'<div class="key">{key}</div>'
+    yield '<div class="charts">'
+    yield _chart("Distribution", "Steady state; the marks are p50 and p99.", charts.distribution(rows))
+    when = "Each round's median, as a share of the row's p50: a rise is throttling, or a neighbour at work."
+    yield _chart("The run in time", when, charts.timeline(rows, report["conditions"]) + key)
+    if drawn := charts.throughput(rows):
+        yield _chart("Throughput", "Answers a second of all callers together, each with a replica.", drawn + key)
+    if drawn := charts.agreement(rows):
+        reference = next(row["agreement"]["reference"] for row in rows if "reference" in row["agreement"])
+        yield _chart("Agreement", f"The largest difference from the answers of {reference}.", drawn)
+    yield "</div>"
+    yield f"<section><h2>Start, and the parts of a call</h2>{_parts(rows)}</section>"
+    if rated := [row for row in rows if "latency_us" in row.get("rate", {})]:
+        told = "Counted from the time at which a call was due, so that what waits behind a slow answer counts."
+        rate = rated[0]["rate"]["rate"]
+        yield f'<section><h2>{rate:g} calls a second</h2><p class="soft">{told}</p>{_rates(rated)}</section>'
+
+
+def _lead(rows: Sequence[Mapping[str, Any]]) -> str:
+    best = min(rows, key=lambda row: row["latency_us"]["p50"])
+    told = f"The shortest: {charts.name(best)}, p50 {charts.duration(best['latency_us']['p50'])}"
+    return f'<p class="soft">{escape(told)}. Ratios are to the CPU reference, with an interval of 95 %.</p>'
+
+
+def _latencies(rows: Sequence[Mapping[str, Any]]) -> str:
+    heads = ("device", *PERCENTILES, "calls", "to the CPU", "answers")
+    return _table(heads, [[_first(row), *_latency(row)] for row in rows])
+
+
+def _latency(row: Mapping[str, Any]) -> Iterator[str]:
+    figures = row["latency_us"]
+    for metric in PERCENTILES:
+        yield charts.duration(figures.get(metric))
+    yield f"{figures['n']:,}"
+    ratio = row.get("ratio")
+    if ratio is None or ratio["low"] == ratio["high"]:
+        yield "-" if ratio is None else "reference"
+    else:
+        yield f"{ratio['value']:.3g} × ({ratio['low']:.3g} – {ratio['high']:.3g})"
+    yield escape(say_agreement(row["agreement"]))
+
+
+def _parts(rows: Sequence[Mapping[str, Any]]) -> str:
+    table = []
+    for row in rows:
+        parts, memory = row.get("phases_us", {}), row.get("memory_mb")
+        cells = [
+            charts.duration(1e3 * row["load_ms"]),
+            charts.duration(1e3 * row["first_ms"]),
+            "-" if memory is None else f"{memory:.1f} MB",
+            *(charts.duration(parts.get(part)) for part in ("convert", "copy_in", "execute", "copy_out")),
+        ]
+        table.append([_first(row), *cells])
+    shown = _table(("device", *_FIELDS), table)
+    server = "".join(
+        f"<p class='soft'>{escape(charts.name(row))}, means of the server: "
+        + ", ".join(
+            f"{part.replace('_', ' ')} {charts.duration(took)}" for part, took in row["phases_us"]["server"].items()
+        )
+        + f"; network and client {charts.duration(row['phases_us']['network'])}</p>"
+        for row in rows
+        if "server" in row.get("phases_us", {})
+    )
+    return shown + server
+
+
+def _rates(rows: Sequence[Mapping[str, Any]]) -> str:
+    table = []
+    for row in rows:
+        rate = row["rate"]
+        behind = "kept up" if rate["kept_up"] else f"{charts.duration(1e3 * rate['behind_ms'])} behind at the end"
+        percentiles = [charts.duration(rate["latency_us"].get(metric)) for metric in PERCENTILES]
+        table.append([_first(row), *percentiles, f"{rate['per_second']:,.1f}", behind])
+    return _table(("device", *PERCENTILES, "answers a second", "on time"), table)
+
+
+def _first(row: Mapping[str, Any]) -> str:
+    flag = ' <span class="flag">INVALID</span>' if row["status"] == "INVALID" else ""
+    return f"<span>{escape(charts.name(row))}{flag}</span>"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table; the cells are HTML. On a phone each row is a block, and each cell says its heading."""
+    head = "".join(f"<th>{escape(one)}</th>" for one in heads)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td data-label="{escape(name)}">{cell}</td>' for name, cell in zip(heads, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _chart(title: str, note: str, content: str) -> str:
+    return f'<section class="chart"><h2>{title}</h2><p class="soft">{escape(note)}</p>{content}</section>'
+
+
+def _invalid(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if bad := [row for row in rows if row["status"] == "INVALID"]:
+        fields = _fields([(charts.name(row), row["reason"]) for row in bad])
+        remedy = escape(bad[0]["remedy"])
+        yield (
+            f'<section class="bad"><h2>INVALID: do not act on these figures</h2>{fields}'
+            f"<p>To get valid ones: {remedy}.</p></section>"
+        )
+
+
+def _unmeasured(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if others := [row for row in rows if "latency_us" not in row]:
+        fields = [
+            (
+                charts.name(row),
+                ". ".join(filter(None, (f"{row['model']} {row['status']}: {row['reason']}", row["remedy"]))),
+            )
+            for row in others
+        ]
+        yield f"<section><h2>Not measured</h2>{_fields(fields)}</section>"
+
+
+def _machine(report: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> str:
+    settings = report["settings"]
+    fields = [
+        ("machine", "; ".join(say_machine(report))),
+        *((charts.name(row), say_runtime(row)) for row in measured),
+        *((f"SHA-256 of {row['model']}", row["sha256"]) for row in report["results"] if row["sha256"]),
+        ("settings", f"{settings['seconds']:g} s of steady state on each device, all in turn; seed {settings['seed']}"),
+        ("own cost", f"{report['own_cost_us']:.2f} µs in each measured call"),
+        ("memory", "growth of the process's resident peak while the model loads and is first called"),
+    ]
+    return f"<section><h2>What ran, and on what</h2>{_fields(list(dict.fromkeys(fields)))}</section>"
+
+
+def _fields(fields: Sequence[tuple[str, str]]) -> str:
+    return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in fields) + "</dl>"

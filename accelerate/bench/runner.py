@@ -1,0 +1,320 @@
+"""The comparison itself: load, first call, warm-up, then all devices in turn; then what each does under load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
+from .figures import PERCENTILES, disagreement, interval, ratio_interval, summarize, thin
+from .machine import condition, describe_machine
+from .phases import measure_phases
+from .sampling import calls_within, is_steady, own_cost_us, sample, without_collector
+from .subjects import Subject, find_subjects
+from .traffic import at_rate, throughput
+
+__all__ = ["SCHEMA", "Settings", "run"]
+
+SCHEMA = 1
+_ROUND = 0.05  # seconds a device has its turn: short against a neighbour's work, long against a switch of caches
+_WINDOW_CALLS = 5
+#: Two halves of a run, and either end of the interval of its p50, may lie that far off before it is INVALID.
+_VALID_WITHIN = 0.05
+_FEWEST_ROUNDS = 10
+_CONDITION_EVERY = 0.5  # seconds
+
+Notify = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run does.
+
+    Attributes
+    ----------
+    seconds : float
+        Of steady state on each device.
+    rate : float or None
+        Calls a second of the fixed-rate mode; None leaves it out.
+    callers : tuple of int
+        For each number, the throughput of so many callers.
+    seed : int
+        Of the inputs.
+    """
+
+    seconds: float = 5.0
+    rate: float | None = None
+    callers: tuple[int, ...] = (1, 2, 4)
+    seed: int = 0
+
+
+def run(
+    models: Sequence[str],
+    settings: Settings,
+    *,
+    backends: Sequence[str] = (),
+    devices: Sequence[str] = (),
+    notify: Notify = lambda what, done: None,
+) -> dict[str, Any]:
+    """Compare every device that can run the models here.
+
+    Parameters
+    ----------
+    models : sequence of str
+        Files or URLs; several of them for the twins of one network.
+    settings : Settings
+    backends, devices : sequence of str
+        Which to consider; all where empty.
+    notify : callable
+        Called with what is going on and the share of the work that is done.
+
+    Returns
+    -------
+    dict
+        The report, as JSON can hold it.
+
+    Raises
+    ------
+    AccelerateError
+        A model cannot be read, or a backend has no such name.
+    """
+    subjects = find_subjects(models, backends, devices)
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "settings": {**asdict(settings), "callers": list(settings.callers)},
+        "machine": describe_machine(),
+        "own_cost_us": own_cost_us(),
+        "results": [subject.row for subject in subjects],
+        "conditions": [],
+    }
+    try:
+        _Run(subjects, settings, notify, report["conditions"]).all()
+    finally:
+        for subject in subjects:
+            subject.close()
+    return report
+
+
+class _Run:
+    def __init__(
+        self, subjects: Sequence[Subject], settings: Settings, notify: Notify, conditions: list[dict[str, Any]]
+    ) -> None:
+        self._subjects = subjects
+        self._settings = settings
+        self._notify = notify
+        self._conditions = conditions
+        self._groups: list[list[Subject]] = []
+
+    def all(self) -> None:
+        self._open()
+        self._agree()
+        self._warm_up()
+        self._measure()
+        self._judge()
+        self._under_load()
+        self._notify("done", 1.0)
+
+    @property
+    def _open_ones(self) -> list[Subject]:
+        return [s for s in self._subjects if s.model is not None]
+
+    def _open(self) -> None:
+        for n, subject in enumerate(self._subjects):
+            if subject.row["status"] == "ok":
+                self._notify(f"loading {subject.place}", 0.05 * n / len(self._subjects))
+                with _caught(subject):
+                    subject.open()
+                with _caught(subject):
+                    self._group(subject)
+
+    def _group(self, subject: Subject) -> None:
+        """Put a subject beside its twins, give it the same inputs as them, and make its first call."""
+        if subject.model is None:
+            return
+        for group in self._groups:
+            first = group[0].model
+            if first is not None and are_twins(first, subject.model):
+                break
+        else:
+            group = []
+            self._groups.append(group)
+        group.append(subject)
+        first = group[0].model
+        assert first is not None
+        subject.row["group"] = group[0].row["model"]
+        (real,) = random_real_inputs(first, 1, self._settings.seed)
+        subject.feeds = feeds_from(real, first, subject.model)
+        subject.call_first()
+
+    def _agree(self) -> None:
+        for group in self._groups:
+            reference = _reference([s for s in group if s.model is not None])
+            if reference is None or reference.model is None:
+                for subject in group:
+                    subject.row["agreement"] = {"reason": "no CPU here runs the model, so there is no reference"}
+                continue
+            for subject in group:
+                self._notify(f"comparing the answers of {subject.place}", 0.05)
+                with _caught(subject):
+                    if subject.model is not None:
+                        agreement = compare_answers(reference.model, subject.model, self._settings.seed + 1)
+                        named = f"{reference.place}, {reference.row['model']}"
+                        subject.row["agreement"] = {"reference": named, **agreement}
+
+    def _warm_up(self) -> None:
+        """Run in turn until the last three windows of each agree, for as long as the steady state takes at most."""
+        medians: dict[int, list[float]] = {id(s): [] for s in self._open_ones}
+        calls: dict[int, int] = dict.fromkeys(medians, 0)
+        started, turn = perf_counter(), 0
+        limit = max(1.0, self._settings.seconds)
+        while waiting := [s for s in self._open_ones if not is_steady(medians[id(s)])]:
+            turn += 1
+            if (perf_counter() - started) / len(medians) > limit:
+                break
+            for subject in waiting:
+                self._notify(f"warming up {subject.place}", 0.05 + 0.1 * min(1.0, turn / 20))
+                with _caught(subject), without_collector():
+                    taken = _block(subject, medians[id(subject)])
+                    medians[id(subject)].append(float(np.median(taken)))
+                    calls[id(subject)] += len(taken)
+        for subject in self._open_ones:
+            subject.row["warmup"] = {
+                "calls": calls[id(subject)],
+                "steady": is_steady(medians[id(subject)]),
+                "window_medians_us": [round(median / 1e3, 3) for median in medians[id(subject)]],
+            }
+
+    def _measure(self) -> None:
+        """Let every device have its turn in each round, in an order that rotates."""
+        order = list(self._open_ones)
+        self._origin = started = perf_counter()
+        last = {id(s): [1e3 * s.row["warmup"]["window_medians_us"][-1]] for s in order}
+        spent = dict.fromkeys(last, 0.0)
+        times: dict[int, list[float]] = {key: [] for key in last}
+        self._note_condition()
+        while order and min(spent[id(s)] for s in order) < self._settings.seconds:
+            with without_collector():
+                for subject in order:
+                    began = perf_counter()
+                    with _caught(subject):
+                        taken = _block(subject, last[id(subject)])
+                        last[id(subject)] = [float(np.median(taken))]
+                        subject.rounds.append(taken / 1e3)
+                        times[id(subject)].append(began - started)
+                    spent[id(subject)] += perf_counter() - began
+            order = [s for s in (*order[1:], order[0]) if s.model is not None]
+            self._note_condition()
+            done = min((spent[id(s)] for s in order), default=0.0) / self._settings.seconds
+            self._notify("measuring, all devices in turn", 0.15 + 0.5 * min(1.0, done))
+        for subject in self._open_ones:
+            subject.row["rounds"] = [
+                {"at": round(at, 4), "us": thin(taken)}
+                for at, taken in zip(times[id(subject)], subject.rounds, strict=True)
+            ]
+
+    def _note_condition(self) -> None:
+        at = perf_counter() - self._origin
+        if not self._conditions or at - self._conditions[-1]["at"] >= _CONDITION_EVERY:
+            self._conditions.append({"at": round(at, 3), **condition()})
+
+    def _judge(self) -> None:
+        for subject in self._open_ones:
+            row = subject.row
+            row["latency_us"] = summarize(np.concatenate(subject.rounds))
+            row["halves_differ"] = disagreement(subject.rounds)
+            # what the report keeps of each round: of a million calls, a bootstrap would take a minute
+            subject.kept = [np.array(one["us"]) for one in row["rounds"]]
+            row["p50_interval_us"] = list(interval(subject.kept, 50.0))
+            if reasons := list(_doubts(row, len(subject.rounds))):
+                row.update(status="INVALID", reason="; ".join(reasons), remedy=_STEADY_REMEDY)
+        for group in self._groups:
+            reference = _reference([s for s in group if s.model is not None])
+            for subject in group:
+                if reference is not None and subject.model is not None:
+                    low, high = ratio_interval(subject.kept, reference.kept, 50.0, paired=True)
+                    value = subject.row["latency_us"]["p50"] / reference.row["latency_us"]["p50"]
+                    subject.row["ratio"] = {"value": value, "low": low, "high": high}
+
+    def _under_load(self) -> None:
+        settings, subjects = self._settings, self._open_ones
+        each = max(0.3, settings.seconds / 5)
+        for n, subject in enumerate(subjects):
+            share = 0.65 + 0.35 * n / len(subjects)
+            self._notify(f"splitting up the calls of {subject.place}", share)
+            with _noted(subject.row, "phases_us"):
+                assert subject.model is not None
+                subject.row["phases_us"] = measure_phases(subject.model, subject.feeds, each)
+            subject.row["throughput"] = []
+            for callers in settings.callers:
+                self._notify(f"{callers} callers on {subject.place}", share)
+                figures: dict[str, Any] = {"callers": callers}
+                with _noted(figures):
+                    figures = throughput(subject.load, subject.feeds, callers, each)
+                subject.row["throughput"].append(figures)
+            if settings.rate is not None:
+                self._notify(f"{settings.rate:g} calls a second on {subject.place}", share)
+                with _noted(subject.row, "rate"), without_collector():
+                    assert subject.model is not None
+                    subject.row["rate"] = at_rate(subject.model.infer, subject.feeds, settings.rate, settings.seconds)
+
+
+_STEADY_REMEDY = (
+    "close other programs, set the governor to performance, let the machine cool down, or give more --seconds"
+)
+
+
+def _block(subject: Subject, medians: Sequence[float]) -> Any:
+    """Give a subject its turn: as many calls as fill it, judged by its last one."""
+    assert subject.model is not None
+    call = subject.model.infer
+    if not medians:
+        return sample(call, subject.feeds, _WINDOW_CALLS)
+    call(subject.feeds)  # the one before has left the caches full of its own
+    return sample(call, subject.feeds, calls_within(_ROUND, medians[-1]))
+
+
+def _doubts(row: dict[str, Any], rounds: int) -> Iterator[str]:
+    if not row["warmup"]["steady"]:
+        yield "it never became steady: three windows in a row never came within 5 %"
+    if rounds < _FEWEST_ROUNDS or row["latency_us"]["n"] < PERCENTILES["p90"][1]:
+        yield f"{rounds} rounds are too few; at least {_FEWEST_ROUNDS} are needed"
+        return
+    if row["halves_differ"] > _VALID_WITHIN:
+        yield f"the run's two halves differ by {row['halves_differ']:.0%} at p50"
+    low, high = row["p50_interval_us"]
+    middle = row["latency_us"]["p50"]
+    if low < middle * (1 - _VALID_WITHIN) or high > middle * (1 + _VALID_WITHIN):
+        yield f"p50 is uncertain: between {low / middle - 1:+.0%} and {high / middle - 1:+.0%} of it"
+
+
+def _reference(subjects: Sequence[Subject]) -> Subject | None:
+    """Return the one that the others are set against: TFLite on the CPU, else whatever runs on a CPU."""
+    on_cpu = [s for s in subjects if s.row["device"] == "cpu"]
+    return next((s for s in on_cpu if s.row["backend"] == "tflite_cpu"), on_cpu[0] if on_cpu else None)
+
+
+@contextmanager
+def _caught(subject: Subject) -> Iterator[None]:
+    """Let a device that fails become a row with its reason, while the others go on."""
+    try:
+        yield
+    except Exception as error:  # a backend, even a stranger's, may raise anything
+        subject.fail(error)
+
+
+@contextmanager
+def _noted(figures: dict[str, Any], key: str | None = None) -> Iterator[None]:
+    """Note why one part of a row could not be measured; what was measured before stands."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if key is None:
+            figures["reason"] = reason
+        else:
+            figures[key] = {"reason": reason}

@@ -1,0 +1,146 @@
+"""The tests of ``pytest --benchmark``: one for each model and device, timed by pytest-benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ..errors import AccelerateError
+from ..model import Model
+from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
+from .figures import PERCENTILES, summarize
+from .sampling import sample
+from .subjects import Subject, find_subjects
+
+__all__ = ["DeviceComparison"]
+
+_OWN_MODELS = [str(Path(__file__).parents[1] / "data" / name) for name in ("digits_uint8.tflite", "digits.onnx")]
+_SEED = 0
+_WARMUP_CALLS, _MOST_ROUNDS = 10, 100_000
+
+
+class DeviceComparison:
+    """The plugin: adds the tests to what was collected.
+
+    Parameters
+    ----------
+    config : pytest.Config
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._models: Sequence[str] = config.getoption("benchmark_model") or _OWN_MODELS
+        self._places: Sequence[str] = config.getoption("benchmark_on")
+
+    @pytest.hookimpl(tryfirst=True)  # before -k and -m choose
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Add a test for each device, in front of those that were found."""
+        try:
+            subjects = list(self._subjects())
+        except AccelerateError as error:
+            raise pytest.UsageError(f"--benchmark: {error}") from error
+        module = _Devices.from_parent(session, path=session.config.rootpath, name="devices", nodeid="edge-accelerate")
+        module.obj = _make_tests(subjects)
+        items[:0] = session.genitems(module)
+        session.testscollected = len(items)
+
+    def _subjects(self) -> Iterator[Subject]:
+        found = find_subjects(self._models)
+        known = {name for s in found for name in _names(s)}
+        for place in self._places:
+            if place not in known:  # each backend says why not: they become skipped tests
+                yield from find_subjects(self._models, devices=[place])
+        for subject in found:
+            if not self._places or not _names(subject).isdisjoint(self._places):
+                yield subject
+
+
+class _Devices(pytest.Module):
+    """Stands where a test file would: there is none."""
+
+    def istestfunction(self, obj: object, name: str) -> bool:
+        """Take ours, whatever the project's `python_functions` says."""
+        return callable(obj)
+
+
+def _make_tests(subjects: Sequence[Subject]) -> ModuleType:
+    """Make a module with a test function for each model, parametrised with the places where it is to run."""
+    module = ModuleType("edge_accelerate_devices")
+    for path in dict.fromkeys(s.row["path"] for s in subjects):
+        mine = {s.place: s for s in subjects if s.row["path"] == path}
+        name = next(iter(mine.values())).row["model"]
+        setattr(module, path if hasattr(module, name) else name, _test_of(mine, subjects))
+    return module
+
+
+def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callable[..., None]:
+    def test(benchmark: Any, request: pytest.FixtureRequest, place: str) -> None:
+        subject = mine[place]
+        if subject.row["status"] == "missing":
+            pytest.skip(f"{subject.row['reason']}; {subject.row['remedy']}")
+        with subject.load() as model, _reference(model, subjects) as (named, reference):
+            benchmark.group = named.row["model"]
+            answers = compare_answers(reference, model, _SEED + 1)
+            (real,) = random_real_inputs(reference, 1, _SEED)
+            feeds = feeds_from(real, reference, model)
+            rounds = _rounds(model, feeds, request.config)
+            benchmark.extra_info.update(
+                _facts(subject, model),
+                agreement={"reference": f"{named.place}, {named.row['model']}", **answers},
+            )
+            benchmark.pedantic(model.infer, args=(feeds,), rounds=rounds, iterations=1)
+            if benchmark.stats is not None:  # --benchmark-disable leaves none
+                figures = summarize(1e6 * np.array(benchmark.stats.stats.data))
+                benchmark.extra_info["percentiles_us"] = {k: v for k, v in figures.items() if k in PERCENTILES}
+
+    parametrized: Callable[..., None] = pytest.mark.parametrize("place", list(mine))(test)
+    return parametrized
+
+
+@contextmanager
+def _reference(model: Model, subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Model]]:
+    """Load the twin that the answers are compared with: on the CPU if there is one, TFLite if it can."""
+    ranked = sorted(subjects, key=lambda s: (s.row["device"] != "cpu", s.row["backend"] != "tflite_cpu"))
+    for subject in ranked:
+        if subject.row["status"] != "ok":
+            continue
+        with suppress(AccelerateError):  # its own test says why
+            found = subject.load()
+            if are_twins(found, model):
+                with found:
+                    yield subject, found
+                return
+            found.close()
+    raise AssertionError("a model is its own twin")
+
+
+def _rounds(model: Model, feeds: Any, config: pytest.Config) -> int:
+    """Return how many calls fill --benchmark-max-time; pytest-benchmark warms up and calibrates no single calls."""
+    warm = sample(model.infer, feeds, _WARMUP_CALLS)
+    # 5 us is what pytest-benchmark takes for a round beside what it times
+    seconds = float(np.median(warm)) / 1e9 + 5e-6
+    wanted = int(float(config.getoption("benchmark_max_time")) / seconds)
+    return max(int(config.getoption("benchmark_min_rounds")), min(wanted, _MOST_ROUNDS))
+
+
+def _facts(subject: Subject, model: Model) -> dict[str, Any]:
+    runtime = model.runtime
+    return {
+        "model": subject.row["path"],
+        "sha256": subject.row["sha256"],
+        "backend": model.backend,
+        "device": model.device,
+        "runtime": f"{runtime.name} {runtime.version}",
+        "delegated": runtime.delegated,
+        "operators": runtime.total,
+        "seed": _SEED,
+    }
+
+
+def _names(subject: Subject) -> frozenset[str]:
+    return frozenset((subject.row["device"], subject.row["backend"], subject.place))

@@ -1,0 +1,94 @@
+"""Drawing in SVG, as far as the report's charts need it: scales, axes, and text that is never markup."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["HEIGHT", "WIDTH", "Scale", "drawing", "line", "linear", "logarithmic", "path", "text"]
+
+#: A drawing this wide is as wide as a phone, where text then has its own size; on a desktop it grows with its column.
+WIDTH, HEIGHT = 400.0, 220.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps values to places on the page.
+
+    Attributes
+    ----------
+    low, high : float
+        The values at the ends.
+    start, end : float
+        The places of the ends.
+    ticks : tuple of float
+        Values to label.
+    log : bool
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: tuple[float, ...]
+    log: bool
+
+    def __call__(self, value: float) -> float:
+        """Return the place of a value; what lies beyond an end is drawn at it."""
+        value = min(max(value, self.low), self.high)
+        low, high = self.low, self.high
+        if self.log:
+            value, low, high = math.log(value), math.log(low), math.log(high)
+        return self.start + (self.end - self.start) * (value - low) / (high - low)
+
+
+def logarithmic(values: Iterable[float], start: float, end: float) -> Scale:
+    """Return a scale for positive values that lie far apart, with a tick at 1, 2 and 5 of each decade."""
+    values = list(values)
+    low, high = min(values) / 1.08, max(values) * 1.08
+    ticks = [
+        n * 10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for n in (1, 2, 5)
+    ]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    for multiples in ((1, 5), (1,)):
+        if len(inside) > 5:
+            inside = [t for t in inside if round(t / 10.0 ** math.floor(math.log10(t) + 1e-9)) in multiples]
+    return Scale(low, high, start, end, tuple(inside), log=True)
+
+
+def linear(high: float, start: float, end: float, *, low: float = 0.0) -> Scale:
+    """Return a scale that begins at `low`, with three to six round ticks."""
+    high = max(high, low + 1e-9)
+    rough = (high - low) / 6
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * n for n in (1, 2, 5, 10) if unit * n >= rough)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    ticks = tuple(step * i for i in range(first, last + 1))
+    return Scale(low, high, start, end, ticks, log=False)
+
+
+def drawing(title: str, parts: Iterable[str], height: float = HEIGHT) -> str:
+    """Return a drawing; `title` is what a screen reader says."""
+    return (
+        f'<svg viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">\n'
+        + "\n".join(parts)
+        + "\n</svg>"
+    )
+
+
+def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+    """Return a line of a class of the page's style."""
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{style}"/>'
+
+
+def path(points: Sequence[tuple[float, float]], style: str, title: str = "", *, closed: bool = False) -> str:
+    """Return a line through points, or the area that it encloses; `title` shows where the mouse rests on it."""
+    steps = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return f'<path d="M{steps}{"Z" if closed else ""}" class="{style}"><title>{escape(title)}</title></path>'
+
+
+def text(x: float, y: float, content: str, style: str = "", *, anchor: str = "start") -> str:
+    """Return text."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{style}">{escape(content)}</text>'

@@ -1,0 +1,150 @@
+"""``edge-accelerate bench``: every device that can run a model here, side by side; ``bench compare``: two reports."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..bench.comparing import Gate, as_dicts, compare_reports, differences, gate_verdicts, read_report
+from ..bench.runner import Notify, Settings, run
+from ..bench.tables import print_changes, print_report
+from ..errors import OptionError
+
+__all__ = ["bench"]
+
+_FILE = click.Path(path_type=Path)
+
+
+def _parse_callers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    try:
+        callers = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        callers = ()
+    if not callers or callers[0] < 1:
+        raise click.BadParameter(f"{text!r}; wanted whole numbers from 1, such as 1,2,4")
+    return callers
+
+
+def _parse_gates(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[Gate]:
+    try:
+        return [Gate.parse(text) for text in given]
+    except OptionError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+class _Bench(click.Command):
+    """``bench MODEL...``, and ``bench compare BEFORE AFTER``: a group could not have both."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == [compare.name]:
+            return compare.make_context(f"{info_name} {compare.name}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(
+    cls=_Bench,
+    short_help="Compare the devices here on a model.",
+    epilog="To compare two runs, saved with --json: edge-accelerate bench compare --help",
+)
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--backend", "backends", metavar="NAME", multiple=True, help="Only this backend. Repeatable.")
+@click.option("--device", "devices", metavar="ID", multiple=True, help="Only this device. Repeatable.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=Settings.seconds,
+    show_default=True,
+    help="Steady state to measure on each device.",
+)
+@click.option(
+    "--rate",
+    metavar="N",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Also call N times a second, and count latency from the time at which a call was due.",
+)
+@click.option(
+    "--callers",
+    metavar="N,...",
+    default=",".join(map(str, Settings.callers)),
+    callback=_parse_callers,
+    show_default=True,
+    help="Throughput with so many callers at once, each with a replica.",
+)
+@click.option("--seed", type=int, default=Settings.seed, show_default=True, help="Of the random inputs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, which `bench compare` reads.")
+@click.option("--html", "page", metavar="FILE", type=_FILE, help="Also write a report that any browser shows.")
+def bench(
+    models: Sequence[str],
+    backends: Sequence[str],
+    devices: Sequence[str],
+    as_json: bool,
+    page: Path | None,
+    **settings: Any,
+) -> int:
+    """Measure MODEL on every backend and device that can run it here, all of them in turn.
+
+    Several MODELs are twins of one network in several formats; the answers of each are compared with those of the CPU.
+    Exits with 0 where every row is valid or its device is not here, else with 1.
+    """
+    with _progress() as notify:
+        report = run(models, Settings(**settings), backends=backends, devices=devices, notify=notify)
+    if page is not None:
+        from ..bench.page import write_page
+
+        write_page(page, report)
+    if as_json:
+        click.echo(json.dumps(report, allow_nan=False))
+    else:
+        print_report(report)
+        if page is not None:
+            click.echo(f"\nreport: {page}")
+    measured = [row for row in report["results"] if row["status"] != "missing"]
+    return 0 if measured and all(row["status"] == "ok" for row in measured) else 1
+
+
+@click.command("compare")
+@click.argument("before", type=_FILE)
+@click.argument("after", type=_FILE)
+@click.option(
+    "--fail-if",
+    "gates",
+    metavar="GATE",
+    multiple=True,
+    callback=_parse_gates,
+    help="Such as 'p50>+5%': exit with 1 where that is certain. Repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def compare(before: Path, after: Path, gates: Sequence[Gate], as_json: bool) -> int:
+    """Compare two runs, which `bench MODEL --json` has written to BEFORE and AFTER.
+
+    A change counts where it is more than chance (an interval of 99 %), and more than the 3 % that two runs of the same
+    program may differ by. What ran before and does not now fails every gate.
+    """
+    old, new = read_report(before), read_report(after)
+    changes = compare_reports(old, new, list(dict.fromkeys(("p50", *(gate.metric for gate in gates)))))
+    failures = gate_verdicts(changes, gates)
+    notes = list(differences(old, new))
+    if as_json:
+        click.echo(json.dumps({"changes": as_dicts(changes), "notes": notes, "failures": failures}, indent=2))
+    else:
+        print_changes(changes, notes, failures)
+    return 1 if failures else 0
+
+
+@contextmanager
+def _progress() -> Iterator[Notify]:
+    """Show a bar on stderr, where there is a terminal."""
+    columns = (BarColumn(20), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda what, done: bar.update(task, description=what, completed=done)

@@ -1,0 +1,245 @@
+"""A TFLite model in an interpreter whose Edge TPU operators run on the device."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from time import monotonic
+from typing import Any
+
+from ...binding import Binding
+from ...chatter import held_back
+from ...contract import LoadOptions
+from ...errors import (
+    AccelerateError,
+    BackendNotAvailableError,
+    ClosedError,
+    DeviceLostError,
+    DeviceNotFoundError,
+    InferenceError,
+    ModelError,
+)
+from ...formats.tflite import custom_operators
+from ...model import Model
+from ...source import Source
+from ...tensors import Array
+from ..tflite_cpu.calls import ENGINE_ERRORS, Calls
+from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, why_unresolved
+from ..tflite_cpu.engines import Engine
+from ..tflite_cpu.model import TFLiteModel, make_interpreter
+from .devices import Lease, move, why_not_opened
+from .library import Delegate, Library
+
+__all__ = ["EdgeTPUModel", "connect"]
+
+_log = logging.getLogger("accelerate")
+_DELEGATE_NODE = "DELEGATE"  # what both engines call an operator that a delegate runs
+_FIRST_DELAY, _LONGEST_DELAY = 0.05, 5.0  # seconds between attempts to open a lost device
+_SETTLING, _COMING_BACK = 0.5, 3.0  # seconds that a stick takes to appear with its firmware, and may take
+
+
+def connect(library: Library, device: str, options: Mapping[str, str]) -> Delegate:
+    """Open a device; where that is refused, once again after a moment.
+
+    A stick that has just been given its firmware leaves the bus and comes back under another id.
+
+    Raises
+    ------
+    DeviceNotFoundError
+        Says why, as far as the system tells.
+    BackendNotAvailableError
+        The library hangs.
+    """
+    try:
+        return library.create({"device": device, **options})
+    except DeviceNotFoundError:
+        deadline = monotonic() + _COMING_BACK
+        time.sleep(_SETTLING)
+        while monotonic() < deadline and device not in (d.id for d in library.devices()):
+            time.sleep(_SETTLING)
+    try:
+        return library.create({"device": device, **options})
+    except DeviceNotFoundError as error:
+        raise DeviceNotFoundError(f"{error}: {why_not_opened(library, device)}") from error
+
+
+class EdgeTPUModel(TFLiteModel):
+    """See the module. A Model whose device has gone opens it again when it is called after a growing delay."""
+
+    _backend = "edgetpu"
+
+    def __init__(self, engine: Engine, interpreter: Any, *arguments: Any) -> None:
+        self._library: Library | None = None  # None for an interpreter that is its owner's to open again
+        self._lease: Lease | None = None
+        self._delegate_options: Mapping[str, str] = {}
+        self._lost = False
+        self._delay = _FIRST_DELAY
+        self._next_attempt = 0.0
+        super().__init__(engine, interpreter, *arguments)
+        self._delegate_nodes, delegated, others = _delegation(interpreter)
+        if self._signature.subgraph == 0:  # the engines tell nothing of the nodes of other graphs
+            self.runtime = replace(self.runtime, delegated=delegated, total=delegated + len(others))
+            if others:
+                _log.warning(
+                    "%s: %d of %d operators run on the CPU: %s",
+                    self._source, len(others), delegated + len(others), ", ".join(dict.fromkeys(others)),
+                )  # fmt: skip
+
+    @classmethod
+    def open(
+        cls,
+        engine: Engine,
+        library: Library,
+        lease: Lease,
+        source: Source,
+        options: LoadOptions,
+        delegate_options: Mapping[str, str],
+    ) -> EdgeTPUModel:
+        """Open the device and build an interpreter; the model has been tried in a child process.
+
+        Raises
+        ------
+        DeviceNotFoundError, BackendNotAvailableError, ModelError, UnsupportedModelError, OptionError
+        """
+        delegate = connect(library, lease.device.id, delegate_options)
+        model = cls.build(engine, source, options, verified=True, delegates=[delegate])
+        model._library, model._lease, model._delegate_options = library, lease, delegate_options
+        model.runtime = replace(
+            model.runtime,
+            device=lease.device.id,
+            details={
+                **model.runtime.details,
+                "library": library.path,
+                "library_version": library.version,
+                "device_path": lease.device.path,
+            },
+        )
+        return model
+
+    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:  # noqa: D102
+        # Copies: 3 us for a picture of 224 x 224, of the milliseconds that its way over USB takes. Sharing would need
+        # a second interpreter, which would hold the device in the library while this one has to open it again.
+        return Model.bind(self, shapes)
+
+    def _execute(self, feeds: list[Array]) -> list[Array]:
+        if self._lost:
+            self._reopen()
+        try:
+            return super()._execute(feeds)
+        except InferenceError as error:
+            cause = error.__cause__
+            if cause is None or not self._device_failed(str(cause)):
+                raise
+        self._lose()
+        raise DeviceLostError(
+            f"the Edge TPU {self.device} was lost during a run ({' '.join(str(cause).split())}); "
+            "the model opens it again when it is called and the device is back"
+        ) from _without_frames(cause)
+
+    def _device_failed(self, said: str) -> bool:
+        """Tell whether it was the device that failed, and not an operator on the CPU."""
+        node = re.search(r"Node number (\d+)", said)
+        return node is not None and int(node[1]) in self._delegate_nodes
+
+    def _lose(self) -> None:
+        if self._library is None or self._lease is None:
+            return
+        self._lost = True
+        self._delay, self._next_attempt = _FIRST_DELAY, monotonic() + _FIRST_DELAY
+        # the library gives a device to whoever asks for it for as long as somebody has it open, even a dead one
+        self._once = self._calls = self._interpreter = None
+        _log.warning("the Edge TPU %s (%s) was lost", self.device, self._lease.device.path)
+
+    def _reopen(self) -> None:
+        wait = self._next_attempt - monotonic()
+        if wait > 0:
+            raise DeviceLostError(f"the Edge TPU {self.device} is lost; it is tried again in {wait:.2f} s")
+        try:
+            interpreter, calls = self._open_again()
+        except (AccelerateError, *ENGINE_ERRORS) as error:
+            reason, cause = str(error), _without_frames(error)
+        else:
+            self._shapes = None  # this interpreter has its first shapes again
+            self._use(interpreter, calls)
+            self._lost = False
+            if self._closed:
+                self._release()
+                raise ClosedError("this edgetpu model was closed while its device was being opened again")
+            _log.warning("the Edge TPU %s is back", self.device)
+            return
+        self._delay = min(2 * self._delay, _LONGEST_DELAY)
+        self._next_attempt = monotonic() + self._delay
+        raise DeviceLostError(
+            f"the Edge TPU {self.device} is lost ({reason}); it is tried again in {self._delay:.2f} s"
+        ) from cause
+
+    def _open_again(self) -> tuple[Any, Calls]:
+        library, lease = self._library, self._lease
+        if library is None or lease is None:
+            raise ClosedError("this edgetpu model is closed; load it again")
+        if not self._source.unchanged():
+            raise ModelError(f"{self._source} has changed since; load it again")
+        asked = self._options.device
+        kinds = ("usb", "pci") if asked is None else (asked,) if asked in ("usb", "pci") else ()
+        if not move(lease, library, kinds):
+            raise DeviceNotFoundError("it is not connected")
+        delegate = library.create({"device": lease.device.id, **self._delegate_options})
+        interpreter = make_interpreter(
+            self._engine, self._source, self.runtime.details["num_threads"], verified=True, delegates=[delegate]
+        )
+        calls = Calls.of_ours(interpreter, self._signature.subgraph)
+        with held_back():
+            calls.allocate()
+        details = {**self.runtime.details, "device_path": lease.device.path}
+        self.runtime = replace(self.runtime, device=lease.device.id, details=details)
+        return interpreter, calls
+
+    def _release(self) -> None:
+        super()._release()
+        if self._lease is not None:
+            self._lease.release()
+
+    @staticmethod
+    def _why_refused(source: Source, error: Exception) -> AccelerateError:
+        said = " ".join(str(error).split())
+        if "newer than this runtime version" in said:
+            return BackendNotAvailableError(
+                f"{source} was compiled for a newer version of the Edge TPU's runtime library: {said}. Update the "
+                "library (README, 'Where is PyCoral?'), or compile with: edgetpu_compiler --min_runtime_version"
+            )
+        if "Unsupported data type in custom op handler" in said:
+            return BackendNotAvailableError(
+                f"the Edge TPU's runtime library and this version of the interpreter do not fit together: {said}. "
+                "Install a build of the library for this interpreter (README, 'Where is PyCoral?')"
+            )
+        others = [name for name in custom_operators(source.buffer(), str(source)) if name != COMPILED_OPERATOR]
+        return why_unresolved(source, others, error)
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """Return an error whose traceback no longer keeps an interpreter, and with it the device, open."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _delegation(interpreter: Any) -> tuple[frozenset[int], int, list[str]]:
+    """Return the delegate's nodes, how many of the file's operators they run, and the names of the others."""
+    native = interpreter._interpreter
+    names = [native.NodeName(i) for i in range(native.NumNodes())]
+    nodes = frozenset(i for i, name in enumerate(names) if name == _DELEGATE_NODE)
+    taken = {tuple(native.NodeOutputs(i)) for i in nodes}
+    delegated, others = 0, []
+    for i, name in enumerate(names):
+        if i in nodes:
+            continue
+        if name == COMPILED_OPERATOR and tuple(native.NodeOutputs(i)) in taken:
+            delegated += 1
+        else:
+            others.append(name)
+    return nodes, delegated, others

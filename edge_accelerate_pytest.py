@@ -1,0 +1,50 @@
+"""``pytest --benchmark``: the devices of this machine on a model, as pytest-benchmark tests.
+
+A module of its own beside the package: pytest imports it in every project of the environment, and importing the package
+there would cost each of them NumPy's import.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("edge-accelerate", "edge-accelerate: compare the devices of this machine on a model")
+    group.addoption(
+        "--benchmark", action="store_true", help="Compare the devices here; nothing else runs unless paths are given."
+    )
+    group.addoption(
+        "--benchmark-model",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="With --benchmark: the model, by default one that comes with edge-accelerate. Repeatable, for its twins.",
+    )
+    group.addoption(
+        "--benchmark-on",
+        action="append",
+        default=[],
+        metavar="DEVICE",
+        help="With --benchmark: only this device, backend, or backend:device. Repeatable.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Bring in the rest where it is asked for."""
+    if not config.getoption("benchmark"):
+        if config.getoption("benchmark_model") or config.getoption("benchmark_on"):
+            raise pytest.UsageError("--benchmark-model and --benchmark-on need --benchmark")
+        return
+    if importlib.util.find_spec("pytest_benchmark") is None:
+        raise pytest.UsageError('--benchmark needs pytest-benchmark: pip install "edge-accelerate[bench]"')
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise pytest.UsageError("--benchmark needs the plugin pytest-benchmark, which is switched off here")
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        config.args = []
+    from accelerate.bench.suite import DeviceComparison
+
+    config.pluginmanager.register(DeviceComparison(config))

@@ -1,0 +1,374 @@
+"""The measuring itself, on simulated latencies and on the project's own model. None asserts how long anything takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import numpy as np
+import pytest
+
+import accelerate
+from accelerate.bench import machine, runner, subjects
+from accelerate.bench.agreement import are_twins, compare_answers, feeds_from, random_real_inputs
+from accelerate.bench.comparing import Gate, compare_reports, differences, gate_verdicts, read_report
+from accelerate.bench.figures import disagreement, ratio_interval, summarize, thin
+from accelerate.bench.sampling import calls_within, is_steady, own_cost_us, sample
+from accelerate.bench.traffic import at_rate, throughput
+from accelerate.errors import InferenceError, OptionError
+
+pytest.importorskip("ai_edge_litert", reason="needs LiteRT")
+pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+
+DATA = Path(accelerate.__file__).parent / "data"
+DIGITS, TWIN = str(DATA / "digits_uint8.tflite"), str(DATA / "digits.onnx")
+QUICK = runner.Settings(seconds=0.6, callers=(1, 2))
+
+
+# Percentiles
+
+
+@pytest.mark.parametrize(
+    ("calls", "given"),
+    [
+        (5, {"p50"}),
+        (20, {"p50", "p90", "p95"}),
+        (99, {"p50", "p90", "p95"}),
+        (100, {"p50", "p90", "p95", "p99"}),
+        (999, {"p50", "p90", "p95", "p99"}),
+        (1000, {"p50", "p90", "p95", "p99", "p99.9"}),
+    ],
+)
+def test_percentiles_need_enough_calls(calls: int, given: set[str]) -> None:
+    figures = summarize(np.arange(calls))
+    assert {name for name in figures if name.startswith("p")} == given
+    assert figures["n"] == calls
+    assert (figures["min"], figures["max"]) == (0, calls - 1)
+    assert figures["p50"] == np.percentile(np.arange(calls), 50)
+
+
+def test_what_is_kept_of_a_round_is_spread_over_it() -> None:
+    kept = thin(np.arange(1000))
+    assert kept == list(range(0, 1000, 10))
+    assert thin(np.arange(3)) == [0, 1, 2]
+
+
+def test_steady_is_three_windows_within_5_percent() -> None:
+    assert not is_steady([1.0, 1.0])
+    assert is_steady([9.0, 1.0, 1.04, 1.02])
+    assert not is_steady([1.0, 1.0, 1.06])
+
+
+def test_halves_that_differ() -> None:
+    equal = [np.full(10, 100.0)] * 10
+    assert disagreement(equal) == 0
+    assert disagreement([*equal, *([np.full(10, 110.0)] * 10)]) == pytest.approx(0.1)
+
+
+def test_sample_measures_each_call() -> None:
+    given: list[object] = []
+    taken = sample(given.append, "x", 50)
+    assert given == ["x"] * 50
+    assert taken.shape == (50,)
+    assert (taken >= 0).all()
+    assert own_cost_us() > 0
+    assert calls_within(0.05, 1e6) == 50
+    assert calls_within(0.05, 1e12) == 1
+
+
+# The gate: two runs of the same program, and one that has become slower
+
+
+def _simulated(random: np.random.Generator, slower: float = 1.0) -> dict[str, Any]:
+    """Simulate a run as a shared board gives it: a clock that drifts, neighbours, spikes, another start each time."""
+    rounds, calls = 100, 30
+    # where a run's memory happens to lie, and how warm the room is: not in the spread of the run
+    level = 500 * slower * random.normal(1, 0.008)
+    drift = np.zeros(rounds)
+    for i in range(1, rounds):
+        drift[i] = 0.9 * drift[i - 1] + random.normal(0, 0.004)
+    kept = []
+    busy = 0
+    for i in range(rounds):
+        busy = busy - 1 if busy > 0 else int(random.random() < 0.02) * int(random.integers(2, 6))
+        values = level * (1 + drift[i]) * random.lognormal(0, 0.04, calls) * (1.3 if busy else 1.0)
+        values[random.random(calls) < 0.01] *= random.uniform(2, 10)
+        kept.append({"at": i * 0.1, "us": values.round(2).tolist()})
+    everything = np.concatenate([one["us"] for one in kept])
+    row = {
+        "model": "m.tflite",
+        "backend": "tflite_cpu",
+        "device": "cpu",
+        "status": "ok",
+        "reason": "",
+        "sha256": "0",
+        "latency_us": summarize(everything),
+        "rounds": kept,
+    }
+    return {"schema": runner.SCHEMA, "machine": {}, "results": [row]}
+
+
+@pytest.mark.slow
+def test_no_change_is_reported_in_100_equal_pairs() -> None:
+    random = np.random.default_rng(8)
+    gate = Gate.parse("p50>+5%")
+    for _ in range(100):
+        changes = compare_reports(_simulated(random), _simulated(random))
+        assert [change.verdict for change in changes] == ["same"]
+        assert not gate_verdicts(changes, [gate])
+
+
+def test_ten_percent_slower_is_found_every_time() -> None:
+    random = np.random.default_rng(9)
+    gates = [Gate.parse("p50>+3%"), Gate.parse("p50>+20%")]
+    for _ in range(20):
+        changes = compare_reports(_simulated(random), _simulated(random, slower=1.1))
+        assert [change.verdict for change in changes] == ["slower"]
+        (failure,) = gate_verdicts(changes, gates)
+        assert "the limit is +3%" in failure
+    changes = compare_reports(_simulated(random, slower=1.1), _simulated(random))
+    assert [change.verdict for change in changes] == ["faster"]
+
+
+def test_a_paired_interval_is_narrower() -> None:
+    random = np.random.default_rng(1)
+    common = random.lognormal(0, 0.3, (100, 1))
+    ours, theirs = (list(common * random.lognormal(0, 0.01, (100, 20))) for _ in range(2))
+    paired, unpaired = (ratio_interval(ours, theirs, 50.0, paired=paired) for paired in (True, False))
+    assert paired[1] - paired[0] < unpaired[1] - unpaired[0]
+
+
+def test_a_row_that_is_lost_fails_every_gate() -> None:
+    random = np.random.default_rng(2)
+    before, after = _simulated(random), _simulated(random)
+    after["results"][0] = {**after["results"][0], "status": "failed", "reason": "DeviceLostError: unplugged"}
+    del after["results"][0]["latency_us"]
+    changes = compare_reports(before, after)
+    assert changes[0].verdict == "lost"
+    assert "unplugged" in gate_verdicts(changes, [Gate.parse("p50>+50%")])[0]
+    assert compare_reports(after, before)[0].verdict == "new"
+
+
+def test_invalid_runs_are_not_judged() -> None:
+    random = np.random.default_rng(3)
+    before, after = _simulated(random), _simulated(random, slower=2)
+    after["results"][0].update(status="INVALID", reason="it never became steady")
+    (change,) = compare_reports(before, after)
+    assert change.verdict == "cannot tell"
+    assert "never became steady" in change.reason
+    assert change.ratio == pytest.approx(2, rel=0.1)
+    assert not gate_verdicts([change], [Gate.parse("p50>+5%")])
+
+
+def test_too_few_calls_for_a_percentile() -> None:
+    random = np.random.default_rng(4)
+    before, after = _simulated(random), _simulated(random)
+    for report in (before, after):
+        report["results"][0]["rounds"] = report["results"][0]["rounds"][:3]
+    (change,) = compare_reports(before, after, ["p99"])
+    assert change.verdict == "cannot tell"
+    assert "100 calls" in change.reason
+
+
+def test_other_machines_and_other_files_are_noted() -> None:
+    before, after = _simulated(np.random.default_rng(5)), _simulated(np.random.default_rng(6))
+    after["machine"]["board"] = "Raspberry Pi 5"
+    after["results"][0]["sha256"] = "1"
+    assert sorted(differences(before, after)) == [
+        "m.tflite is not the same file in both (SHA-256)",
+        "the board differs: - and Raspberry Pi 5",
+    ]
+
+
+@pytest.mark.parametrize("text", ["p50", "p50>5", "p42>+5%", "p50<+5%", "mean>+5%", ""])
+def test_wrong_gates_are_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="p50>"):
+        Gate.parse(text)
+
+
+def test_gates_are_read() -> None:
+    assert Gate.parse("p50>+5%") == Gate("p50", 5)
+    assert Gate.parse(" p99.9 > 2.5 % ") == Gate("p99.9", 2.5)
+
+
+@pytest.mark.parametrize("content", [None, "no json", "[]", '{"schema": 0}'])
+def test_what_is_no_report_is_refused(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(OptionError, match=r"report\.json"):
+        read_report(path)
+
+
+# Under load
+
+
+def test_a_fixed_rate_counts_what_waits_behind_a_slow_answer() -> None:
+    calls = 0
+
+    def call(_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            sleep(0.1)
+
+    figures = at_rate(call, None, rate=1000, seconds=0.2)
+    assert calls == 200
+    # one call was slow, but the hundred that were due meanwhile waited: that is what a caller feels
+    assert figures["service_us"]["p90"] < 10_000
+    assert figures["latency_us"]["p90"] > 50_000
+
+
+def test_a_rate_that_cannot_be_kept_is_said() -> None:
+    figures = at_rate(lambda _: sleep(0.01), None, rate=1000, seconds=0.05)
+    assert not figures["kept_up"]
+    assert figures["behind_ms"] > 1
+    assert figures["per_second"] < 200
+
+
+def test_throughput_counts_all_callers() -> None:
+    feeds = {"image": np.zeros((1, 8, 8, 1), np.uint8)}
+    figures = throughput(lambda **more: accelerate.load(DIGITS, backend="tflite_cpu", **more), feeds, 2, 0.05)
+    assert figures["callers"] == 2
+    assert figures["per_second"] > 0
+    assert figures["latency_us"]["n"] > 0
+
+
+def test_an_error_of_a_caller_reaches_the_one_who_asked() -> None:
+    def load(**_: object) -> accelerate.Model:
+        return accelerate.load(DIGITS, backend="tflite_cpu")
+
+    with pytest.raises(accelerate.TensorError):
+        throughput(load, {"image": np.zeros(3)}, 1, 0.05)
+
+
+# Twins
+
+
+@pytest.fixture
+def twins() -> Iterator[tuple[accelerate.Model, accelerate.Model]]:
+    with accelerate.load(DIGITS) as one, accelerate.load(TWIN) as other:
+        yield one, other
+
+
+def test_twins_get_the_same_real_values(twins: tuple[accelerate.Model, accelerate.Model]) -> None:
+    tflite, onnx = twins
+    assert are_twins(tflite, onnx)
+    (real,) = random_real_inputs(tflite, 1, seed=0)
+    (levels,), (values,) = (feeds_from(real, tflite, model).values() for model in twins)
+    assert levels.dtype == np.uint8
+    assert values.shape == (1, 1, 8, 8)
+    np.testing.assert_allclose(values[0, 0], (levels[0, :, :, 0] - 128.0) / 127.5, atol=1e-6)
+
+
+def test_agreement_of_twins(twins: tuple[accelerate.Model, accelerate.Model]) -> None:
+    tflite, onnx = twins
+    equal = compare_answers(tflite, tflite, seed=1)
+    assert (equal["top1"], equal["largest_difference"]) == (1.0, 0.0)
+    apart = compare_answers(tflite, onnx, seed=1)
+    assert apart["top1"] == 1.0
+    assert 0 < apart["largest_difference"] < 0.05 * apart["range"]
+
+
+# A whole run
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    return runner.run([DIGITS, TWIN], QUICK)
+
+
+def test_a_run_says_all_that_it_promises(report: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["settings"]["seed"] == 0
+    assert report["own_cost_us"] > 0
+    rows = [row for row in report["results"] if row["status"] != "missing"]
+    assert [(row["backend"], row["device"]) for row in rows] == [("tflite_cpu", "cpu"), ("onnxruntime", "cpu")]
+    for row in rows:
+        assert row["status"] in ("ok", "INVALID")
+        assert bool(row["reason"]) is (row["status"] == "INVALID")
+        assert row["group"] == "digits_uint8.tflite"
+        assert len(row["sha256"]) == 64
+        assert row["runtime"]["version"]
+        assert min(row["load_ms"], row["first_ms"], row["latency_us"]["p50"]) > 0
+        assert row["warmup"]["calls"] > 0
+        assert [one["callers"] for one in row["throughput"]] == [1, 2]
+        assert all(one["per_second"] > 0 for one in row["throughput"])
+        assert row["phases_us"]["execute"] > 0
+        assert row["agreement"]["top1"] == 1.0
+        assert row["ratio"]["low"] <= row["ratio"]["high"]
+    assert rows[0]["ratio"]["value"] == 1
+
+
+def test_devices_take_turns(report: dict[str, Any]) -> None:
+    one, other = (row["rounds"] for row in report["results"] if "rounds" in row)
+    assert abs(len(one) - len(other)) <= 1
+    for mine, theirs in zip(one[1:], other, strict=False):
+        assert mine["at"] > theirs["at"] - 1  # neither is done before the other has begun
+    starts = sorted([(r["at"], "one") for r in one] + [(r["at"], "other") for r in other])
+    names = [name for _, name in starts]
+    assert not any(names[i] == names[i + 1] == names[i + 2] for i in range(len(names) - 2))
+
+
+def test_a_device_that_fails_midway_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+    real = accelerate.load
+
+    def load(path: str, **options: Any) -> accelerate.Model:
+        model = real(path, **options)
+        if options["backend"] == "onnxruntime":
+            infer = model.infer
+
+            def failing(*arguments: Any, **more: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls > 300:
+                    raise InferenceError("the cable came off")
+                return infer(*arguments, **more)
+
+            model.infer = failing  # type: ignore[method-assign]
+        return model
+
+    monkeypatch.setattr(subjects, "load", load)
+    report = runner.run([DIGITS, TWIN], runner.Settings(seconds=0.3, callers=(1,)))
+    lost = next(row for row in report["results"] if row["backend"] == "onnxruntime")
+    assert (lost["status"], lost["reason"]) == ("failed", "InferenceError: the cable came off")
+    kept = next(row for row in report["results"] if row["backend"] == "tflite_cpu")
+    assert kept["latency_us"]["n"] > 0
+
+
+def test_a_device_that_is_not_here_is_a_row() -> None:
+    (missing,) = subjects.find_subjects([DIGITS], ["tflite_cpu"], ["warp:9"])
+    assert missing.row["status"] == "missing"
+    assert "warp:9" in missing.row["reason"]
+    assert missing.row["remedy"]
+
+
+def test_the_peak_of_memory_is_seen() -> None:
+    if not machine.reset_peak_memory():
+        pytest.skip("this kernel does not let a process reset its peak (/proc/self/clear_refs)")
+    before = machine.peak_memory_mb()
+    block = np.ones(30_000_000, np.uint8)
+    assert before is not None
+    del block
+    after = machine.peak_memory_mb()
+    assert after is not None
+    assert after > before + 20
+
+
+def test_importing_the_package_imports_nothing_of_it() -> None:
+    program = "import sys, accelerate; print([m for m in sys.modules if m.startswith('accelerate.bench')])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_progress_only_goes_forward() -> None:
+    seen: list[float] = []
+    runner.run([DIGITS], runner.Settings(seconds=0.1, callers=(1,)), notify=lambda what, done: seen.append(done))
+    assert seen == sorted(seen)
+    assert seen[-1] == 1

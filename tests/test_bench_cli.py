@@ -1,0 +1,220 @@
+"""``edge-accelerate bench`` and ``pytest --benchmark`` as a user meets them: processes, their output, their status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import accelerate
+
+pytest.importorskip("click", reason="needs the extra: cli")
+pytest.importorskip("rich", reason="needs the extra: cli")
+pytest.importorskip("ai_edge_litert", reason="needs LiteRT")
+pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+
+DATA = Path(accelerate.__file__).parent / "data"
+DIGITS, TWIN = DATA / "digits_uint8.tflite", DATA / "digits.onnx"
+QUICK = ("--seconds", "0.3", "--callers", "1,2")
+
+
+def call(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return call("accelerate", "bench", *arguments)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    done = bench(DIGITS, TWIN, *QUICK, "--rate", "200", "--json")
+    path = tmp_path_factory.mktemp("bench") / "report.json"
+    path.write_text(done.stdout)
+    return path
+
+
+def test_json(report: Path) -> None:
+    content = json.loads(report.read_text())
+    ran = [row for row in content["results"] if row["status"] != "missing"]
+    assert {row["backend"] for row in ran} == {"tflite_cpu", "onnxruntime"}
+    assert all(row["rate"]["latency_us"]["n"] == 60 for row in ran)
+    assert content["settings"] == {"seconds": 0.3, "rate": 200.0, "callers": [1, 2], "seed": 0}
+
+
+def test_table_fits_80_columns() -> None:
+    done = bench(DIGITS, TWIN, *QUICK)
+    assert done.stderr == ""  # no bar where there is no terminal
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    for word in ("p50", "p99.9", "tflite_cpu", "onnxruntime", "top-1", "SHA-256", "own cost", "LiteRT", "governor"):
+        assert word in done.stdout
+
+
+def test_missing_device_is_a_row_with_its_reason() -> None:
+    done = bench(DIGITS, "--device", "warp:9", *QUICK)
+    assert done.returncode == 1
+    assert "Not measured" in done.stdout
+    assert "warp:9" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "MODEL"),
+        ((DIGITS, "--callers", "0"), "1,2,4"),
+        ((DIGITS, "--callers", "many"), "1,2,4"),
+        ((DIGITS, "--rate", "0"), "--rate"),
+        (("compare", "a.json", "b.json", "--fail-if", "p50"), "p50>+5%"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[object, ...], message: str) -> None:
+    done = bench(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nothing-here.tflite",), (DIGITS, "--backend", "abacus"), ("compare", "a.json", "b.json")]
+)
+def test_errors_are_one_line(arguments: tuple[object, ...]) -> None:
+    done = bench(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+
+
+def test_help_names_both() -> None:
+    assert "bench compare" in bench("--help").stdout
+    assert "--fail-if" in bench("compare", "--help").stdout
+
+
+def test_compare_with_a_planted_slow_down(report: Path, tmp_path: Path) -> None:
+    content = json.loads(report.read_text())
+    for row in content["results"]:
+        if "latency_us" in row:
+            row["status"] = "ok"  # on a busy machine it may be INVALID, which is not what is tested here
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    before.write_text(json.dumps(content))
+    equal = bench("compare", before, before, "--fail-if", "p50>+5%")
+    assert equal.returncode == 0
+    assert "same" in equal.stdout
+    for row in content["results"]:
+        if row["backend"] == "onnxruntime" and "rounds" in row:
+            row["latency_us"]["p50"] *= 2
+            row["rounds"] = [{**one, "us": [2 * value for value in one["us"]]} for one in row["rounds"]]
+    after.write_text(json.dumps(content))
+    slower = bench("compare", before, after, "--fail-if", "p50>+5%")
+    assert slower.returncode == 1
+    assert "slower" in slower.stdout
+    assert "FAILED: digits.onnx on onnxruntime:cpu: p50 +100.0%" in slower.stdout
+    assert bench("compare", before, after).returncode == 0
+    as_json: dict[str, Any] = json.loads(bench("compare", before, after, "--json").stdout)
+    assert {change["verdict"] for change in as_json["changes"]} == {"same", "slower"}
+
+
+# pytest --benchmark
+
+
+def run_pytest(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    return call("pytest", "-q", "-rs", "-p", "no:cacheprovider", *arguments, cwd=folder)
+
+
+QUICKLY = ("--benchmark-max-time", "0.02", "--benchmark-min-rounds", "200")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    pytest.importorskip("pytest_benchmark", reason="needs the extra: bench")
+    (tmp_path / "test_own.py").write_text("def test_own():\n    pass\n")
+    return tmp_path
+
+
+def test_only_the_devices_run_unless_paths_are_given(project: Path) -> None:
+    alone = run_pytest(project, "--benchmark", *QUICKLY)
+    assert alone.returncode == 0, alone.stdout
+    assert "digits_uint8.tflite[tflite_cpu:cpu]" in alone.stdout
+    assert "digits.onnx[onnxruntime:cpu]" in alone.stdout
+    listed = run_pytest(project, "--benchmark", "--collect-only", "test_own.py")
+    assert "test_own.py::test_own" in listed.stdout
+    assert "edge-accelerate::digits.onnx[onnxruntime:cpu]" in listed.stdout
+
+
+def test_saved_runs_have_groups_and_percentiles(project: Path) -> None:
+    options = ("--benchmark", "--benchmark-model", TWIN, "--benchmark-model", DIGITS, "--benchmark-on", "cpu")
+    done = run_pytest(project, *options, "--benchmark-json", "out.json", *QUICKLY)
+    assert done.returncode == 0, done.stdout
+    saved = json.loads((project / "out.json").read_text())["benchmarks"]
+    assert [one["fullname"] for one in saved] == [
+        "edge-accelerate::digits.onnx[onnxruntime:cpu]",
+        "edge-accelerate::digits_uint8.tflite[tflite_cpu:cpu]",
+    ]
+    for one in saved:
+        assert one["group"] == "digits_uint8.tflite"
+        assert one["extra_info"]["percentiles_us"].keys() >= {"p50", "p90", "p95", "p99"}
+        assert one["extra_info"]["agreement"]["top1"] == 1.0
+
+
+def test_save_compare_and_compare_fail(project: Path) -> None:
+    options = ("--benchmark", "--benchmark-on", "tflite_cpu", *QUICKLY)
+    assert run_pytest(project, *options, "--benchmark-save", "one").returncode == 0
+    (saved,) = project.glob(".benchmarks/*/*.json")
+    content = json.loads(saved.read_text())
+    content["benchmarks"][0]["stats"]["min"] /= 100  # as if it had been a hundred times as fast
+    saved.write_text(json.dumps(content))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "--benchmark-compare", "--benchmark-compare-fail=min:50%"],
+        capture_output=True,
+        text=True,
+        cwd=project,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "Performance has regressed" in done.stdout + done.stderr
+
+
+def test_missing_device_is_skipped_with_its_reason(project: Path) -> None:
+    done = run_pytest(project, "--benchmark", "--benchmark-on", "warp:9")
+    assert "no device 'warp:9'" in done.stdout
+    assert "skipped" in done.stdout
+
+
+def test_options_without_the_switch(project: Path) -> None:
+    done = run_pytest(project, "--benchmark-on", "cpu")
+    assert done.returncode == 4
+    assert "need --benchmark" in done.stderr
+
+
+def test_without_pytest_benchmark_it_says_what_to_install(project: Path) -> None:
+    hide = (
+        "import sys, importlib.util as u\nreal = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'pytest_benchmark' else real(name, *more)\n"
+        "import pytest\nsys.exit(pytest.main(['-p', 'no:benchmark', '--benchmark']))"
+    )
+    done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, cwd=project, check=False)
+    assert done.returncode == 4
+    assert 'pip install "edge-accelerate[bench]"' in done.stderr
+
+
+def test_nothing_is_imported_without_the_switch(project: Path) -> None:
+    (project / "test_own.py").write_text(
+        "import sys\n\ndef test_own():\n"
+        "    assert not [m for m in sys.modules if m.partition('.')[0] == 'accelerate']\n"
+        "    assert 'edge_accelerate_pytest' in sys.modules\n"
+    )
+    done = run_pytest(project)
+    assert done.returncode == 0, done.stdout
