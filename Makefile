@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-quick test-tflite-runtime lint fuzz bench clean
+.PHONY: help demo test test-quick model-servers test-tflite-runtime lint fuzz bench clean
 
 # what happens to be set in a shell must not leak into the environments
 unexport PYTHONPATH PYTHONHOME
@@ -25,7 +25,7 @@ TRITON_PYTHONS := $(or $(TRITON_PYTHON),$(PYTHON) .venv/bin/python python3.12 py
 OLD_ENGINE_TESTS := $(sort $(wildcard tests/test_tflite_cpu*.py tests/test_conformance*.py tests/test_fuzz_tflite.py \
 	tests/test_binding_tflite.py tests/test_edgetpu.py)) \
 	tests/test_install.py::test_tflite_runtime_alone
-CODE := $(wildcard accelerate edge_accelerate_cli.py benchmarks tests tools)
+CODE := $(wildcard accelerate edge_accelerate_*.py benchmarks tests tools)
 # everything for development contains what the demo needs
 DEMO_ENV := $(firstword $(wildcard .venv/.ready-dev) .venv/.ready-demo)
 
@@ -51,8 +51,8 @@ endif
 
 help:
 	@echo 'make demo        classify a picture of a digit with the model that comes with the package'
-	@echo 'make test        lint, then all tests, with LiteRT and with tflite-runtime (what CI runs)'
-	@echo 'make test-quick  the inner loop: the tests that are not slow, LiteRT only'
+	@echo 'make test        lint, then all tests, on every engine and server (what CI runs; downloads 1 GB once)'
+	@echo 'make test-quick  the inner loop: the tests that are not slow'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make fuzz        twenty times as many damaged models as the tests try'
 	@echo 'make bench       our own cost over the raw runtime'
@@ -70,17 +70,28 @@ lint: .venv/.ready-dev
 	$(say) 'mypy --strict'
 	@.venv/bin/mypy --strict $(CODE)
 
-test: lint .venv-triton/.ready .venv-mlserver/.ready
-	$(say) 'all tests, LiteRT'
+test: lint model-servers
+	$(say) 'all tests'
 	@.venv/bin/python -m pytest -q
 	@$(MAKE) --no-print-directory test-tflite-runtime
 	$(say) 'everything passed'
 
 test-quick: .venv/.ready-dev
-	$(say) 'the tests that are not slow, LiteRT'
+	$(say) 'the tests that are not slow'
 	@.venv/bin/python -m pytest -q -m 'not slow'
 
-# not a stamp file's rule: where no Python fits, the answer is to skip, and to say so each time
+# not stamp files' rules: where no Python fits, the answer is to skip, and to say so each time
+model-servers:
+	@python=$$($(call first_python,$(TRITON_PYTHONS),(3, 10) <= sys.version_info < (3, 13) and \
+		__import__("ctypes").CDLL(__import__("sysconfig").get_config_var("INSTSONAME")))); \
+	if [ -z "$$python" ]; then \
+		echo '==> SKIPPED: the tests against tritonserver and MLServer, which need a Python 3.10 to 3.12 with a shared' \
+			'libpython; none of these is one: $(strip $(TRITON_PYTHONS)) (Debian: apt install libpython3.11; or name one:' \
+			'make TRITON_PYTHON=/path/to/python3.11 $@)'; \
+	else \
+		$(MAKE) --silent .venv-triton/.ready .venv-mlserver/.ready TRITON_PYTHON="$$python"; \
+	fi
+
 test-tflite-runtime:
 	@python=$$($(call first_python,$(OLD_PYTHONS),sys.platform == "linux" and (3, 10) <= sys.version_info < (3, 12))); \
 	if [ -z "$$python" ]; then \
@@ -129,13 +140,7 @@ clean:
 # on. Its Python backend is built against numpy 1 (with numpy 2 its models read zeros), which has wheels up to Python 3.12,
 # and needs libpython as a shared library.
 .venv-triton/.ready:
-	@python=$$($(call first_python,$(TRITON_PYTHONS),(3, 10) <= sys.version_info < (3, 13) and \
-		__import__("ctypes").CDLL(__import__("sysconfig").get_config_var("INSTSONAME")))); \
-	if [ -z "$$python" ]; then \
-		echo 'none of these is a Python 3.10 to 3.12 with a shared libpython, which Triton needs: $(TRITON_PYTHONS)' >&2; \
-		echo 'install one (Debian: apt install python3-venv libpython3.11), or name one: make TRITON_PYTHON=/path/to/python' >&2; \
-		exit 1; \
-	fi; $(call create,.venv-triton,$$python)
+	@$(call create,.venv-triton,$(TRITON_PYTHON))
 	$(say) 'installing tritonserver into .venv-triton (pip, 400 MB)'
 	@$(call pip,.venv-triton) 'numpy<2' onnxruntime ai-edge-litert
 	@$(call pip,.venv-triton) --no-deps nvidia-pytriton==0.7.0
@@ -147,11 +152,7 @@ clean:
 
 # a second maker's server of the same protocol
 .venv-mlserver/.ready:
-	@python=$$($(call first_python,$(TRITON_PYTHONS),(3, 10) <= sys.version_info < (3, 13))); \
-	if [ -z "$$python" ]; then \
-		echo 'none of these is a Python 3.10 to 3.12 for MLServer: $(TRITON_PYTHONS)' >&2; \
-		echo 'name one: make TRITON_PYTHON=/path/to/python' >&2; exit 1; \
-	fi; $(call create,.venv-mlserver,$$python)
+	@$(call create,.venv-mlserver,$(TRITON_PYTHON))
 	$(say) 'installing MLServer into .venv-mlserver (pip, 320 MB)'
 	@$(call pip,.venv-mlserver) mlserver==1.7.1
 	@touch $@
