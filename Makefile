@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-quick model-servers test-tflite-runtime lint fuzz bench clean
+.PHONY: help demo test test-quick test-long model-servers test-tflite-runtime lint fuzz bench clean
 
 # what happens to be set in a shell must not leak into the environments
 unexport PYTHONPATH PYTHONHOME
@@ -53,6 +53,7 @@ help:
 	@echo 'make demo        classify a picture of a digit with the model that comes with the package'
 	@echo 'make test        lint, then all tests, on every engine and server (what CI runs; downloads 1 GB once)'
 	@echo 'make test-quick  the inner loop: the tests that are not slow'
+	@echo 'make test-long   what make test leaves out: some tests tried many more times'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make fuzz        twenty times as many damaged models as the tests try'
 	@echo 'make bench       our own cost over the raw runtime'
@@ -72,13 +73,17 @@ lint: .venv/.ready-dev
 
 test: lint model-servers
 	$(say) 'all tests'
-	@.venv/bin/python -m pytest -q
+	@.venv/bin/python -m pytest -q -m 'not long'
 	@$(MAKE) --no-print-directory test-tflite-runtime
 	$(say) 'everything passed'
 
 test-quick: .venv/.ready-dev
 	$(say) 'the tests that are not slow'
-	@.venv/bin/python -m pytest -q -m 'not slow'
+	@.venv/bin/python -m pytest -q -m 'not slow and not long'
+
+test-long: .venv/.ready-dev
+	$(say) 'the tests that take long'
+	@.venv/bin/python -m pytest -q -m long
 
 # not stamp files' rules: where no Python fits, the answer is to skip, and to say so each time
 model-servers:
@@ -100,7 +105,7 @@ test-tflite-runtime:
 	else \
 		$(MAKE) --silent .venv-tflite-runtime/.ready OLD_PYTHON="$$python" && \
 		printf '==> %s\n' 'the tests of tflite_cpu and the conformance suite, tflite-runtime' && \
-		.venv-tflite-runtime/bin/python -m pytest -q $(OLD_ENGINE_TESTS); \
+		.venv-tflite-runtime/bin/python -m pytest -q -m 'not long' $(OLD_ENGINE_TESTS); \
 	fi
 
 fuzz: .venv/.ready-dev
