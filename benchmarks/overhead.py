@@ -12,12 +12,13 @@ from ai_edge_litert.interpreter import Interpreter
 import accelerate
 
 from .models import ADD, DIGITS, MOBILENET_V1, present
-from .sidebyside import measure
+from .sidebyside import Estimate, measure
 from .table import Row, missing, show
 
 __all__ = ["rows"]
 
 _FORM = "{:.3f} x"
+_PAIRS = 3
 
 
 def rows() -> Iterator[Row]:
@@ -31,14 +32,21 @@ def _row(path: Path, target: float | None, *, seconds: float) -> Row:
     what = f"infer over raw, {path.stem}"
     if not present(path):
         return missing(what, target, _FORM, path)
+    # two interpreters of one model differ by up to 3 % by where their memory lies: the middle one of three pairs counts
+    pairs = sorted((_pair(path, seconds / _PAIRS) for _ in range(_PAIRS)), key=lambda pair: pair[0].value)
+    ratio, note = pairs[_PAIRS // 2]
+    spread = f"; pairs {', '.join(f'{pair[0].value:.3f}' for pair in pairs)}"
+    return Row(what, ratio.value, target, _FORM, note + spread)
+
+
+def _pair(path: Path, seconds: float) -> tuple[Estimate, str]:
     raw, feeds = _raw(path)
     with accelerate.load(path, backend="tflite_cpu", num_threads=1) as model:
         given = {t.name: feed for t, feed in zip(model.metadata().inputs, feeds, strict=True)}
         timings = measure({"raw": raw, "infer": lambda: model.infer(given)}, seconds=seconds)
     ratio = timings.ratio("infer", "raw")
     microseconds = [1e6 * timings.median(name) for name in ("infer", "raw")]
-    note = f"{ratio.low:.3f} .. {ratio.high:.3f}; {microseconds[0]:.2f} against {microseconds[1]:.2f} us"
-    return Row(what, ratio.value, target, _FORM, note)
+    return ratio, f"{ratio.low:.3f} .. {ratio.high:.3f}; {microseconds[0]:.2f} against {microseconds[1]:.2f} us"
 
 
 def _raw(path: Path) -> tuple[Callable[[], Any], list[Any]]:

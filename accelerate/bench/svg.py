@@ -12,6 +12,9 @@ __all__ = ["HEIGHT", "WIDTH", "Scale", "drawing", "line", "linear", "logarithmic
 #: A drawing this wide is as wide as a phone, where text then has its own size; on a desktop it grows with its column.
 WIDTH, HEIGHT = 400.0, 220.0
 
+_MULTIPLES = ((1, 5), (1, 2, 5), (1, 2, 3, 4, 6, 8))
+_MOST_TICKS = 5
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -45,16 +48,16 @@ class Scale:
 
 
 def logarithmic(values: Iterable[float], start: float, end: float) -> Scale:
-    """Return a scale for positive values that lie far apart, with a tick at 1, 2 and 5 of each decade."""
+    """Return a scale for positive values that lie far apart, with as many round ticks as fit beside each other."""
     values = list(values)
     low, high = min(values) / 1.08, max(values) * 1.08
-    ticks = [
-        n * 10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for n in (1, 2, 5)
-    ]
-    inside = [tick for tick in ticks if low <= tick <= high]
-    for multiples in ((1, 5), (1,)):
-        if len(inside) > 5:
-            inside = [t for t in inside if round(t / 10.0 ** math.floor(math.log10(t) + 1e-9)) in multiples]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    powers = [10.0**e for e in decades if low <= 10.0**e <= high]
+    inside = powers[:: max(1, math.ceil(len(powers) / _MOST_TICKS))]
+    for multiples in _MULTIPLES:
+        finer = [t for e in decades for n in multiples if low <= (t := n * 10.0**e) <= high]
+        if len(finer) <= _MOST_TICKS:
+            inside = finer
     return Scale(low, high, start, end, tuple(inside), log=True)
 
 
