@@ -118,7 +118,7 @@ bench: .venv/.ready-dev
 
 clean:
 	$(say) 'removing the virtual environments, caches and build results'
-	@rm -rf .venv .venv-tflite-runtime .venv-triton .venv-mlserver build dist *.egg-info
+	@rm -rf .venv .venv-tflite-runtime .venv-triton .venv-mlserver .venv-peer-* build dist *.egg-info
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	@find accelerate backends benchmarks tests tools . -maxdepth 3 -name __pycache__ -prune -exec rm -rf {} +
 

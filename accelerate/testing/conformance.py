@@ -392,6 +392,19 @@ class BackendConformance:
                     self.check(case, inputs, outputs)
         assert model.do_command({"command": "stats"})["calls"] == 8 * 50
 
+    def test_replicas_answer_like_one(self, opened: Any) -> None:
+        model, case = opened("plain", replicas=2)
+        feeds = [random_inputs(model, seed) for seed in range(4)]
+
+        def calls(inputs: dict[str, Array]) -> list[dict[str, Array]]:
+            return [model.infer(inputs, timeout=60 if n % 3 == 0 else None) for n in range(20)]
+
+        with ThreadPoolExecutor(4) as pool:
+            for inputs, results in zip(feeds, pool.map(calls, feeds), strict=True):
+                for outputs in results:
+                    self.check(case, inputs, outputs)
+        assert model.do_command({"command": "stats"})["calls"] == 4 * 20
+
     def test_a_generous_timeout_changes_nothing(self, opened: Any) -> None:
         model, case = opened("plain")
         inputs = random_inputs(model)
