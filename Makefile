@@ -78,8 +78,8 @@ test: lint model-servers
 	$(say) 'everything passed'
 
 test-quick: .venv/.ready-dev
-	$(say) 'the tests that are not slow'
-	@.venv/bin/python -m pytest -q -m 'not slow and not long'
+	$(say) 'the tests that are not slow: core, LiteRT, ONNX Runtime'
+	@.venv/bin/python -m pytest -q -m 'not slow and not long' --ignore-glob='tests/test_triton*' --ignore-glob='tests/test_*edgetpu*'
 
 test-long: .venv/.ready-dev
 	$(say) 'the tests that take long'
