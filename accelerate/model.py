@@ -392,9 +392,6 @@ class Model(abc.ABC):
         outputs: list[Array] = self._turn.call_within(call, cancel, timeout, self._check_open, ended)
         return outputs
 
-    def _call_within(self, call: Callable[[], Any], cancel: Callable[[], None], timeout: float) -> Any:
-        return self._turn.call_within(call, cancel, timeout, self._check_open)
-
     def _dequantized(self, outputs: list[Array]) -> list[Array]:
         return [dequantize(a, t.quantization) for a, t in zip(outputs, self._outputs, strict=True)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 from ._records import record
 from .contract import Backend, Device, LoadOptions
@@ -123,15 +124,4 @@ def check_options(given: Mapping[str, object], considered: Mapping[str, Backend]
             )
 
 
-_COMMON = (
-    "backend",
-    "device",
-    "label_path",
-    "num_threads",
-    "signature",
-    "tensor_names",
-    "normalization",
-    "dequantize",
-    "strict",
-    "replicas",
-)
+_COMMON = {"backend", "replicas", *(f.name for f in fields(LoadOptions) if f.name != "backend_options")}

@@ -7,6 +7,9 @@ import faulthandler
 import json
 import os
 import random
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,7 +17,7 @@ import numpy as np
 import accelerate
 from accelerate.tensors import concrete_shape, dtype_of
 
-__all__ = ["TYPED", "count_outcomes", "mutant", "outcome"]
+__all__ = ["TYPED", "count_outcomes", "mutant", "outcome", "run_fuzzer"]
 
 #: What may become of a mutant.
 TYPED = frozenset({"answered", "ModelError", "ModelNotFoundError", "UnsupportedModelError", "InferenceError",
@@ -70,3 +73,12 @@ def count_outcomes(first: int, count: int, name: str, try_one: Callable[[int], s
         report.write(f"mutant {seed} with {name}\n")  # the last of these names the mutant that ended the process
         outcomes[try_one(seed)] += 1
     print(json.dumps(outcomes))
+
+
+def run_fuzzer(*command: object, timeout: float) -> Counter[str]:
+    """Run a fuzzing script in a child process, which must live; return how often each outcome came."""
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert done.returncode == 0, f"status {done.returncode}:\n{done.stderr[-3000:]}"
+    return Counter(json.loads(done.stdout))

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from mutation import TYPED, mutant
+from mutation import TYPED, mutant, run_fuzzer
 
 from accelerate import ModelError
 from accelerate.formats.onnx import ModelFile
@@ -28,23 +24,14 @@ SCALE = int(os.environ.get("EDGE_ACCELERATE_FUZZ_SCALE", "1"))
 COUNT = 1000 * SCALE
 
 
-def run(first: int, count: int) -> Counter[str]:
-    done = subprocess.run(
-        [sys.executable, str(Path(fuzz_onnx.__file__)), str(first), str(count)],
-        capture_output=True,
-        text=True,
-        timeout=900 * SCALE,
-        check=False,
-    )
-    assert done.returncode == 0, f"status {done.returncode}:\n{done.stderr[-3000:]}"
-    return Counter(json.loads(done.stdout))
-
-
 @pytest.mark.slow
 def test_mutated_models() -> None:
     each = COUNT // CHILDREN
     with ThreadPoolExecutor(CHILDREN) as pool:
-        outcomes = sum(pool.map(lambda n: run(n * each, each), range(CHILDREN)), Counter[str]())
+        outcomes = sum(
+            pool.map(lambda n: run_fuzzer(fuzz_onnx.__file__, n * each, each, timeout=900 * SCALE), range(CHILDREN)),
+            Counter[str](),
+        )
     print(f"\nonnxruntime: {dict(outcomes)}")
     assert sum(outcomes.values()) == COUNT
     assert set(outcomes) <= TYPED
