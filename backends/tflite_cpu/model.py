@@ -167,6 +167,8 @@ class TFLiteModel(Model):
             if self._dynamic:
                 self._resize(calls, feeds)
             return run(feeds)
+        except AccelerateError:  # ours is a ValueError, too
+            raise
         except ENGINE_ERRORS as error:
             raise InferenceError(f"{self._engine.title} failed: {' '.join(str(error).split())}") from error
 
