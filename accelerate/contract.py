@@ -134,13 +134,22 @@ class Backend(abc.ABC):
     def devices(self) -> Sequence[Device]:
         """List the devices, preferred first. Called only where the backend is available."""
 
-    def check(self, options: LoadOptions) -> None:  # noqa: B027 - most backends have no options of their own
-        """Refuse backend options that `load` would refuse, for `plan`. Must not import the runtime.
+    def configured(self, backend_options: Mapping[str, Any]) -> Backend:
+        """Return a backend whose other answers take options of `load` into account, for `plan`.
+
+        A backend whose options change nothing about what it can run keeps this method. Must not import the runtime.
+
+        Parameters
+        ----------
+        backend_options : mapping
+            Those of `options` that the caller gave.
 
         Raises
         ------
         OptionError, BackendNotAvailableError
+            Where `load` would refuse them.
         """
+        return self
 
     @abc.abstractmethod
     def match(self, source: Source) -> Match:

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from ._records import record
 from .contract import Backend, Device, LoadOptions
-from .errors import OptionError
+from .errors import AccelerateError, OptionError
 from .names import suggestion
 from .registry import availability
 from .source import Source
@@ -80,7 +80,7 @@ def _consider(backend: Backend, source: Source, options: LoadOptions) -> tuple[b
         reason = f"it has no option {unknown[0]!r}"
         return False, Candidate(backend.name, device, reason, f"leave {unknown[0]!r} out for this backend")
     try:
-        backend.check(options)
+        backend = backend.configured(options.backend_options)
         match = backend.match(source)
         if not match.accepts:  # asked first: it costs nothing, while availability may have to start a runtime
             return False, Candidate(backend.name, device, match.reason, match.remedy)
@@ -88,6 +88,8 @@ def _consider(backend: Backend, source: Source, options: LoadOptions) -> tuple[b
         if not state.available:
             return False, Candidate(backend.name, device, state.reason, state.remedy)
         found = _choose_device(backend.devices(), options.device)
+    except AccelerateError as error:
+        return False, Candidate(backend.name, device, str(error))
     except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
         return False, Candidate(backend.name, device, f"it raised {type(error).__name__}: {error}", "")
     if isinstance(found, Device):

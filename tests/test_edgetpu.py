@@ -474,6 +474,12 @@ def test_auto_takes_the_compiled_twin(pair: tuple[Path, Path], caplog: pytest.Lo
     assert str(plain) in record.message
 
 
+def test_plan_looks_at_the_library_that_is_named(pair: tuple[Path, Path]) -> None:
+    decided = accelerate.plan(pair[1], backend="edgetpu", library="/nowhere/libedgetpu.so.1")
+    assert decided.chosen is None
+    assert "/nowhere/libedgetpu.so.1" in decided.skipped[0].reason
+
+
 def test_no_twin_without_a_device(pair: tuple[Path, Path], tell: Any) -> None:
     tell(DEVICES="")
     with accelerate.load(pair[0]) as loaded:

@@ -193,6 +193,13 @@ def test_unknown_engine() -> None:
         load(odd_models.add3(), "lite-rt")
 
 
+@ANY
+def test_plan_names_the_engine_that_was_asked_for(engine: str) -> None:
+    chosen = accelerate.plan(odd_models.add3(), engine=engine).chosen
+    assert chosen is not None
+    assert {"litert": "LiteRT", "tflite-runtime": "tflite-runtime"}[engine] in chosen.reason
+
+
 @pytest.mark.parametrize("engine", sorted(set(engines.PACKAGES) - set(engines.INSTALLED)))
 def test_an_engine_that_is_not_installed(engine: str) -> None:
     with pytest.raises(BackendNotAvailableError, match=r"pip install \"edge-accelerate\[") as caught:

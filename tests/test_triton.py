@@ -147,6 +147,19 @@ def test_auto_takes_the_address_and_says_so() -> None:
     assert gpu.device == "gpu"
 
 
+def test_plan_knows_the_server_that_url_names() -> None:
+    file = accelerate.__path__[0] + "/data/digits.onnx"
+    for backend in ("triton", "auto"):
+        chosen = accelerate.plan(file, backend=backend, url="localhost:8001").chosen
+        assert chosen is not None
+        assert chosen.backend == "triton"
+        assert "triton://localhost:8001/" in chosen.reason
+    for source, url in ((file, "localhost:8001/model"), ("triton://h/m", "localhost:8001")):
+        decided = accelerate.plan(source, backend="triton", url=url)
+        assert decided.chosen is None
+        assert url in decided.skipped[0].reason
+
+
 def test_the_backend_is_found_without_loading_grpc() -> None:
     code = (
         "import sys, accelerate; accelerate.registry.backends(); print(sorted(set(sys.modules) & {'grpc', 'google'}))"

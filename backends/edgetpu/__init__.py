@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from ...contract import Availability, Backend, Device, LoadOptions, Match
@@ -17,7 +18,7 @@ from ...errors import (
 )
 from ...source import Source
 from ..tflite_cpu.engines import availability as engine_availability
-from ..tflite_cpu.engines import engine_of, pick
+from ..tflite_cpu.engines import check_option, engine_of, pick
 
 if TYPE_CHECKING:
     from .model import EdgeTPUModel
@@ -36,16 +37,25 @@ class EdgeTPU(Backend):
     options = ("engine", "library", "delegate_options")
     priority = 20
 
+    def __init__(self, engine: str | None = None, library: str | PathLike[str] | None = None) -> None:
+        self._engine, self._library = engine, library
+
+    def configured(self, backend_options: Mapping[str, Any]) -> EdgeTPU:  # noqa: D102
+        engine = backend_options.get("engine")
+        check_option(engine)
+        _delegate_options(backend_options.get("delegate_options"))
+        return EdgeTPU(engine, backend_options.get("library"))
+
     def availability(self) -> Availability:  # noqa: D102
         from .devices import CONNECT, list_devices
         from .library import open_library
         from .namesake import about_namesake
 
-        state = engine_availability()
+        state = engine_availability(self._engine)
         if not state.available:
             return state
         try:
-            library = open_library(None)
+            library = open_library(self._library)
         except BackendNotAvailableError as error:
             reason, _, remedy = str(error).partition("; ")
             return Availability(False, reason=reason + about_namesake(), remedy=remedy)
@@ -58,7 +68,7 @@ class EdgeTPU(Backend):
         from .devices import list_devices
         from .library import open_library
 
-        return list_devices(self.name, open_library(None))
+        return list_devices(self.name, open_library(self._library))
 
     def match(self, source: Source) -> Match:  # noqa: D102
         if source.format == "object":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
@@ -23,14 +24,19 @@ class TFLiteCPU(Backend):
     options = ("engine",)
     priority = 10
 
+    def __init__(self, engine: str | None = None) -> None:
+        self._engine = engine
+
+    def configured(self, backend_options: Mapping[str, Any]) -> TFLiteCPU:  # noqa: D102
+        engine = backend_options.get("engine")
+        check_option(engine)
+        return TFLiteCPU(engine)
+
     def availability(self) -> Availability:  # noqa: D102
-        return availability()
+        return availability(self._engine)
 
     def devices(self) -> Sequence[Device]:  # noqa: D102
         return [Device(self.name, "cpu", platform.machine())]
-
-    def check(self, options: LoadOptions) -> None:  # noqa: D102
-        check_option(options.backend_options.get("engine"))
 
     def match(self, source: Source) -> Match:  # noqa: D102
         if source.format == "object":

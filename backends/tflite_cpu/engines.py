@@ -131,9 +131,9 @@ def engine_of(interpreter: object) -> Engine | None:
     return None
 
 
-def availability() -> Availability:
-    """Say which engine can build and run a model here, established by doing it."""
-    states = [_probe(engine) for engine in ENGINES.values()]
+def availability(option: str | None = None) -> Availability:
+    """Say which engine, or whether the named one, can build and run a model here, established by doing it."""
+    states = [_probe(engine) for engine in ENGINES.values() if option in (None, engine.option)]
     for state in states:
         if state.available:
             return state

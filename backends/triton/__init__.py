@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...errors import BackendNotAvailableError, OptionError, UnsupportedModelError
 from ...model import Model
 from ...source import Source
-from .address import SCHEMES, SERVER_VARIABLE, Address
+from .address import SCHEMES, SERVER_VARIABLE, Address, server_address
 
 __all__ = ["Triton"]
 
@@ -24,6 +25,12 @@ class Triton(Backend):
     extra = "triton"
     options = ("url", "shared_memory", "headers", "ssl", "channel_args")
     priority = 30
+
+    def __init__(self, url: str | None = None) -> None:
+        self._url = url
+
+    def configured(self, backend_options: Mapping[str, Any]) -> Triton:  # noqa: D102
+        return Triton(backend_options.get("url"))
 
     def availability(self) -> Availability:  # noqa: D102
         from .connection import import_grpc
@@ -49,19 +56,22 @@ class Triton(Backend):
         scheme = source.url.partition("://")[0].lower()
         if scheme not in SCHEMES:
             return Match(False, f"it begins with {scheme}://, not {' or '.join(f'{s}://' for s in SCHEMES)}")
+        if self._url is not None:
+            return Match(
+                False, f"url={self._url!r} says which server to use, and {source.url} does already", "leave one out"
+            )
         return Match(True, f"a model on a server: {Address.parse(source.url)}")
 
     def _match_file(self, source: Source) -> Match:
-        server = os.environ.get(SERVER_VARIABLE)
-        if not server:
+        if not (self._url or os.environ.get(SERVER_VARIABLE)):
             return Match(
                 False,
                 f"it is {source.likeness}, and triton runs what a server has",
                 f"load(..., backend='triton', url='host:8001') ships a file there, or set {SERVER_VARIABLE}",
             )
-        if source.format not in ("onnx", "tflite"):
+        if not self._url and source.format not in ("onnx", "tflite"):
             return Match(False, f"it is {source.likeness}, which auto ships to no server", "backend='triton'")
-        return Match(True, f"{source.likeness}, to be shipped to {server} ({SERVER_VARIABLE})")
+        return Match(True, f"{source.likeness}, to be shipped to {server_address(self._url)}")
 
     def load(self, source: Source, options: LoadOptions) -> Model:  # noqa: D102
         from .connection import import_grpc

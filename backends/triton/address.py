@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from ...errors import OptionError, ServerError
 
-__all__ = ["SCHEMES", "SERVER_VARIABLE", "Address", "Target"]
+__all__ = ["SCHEMES", "SERVER_VARIABLE", "Address", "Target", "server_address"]
 
 SCHEMES = ("triton", "tritons")
 #: The environment variable with the server that model files are shipped to where load(..., url=) names none.
@@ -164,3 +165,26 @@ def _numeric(every: list[tuple[str, int]]) -> str:
         return "ipv4:" + ",".join(f"{ip}:{port}" for ip, port in every)
     mapped = ((ip if ":" in ip else f"::ffff:{ip}", port) for ip, port in every)
     return "ipv6:" + ",".join(_joined(ip, port) for ip, port in mapped)
+
+
+def server_address(url: object) -> Address:
+    """Return the server to ship a model file to: the one named, else the variable's; its `model` is "".
+
+    Raises
+    ------
+    OptionError
+    """
+    given = url or os.environ.get(SERVER_VARIABLE)
+    if not isinstance(given, str):
+        raise OptionError(f"url is {given!r}; wanted the server to ship the model file to, such as 'host:8001'")
+    scheme, found, rest = given.rpartition("://")
+    if not found:
+        scheme = SCHEMES[0]
+    if "/" in rest.rstrip("/"):
+        raise OptionError(
+            f"url is {given!r}; wanted a server without a model, such as 'host:8001': the file is the model"
+        )
+    address = Address.parse(f"{scheme}://{rest.rstrip('/')}/-")
+    if len(address.hosts) > 1:
+        raise OptionError(f"url is {given!r}; a model file is shipped to one server: load it once for each")
+    return replace(address, model="")

@@ -9,39 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...contract import LoadOptions
-from ...errors import AccelerateError, OptionError
+from ...errors import AccelerateError
 from ...metadata import TensorInfo
 from ...source import Source
-from .address import SCHEMES, SERVER_VARIABLE, Address
+from .address import server_address
 from .connection import Connection, Settings
 from .deploy import Deployment, deploy, redeploy, undeploy
 from .description import ModelDescription
 from .model import TritonModel
 
-__all__ = ["load_deployed", "server_of"]
-
-
-def server_of(options: LoadOptions) -> Address:
-    """Return the server to ship to; its `model` is a stand-in.
-
-    Raises
-    ------
-    OptionError
-    """
-    given = options.backend_options.get("url") or os.environ.get(SERVER_VARIABLE)
-    if not isinstance(given, str):
-        raise OptionError(f"url is {given!r}; wanted the server to ship the model file to, such as 'host:8001'")
-    scheme, found, rest = given.rpartition("://")
-    if not found:
-        scheme = SCHEMES[0]
-    if "/" in rest.rstrip("/"):
-        raise OptionError(
-            f"url is {given!r}; wanted a server without a model, such as 'host:8001': the file is the model"
-        )
-    address = Address.parse(f"{scheme}://{rest.rstrip('/')}/-")
-    if len(address.hosts) > 1:
-        raise OptionError(f"url is {given!r}; a model file is shipped to one server: load it once for each")
-    return address
+__all__ = ["load_deployed"]
 
 
 def load_deployed(source: Source, options: LoadOptions) -> TritonModel:
@@ -51,7 +28,7 @@ def load_deployed(source: Source, options: LoadOptions) -> TritonModel:
     ------
     The errors of `deploy.deploy` and `TritonModel.connect`.
     """
-    address = server_of(options)
+    address = server_address(options.backend_options.get("url"))
     # a connection of its own, which lives until the model has been taken away
     connection = Connection(address, address.target(), Settings.parse(options, address))
     device, threads = None if options.device == "server" else options.device, options.num_threads
