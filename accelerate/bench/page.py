@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import OptionError
 from . import charts
 from .figures import PERCENTILES
-from .tables import say_agreement, say_machine, say_runtime
+from .tables import say_agreement, say_machine, say_runtime, say_servers
 
 __all__ = ["make_page", "write_page"]
 
@@ -168,16 +168,7 @@ def _parts(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         table.append([_first(row), *cells])
     shown = _table(("device", *_FIELDS), table)
-    server = "".join(
-        f"<p class='soft'>{escape(charts.name(row))}, means of the server: "
-        + ", ".join(
-            f"{part.replace('_', ' ')} {charts.duration(took)}" for part, took in row["phases_us"]["server"].items()
-        )
-        + f"; network and client {charts.duration(row['phases_us']['network'])}</p>"
-        for row in rows
-        if "server" in row.get("phases_us", {})
-    )
-    return shown + server
+    return shown + "".join(f"<p class='soft'>{escape(line)}</p>" for line in say_servers(rows))
 
 
 def _rates(rows: Sequence[Mapping[str, Any]]) -> str:

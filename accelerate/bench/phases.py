@@ -27,11 +27,11 @@ def measure_phases(model: Model, feeds: Mapping[str, Array], seconds: float) -> 
     dict
         ``convert``: from a camera's uint8 pixels, or float32 values, to the model's dtype; None where the model does
         not say how, or nothing is to be converted. ``copy_in``, ``execute``, ``copy_out``; ``zero_copy``: whether the
-        arrays copied into are the runtime's own. For a server ``server``: its means, and ``network``: the rest.
+        arrays copied into are the runtime's own. For a server ``server``: its own
+        parts, and ``network``: the rest, both as means, since a server keeps nothing else.
     """
     share = seconds / 4
     phases: dict[str, Any] = {"convert": _convert(model, share)}
-    before = _server_totals(model)
     shapes = {name: array.shape for name, array in feeds.items()}
     dynamic = {t.name: shapes[t.name] for t in model.metadata().inputs if min(t.shape, default=0) < 0}
     with model.bind(dynamic or None) as binding:
@@ -47,10 +47,12 @@ def measure_phases(model: Model, feeds: Mapping[str, Array], seconds: float) -> 
         copy_in(None)
         binding.run()
         phases["copy_in"] = _median(copy_in, share)
-        phases["execute"] = _median(lambda _: binding.run(), share)
+        before = _server_totals(model)
+        executed = _sample(lambda _: binding.run(), share)
+        after = _server_totals(model)
+        phases["execute"] = float(np.median(executed))
         phases["copy_out"] = _median(copy_out, share)
         phases["zero_copy"] = binding.zero_copy
-    after = _server_totals(model)
     if before is not None and after is not None:
         server = {
             name: 1e3 * (after[name][1] - before[name][1]) / max(1, after[name][0] - before[name][0])
@@ -58,13 +60,18 @@ def measure_phases(model: Model, feeds: Mapping[str, Array], seconds: float) -> 
             if name in after and name in before
         }
         phases["server"] = server
-        phases["network"] = max(0.0, phases["execute"] - sum(server.values()))
+        phases["network"] = max(0.0, float(np.mean(executed)) - sum(server.values()))
     return phases
 
 
-def _median(call: Callable[[object], object], seconds: float) -> float:
+def _sample(call: Callable[[object], object], seconds: float) -> Any:
+    """Return microseconds."""
     first = float(np.median(sample(call, None, 3)))
-    return float(np.median(sample(call, None, calls_within(seconds, first)))) / 1e3
+    return np.asarray(sample(call, None, calls_within(seconds, first))) / 1e3
+
+
+def _median(call: Callable[[object], object], seconds: float) -> float:
+    return float(np.median(_sample(call, seconds)))
 
 
 def _convert(model: Model, seconds: float) -> float | None:

@@ -15,7 +15,7 @@ from .figures import PERCENTILES, disagreement, interval, ratio_interval, summar
 from .machine import condition, describe_machine
 from .phases import measure_phases
 from .sampling import calls_within, is_steady, own_cost_us, sample, without_collector
-from .subjects import Subject, find_subjects
+from .subjects import Subject, by_fitness_as_reference, find_subjects
 from .traffic import at_rate, throughput
 
 __all__ = ["SCHEMA", "Settings", "run"]
@@ -293,9 +293,8 @@ def _doubts(row: dict[str, Any], rounds: int) -> Iterator[str]:
 
 
 def _reference(subjects: Sequence[Subject]) -> Subject | None:
-    """Return the one that the others are set against: TFLite on the CPU, else whatever runs on a CPU."""
-    on_cpu = [s for s in subjects if s.row["device"] == "cpu"]
-    return next((s for s in on_cpu if s.row["backend"] == "tflite_cpu"), on_cpu[0] if on_cpu else None)
+    """Return the one that the others are set against, which must be on a CPU."""
+    return next((s for s in by_fitness_as_reference(subjects) if s.row["device"] == "cpu"), None)
 
 
 @contextmanager

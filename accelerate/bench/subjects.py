@@ -15,7 +15,7 @@ from ..model import Model
 from ..source import Source
 from .machine import peak_memory_mb, reset_peak_memory, resident_mb
 
-__all__ = ["Subject", "find_subjects"]
+__all__ = ["Subject", "by_fitness_as_reference", "find_subjects"]
 
 
 @dataclass
@@ -118,6 +118,14 @@ def find_subjects(models: Iterable[str], backends: Sequence[str] = (), devices: 
     found = [subject for model in models for subject in _of_model(os.fspath(model), backends, devices)]
     unique = {(s.row["path"], s.place): s for s in found}
     return list(unique.values())
+
+
+def by_fitness_as_reference(subjects: Iterable[Subject]) -> list[Subject]:
+    """Sort those first whose answers the others' are best judged by: on the CPU, of the backend that auto takes last.
+
+    What auto takes before it is an accelerator, or the CPU of another machine.
+    """
+    return sorted(subjects, key=lambda s: (s.row["device"] != "cpu", registry.find(s.row["backend"]).priority))
 
 
 def _of_model(path: str, names: Sequence[str], devices: Sequence[str]) -> Iterator[Subject]:

@@ -16,7 +16,7 @@ from ..model import Model
 from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
 from .figures import PERCENTILES, summarize
 from .sampling import sample
-from .subjects import Subject, find_subjects
+from .subjects import Subject, by_fitness_as_reference, find_subjects
 
 __all__ = ["DeviceComparison"]
 
@@ -104,9 +104,8 @@ def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callab
 
 @contextmanager
 def _reference(model: Model, subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Model]]:
-    """Load the twin that the answers are compared with: on the CPU if there is one, TFLite if it can."""
-    ranked = sorted(subjects, key=lambda s: (s.row["device"] != "cpu", s.row["backend"] != "tflite_cpu"))
-    for subject in ranked:
+    """Load the twin that the answers are compared with: on the CPU if there is one."""
+    for subject in by_fitness_as_reference(subjects):
         if subject.row["status"] != "ok":
             continue
         with suppress(AccelerateError):  # its own test says why

@@ -9,7 +9,7 @@ from ..cli.rendering import print_fields, print_heading, print_line, print_table
 from .comparing import Change
 from .figures import PERCENTILES
 
-__all__ = ["duration", "print_changes", "print_report", "say_agreement", "say_machine", "say_runtime"]
+__all__ = ["duration", "print_changes", "print_report", "say_agreement", "say_machine", "say_runtime", "say_servers"]
 
 _NOTHING = "-"
 _DETAILS = ("num_threads", "engine", "transport")
@@ -29,6 +29,8 @@ def print_report(report: Mapping[str, Any]) -> None:
         print()
         columns = ("start, and its parts", *_START)
         print_table(columns, [_start(row) for row in mine], wrap=[columns[0]])
+        for line in say_servers(mine):
+            print_line(line)
         if any(row.get("throughput") for row in mine):
             _print_load(mine)
     if unmeasured := [row for row in rows if "latency_us" not in row]:
@@ -60,6 +62,16 @@ def _start(row: Mapping[str, Any]) -> Sequence[str]:
         _NOTHING if memory is None else _digits(memory),
         *(_in(parts.get(name), "us") for name in ("convert", "copy_in", "execute", "copy_out")),
     )
+
+
+def say_servers(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Return where the time of a call went, a line for each row that ran on a server."""
+    for row in rows:
+        parts = row.get("phases_us", {})
+        if "server" in parts:
+            said = [f"{part.replace('_', ' ')} {duration(took)}" for part, took in parts["server"].items()]
+            rest = duration(parts["network"])
+            yield f"{_name(row)}, means: {', '.join(said)} on the server; {rest} network and client"
 
 
 def _print_load(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -80,6 +80,7 @@ _Place = tuple[str, str]  # server and model
 # how many Deployments of this process want a model there, and who ships it or takes it away
 _users: Counter[_Place] = Counter()
 _busy: defaultdict[_Place, threading.Lock] = defaultdict(threading.Lock)
+_told: set[_Place] = set()  # of which it was said that they run on the CPU; replicas need not repeat it
 
 
 def deploy(
@@ -128,14 +129,17 @@ def deploy(
                 "models on the CPU only; start a server that has it (the image nvcr.io/nvidia/tritonserver:YY.MM-py3), "
                 "or deploy a TensorRT plan"
             ) from missing.__cause__
-        if device is None:
+        shim = _by_shim(source, device, num_threads, described)
+        place = (connection.target.name, _name(shim))
+        if device is None and place not in _told:
+            _told.add(place)
             _log.warning(
                 "the server at %s has no %s backend: its Python backend runs %s, on the CPU",
                 _at(connection),
                 missing,
                 source,
             )
-    return _deploy(connection, source, _by_shim(source, device, num_threads, described), described)
+    return _deploy(connection, source, shim, described)
 
 
 def redeploy(connection: Connection, source: Source, deployment: Deployment, **how: Any) -> None:
