@@ -56,7 +56,7 @@ def load(
     label_path : path, optional
         A file with one label a line; default: the labels packed in the model.
     num_threads : int, optional
-        Default: the backend's own (1 for ``tflite_cpu``).
+        Of each replica. Default: the backend's own (1 for ``tflite_cpu``, elsewhere a share of the CPUs).
     signature : str, optional
         Which of the model's signatures to run.
     tensor_names : mapping, optional
@@ -97,13 +97,13 @@ def load(
         normalization=normalization,
         dequantize=dequantize,
         strict=strict,
+        replicas=replicas,
         backend_options=backend_options,
     )
-    _check_replicas(replicas, found)
     if backend != "auto":
-        return _load_with(considered[backend], found, options, replicas)
+        return _load_with(considered[backend], found, options)
     decided = make_plan(found, options, considered)
-    return _load_first(found, options, considered, decided, replicas)
+    return _load_first(found, options, considered, decided)
 
 
 def plan(
@@ -139,9 +139,9 @@ def plan(
         normalization=normalization,
         dequantize=dequantize,
         strict=strict,
+        replicas=replicas,
         backend_options=backend_options,
     )
-    _check_replicas(replicas, found)
     return make_plan(found, options, considered)
 
 
@@ -167,40 +167,37 @@ def _prepare(source: Any, backend: str, **options: Any) -> tuple[Source, Mapping
         raise OptionError(f"backend is {backend!r}; wanted 'auto' or a name from list_backends()")
     considered = registry.backends() if backend == "auto" else {backend: registry.find(backend)}
     check_options(options["backend_options"], considered)
-    options["num_threads"] = _whole("num_threads", options["num_threads"], _MOST_THREADS)
+    if options["num_threads"] is not None:
+        options["num_threads"] = _whole("num_threads", options["num_threads"], _MOST_THREADS)
+    options["replicas"] = _whole("replicas", options["replicas"], _MOST_REPLICAS)
     for name in ("device", "signature"):
         if options[name] is not None and not (isinstance(options[name], str) and options[name]):
             raise OptionError(f"{name} is {options[name]!r:.60}; wanted a text, or None")
     for name in ("dequantize", "strict"):
         if not isinstance(options[name], (bool, np.bool_)):
             raise OptionError(f"{name} is {options[name]!r:.60}; wanted True or False")
-    return Source(source), considered, LoadOptions(**options)
+    found = Source(source)
+    if options["replicas"] > 1 and found.format == "object":
+        raise OptionError("an existing interpreter or session cannot be copied: give the model file, or replicas=1")
+    return found, considered, LoadOptions(**options)
 
 
-def _whole(name: str, value: Any, most: int) -> int | None:
+def _whole(name: str, value: Any, most: int) -> int:
     """Check an option that counts something; NumPy's integers are integers."""
-    if value is None:
-        return None
     with contextlib.suppress(TypeError):
         if not isinstance(value, (bool, np.bool_)) and 1 <= operator.index(value) <= most:
             return operator.index(value)
     raise OptionError(f"{name} is {value!r:.60}; wanted a whole number from 1 to {most}")
 
 
-def _check_replicas(replicas: Any, source: Source) -> None:
-    _whole("replicas", replicas, _MOST_REPLICAS)
-    if replicas > 1 and source.format == "object":
-        raise OptionError("an existing interpreter or session cannot be copied: give the model file, or replicas=1")
-
-
-def _load_with(backend: Backend, source: Source, options: LoadOptions, replicas: int) -> Model:
-    if replicas == 1:
+def _load_with(backend: Backend, source: Source, options: LoadOptions) -> Model:
+    if options.replicas == 1:
         return backend.load(source, options)
     from .pool import ReplicatedModel
 
     models: list[Model] = []
     try:
-        for _ in range(replicas):
+        for _ in range(options.replicas):
             models.append(backend.load(source, options))  # noqa: PERF401 - those before a failure must be closed
         return ReplicatedModel(models, options)
     except BaseException:
@@ -209,14 +206,12 @@ def _load_with(backend: Backend, source: Source, options: LoadOptions, replicas:
         raise
 
 
-def _load_first(
-    source: Source, options: LoadOptions, considered: Mapping[str, Backend], decided: Plan, replicas: int
-) -> Model:
+def _load_first(source: Source, options: LoadOptions, considered: Mapping[str, Backend], decided: Plan) -> Model:
     """Load with the first candidate that can; falling to a later one is said aloud."""
     failures: list[str] = []
     for candidate in decided.candidates:
         try:
-            model = _load_with(considered[candidate.backend], source, options, replicas)
+            model = _load_with(considered[candidate.backend], source, options)
         except OptionError:
             raise
         except (Exception, SystemExit) as error:  # a stranger's code may raise anything

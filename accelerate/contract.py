@@ -90,7 +90,11 @@ class Match:
 
 @record(frozen=True)
 class LoadOptions:
-    """The arguments of `load` that a backend and its Model see. See `api.load` for their meaning."""
+    """The arguments of `load` that a backend and its Model see. See `api.load` for their meaning.
+
+    A backend builds one model, whatever `replicas` says: it is there so that a default number of threads can be a share
+    of the CPUs (`cpus.default_threads`).
+    """
 
     device: str | None = None
     label_path: str | PathLike[str] | None = None
@@ -100,6 +104,7 @@ class LoadOptions:
     normalization: Mapping[str, Normalization] | Normalization | None = None
     dequantize: bool = False
     strict: bool = False
+    replicas: int = 1
     backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a token
 
 

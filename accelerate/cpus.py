@@ -7,7 +7,9 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["usable_cpus"]
+from .contract import LoadOptions
+
+__all__ = ["default_threads", "usable_cpus"]
 
 
 def usable_cpus() -> int:
@@ -18,6 +20,11 @@ def usable_cpus() -> int:
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(allowed, _quota())))
+
+
+def default_threads(options: LoadOptions) -> int:
+    """Return what `num_threads` says, else each replica's share of the CPUs."""
+    return options.num_threads or max(1, usable_cpus() // options.replicas)
 
 
 def _quota() -> float:

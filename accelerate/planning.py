@@ -126,4 +126,4 @@ def check_options(given: Mapping[str, object], considered: Mapping[str, Backend]
             )
 
 
-_COMMON = {"backend", "replicas", *(f.name for f in fields(LoadOptions) if f.name != "backend_options")}
+_COMMON = {"backend", *(f.name for f in fields(LoadOptions) if f.name != "backend_options")}

@@ -534,6 +534,12 @@ def test_runtime_counts_nodes_and_threads() -> None:
         assert model.runtime.details["num_threads"] == 1
 
 
+@pytest.mark.parametrize("replicas", [1, 2, 256])
+def test_replicas_share_the_cpus(replicas: int) -> None:
+    with load(DIGITS, replicas=replicas) as model:
+        assert model.runtime.details["num_threads"] == max(1, usable_cpus() // replicas)
+
+
 def test_threads_by_default_are_those_of_the_affinity_mask() -> None:
     code = (
         "import os, accelerate\n"

@@ -110,7 +110,7 @@ class EdgeTPU(Backend):
         return model
 
     def _load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
-        from ...cpus import usable_cpus
+        from ...cpus import default_threads
         from ...formats.tflite import ModelFile
         from .devices import lease, used_before
         from .library import open_library
@@ -133,7 +133,7 @@ class EdgeTPU(Backend):
             # no other process can open a device that this one has open, with this library and engine
             if not used_before(held):
                 prove(engine, library, source, held.device.id, delegate_options)
-            options = replace(options, num_threads=options.num_threads or usable_cpus())
+            options = replace(options, num_threads=default_threads(options))
             return EdgeTPUModel.open(engine, library, held, source, options, delegate_options)
         except BaseException:
             held.release()

@@ -14,7 +14,7 @@ import numpy as np
 from ...binding import Binding
 from ...chatter import held_back
 from ...contract import LoadOptions
-from ...cpus import usable_cpus
+from ...cpus import default_threads
 from ...errors import (
     AccelerateError,
     DeviceNotFoundError,
@@ -72,7 +72,7 @@ class ONNXModel(Model):
         ------
         ModelError, UnsupportedModelError, DeviceNotFoundError, OptionError
         """
-        threads = options.num_threads or usable_cpus()
+        threads = default_threads(options)
         full = options.backend_options.get("full_delegation", False)
         if not isinstance(full, bool):
             raise OptionError(f"full_delegation is {full!r}; wanted True or False")
