@@ -202,8 +202,9 @@ def _entry_point_files(folder: str) -> Iterator[tuple[str, str]]:
 def _parse(path: str) -> Iterator[tuple[str, str]]:
     """Yield the pairs of our group (https://packaging.python.org/specifications/entry-points)."""
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+        with open(path, "rb") as file:
+            content = file.read()
+        lines = content.decode().splitlines() if GROUP.encode() in content else ()
     except (OSError, UnicodeDecodeError):
         return
     group = ""

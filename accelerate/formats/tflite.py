@@ -244,7 +244,7 @@ class ModelFile:
         try:
             data, problem = self._metadata_buffer
             if data is not None:
-                from .tflite_metadata_reader import read_tensor_names
+                from .tflite_metadata_names import read_tensor_names
 
                 names = read_tensor_names(data, self._metadata_where, subgraph)
         except ModelError as error:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from flatbuffers import number_types as flags
 
-from ..errors import ModelError
-from .flatbuffer import Reader, Table, TableVector
+from .flatbuffer import Table
 from .tflite_metadata import (
     AudioProperties,
     BoundingBoxProperties,
@@ -25,11 +24,10 @@ from .tflite_metadata import (
     Tokenizer,
     UnknownUnit,
 )
+from .tflite_metadata_names import metadata_root
 from .tflite_names import name_of
 
-__all__ = ["read_metadata", "read_tensor_names"]
-
-IDENTIFIER = b"M001"
+__all__ = ["read_metadata"]
 
 FILE_TYPES = (
     "unknown",
@@ -75,7 +73,7 @@ def read_metadata(data: bytes, where: str) -> ModelMetadata:
     ModelError
         If it is not of this schema, is damaged, or unfolds into more than the reader takes.
     """
-    root = _root(data, where)
+    root = metadata_root(data, where)
     return ModelMetadata(
         name=root.text(0),
         description=root.text(1),
@@ -86,36 +84,6 @@ def read_metadata(data: bytes, where: str) -> ModelMetadata:
         files=_files(root, 6),
         min_parser_version=root.text(7),
     )
-
-
-def read_tensor_names(data: bytes, where: str, subgraph: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read only the names of a subgraph's inputs and outputs from a ``TFLITE_METADATA`` buffer.
-
-    Raises
-    ------
-    ModelError
-        If it is not of this schema, or what is read is damaged.
-    """
-    subgraphs = _root(data, where).tables(3, "SubGraphMetadata")
-    if subgraph >= len(subgraphs):
-        return (), ()
-    table = subgraphs[subgraph]
-    return _names(table.tables(2, "TensorMetadata")), _names(table.tables(3, "TensorMetadata"))
-
-
-def _root(data: bytes, where: str) -> Table:
-    reader = Reader(data, where)
-    identifier = reader.identifier()
-    if identifier != IDENTIFIER:
-        raise ModelError(
-            f"{where}: it should have the file identifier {IDENTIFIER!r} at byte 4, not {identifier!r}, "
-            "so it is not of the schema that is known here"
-        )
-    return reader.root("ModelMetadata")
-
-
-def _names(tensors: TableVector) -> tuple[str, ...]:
-    return tuple(tensor.text(0) for tensor in tensors)
 
 
 def _subgraph(table: Table) -> SubgraphMetadata:
