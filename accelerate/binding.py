@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .deadlines import Turn, seconds
-from .errors import ClosedError
+from .errors import ClosedError, TensorError
 from .metadata import TensorInfo
-from .tensors import Array, dtype_of
+from .names import NameIndex
+from .tensors import Array, blank, dtype_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-__all__ = ["Binding", "read_only"]
+__all__ = ["Binding", "allocate", "read_only"]
 
 
 class Binding:
@@ -120,6 +122,56 @@ class Binding:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def allocate(inputs: Sequence[TensorInfo], names: NameIndex, shapes: Any) -> dict[str, Array]:
+    """Make the input arrays of a Binding.
+
+    Parameters
+    ----------
+    inputs : sequence of TensorInfo
+    names : NameIndex
+        Of `inputs`.
+    shapes : mapping of str to sequence of int, or None
+        As given to `bind`.
+
+    Raises
+    ------
+    TensorError
+    """
+    wanted = _wanted_shapes(names, shapes)
+    arrays = {}
+    for position, tensor in enumerate(inputs):
+        known = (1, *tensor.shape[1:]) if tensor.shape and tensor.shape[0] == -1 else tensor.shape
+        shape = wanted.get(position, known)
+        if len(shape) != len(tensor.shape) or any(
+            n < 0 or w not in (n, -1) for n, w in zip(shape, tensor.shape, strict=True)
+        ):
+            raise TensorError(
+                f"input {tensor.name!r} has shape {list(tensor.shape)}, to be bound as {list(shape)}; "
+                f"bind(shapes={{{tensor.name!r}: shape}}) must give every dimension shown as -1 and keep the others"
+            )
+        arrays[tensor.name] = blank(tensor, shape)
+    return arrays
+
+
+def _wanted_shapes(names: NameIndex, shapes: Any) -> dict[int, tuple[int, ...]]:
+    wanted: dict[int, tuple[int, ...]] = {}
+    if shapes is None:
+        return wanted
+    if not isinstance(shapes, Mapping):
+        raise TensorError(f"bind: shapes is {shapes!r:.60}; wanted {{input name: shape}}")
+    for name, shape in shapes.items():
+        position = names.find(name)
+        if position in wanted:
+            raise TensorError(f"bind(shapes=...) gives the same input twice, at last as {name!r}")
+        try:
+            wanted[position] = tuple(map(operator.index, shape))
+        except TypeError as error:
+            raise TensorError(
+                f"bind: the shape of input {name!r} is {shape!r:.60}; wanted a sequence of whole numbers"
+            ) from error
+    return wanted
 
 
 def read_only(array: Array) -> Array:

@@ -8,12 +8,19 @@ one at its index; without labels, or beyond the last one, a class reads as its i
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from .errors import ModelError, OptionError
 
-__all__ = ["label_for", "load_labels", "read_labels"]
+if TYPE_CHECKING:
+    from .metadata import TensorInfo
+
+__all__ = ["check_label_count", "label_for", "load_labels", "read_labels"]
+
+_log = logging.getLogger("accelerate")
 
 # Ten times the largest label sets in use, and what keeps a hostile file below 64 MB of memory when it
 # is packed into a model (there its size is bounded further).
@@ -116,3 +123,19 @@ def _not_utf8(data: bytes, where: str) -> ModelError:
             "save the label file as UTF-8"
         )
     raise AssertionError("what fails in pieces fails as a whole")
+
+
+def check_label_count(labels: Sequence[str], outputs: Sequence[TensorInfo]) -> None:
+    """Say when a lone output of class scores has another number of classes than there are labels."""
+    classes = outputs[0].shape[-1] if len(outputs) == 1 and len(outputs[0].shape) in (1, 2) else 0
+    if labels and classes > 1 and len(labels) != classes:
+        _log.warning(
+            "%d labels for %d classes of output %r: %s%s",
+            len(labels),
+            classes,
+            outputs[0].name,
+            "from the first missing one on, a class reads as its index"
+            if len(labels) < classes
+            else "those beyond the last class are never used",
+            "; is a 'background' line missing or surplus?" if abs(len(labels) - classes) == 1 else "",
+        )

@@ -6,8 +6,6 @@ A backend's subclass implements `_execute` and, as far as it needs them, the oth
 from __future__ import annotations
 
 import abc
-import logging
-import operator
 import os
 import threading
 import weakref
@@ -16,18 +14,16 @@ from dataclasses import field, replace
 from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from ._records import record
 from .asynchronous import call_async
-from .binding import Binding
+from .binding import Binding, allocate
 from .deadlines import Turn, Worker, seconds
 from .errors import ClosedError, OptionError, TensorError
-from .labels import load_labels
+from .labels import check_label_count, load_labels
 from .latency import LatencyStatistics
 from .metadata import Metadata, Normalization, TensorInfo
 from .names import NameIndex, rename, suggestion
-from .tensors import Array, InputAdapter, concrete_shape, dequantize, dtype_of, parse_normalization, with_image_meaning
+from .tensors import Array, InputAdapter, blank, concrete_shape, dequantize, parse_normalization, with_image_meaning
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,9 +32,10 @@ if TYPE_CHECKING:
 
     from .contract import LoadOptions
 
-__all__ = ["Model", "RuntimeInfo"]
+__all__ = ["Command", "Model", "RuntimeInfo"]
 
-_log = logging.getLogger("accelerate")
+#: What `do_command` calls, with the whole command and the moment (of `time.monotonic`) at which its time is over.
+Command = Callable[[Mapping[str, Any], "float | None"], "dict[str, Any]"]
 
 
 @record(frozen=True)
@@ -143,7 +140,7 @@ class Model(abc.ABC):
         """Return all that the model says about itself, its tensors in the order of `inputs` and `outputs`."""
         return Metadata("", "", "", self._inputs, self._outputs)
 
-    def _commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+    def _commands(self) -> Mapping[str, Command]:
         """Return the commands of `do_command` that only this backend knows."""
         return {}
 
@@ -276,19 +273,29 @@ class Model(abc.ABC):
             A shape is missing or does not fit.
         """
         self._check_open()
-        return Binding(self._run, self._allocate(shapes or {}), self._outputs)
+        return Binding(self._run, allocate(self._inputs, self._input_index, shapes), self._outputs)
 
     def do_command(self, command: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
         """Do something beside inference: ``{"command": "stats"}``, ``{"command": "warmup", "runs": 3}``, ...
+
+        Parameters
+        ----------
+        command : mapping
+            Its name, and its arguments.
+        timeout : float, optional
+            Seconds, for all of it.
 
         Raises
         ------
         NotImplementedError
             The command is unknown; the message lists the known ones.
+        InferenceTimeoutError
+            It did not end within `timeout`.
         """
-        known: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-            "stats": lambda _: self._latency.summary(),
-            "warmup": lambda arguments: self._warm(arguments.get("runs", 1), timeout),
+        until = None if timeout is None else monotonic() + seconds(timeout)
+        known: dict[str, Command] = {
+            "stats": lambda _, __: self._latency.summary(),
+            "warmup": lambda arguments, until: self._warm(arguments.get("runs", 1), until),
             **self._commands(),
         }
         name = command.get("command") if isinstance(command, Mapping) else None  # type: ignore[redundant-expr]
@@ -298,7 +305,7 @@ class Model(abc.ABC):
                 f"known: {', '.join(sorted(known))}. Wanted {{'command': name, ...}}, got {command!r:.80}"
             )
         self._check_open()
-        return known[name](command)
+        return known[name](command, until)
 
     def warmup(self, runs: int = 1) -> None:
         """Run the model `runs` times on zeros (dynamic dimensions are 1); not counted in the statistics."""
@@ -399,45 +406,14 @@ class Model(abc.ABC):
         if self._closed:
             raise ClosedError(f"this {self.backend} model is closed; load it again")
 
-    def _warm(self, runs: object, timeout: float | None) -> dict[str, Any]:
+    def _warm(self, runs: object, until: float | None) -> dict[str, Any]:
         if not isinstance(runs, int) or runs < 1:
             raise OptionError(f"warmup runs is {runs!r}; wanted a whole number from 1")
-        feeds = [_blank(t, concrete_shape(t.shape)) for t in self._inputs]
+        feeds = [blank(t, concrete_shape(t.shape)) for t in self._inputs]
         started = perf_counter_ns()
         for _ in range(runs):
-            self._run(feeds, timeout)
+            self._run(feeds, None if until is None else max(0.0, until - monotonic()))
         return {"runs": runs, "total_ms": (perf_counter_ns() - started) / 1e6}
-
-    def _allocate(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Array]:
-        """Make the input arrays of a Binding."""
-        wanted = self._wanted_shapes(shapes)
-        arrays = {}
-        for position, tensor in enumerate(self._inputs):
-            known = (1, *tensor.shape[1:]) if tensor.shape and tensor.shape[0] == -1 else tensor.shape
-            shape = wanted.get(position, known)
-            if len(shape) != len(tensor.shape) or any(
-                n < 0 or w not in (n, -1) for n, w in zip(shape, tensor.shape, strict=True)
-            ):
-                raise TensorError(
-                    f"input {tensor.name!r} has shape {list(tensor.shape)}, to be bound as {list(shape)}; "
-                    f"bind(shapes={{{tensor.name!r}: shape}}) must give every dimension shown as -1 and keep the others"
-                )
-            arrays[tensor.name] = _blank(tensor, shape)
-        return arrays
-
-    def _wanted_shapes(self, shapes: Any) -> dict[int, tuple[int, ...]]:
-        wanted: dict[int, tuple[int, ...]] = {}
-        for name, shape in _pairs(shapes):
-            position = self._input_index.find(name)
-            if position in wanted:
-                raise TensorError(f"bind(shapes=...) gives input {self._inputs[position].name!r} twice")
-            try:
-                wanted[position] = tuple(map(operator.index, shape))
-            except TypeError as error:
-                raise TensorError(
-                    f"bind: the shape of input {name!r} is {shape!r:.60}; wanted a sequence of whole numbers"
-                ) from error
-        return wanted
 
     # What is known about the model
 
@@ -465,32 +441,5 @@ class Model(abc.ABC):
                 extra = {**outputs[i].extra, "labels": os.fsdecode(self._options.label_path)}
                 outputs[i] = replace(outputs[i], extra=extra)
         labels = described.labels if self._labels is None else self._labels
-        _check_label_count(labels, outputs)
+        check_label_count(labels, outputs)
         return replace(described, inputs=tuple(inputs), outputs=tuple(outputs), labels=labels)
-
-
-def _pairs(shapes: Any) -> Any:
-    if not isinstance(shapes, Mapping):
-        raise TensorError(f"bind: shapes is {shapes!r:.60}; wanted {{input name: shape}}")
-    return shapes.items()
-
-
-def _check_label_count(labels: Sequence[str], outputs: Sequence[TensorInfo]) -> None:
-    """Say when a lone output of class scores has another number of classes than there are labels."""
-    classes = outputs[0].shape[-1] if len(outputs) == 1 and len(outputs[0].shape) in (1, 2) else 0
-    if labels and classes > 1 and len(labels) != classes:
-        _log.warning(
-            "%d labels for %d classes of output %r: %s%s",
-            len(labels),
-            classes,
-            outputs[0].name,
-            "from the first missing one on, a class reads as its index"
-            if len(labels) < classes
-            else "those beyond the last class are never used",
-            "; is a 'background' line missing or surplus?" if abs(len(labels) - classes) == 1 else "",
-        )
-
-
-def _blank(tensor: TensorInfo, shape: Sequence[int]) -> Array:
-    dtype = dtype_of(tensor)
-    return np.full(shape, b"", object) if dtype.hasobject else np.zeros(shape, dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -14,7 +14,7 @@ from .contract import LoadOptions
 from .deadlines import seconds
 from .errors import InferenceTimeoutError
 from .metadata import Metadata
-from .model import Model
+from .model import Command, Model
 from .tensors import Array
 
 __all__ = ["ReplicatedModel"]
@@ -77,11 +77,11 @@ class ReplicatedModel(Model):
     def _execute(self, feeds: list[Array]) -> list[Array]:
         return self._run(feeds, None)
 
-    def _commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+    def _commands(self) -> Mapping[str, Command]:
         return self._replicas[0]._commands()
 
-    def _warm(self, runs: object, timeout: float | None) -> dict[str, Any]:
-        reports = [model._warm(runs, timeout) for model in self._replicas]
+    def _warm(self, runs: object, until: float | None) -> dict[str, Any]:
+        reports = [model._warm(runs, until) for model in self._replicas]
         return {"runs": runs, "total_ms": sum(report["total_ms"] for report in reports)}
 
     def _release(self) -> None:

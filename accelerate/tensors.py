@@ -17,7 +17,16 @@ import numpy as np
 from .errors import OptionError, TensorError
 from .metadata import Normalization, Quantization, TensorInfo
 
-__all__ = ["Array", "InputAdapter", "concrete_shape", "dequantize", "dtype_of", "image_layout", "parse_normalization"]
+__all__ = [
+    "Array",
+    "InputAdapter",
+    "blank",
+    "concrete_shape",
+    "dequantize",
+    "dtype_of",
+    "image_layout",
+    "parse_normalization",
+]
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,6 +48,12 @@ def dtype_of(info: TensorInfo) -> np.dtype[Any]:
 def concrete_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """Return a shape to allocate, with 1 for each dynamic dimension."""
     return tuple(1 if n < 0 else n for n in shape)
+
+
+def blank(info: TensorInfo, shape: Sequence[int]) -> Array:
+    """Return a tensor's array of zeros, or of empty strings."""
+    dtype = dtype_of(info)
+    return np.full(shape, b"", object) if dtype.hasobject else np.zeros(shape, dtype)
 
 
 def image_layout(shape: Sequence[int]) -> str:

@@ -796,6 +796,8 @@ def test_profile() -> None:
         for runs in (0, 1001, 1.5, "3"):
             with pytest.raises(OptionError, match="profile runs"):
                 model.do_command({"command": "profile", "runs": runs})
+    with load(odd_onnx.slow(0.3), num_threads=1) as model, pytest.raises(InferenceTimeoutError):
+        model.do_command({"command": "profile", "runs": 100}, timeout=0.5)
     for model_file in (odd_onnx.strings_and_numbers(), odd_onnx.identity(TensorProto.FLOAT16), odd_onnx.no_inputs()):
         with load(model_file) as model:
             assert model.do_command({"command": "profile"})["runs"] == 10

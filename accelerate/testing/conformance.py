@@ -511,6 +511,11 @@ class BackendConformance:
         assert (stats["calls"], stats["errors"]) == (21, 1)
         assert 0 < stats["p50_ms"] <= stats["max_ms"]
 
+    def test_a_command_keeps_its_deadline(self, opened: Any) -> None:
+        model, _ = opened("plain")
+        with pytest.raises(InferenceTimeoutError):
+            model.do_command({"command": "warmup", "runs": 10**9}, timeout=0.2)
+
     def test_unknown_commands_list_the_known_ones(self, opened: Any) -> None:
         model, _ = opened("plain")
         with pytest.raises(NotImplementedError, match="stats"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...binding import Binding
+from ...binding import Binding, allocate
 from ...chatter import held_back
 from ...contract import LoadOptions
 from ...cpus import default_threads
@@ -26,7 +26,7 @@ from ...errors import (
 from ...formats.onnx import ModelFile
 from ...formats.onnx_description import describe
 from ...metadata import Metadata, TensorInfo
-from ...model import Model, RuntimeInfo
+from ...model import Command, Model, RuntimeInfo
 from ...source import Source
 from ...tensors import Array, InputAdapter
 from .binding import SessionBinding, can_share
@@ -186,7 +186,7 @@ class ONNXModel(Model):
                 f"input {unranked[0]!r} cannot be bound: the model does not give its shape; use infer, or export the "
                 "model with the shapes of its inputs"
             )
-        inputs = self._allocate(shapes or {})
+        inputs = allocate(self._inputs, self._input_index, shapes)
         # ONNX Runtime does not write an output that is an input at the same time
         own = not set(self._feed_names) & set(self._fetch_names)
         plain = not self._strings and not self._by_value
@@ -220,14 +220,14 @@ class ONNXModel(Model):
             _with_descriptions(self._outputs, self._fetch_names, described),
         )
 
-    def _commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+    def _commands(self) -> Mapping[str, Command]:
         return {"profile": self._profile}
 
-    def _profile(self, command: Mapping[str, Any]) -> dict[str, Any]:
+    def _profile(self, command: Mapping[str, Any], until: float | None) -> dict[str, Any]:
         """Run a second session of the same model under ONNX Runtime's profiler."""
         if self._source.format != "onnx":
             raise OptionError("only a model that was loaded from a file or bytes can be profiled")
-        return profile(self._profiled, command.get("runs", 10))
+        return profile(self._profiled, command.get("runs", 10), until)
 
     def _profiled(self, prefix: str) -> tuple[Model, Any]:
         import onnxruntime

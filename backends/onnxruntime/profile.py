@@ -15,7 +15,7 @@ from ...model import Model
 __all__ = ["profile"]
 
 
-def profile(build: Callable[[str], tuple[Model, Any]], runs: object) -> dict[str, Any]:
+def profile(build: Callable[[str], tuple[Model, Any]], runs: object, until: float | None) -> dict[str, Any]:
     """Run a model on zeros in a session of its own under the profiler.
 
     Parameters
@@ -24,6 +24,8 @@ def profile(build: Callable[[str], tuple[Model, Any]], runs: object) -> dict[str
         Takes the beginning of the profile's path; returns a model whose session profiles, and the session.
     runs : int
         How often to run, after one run that does not count.
+    until : float or None
+        When to give up, on the clock of `time.monotonic`.
 
     Returns
     -------
@@ -33,14 +35,14 @@ def profile(build: Callable[[str], tuple[Model, Any]], runs: object) -> dict[str
 
     Raises
     ------
-    OptionError, InferenceError
+    OptionError, InferenceError, InferenceTimeoutError
     """
     if not isinstance(runs, int) or not 1 <= runs <= 1000:
         raise OptionError(f"profile runs is {runs!r}; wanted a whole number from 1 to 1000")
     with tempfile.TemporaryDirectory(prefix="edge-accelerate-profile-") as folder:
         model, session = build(str(Path(folder) / "run"))
         try:
-            model.warmup(runs + 1)
+            model._warm(runs + 1, until)
         finally:
             written = Path(session.end_profiling())
         return _summary(json.loads(written.read_text(encoding="utf-8")), runs)

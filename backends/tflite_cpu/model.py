@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..._records import record
-from ...binding import Binding
+from ...binding import Binding, allocate
 from ...chatter import held_back
 from ...contract import LoadOptions
 from ...conventions import ASSUMED_NORMALIZATION
@@ -187,7 +187,7 @@ class TFLiteModel(Model):
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:  # noqa: D102
         self._check_open()
-        arrays = self._allocate(shapes or {})
+        arrays = allocate(self._inputs, self._input_index, shapes)
         if (
             not self._source.unchanged()
         ):  # an adopted interpreter, or a file that is gone: there is only this interpreter

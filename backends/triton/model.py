@@ -6,15 +6,17 @@ import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...binding import allocate
 from ...contract import LoadOptions
 from ...deadlines import seconds
 from ...errors import AccelerateError, OptionError
 from ...metadata import Metadata
-from ...model import Model, RuntimeInfo
+from ...model import Command, Model, RuntimeInfo
 from ...tensors import Array, concrete_shape
 from .address import Address
 from .binding import ServerBinding, SharedBinding
@@ -109,7 +111,7 @@ class TritonModel(Model):
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> ServerBinding:  # noqa: D102
         self._check_open()
-        arrays = self._allocate(shapes or {})
+        arrays = allocate(self._inputs, self._input_index, shapes)
         layout = self._transport.layout(tuple(array.shape for array in arrays.values()))
         shared = self._transport.bind(layout, _DEFAULT_TIMEOUT)
         if shared is None:
@@ -192,22 +194,22 @@ class TritonModel(Model):
 
     # Commands
 
-    def _commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
-        commands: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {}
+    def _commands(self) -> Mapping[str, Command]:
+        commands: dict[str, Command] = {}
         if "statistics" in self._extensions:
-            commands["statistics"] = lambda _: self._statistics()
+            commands["statistics"] = lambda _, until: self._statistics(until)
         if "model_repository" in self._extensions:
-            commands["load"] = lambda _: self._repository("Load")
-            commands["unload"] = lambda _: self._repository("Unload")
+            commands["load"] = lambda _, until: self._repository("Load", until)
+            commands["unload"] = lambda _, until: self._repository("Unload", until)
         return commands
 
-    def _statistics(self) -> dict[str, Any]:
+    def _statistics(self, until: float | None) -> dict[str, Any]:
         """Return what the server has measured, from its start or the model's loading on; durations are means in ms."""
         from tritonclient.grpc import service_pb2
 
         address = self._transport.connection.address
         request = service_pb2.ModelStatisticsRequest(name=address.model, version=address.version)
-        answer = self._ask("ModelStatistics", request)
+        answer = self._ask("ModelStatistics", request, until)
         return {
             "versions": {
                 one.version: {
@@ -225,22 +227,24 @@ class TritonModel(Model):
             }
         }
 
-    def _repository(self, action: str) -> dict[str, Any]:
+    def _repository(self, action: str, until: float | None) -> dict[str, Any]:
         from tritonclient.grpc import service_pb2
 
         name = self._transport.connection.address.model
-        self._ask(f"RepositoryModel{action}", getattr(service_pb2, f"RepositoryModel{action}Request")(model_name=name))
+        request = getattr(service_pb2, f"RepositoryModel{action}Request")(model_name=name)
+        self._ask(f"RepositoryModel{action}", request, until)
         return {"model": name, "loaded": action == "Load"}
 
-    def _ask(self, method: str, request: Any) -> Any:
+    def _ask(self, method: str, request: Any, until: float | None) -> Any:
         import grpc
 
+        timeout = _DEFAULT_TIMEOUT if until is None else max(0.0, until - monotonic())
         connection = self._transport.connection
         try:
-            return connection.ask(method, request, _DEFAULT_TIMEOUT)
+            return connection.ask(method, request, timeout)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise timed_out(str(connection.address), _DEFAULT_TIMEOUT) from error
+                raise timed_out(str(connection.address), timeout) from error
             raise translate(error, str(connection.address), method) from error
 
 
