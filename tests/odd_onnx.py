@@ -380,6 +380,44 @@ def with_external_data_in_a_branch(location: str, weights: int = 3) -> bytes:
     )
 
 
+def with_external_default_of_a_function(location: str, weights: int = 3) -> bytes:
+    """Float32 x [weights] -> y = F(x) = x + w, where w is the default of F's attribute, in the file `location`."""
+    value = onnx.AttributeProto(name="w", type=onnx.AttributeProto.TENSOR, t=_external("w", location, weights))
+    constant = make_node("Constant", [], ["c"])
+    constant.attribute.add(name="value", type=onnx.AttributeProto.TENSOR, ref_attr_name="w")
+    function = helper.make_function(
+        "my.own", "F", ["a"], ["b"], [constant, make_node("Add", ["a", "c"], ["b"])],
+        [helper.make_opsetid("", OPSET)], attribute_protos=[value],
+    )  # fmt: skip
+    model = onnx.ModelProto.FromString(
+        _model(
+            [make_node("F", ["x"], ["y"], domain="my.own")],
+            [_tensor("x", FLOAT, [weights])],
+            [_tensor("y", FLOAT, [weights])],
+            opsets={"my.own": 1},
+        )
+    )
+    model.functions.append(function)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def with_external_data_in_two_parts(location: str, weights: int = 3) -> bytes:
+    """Float32 x [weights] -> y = x + w, as `with_external_data`, its graph in two parts that protobuf merges."""
+    return in_two_parts(with_external_data(location, weights))
+
+
+def in_two_parts(model: bytes) -> bytes:
+    """Return the same model with its graph given twice: first the weights and outputs, then the rest."""
+    whole = onnx.ModelProto.FromString(model)
+    graph = onnx.GraphProto(name="first", initializer=whole.graph.initializer, output=whole.graph.output)
+    first = onnx.ModelProto(ir_version=whole.ir_version, graph=graph)
+    for field in ("initializer", "output", "name"):
+        whole.graph.ClearField(field)
+    content: bytes = first.SerializeToString() + whole.SerializeToString()
+    return content
+
+
 def write_weights(path: Path, weights: int = 3) -> np.ndarray:
     """Write what the models with external data read: 100, 101, ..."""
     values = np.arange(100, 100 + weights, dtype=np.float32)

@@ -36,6 +36,7 @@ from accelerate import (
     UnsupportedModelError,
 )
 from accelerate.cpus import usable_cpus
+from accelerate.formats.onnx import ModelFile
 from accelerate.tensors import Array
 from accelerate.testing import random_inputs
 
@@ -340,8 +341,11 @@ def test_pixels_need_a_normalization() -> None:
 
 EXTERNAL = pytest.mark.parametrize(
     "build",
-    [odd_onnx.with_external_data, odd_onnx.with_external_constant, odd_onnx.with_external_data_in_a_branch],
-)
+    [
+        odd_onnx.with_external_data, odd_onnx.with_external_constant, odd_onnx.with_external_data_in_a_branch,
+        odd_onnx.with_external_data_in_two_parts, odd_onnx.with_external_default_of_a_function,
+    ],
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -389,6 +393,29 @@ def test_external_data_of_bytes(build: Callable[..., bytes], folder: Path, monke
     monkeypatch.chdir(folder)  # where ONNX Runtime would look
     with pytest.raises(ModelError, match=r"other files \(weights.bin\); load the model by its path"):
         load(build("weights.bin"))
+
+
+def test_external_data_whose_name_is_no_text(folder: Path) -> None:
+    """A path is bytes to the system: the file would be found."""
+    (folder / "model.onnx").write_bytes(odd_onnx.with_external_data("../secret.bi~").replace(b"~", b"\xff"))
+    with pytest.raises(ModelError, match="external data is no UTF-8 text"):
+        load(folder / "model.onnx")
+
+
+def test_a_graph_in_two_parts_is_one() -> None:
+    whole = odd_onnx.with_properties({"names": "['a', 'b', 'c']"})
+    for content in (whole, odd_onnx.in_two_parts(whole)):
+        file = ModelFile(content)
+        assert [(v.name, v.data_type, v.shape) for v in (*file.inputs, *file.outputs)] == [
+            ("x", "float32", (1, 3)),
+            ("y", "float32", (1, 3)),
+        ]
+        assert file.operators == {"Add": 1}
+        with load(content) as model:
+            assert model.metadata().labels == ("a", "b", "c")
+    assert ModelFile(odd_onnx.in_two_parts(odd_onnx.default_input())).inputs[0].name == "x"
+    assert len(ModelFile(odd_onnx.in_two_parts(odd_onnx.default_input())).inputs) == 1  # the other has a weight
+    assert ModelFile(odd_onnx.in_two_parts(whole)).name == "first"
 
 
 def test_external_data_that_is_too_short(folder: Path) -> None:

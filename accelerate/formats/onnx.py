@@ -6,13 +6,13 @@ The messages and their field numbers are those of ``onnx/onnx.proto`` of https:/
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from mmap import mmap
 
 from .._records import record
 from ..errors import ModelError
-from .protobuf import Message
+from .protobuf import BYTES, Message
 
 __all__ = ["ModelFile", "ValueInfo"]
 
@@ -56,6 +56,25 @@ class ValueInfo:
     ranked: bool = True
 
 
+class _Merged:
+    """A message that a file may hold in several parts, which protobuf reads as one.
+
+    A runtime runs all of them: what only one part says must not go unseen.
+    """
+
+    def __init__(self, parts: Sequence[Message]) -> None:
+        self._parts = parts
+
+    def messages(self, number: int) -> Iterator[Message]:
+        """Yield the messages of a repeated field."""
+        for part in self._parts:
+            yield from part.messages(number)
+
+    def texts(self) -> dict[int, str]:
+        """Return the last string of every field, as `Message.texts` does."""
+        return {number: text for part in self._parts for number, text in part.texts().items()}
+
+
 class ModelFile:
     """What an .onnx file says about itself, read when it is asked for.
 
@@ -80,7 +99,7 @@ class ModelFile:
             raise ModelError(
                 f"{where}: this is not an .onnx file: it has no graph; check that the download is complete"
             )
-        self._graph = graphs[-1]
+        self._graph = _Merged(graphs)
 
     @cached_property
     def ir_version(self) -> int:
@@ -144,9 +163,10 @@ class ModelFile:
         found = list(self._external_of_graph(self._graph, 0))
         for function in self._model.messages(25):
             found += self._external_of_nodes(function.messages(7), 0)
+            found += self._external_of_attributes(function.messages(11), 0)  # the defaults of its attributes
         return tuple(dict.fromkeys(found))
 
-    def _external_of_graph(self, graph: Message, depth: int) -> Iterator[str]:
+    def _external_of_graph(self, graph: Message | _Merged, depth: int) -> Iterator[str]:
         if depth > _DEPTH_LIMIT:
             raise ModelError(f"{self.where}: its graphs are nested over {_DEPTH_LIMIT} deep; the file is hostile")
         for tensor in graph.messages(5):
@@ -157,19 +177,21 @@ class ModelFile:
 
     def _external_of_nodes(self, nodes: Iterable[Message], depth: int) -> Iterator[str]:
         for node in nodes:
-            if not node.contains(_LOCATION):  # most nodes need not be read
-                continue
-            for attribute in node.messages(5):
-                for field, wire, span in attribute.fields():
-                    if wire != 2:
-                        continue
-                    value = attribute.message(span)
-                    if field in (5, 10):
-                        yield from _external_of_tensor(value)
-                    elif field in (6, 11):
-                        yield from self._external_of_graph(value, depth + 1)
-                    elif field in (22, 23):
-                        yield from _external_of_sparse(value)
+            if node.contains(_LOCATION):  # most nodes need not be read
+                yield from self._external_of_attributes(node.messages(5), depth)
+
+    def _external_of_attributes(self, attributes: Iterable[Message], depth: int) -> Iterator[str]:
+        for attribute in attributes:
+            for field, wire, span in attribute.fields():
+                if wire != BYTES:
+                    continue
+                value = attribute.message(span)
+                if field in (5, 10):
+                    yield from _external_of_tensor(value)
+                elif field in (6, 11):
+                    yield from self._external_of_graph(value, depth + 1)
+                elif field in (22, 23):
+                    yield from _external_of_sparse(value)
 
 
 def _external_of_sparse(sparse: Message) -> Iterator[str]:
@@ -182,9 +204,13 @@ def _external_of_tensor(tensor: Message) -> Iterator[str]:
     if tensor.size <= 1024 and not tensor.contains(_LOCATION):
         return
     for entry in tensor.messages(13):
-        texts = entry.texts()
-        if texts.get(1) == "location":
-            yield texts.get(2, "")
+        # not texts(), which skips what is no text: the system's paths are bytes, and a runtime would open them
+        pair = {number: entry.bytes(span) for number, wire, span in entry.fields() if wire == BYTES}
+        if pair.get(1) == _LOCATION:
+            try:
+                yield pair.get(2, b"").decode()
+            except UnicodeDecodeError as error:
+                raise ModelError(f"{tensor.where}: the name of its external data is no UTF-8 text") from error
 
 
 def _value_info(message: Message) -> ValueInfo:
@@ -192,13 +218,14 @@ def _value_info(message: Message) -> ValueInfo:
     kind, data_type, shape, names, ranked = "tensor", "undefined", list[int](), list[str](), False
     for type_proto in message.messages(2):
         for number, wire, span in type_proto.fields():
-            if wire != 2:
+            if wire != BYTES:
                 continue
             if number in _KINDS:
                 kind = _KINDS[number]
             elif number == 1:
                 tensor = type_proto.message(span)
-                data_type = _element_type(tensor.numbers().get(1, 0))
+                if (element := tensor.numbers().get(1)) is not None:
+                    data_type = _element_type(element)
                 for proto in tensor.messages(2):
                     ranked = True
                     for dimension in proto.messages(1):
