@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,19 @@ class Source:
         except OSError:
             return False
 
+    def overwritten(self) -> bool:
+        """Return whether somebody has written to the model's file since: then `buffer` shows something else.
+
+        Where it has become shorter, reading what it lost would end the process (SIGBUS).
+        """
+        if self.path is None or self._stamp is None:
+            return False
+        try:
+            now = _stamp(os.stat(self.path))
+        except OSError:  # removed: what is open of it stays as it was
+            return False
+        return now[0] == self._stamp[0] and now != self._stamp  # another file in its place leaves the old one alone
+
     def digest(self) -> str:
         """Return the SHA-256 of the model file as hexadecimal text."""
         import hashlib  # loads OpenSSL, 2.5 ms
@@ -131,6 +145,8 @@ class Source:
         if _is_directory(path):
             self.format, self.likeness = "directory", "a directory"
             return
+        if _is_special(path):  # opening a pipe waits for its writer
+            raise ModelError(f"{path} is no file but a pipe, socket or device; save the model to a file")
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD)
@@ -180,6 +196,14 @@ def _is_directory(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):  # what is wrong with it shows when it is opened
         return False
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode)
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

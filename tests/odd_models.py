@@ -212,6 +212,46 @@ def dynamic_output() -> bytes:
     return build([graph])
 
 
+def growing(size: int) -> bytes:
+    """Float32 x [size], int32 n [1] -> s [size] = x + x, total [] = n times the sum of x.
+
+    Every output has a shape of its own, but what total is computed from has its shape from the value of n: the
+    interpreters make room for it as they run, and move all tensors.
+    """
+    graph = Graph()
+    x, n = graph.tensor("x", [size], "float32"), graph.tensor("n", [1], "int32")
+    s, tiled, total = (
+        graph.tensor("s", [size], "float32"),
+        graph.tensor("tiled", [1], "float32"),
+        graph.tensor("total", [], "float32"),
+    )
+    axis = graph.constant("axis", np.array([0], np.int32))
+    graph.op("ADD", [x, x], [s], schema.AddOptionsT())
+    graph.op("TILE", [x, n], [tiled], schema.TileOptionsT())
+    graph.op("SUM", [tiled, axis], [total], schema.ReducerOptionsT())
+    graph.inputs, graph.outputs = [x, n], [s, total]
+    return build([graph])
+
+
+def four_bits() -> bytes:
+    """Int4 x [4] -> y [4, 1], two elements to a byte; LiteRT only."""
+    return _reshaping("int4", [4], [4, 1])
+
+
+def bfloat16() -> bytes:
+    """Bfloat16 x [4] -> y [4, 1]; LiteRT only."""
+    return _reshaping("bfloat16", [4], [4, 1])
+
+
+def passed_through() -> bytes:
+    """Float32 x [3] -> x itself and y = x + x; the signature calls the first "same", y both "double" and "twice"."""
+    graph = Graph()
+    x, y = graph.tensor("x", [3], "float32"), graph.tensor("y", [3], "float32")
+    graph.op("ADD", [x, x], [y], schema.AddOptionsT())
+    graph.inputs, graph.outputs = [x], [x, y]
+    return build([graph], signatures=[("serving_default", 0, {"in": x}, {"same": x, "double": y, "twice": y})])
+
+
 def custom_op(name: str) -> bytes:
     """Float32 x [3] -> y [3] through a custom operator of the given name, which no runtime knows.
 

@@ -193,3 +193,51 @@ def test_no_memory_of_tensor_size_is_taken_per_run(engine: str) -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 20_000
+
+
+@ANY
+def test_tensors_that_move_as_the_model_runs_are_not_given_away(engine: str, tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(odd_models.growing(100_000))
+    program = (
+        "import accelerate, sys\n"
+        "model = accelerate.load(sys.argv[1], backend='tflite_cpu', engine=sys.argv[2])\n"
+        "binding = model.bind()\n"
+        "assert not binding.zero_copy\n"
+        "x, n = binding.inputs['x'], binding.inputs['n']\n"
+        "for value, times in ((1, 2), (5, 20), (3, 1), (2, 80)):\n"
+        "    x[...], n[...] = value, times\n"
+        "    binding.run()\n"
+        "    assert (binding.outputs['s'] == 2 * value).all()\n"
+        "    assert binding.outputs['total'] == 100_000 * value * times\n"
+        "binding.close()\n"
+        "model.close()\n"
+        "assert (x == 2).all()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "m.tflite"), engine],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif("litert" not in engines.INSTALLED, reason="tflite-runtime has no int4")
+def test_elements_that_share_a_byte_are_copied() -> None:
+    with load(odd_models.four_bits(), "litert") as model, model.bind() as binding:
+        assert not binding.zero_copy
+        binding.inputs["x"][...] = [1, -2, 3, -4]
+        binding.run()
+        assert binding.outputs["y"].tolist() == [[1], [-2], [3], [-4]]
+        assert model.metadata().inputs[0].extra["data_type"] == "int4"
+
+
+@ANY
+def test_scalars_are_copied(engine: str) -> None:
+    with load(odd_models.scalar(), engine) as model, model.bind() as binding:
+        for value in (1.5, -2.0):
+            binding.inputs["x"][...] = value
+            binding.run()
+            assert binding.outputs["y"].shape == ()
+            assert binding.outputs["y"] == 2 * value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -533,6 +534,21 @@ def test_metadata_is_there_when_the_file_is_gone(tmp_path: Path) -> None:
     with load(path) as loaded:
         path.unlink()
         assert loaded.metadata().labels == ("red", "green", "blue")
+
+
+@pytest.mark.parametrize("content", [b"TFL3" * 10, labelled()])
+def test_a_file_that_is_written_to_after_the_load(
+    tmp_path: Path, said: Callable[[], list[str]], content: bytes
+) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(labelled())
+    with load(path) as loaded:
+        with path.open("r+b") as file:  # in place, as `cp` does; a mapped page that is gone would end the process
+            file.truncate()
+            file.write(content)
+        os.utime(path, ns=(0, 0))
+        assert loaded.metadata().labels == ()
+        assert any("written to" in line for line in said())
 
 
 def test_many_threads_get_one_whole_object(tmp_path: Path, said: Callable[[], list[str]]) -> None:

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -191,6 +192,38 @@ def test_runtime_says_engine_version_and_threads(engine: str) -> None:
 def test_unknown_engine() -> None:
     with pytest.raises(OptionError, match="did you mean 'litert'"):
         load(odd_models.add3(), "lite-rt")
+
+
+@ANY
+def test_a_tensor_with_several_names_of_a_signature(engine: str) -> None:
+    with load(odd_models.passed_through(), engine) as model:
+        assert [t.name for t in model.metadata().inputs] == ["in"]
+        same, double = model.metadata().outputs
+        assert (same.name, double.name) == ("same", "double")
+        assert "twice" in double.aliases
+        outputs = model.infer({"in": [1.0, 2.0, 3.0]})
+        assert {name: array.tolist() for name, array in outputs.items()} == {"same": [1, 2, 3], "double": [2, 4, 6]}
+
+
+@pytest.mark.skipif("litert" not in engines.INSTALLED, reason="tflite-runtime has no bfloat16")
+def test_bfloat16_needs_no_import_by_the_caller() -> None:
+    program = (
+        "import sys, accelerate, numpy as np\n"
+        "model = accelerate.load(sys.stdin.buffer.read())\n"
+        "assert model.metadata().inputs[0].data_type == 'bfloat16'\n"
+        "assert model.infer(np.array([1, 2, 3, 4], np.float32))['y'].astype(float).ravel().tolist() == [1, 2, 3, 4]\n"
+    )
+    subprocess.run([sys.executable, "-c", program], input=odd_models.bfloat16(), check=True, timeout=60)
+
+
+@ANY
+def test_an_adopted_interpreter_may_be_resized_by_its_owner(engine: str) -> None:
+    interpreter = interpreter_class(engine)(model_content=odd_models.dynamic())
+    with accelerate.load(interpreter) as model:
+        assert model.infer(np.ones((2, 3), np.float32))["y"].shape == (2, 3)
+        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [5, 3])
+        interpreter.allocate_tensors()
+        assert model.infer(np.ones((2, 3), np.float32))["y"].shape == (2, 3)
 
 
 @ANY

@@ -29,6 +29,7 @@ from .tflite_graph import (
     Subgraph,
     builtin_code,
     check_graph,
+    computed_tensors,
     custom_name,
     operator_name,
     read_signature,
@@ -127,6 +128,11 @@ class ModelFile:
         buffers = root.tables(4, "Buffer")
         for graph in root.tables(2, "SubGraph"):
             check_graph(graph, codes, buffers, self.where)
+
+    def computed_tensors(self, subgraph: int = 0) -> tuple[int, ...]:
+        """Return the indices of the tensors that a subgraph's operators compute."""
+        root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
+        return computed_tensors(root.tables(2, "SubGraph")[subgraph])
 
     @cached_property
     def version(self) -> int:

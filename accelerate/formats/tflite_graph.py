@@ -21,6 +21,7 @@ __all__ = [
     "Tensor",
     "builtin_code",
     "check_graph",
+    "computed_tensors",
     "custom_name",
     "operator_name",
     "read_signature",
@@ -141,6 +142,11 @@ def _check_operands(code: int, types: Sequence[int], inputs: Sequence[int], what
 def _has_content(buffer: Table) -> bool:
     """Return whether a buffer holds a constant: converters give every tensor a buffer, empty or not."""
     return buffer.span(0)[1] > 0 or buffer.number(1, flags.Uint64Flags) > 1  # within the flatbuffer, or behind it
+
+
+def computed_tensors(graph: Table) -> tuple[int, ...]:
+    """Return the indices of the tensors that a SubGraph table's operators compute."""
+    return tuple(i for operator in graph.tables(3, "Operator") for i in operator.numbers(2, flags.Int32Flags))
 
 
 def operator_name(code: Table) -> str:

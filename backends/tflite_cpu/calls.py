@@ -22,8 +22,9 @@ class Calls:
 
     An interpreter of ours is called through its native wrapper: the public methods reach subgraph 0 only, and count
     references before each run to see whether anybody holds a view. `view` gives a tensor's own memory as an array that
-    keeps the interpreter alive, or None where that cannot be had. A user's interpreter is called through the public
-    methods, since holding its wrapper here would make that count refuse the user's own calls.
+    keeps the interpreter alive, or None where that cannot be had; `placed` tells whether there is such memory. A user's
+    interpreter is called through the public methods, since holding its wrapper here would make that count refuse the
+    user's own calls.
     """
 
     set: Callable[[int, Array], None]
@@ -33,6 +34,7 @@ class Calls:
     allocate: Callable[[], None]
     details: Callable[[int], dict[str, Any]]
     view: Callable[[int], Array | None]
+    placed: Callable[[int], bool]
 
     @classmethod
     def of_ours(cls, interpreter: Any, subgraph: int) -> Calls:
@@ -43,19 +45,26 @@ class Calls:
             found: dict[str, Any] = interpreter._get_tensor_details(index, subgraph)
             return found
 
-        def view(index: int) -> Array | None:
+        def memory(index: int) -> Any:
             if np.dtype(details(index)["dtype"]).kind == "S":  # asking for a string's memory crashes the engines
                 return None
             try:
-                found: Array = native.tensor(interpreter, index, subgraph)
+                return native.tensor(interpreter, index, subgraph)
             except ValueError:  # it is empty, or has no place before the first run
                 return None
-            return found
+
+        def view(index: int) -> Array | None:
+            found = memory(index)
+            return found if isinstance(found, np.ndarray) else None  # of a scalar there are only copies
+
+        def placed(index: int) -> bool:
+            return memory(index) is not None
 
         if subgraph == 0:  # leaving the argument out is faster
             return cls(
                 native.SetTensor, native.Invoke, native.GetTensor,
                 lambda i, shape: native.ResizeInputTensor(i, shape, False), native.AllocateTensors, details, view,
+                placed,
             )  # fmt: skip
         return cls(
             lambda i, value: native.SetTensor(i, value, subgraph),
@@ -65,6 +74,7 @@ class Calls:
             lambda: native.AllocateTensors(subgraph),
             details,
             view,
+            placed,
         )
 
     @classmethod
@@ -78,6 +88,7 @@ class Calls:
         return cls(
             interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor,
             interpreter.resize_tensor_input, interpreter.allocate_tensors, details, lambda _: None,
+            lambda _: False,
         )  # fmt: skip
 
 

@@ -63,6 +63,10 @@ class Engine:
                 f"{self.title} cannot be imported ({type(error).__name__}: {error}). Install it: {self.remedy}"
             ) from error
 
+    def resolver(self, name: str) -> Any:
+        """Return a member of the imported runtime's ``OpResolverType``."""
+        return importlib.import_module(f"{self.package}.interpreter").OpResolverType[name]
+
     def version(self) -> str:
         """Return the version of the imported runtime."""
         return str(getattr(importlib.import_module(self.package), "__version__", "unknown"))

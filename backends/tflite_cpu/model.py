@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,15 +35,20 @@ if TYPE_CHECKING:
 __all__ = ["TFLiteModel", "make_interpreter"]
 
 _log = logging.getLogger("accelerate")
+_SUB_BYTE = frozenset({"int4", "uint4", "int2"})
 
 
 @record(frozen=True)
 class _Signature:
-    """What the caller asked to run: a subgraph, and the names that a signature gives its tensors, by index."""
+    """What the caller asked to run: a subgraph, and the names that a signature gives its inputs and outputs.
+
+    Names go by the tensor's index. A tensor may have several, and be an input and an output under different ones.
+    """
 
     key: str
     subgraph: int
-    names: dict[int, str]
+    inputs: Mapping[int, Sequence[str]]
+    outputs: Mapping[int, Sequence[str]]
 
 
 class TFLiteModel(Model):
@@ -71,10 +78,10 @@ class TFLiteModel(Model):
         ins, outs = _tensor_indices(interpreter, signature, file)
         self._input_indices, self._output_indices = ins, outs
         in_names, out_names = _metadata_names(file, signature.subgraph)
-        inputs = _tensors(calls, ins, signature, in_names)
-        outputs = _tensors(calls, outs, signature, out_names)
+        inputs = _tensors(calls, ins, signature.inputs, in_names)
+        outputs = _tensors(calls, outs, signature.outputs, out_names)
         self._dynamic = any(min(t.shape, default=0) < 0 for t in inputs)
-        self._shapes: list[tuple[int, ...]] | None = [tuple(calls.details(i)["shape"]) for i in ins]
+        self._shapes: list[tuple[int, ...]] | None = self._allocated(calls)
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
         self._plain = all(t.shape and min(t.shape) > 0 for t in outputs)
         self._use(interpreter, calls)
@@ -128,6 +135,8 @@ class TFLiteModel(Model):
         except AccelerateError:
             raise
         except ENGINE_ERRORS as error:
+            if "data-type" in str(error) and _learn_dtypes():
+                return cls.build(engine, source, options, verified=verified, delegates=delegates)
             raise cls._why_refused(source, error) from error
 
     @classmethod
@@ -172,8 +181,13 @@ class TFLiteModel(Model):
         except ENGINE_ERRORS as error:
             raise InferenceError(f"{self._engine.title} failed: {' '.join(str(error).split())}") from error
 
+    def _allocated(self, calls: Calls) -> list[tuple[int, ...]]:
+        return [tuple(calls.details(i)["shape"]) for i in self._input_indices]
+
     def _resize(self, calls: Calls, feeds: list[Array]) -> None:
         shapes = [feed.shape for feed in feeds]
+        if self._source.format == "object":  # its owner may have resized it meanwhile
+            self._shapes = self._allocated(calls)
         if shapes == self._shapes:
             return
         self._shapes = None  # a resize that fails half way is done again by the next call
@@ -192,23 +206,44 @@ class TFLiteModel(Model):
             not self._source.unchanged()
         ):  # an adopted interpreter, or a file that is gone: there is only this interpreter
             return Binding(self._run, arrays, self._outputs)
-        try:
-            interpreter = make_interpreter(self._engine, self._source, self.runtime.details["num_threads"])
-            calls = Calls.of_ours(interpreter, self._signature.subgraph)
-            with held_back():
-                for index, array in zip(self._input_indices, arrays.values(), strict=True):
-                    calls.resize(index, np.asarray(array.shape, np.int32))
-                calls.allocate()
-        except AccelerateError:
-            raise
-        except ENGINE_ERRORS as error:
-            raise _impossible_shapes([a.shape for a in arrays.values()], error) from error
+        bound = [array.shape for array in arrays.values()]
+        if not self._tensors_stay(bound):
+            return Binding(self._run, arrays, self._outputs)
+        calls = self._another(bound, self.runtime.details["num_threads"])
         return InterpreterBinding(
             calls,
             dict(zip(self._input_indices, self._inputs, strict=True)),
             dict(zip(self._output_indices, self._outputs, strict=True)),
             self,
         )
+
+    def _another(self, shapes: Sequence[tuple[int, ...]], threads: int, *, plain: bool = False) -> Calls:
+        """Build another interpreter of this model, for inputs of these shapes; `plain` leaves delegates out."""
+        try:
+            interpreter = make_interpreter(self._engine, self._source, threads, verified=True, plain=plain)
+            calls = Calls.of_ours(interpreter, self._signature.subgraph)
+            with held_back():
+                for index, shape in zip(self._input_indices, shapes, strict=True):
+                    calls.resize(index, np.asarray(shape, np.int32))
+                calls.allocate()
+        except ENGINE_ERRORS as error:
+            raise _impossible_shapes(shapes, error) from error
+        return calls
+
+    def _tensors_stay(self, shapes: Sequence[tuple[int, ...]]) -> bool:
+        """Return whether arrays over the interpreter's tensors may be given away.
+
+        Where an operator finds out the shape of its result only as it runs, the interpreter makes room for what
+        follows and may move every tensor, the inputs too. Such a result has no place before the first run; delegates,
+        which give none to what they compute, are left out for this. Elements smaller than a byte share bytes.
+        """
+        subgraph = self._signature.subgraph
+        file = ModelFile(self._source.buffer(), str(self._source))
+        graph = file.subgraphs[subgraph]
+        if not _SUB_BYTE.isdisjoint(tensor.data_type for tensor in (*graph.inputs, *graph.outputs)):
+            return False
+        calls = self._another(shapes, 1, plain=True)
+        return all(map(calls.placed, file.computed_tensors(subgraph)))
 
     def _release(self) -> None:
         self._once = self._calls = self._interpreter = self._file = None
@@ -217,6 +252,9 @@ class TFLiteModel(Model):
         file, self._file = self._file, None
         if file is None:
             self._check_open()  # an adopted interpreter has none; a model that another thread has just closed neither
+            return super()._describe()
+        if self._source.overwritten():
+            _log.warning("%s was written to after it was loaded; the model goes without metadata", self._source)
             return super()._describe()
         from ...formats.tflite_description import describe
 
@@ -237,9 +275,18 @@ def _impossible_shapes(shapes: Sequence[tuple[int, ...]], error: Exception) -> T
 
 
 def make_interpreter(
-    engine: Engine, source: Source, threads: int, *, verified: bool = False, delegates: Sequence[Any] = ()
+    engine: Engine,
+    source: Source,
+    threads: int,
+    *,
+    verified: bool = False,
+    delegates: Sequence[Any] = (),
+    plain: bool = False,
 ) -> Any:
-    """Build the engine's Interpreter for a file; what the engine raises about it is in `ENGINE_ERRORS`."""
+    """Build the engine's Interpreter for a file; what the engine raises about it is in `ENGINE_ERRORS`.
+
+    `plain` is without the delegate that the engine applies by itself.
+    """
     interpreter_class = engine.interpreter_class()
     if engine.verifies and source.path is not None:
         model: dict[str, Any] = {"model_path": str(source.path)}  # mapped by the engine: replicas share the page cache
@@ -248,6 +295,8 @@ def make_interpreter(
         if not (engine.verifies or verified):
             verify(engine, content, str(source))
         model = {"model_content": content}
+    if plain:
+        model["experimental_op_resolver_type"] = engine.resolver("BUILTIN_WITHOUT_DEFAULT_DELEGATES")
     if delegates:
         model["experimental_delegates"] = list(delegates)
     with held_back():
@@ -270,15 +319,23 @@ def _signature(interpreter: Any, wanted: str | None) -> _Signature:
     if wanted is None:
         main = sorted((key for key, subgraph in subgraphs.items() if subgraph == 0), key="serving_default".__ne__)
         if not main:
-            return _Signature("", 0, {})
+            return _Signature("", 0, {}, {})
         wanted = main[0]
     if wanted not in known:
         raise OptionError(
             f"the model has no signature {wanted!r}{suggestion(str(wanted), known)}; "
             f"its signatures: {', '.join(map(repr, sorted(known))) or 'none, leave the option out'}"
         )
-    names = {i: name for side in ("inputs", "outputs") for name, i in known[wanted][side].items()}
-    return _Signature(wanted, subgraphs[wanted], names)
+    return _Signature(
+        wanted, subgraphs[wanted], _by_index(known[wanted]["inputs"]), _by_index(known[wanted]["outputs"])
+    )
+
+
+def _by_index(named: Mapping[str, int]) -> dict[int, list[str]]:
+    names: dict[int, list[str]] = {}
+    for name, index in named.items():
+        names.setdefault(index, []).append(name)
+    return names
 
 
 def _subgraph_of(interpreter: Any, key: str) -> int:
@@ -310,17 +367,16 @@ def _metadata_names(file: ModelFile | None, subgraph: int) -> tuple[Sequence[str
 
 
 def _tensors(
-    calls: Calls, indices: Sequence[int], signature: _Signature, metadata_names: Sequence[str]
+    calls: Calls, indices: Sequence[int], signature_names: Mapping[int, Sequence[str]], metadata_names: Sequence[str]
 ) -> list[TensorInfo]:
     details = [calls.details(i) for i in indices]
-    candidates = [
-        (
-            metadata_names[n] if len(metadata_names) == len(indices) else "",
-            signature.names.get(index, ""),
-            str(d["name"]),
-        )
-        for n, (index, d) in enumerate(zip(indices, details, strict=True))
-    ]
+    candidates = []
+    for n, (index, d) in enumerate(zip(indices, details, strict=True)):
+        described = metadata_names[n] if len(metadata_names) == len(indices) else ""
+        before, again = indices[:n].count(index), index in indices[n + 1 :]
+        # a tensor that is listed again goes by its next name; what names are left are aliases
+        signed = signature_names.get(index, ())[before : before + 1 if again else None]
+        candidates.append((described, *signed, str(d["name"])))
     return [
         TensorInfo(
             name=name,
@@ -333,6 +389,14 @@ def _tensors(
         )
         for (name, aliases), d in zip(name_tensors(candidates), details, strict=True)
     ]
+
+
+def _learn_dtypes() -> bool:
+    """Teach NumPy the types of ml_dtypes, such as bfloat16; return whether it did not know them before."""
+    if "ml_dtypes" in sys.modules or importlib.util.find_spec("ml_dtypes") is None:
+        return False
+    importlib.import_module("ml_dtypes")  # takes as long as a load, so only a model that needs it pays
+    return True
 
 
 def _data_type(dtype: Any) -> str:
