@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..._records import record
 from ...binding import Binding, allocate
 from ...chatter import held_back
 from ...contract import LoadOptions
 from ...conventions import ASSUMED_NORMALIZATION
 from ...errors import AccelerateError, ClosedError, InferenceError, ModelError, OptionError, TensorError
 from ...formats.tflite import ModelFile
-from ...metadata import Metadata, Quantization, TensorInfo
+from ...metadata import Metadata
 from ...model import Model, RuntimeInfo
-from ...names import name_tensors, suggestion
 from ...source import Source
 from ...tensors import Array
 from .binding import InterpreterBinding
 from .calls import ENGINE_ERRORS, Calls, runner
 from .diagnosis import why_refused
 from .engines import Engine
+from .graph import Signature, describe_tensors, find_signature, learn_dtypes, metadata_names, tensor_indices
 from .verification import verify
 
 if TYPE_CHECKING:
@@ -36,19 +33,6 @@ __all__ = ["TFLiteModel", "make_interpreter"]
 
 _log = logging.getLogger("accelerate")
 _SUB_BYTE = frozenset({"int4", "uint4", "int2"})
-
-
-@record(frozen=True)
-class _Signature:
-    """What the caller asked to run: a subgraph, and the names that a signature gives its inputs and outputs.
-
-    Names go by the tensor's index. A tensor may have several, and be an input and an output under different ones.
-    """
-
-    key: str
-    subgraph: int
-    inputs: Mapping[int, Sequence[str]]
-    outputs: Mapping[int, Sequence[str]]
 
 
 class TFLiteModel(Model):
@@ -65,7 +49,7 @@ class TFLiteModel(Model):
         engine: Engine,
         interpreter: Any,
         calls: Calls,
-        signature: _Signature,
+        signature: Signature,
         source: Source,
         file: ModelFile | None,
         runtime: RuntimeInfo,
@@ -75,11 +59,11 @@ class TFLiteModel(Model):
         self._source = source
         self._signature = signature
         self._file = file  # kept until metadata() is asked for: the file may be gone by then
-        ins, outs = _tensor_indices(interpreter, signature, file)
+        ins, outs = tensor_indices(interpreter, signature, file)
         self._input_indices, self._output_indices = ins, outs
-        in_names, out_names = _metadata_names(file, signature.subgraph)
-        inputs = _tensors(calls, ins, signature.inputs, in_names)
-        outputs = _tensors(calls, outs, signature.outputs, out_names)
+        in_names, out_names = metadata_names(file, signature.subgraph)
+        inputs = describe_tensors(calls, ins, signature.inputs, in_names)
+        outputs = describe_tensors(calls, outs, signature.outputs, out_names)
         self._dynamic = any(min(t.shape, default=0) < 0 for t in inputs)
         self._shapes: list[tuple[int, ...]] | None = self._allocated(calls)
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
@@ -126,7 +110,7 @@ class TFLiteModel(Model):
         try:
             interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates)
             with held_back():
-                signature = _signature(interpreter, options.signature)
+                signature = find_signature(interpreter, options.signature)
                 calls = Calls.of_ours(interpreter, signature.subgraph)
                 calls.allocate()
             details = {"engine": engine.option, "num_threads": threads, "signature": signature.key}
@@ -135,7 +119,7 @@ class TFLiteModel(Model):
         except AccelerateError:
             raise
         except ENGINE_ERRORS as error:
-            if "data-type" in str(error) and _learn_dtypes():
+            if "data-type" in str(error) and learn_dtypes():
                 return cls.build(engine, source, options, verified=verified, delegates=delegates)
             raise cls._why_refused(source, error) from error
 
@@ -148,7 +132,7 @@ class TFLiteModel(Model):
         UnsupportedModelError, OptionError
         """
         interpreter = source.object
-        signature = _signature(interpreter, options.signature)
+        signature = find_signature(interpreter, options.signature)
         if signature.subgraph:
             raise OptionError(
                 f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main signature"
@@ -310,103 +294,3 @@ def make_interpreter(
 
 def _outlived(_: Any) -> None:
     """Let go of a delegate, once its interpreter has ended."""
-
-
-def _signature(interpreter: Any, wanted: str | None) -> _Signature:
-    """Find the signature to run: the one named, else the main subgraph's ("serving_default" first)."""
-    known = interpreter._get_full_signature_list() if hasattr(interpreter, "_get_full_signature_list") else {}
-    subgraphs = {key: _subgraph_of(interpreter, key) for key in known}
-    if wanted is None:
-        main = sorted((key for key, subgraph in subgraphs.items() if subgraph == 0), key="serving_default".__ne__)
-        if not main:
-            return _Signature("", 0, {}, {})
-        wanted = main[0]
-    if wanted not in known:
-        raise OptionError(
-            f"the model has no signature {wanted!r}{suggestion(str(wanted), known)}; "
-            f"its signatures: {', '.join(map(repr, sorted(known))) or 'none, leave the option out'}"
-        )
-    return _Signature(
-        wanted, subgraphs[wanted], _by_index(known[wanted]["inputs"]), _by_index(known[wanted]["outputs"])
-    )
-
-
-def _by_index(named: Mapping[str, int]) -> dict[int, list[str]]:
-    names: dict[int, list[str]] = {}
-    for name, index in named.items():
-        names.setdefault(index, []).append(name)
-    return names
-
-
-def _subgraph_of(interpreter: Any, key: str) -> int:
-    return int(interpreter._interpreter.GetSubgraphIndexFromSignature(key))
-
-
-def _tensor_indices(interpreter: Any, signature: _Signature, file: ModelFile | None) -> tuple[list[int], list[int]]:
-    """Return the indices of the subgraph's inputs and outputs in the model's order."""
-    if signature.subgraph == 0 or file is None:
-        return (
-            [int(d["index"]) for d in interpreter.get_input_details()],
-            [int(d["index"]) for d in interpreter.get_output_details()],
-        )
-    graph = file.subgraphs[signature.subgraph]
-    return [t.index for t in graph.inputs], [t.index for t in graph.outputs]
-
-
-def _metadata_names(file: ModelFile | None, subgraph: int) -> tuple[Sequence[str], Sequence[str]]:
-    if file is None:
-        return (), ()
-    try:
-        names = file.metadata_names(subgraph)
-    except ModelError as error:  # the engine reads it: only the better names are lost
-        _log.warning("%s; its tensors go by the names of the graph", error)
-        return (), ()
-    if names.problem:
-        _log.warning("%s", names.problem)
-    return names.inputs, names.outputs
-
-
-def _tensors(
-    calls: Calls, indices: Sequence[int], signature_names: Mapping[int, Sequence[str]], metadata_names: Sequence[str]
-) -> list[TensorInfo]:
-    details = [calls.details(i) for i in indices]
-    candidates = []
-    for n, (index, d) in enumerate(zip(indices, details, strict=True)):
-        described = metadata_names[n] if len(metadata_names) == len(indices) else ""
-        before, again = indices[:n].count(index), index in indices[n + 1 :]
-        # a tensor that is listed again goes by its next name; what names are left are aliases
-        signed = signature_names.get(index, ())[before : before + 1 if again else None]
-        candidates.append((described, *signed, str(d["name"])))
-    return [
-        TensorInfo(
-            name=name,
-            aliases=aliases,
-            data_type=_data_type(d["dtype"]),
-            shape=tuple(int(n) for n in d["shape_signature"])
-            if len(d["shape_signature"])
-            else tuple(map(int, d["shape"])),
-            quantization=_quantization(d["quantization_parameters"]),
-        )
-        for (name, aliases), d in zip(name_tensors(candidates), details, strict=True)
-    ]
-
-
-def _learn_dtypes() -> bool:
-    """Teach NumPy the types of ml_dtypes, such as bfloat16; return whether it did not know them before."""
-    if "ml_dtypes" in sys.modules or importlib.util.find_spec("ml_dtypes") is None:
-        return False
-    importlib.import_module("ml_dtypes")  # takes as long as a load, so only a model that needs it pays
-    return True
-
-
-def _data_type(dtype: Any) -> str:
-    kind = np.dtype(dtype)
-    return "string" if kind.kind == "S" else kind.name
-
-
-def _quantization(parameters: dict[str, Any]) -> Quantization | None:
-    scales, zero_points = parameters["scales"], parameters["zero_points"]
-    if len(scales) == 0 or not np.any(scales):
-        return None
-    axis = int(parameters["quantized_dimension"]) if len(scales) > 1 else None
-    return Quantization(tuple(map(float, scales)), tuple(map(int, zero_points)), axis)
