@@ -12,9 +12,9 @@
  *
  *     EDGETPU_STAND_IN_DEVICES     "usb,usb,pci" are two on USB and one on PCIe; default "usb", "" for none
  *     EDGETPU_STAND_IN_LIST        "crash": listing the devices does so
- *     EDGETPU_STAND_IN_CREATE      "refuse", "refuse once", "hang" or "crash" when a delegate is created
+ *     EDGETPU_STAND_IN_CREATE      "refuse", "refuse once", "hang", "crash" or "killed" when a delegate is created
  *     EDGETPU_STAND_IN_PREPARE     "old": refuses a model as one for a newer runtime
- *     EDGETPU_STAND_IN_RUN         "hang" or "crash" at each run
+ *     EDGETPU_STAND_IN_RUN         "hang", "crash" or "killed" (as if from outside) at each run
  *     EDGETPU_STAND_IN_CLAIM       claims at most so many operators
  *     EDGETPU_STAND_IN_DELAY_US    each run takes so long
  *     EDGETPU_STAND_IN_LOSE_AFTER  after so many runs of a process the device is gone ...
@@ -147,6 +147,7 @@ static const char *setting(const char *name, const char *otherwise) {
 static void misbehave(const char *how) {
   if (!strcmp(how, "hang"))
     for (;;) sleep(1000);
+  if (!strcmp(how, "killed")) raise(SIGKILL);
   if (!strcmp(how, "crash")) {
     signal(SIGSEGV, SIG_DFL);
     raise(SIGSEGV);

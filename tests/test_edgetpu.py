@@ -6,6 +6,7 @@ import gc
 import importlib
 import logging
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -37,6 +38,7 @@ from accelerate import (
 from accelerate.backends.edgetpu import devices, library, model, system, trial
 from accelerate.backends.edgetpu.namesake import about_namesake
 from accelerate.backends.edgetpu.requirements import needed_runtime
+from accelerate.children import ChildError
 
 X = np.array([[1, 2, 3, 255]], np.uint8)
 NOT_X = [[254, 253, 252, 0]]
@@ -380,6 +382,78 @@ def test_a_crash_is_a_reason_and_remembered(tell: Any, step: str) -> None:
     with pytest.raises(BackendNotAvailableError, match=r"to try again, delete .*/edgetpu"):
         load()
     assert load(stand_in.floats([2])).infer([1.0, 2.0])["y"].tolist() == [2, 4]  # the verdict is about a model
+
+
+@pytest.mark.parametrize("step", ["CREATE", "RUN"])
+def test_a_remembered_crash_is_shown(tell: Any, step: str, tmp_path: Path) -> None:
+    (tmp_path / "net_edgetpu.tflite").write_bytes(stand_in.bits())
+    before = accelerate.list_backends()["edgetpu"]
+    assert before.available
+    tell(**{step: "crash"})
+    with pytest.raises(BackendNotAvailableError, match="SIGSEGV"):
+        load(tmp_path / "net_edgetpu.tflite")
+    info = accelerate.list_backends()["edgetpu"]
+    assert not info.available
+    assert info.version == before.version
+    said = rf"{stand_in.library()} \(.*RuntimeVersion.*\) and .* crash together: .*/net_edgetpu\.tflite .*SIGSEGV"
+    assert re.match(said, info.reason)
+    assert re.match(r"install a build of the library for this runtime .*to try again, delete .*/edgetpu", info.remedy)
+    assert not [d for d in accelerate.list_devices() if d.backend == "edgetpu"]
+    decided = accelerate.plan(tmp_path / "net_edgetpu.tflite")
+    assert decided.chosen is None
+    (row,) = (c for c in decided.skipped if c.backend == "edgetpu")
+    assert (row.reason, row.remedy) == (info.reason, info.remedy)
+    testing = pytest.importorskip("click.testing")
+    from accelerate.cli.doctor import doctor
+
+    shown = testing.CliRunner().invoke(doctor, []).output
+    assert re.search(r"FAIL +edgetpu", shown)
+    assert "SIGSEGV" in shown
+    assert "to try again, delete" in " ".join(shown.split())
+
+
+def test_a_crash_of_one_model_leaves_the_others_their_device(tell: Any) -> None:
+    load(stand_in.floats([2])).close()
+    tell(RUN="crash")
+    with pytest.raises(BackendNotAvailableError):
+        load()
+    tell(RUN="")
+    info = accelerate.list_backends()["edgetpu"]
+    assert info.available
+    assert "it has run other models, but" in info.reason
+    assert "SIGSEGV" in info.reason
+    assert info.remedy
+    with accelerate.load(stand_in.floats([2])) as loaded:
+        assert loaded.device == "usb:0"
+
+
+@pytest.mark.parametrize("step", ["CREATE", "RUN"])
+def test_a_kill_from_outside_is_not_remembered(tell: Any, step: str) -> None:
+    """As the kernel does where memory is short."""
+    tell(**{step: "killed"})
+    with pytest.raises(BackendNotAvailableError, match=r"could not be tried .*SIGKILL.*whether memory is short"):
+        load()
+    tell(**{step: ""})
+    assert accelerate.list_backends()["edgetpu"].available
+    assert load().infer(X)["y"].tolist() == NOT_X
+
+
+@pytest.mark.parametrize(
+    ("said", "is_fault"),
+    [
+        *((f"the process was killed by SIG{name}", True) for name in ("SEGV", "BUS", "ABRT", "ILL", "FPE")),
+        *((f"the process was killed by SIG{name}", False) for name in ("KILL", "TERM", "ALRM", "INT", "HUP")),
+        ("the process ended with status 3221225477: no message", True),  # an access violation on Windows
+        ("the process ended with status 1: ImportError: SIGSEGV", False),
+    ],
+)
+def test_what_is_remembered_as_a_crash(said: str, is_fault: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: Any, **__: Any) -> Any:
+        raise ChildError(said)
+
+    monkeypatch.setattr(trial, "run_in_child", run)
+    with pytest.raises(BackendNotAvailableError, match="crash together" if is_fault else "could not be tried"):
+        load()
 
 
 @pytest.mark.parametrize("step", ["CREATE", "RUN"])

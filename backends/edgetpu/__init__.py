@@ -50,6 +50,7 @@ class EdgeTPU(Backend):
         from .devices import CONNECT, list_devices
         from .library import open_library
         from .namesake import about_namesake
+        from .trial import judge
 
         state = engine_availability(self._engine)
         if not state.available:
@@ -60,9 +61,13 @@ class EdgeTPU(Backend):
             reason, _, remedy = str(error).partition("; ")
             return Availability(False, reason=reason + about_namesake(), remedy=remedy)
         version = f"{state.version} with Edge TPU runtime {library.runtime_version or 'of unknown version'}"
+        usable, crash, remedy = judge(pick(self._engine), library)
+        if not usable:
+            return Availability(False, version, crash, remedy)
         if not list_devices(self.name, library):
             return Availability(False, version, f"{library.path} works, but no Edge TPU is connected", CONNECT)
-        return Availability(True, version, f"{version} lists an Edge TPU")
+        about = f"; it has run other models, but {crash}" if crash else ""
+        return Availability(True, version, f"{version} lists an Edge TPU{about}", remedy)
 
     def devices(self) -> Sequence[Device]:  # noqa: D102
         from .devices import list_devices

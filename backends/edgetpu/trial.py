@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +18,14 @@ from ...source import Source
 from ..tflite_cpu.engines import ENGINES, Engine
 from .library import Library, stamp
 
-__all__ = ["SECONDS", "prove"]
+__all__ = ["SECONDS", "judge", "prove"]
 
 #: Until the child is given up: a Raspberry Pi starts Python, opens the stick and sends it a large model within this.
 SECONDS = 60.0
+
+# What a process does to itself: the signals of a fault, and from Windows the statuses that stand for one (0xC0000000
+# and above). Another end came from outside, as SIGKILL does where memory is short, and tells nothing of the library.
+_FAULT = re.compile(r"killed by SIG(SEGV|BUS|ABRT|ILL|FPE)\b|status (3[2-9]\d{8}|4\d{9})\b")
 
 
 def prove(engine: Engine, library: Library, source: Source, device: str, delegate_options: Mapping[str, str]) -> None:
@@ -37,36 +43,85 @@ def prove(engine: Engine, library: Library, source: Source, device: str, delegat
         from ...formats.tflite_structure import check_structure
 
         check_structure(model, str(source))
-    key = (
+    key = f"{sorted(delegate_options.items())} {hashlib.sha256(model).hexdigest()}"
+    known = _verdicts(engine, library).get(key)
+    if known is None:
+        crash = _try_in_child(engine, library, model, source, device, delegate_options)
+        # read again: another process may have added to them meanwhile
+        verdicts = {**_verdicts(engine, library), key: [str(source), crash]}
+        remember("edgetpu", _pair(engine, library), verdicts)
+    else:
+        crash = known[1]
+    if crash:
+        reason, remedy = _about_crash(engine, library, str(source), crash)
+        raise BackendNotAvailableError(f"{reason}. {remedy[0].upper()}{remedy[1:]}")
+
+
+def judge(engine: Engine, library: Library) -> tuple[bool, str, str]:
+    """Say what the models that were tried with a library and engine tell about them.
+
+    Returns
+    -------
+    usable : bool
+        False where some have crashed and none has run.
+    reason, remedy : str
+        About the last crash; "" where there was none.
+    """
+    verdicts = _verdicts(engine, library).values()
+    crashes = [(name, crash) for name, crash in verdicts if crash]
+    if not crashes:
+        return True, "", ""
+    return len(crashes) < len(verdicts), *_about_crash(engine, library, *crashes[-1])
+
+
+def _pair(engine: Engine, library: Library) -> str:
+    return (
         f"edge-accelerate {__version__} {library.path} {stamp(library.path)} {engine.package} {engine.version()} "
-        f"numpy {np.__version__} {sorted(delegate_options.items())} {hashlib.sha256(model).hexdigest()}"
+        f"numpy {np.__version__}"
     )
-    verdict = recall("edgetpu", key)
-    if verdict is None:
-        try:
-            outcome = run_in_child(
-                "backends.edgetpu.trial:try_model", model, SECONDS,
-                engine=engine.option, library=library.path, device=device, delegate_options=dict(delegate_options),
-                name=str(source),
-            )  # fmt: skip
-        except ChildError as error:
-            if error.timed_out:  # says as much about the device or the machine's load: not remembered
-                raise BackendNotAvailableError(
-                    f"the Edge TPU {device} gave no answer within {SECONDS:g} s when {source} was tried in a child "
-                    "process: unplug the device and plug it in again, or restart the machine"
-                ) from error
-            verdict = str(error)
-        else:
-            if outcome["error"]:  # about the device as it is now, or a model that is quickly refused again
-                raise getattr(errors, outcome["error"])(outcome["message"])
-            verdict = ""
-        remember("edgetpu", key, verdict)
-    if verdict:
-        raise BackendNotAvailableError(
-            f"{library.path} ({library.version}) and {engine.title} {engine.version()} crash together: {source} was "
-            f"tried in a child process and {verdict}. Install a build of the library for this runtime (README, 'Where "
-            f"is PyCoral?'). The verdict holds until one of them changes; to try again, delete {folder() / 'edgetpu'}"
-        )
+
+
+def _verdicts(engine: Engine, library: Library) -> Mapping[str, Any]:
+    """Return what is remembered: for each model and its options its name, and how it crashed or ""."""
+    known = recall("edgetpu", _pair(engine, library))
+    return known if isinstance(known, dict) else {}
+
+
+def _about_crash(engine: Engine, library: Library, name: str, crash: str) -> tuple[str, str]:
+    """Return reason and remedy."""
+    return (
+        f"{library.path} ({library.version}) and {engine.title} {engine.version()} crash together: {name} was tried in "
+        f"a child process and {crash}",
+        "install a build of the library for this runtime (README, 'Where is PyCoral?'). The verdict holds until one of "
+        f"them changes; to try again, delete {folder() / 'edgetpu'}",
+    )
+
+
+def _try_in_child(
+    engine: Engine, library: Library, model: bytes, source: Source, device: str, delegate_options: Mapping[str, str]
+) -> str:
+    """Return how the child crashed, "" if it ran the model."""
+    try:
+        outcome = run_in_child(
+            "backends.edgetpu.trial:try_model", model, SECONDS,
+            engine=engine.option, library=library.path, device=device, delegate_options=dict(delegate_options),
+            name=str(source),
+        )  # fmt: skip
+    except ChildError as error:
+        if error.timed_out:  # says as much about the device or the machine's load: not remembered
+            raise BackendNotAvailableError(
+                f"the Edge TPU {device} gave no answer within {SECONDS:g} s when {source} was tried in a child "
+                "process: unplug the device and plug it in again, or restart the machine"
+            ) from error
+        if not _FAULT.search(str(error)):
+            raise BackendNotAvailableError(
+                f"{source} could not be tried on the Edge TPU {device} in a child process: {error}. Load it again; "
+                "where the process was killed, look whether memory is short (sudo dmesg | grep -i oom)"
+            ) from error
+        return str(error)
+    if outcome["error"]:  # about the device as it is now, or a model that is quickly refused again
+        raise getattr(errors, outcome["error"])(outcome["message"])
+    return ""
 
 
 def try_model(
