@@ -380,6 +380,39 @@ def test_external_data_outside_of_the_folder(build: Callable[..., bytes], given:
 
 
 @EXTERNAL
+def test_absolute_names_and_names_that_leave_the_folder_are_not_followed(
+    build: Callable[..., bytes], folder: Path
+) -> None:
+    """Wherever they lead."""
+    odd_onnx.write_weights(folder / "weights.bin", 300)
+    for location in (str(folder / "weights.bin"), "../model/weights.bin"):
+        (folder / "model.onnx").write_bytes(build(location, 300))
+        with pytest.raises(ModelError, match="outside of the model's folder; it is not followed"):
+            load(folder / "model.onnx")
+
+
+def test_external_data_in_the_cache_of_hugging_face(folder: Path, monkeypatch: Any) -> None:
+    """Model and weights are links from a folder of their names into one of their contents."""
+    blobs, snapshot = folder / "blobs", folder / "snapshots" / "abc"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    (blobs / "h1").write_bytes(odd_onnx.with_external_data("model.onnx_data", 300))
+    weights = odd_onnx.write_weights(blobs / "h2", 300)
+    (snapshot / "model.onnx").symlink_to("../../blobs/h1")
+    with pytest.raises(ModelError, match=r"'model.onnx_data' is missing in .*/snapshots/abc; copy it there"):
+        load(snapshot / "model.onnx")
+    (snapshot / "model.onnx_data").symlink_to("../../blobs/h2")
+    monkeypatch.chdir(snapshot)
+    for path in (snapshot / "model.onnx", "model.onnx"):
+        with load(path) as model:
+            np.testing.assert_array_equal(model.infer(np.zeros(300))["y"], weights)
+    (snapshot / "model.onnx_data").unlink()
+    (snapshot / "model.onnx_data").symlink_to(folder.parent / "secret.bin")
+    with pytest.raises(ModelError, match="outside of the model's folder"):
+        load(snapshot / "model.onnx")
+
+
+@EXTERNAL
 @pytest.mark.parametrize("location", ["gone.bin", "sub", "", "no/such/folder", "nul\0", "x" * 5000, "no/../gone"])
 def test_missing_external_data(build: Callable[..., bytes], location: str, folder: Path) -> None:
     (folder / "model.onnx").write_bytes(build(location))

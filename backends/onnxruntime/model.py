@@ -33,6 +33,7 @@ from .binding import SessionBinding, can_share
 from .cancelling import cancellable, run_options
 from .elements import data_type, from_value, needs_value, strings_in, strings_out, to_value
 from .errors import while_loading, while_running
+from .external import check_external_files
 from .profile import profile
 from .providers import CPU, Placement, device_name
 
@@ -76,7 +77,7 @@ class ONNXModel(Model):
         full = options.backend_options.get("full_delegation", False)
         if not isinstance(full, bool):
             raise OptionError(f"full_delegation is {full!r}; wanted True or False")
-        _check_external_files(source)
+        check_external_files(source)
         settings, providers = session_options(runtime, threads), placement.providers
         if full and placement.provider != CPU and not _tells_nodes(runtime.InferenceSession):
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -318,30 +319,6 @@ def _check_placement(
     if full:
         raise UnsupportedModelError(f"full_delegation=True, but {placement.device} does not run: {left}")
     _log.warning("%s runs only a part of the model; elsewhere: %s", placement.device, left)
-
-
-def _check_external_files(source: Source) -> None:
-    """Refuse weights outside of the model's folder; newer versions of ONNX Runtime check most of this, too."""
-    names = ModelFile(source.buffer(), str(source)).external_files
-    if not names:
-        return
-    if source.path is None:  # ONNX Runtime would look for them in the working folder
-        raise ModelError(
-            f"{source}: its weights lie in other files ({', '.join(names)[:200]}); load the model by its path, with "
-            "those files beside it"
-        )
-    folder = source.path.resolve().parent
-    for name in names:
-        try:
-            inside, there = (folder / name).resolve().is_relative_to(folder), (folder / name).is_file()
-        except (OSError, ValueError):  # too long, a loop of links, or a NUL
-            inside, there = True, False
-        if not inside:
-            raise ModelError(
-                f"{source}: its external data {name!r} lies outside of the model's folder; it is not followed"
-            )
-        if not there:
-            raise ModelError(f"{source}: its external data {name!r} is missing in {folder}; copy it there")
 
 
 def _without_rank(entries: Sequence[Any], source: Source) -> Collection[str]:
