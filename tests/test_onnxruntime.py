@@ -174,6 +174,16 @@ def test_strings_come_out_as_bytes() -> None:
             assert binding.outputs["y"].tolist() == [b"one", b"two"]
             assert not binding.zero_copy
     scalar = odd_onnx.identity(TensorProto.STRING, ())
+    with load(scalar) as model, model.bind() as binding:
+        for word in ("wörd", "wörd".encode(), np.str_("wörd")):
+            binding.inputs["x"][...] = word
+            binding.run()
+            assert binding.outputs["y"].tolist() == "wörd".encode()
+        for word, said in {None: r"holds None \(NoneType\)", 3: r"holds 3 \(int\)", "\ud800": "no such form"}.items():
+            binding.inputs["x"][...] = word
+            for timeout in (None, 60):
+                with pytest.raises(TensorError, match=rf"input 'x' .*{said}"):
+                    binding.run(timeout)
     with load(scalar) as model:
         assert model.infer("word")["y"].tolist() == b"word"
 

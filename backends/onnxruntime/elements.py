@@ -140,15 +140,31 @@ def _shifts(bits: int) -> Array:
 
 
 def strings_in(array: Array, name: str) -> Array:
-    """Return bytes as the text that ONNX Runtime wants (it would write them as "b'...'")."""
+    """Return the text that ONNX Runtime wants (it would write bytes as "b'...'").
+
+    Raises
+    ------
+    TensorError
+        For what is neither str nor bytes, which a Binding's array may hold, and for what has no UTF-8 form.
+    """
     text = np.empty(array.shape, object)
     try:
-        text.reshape(-1)[:] = [word.decode() for word in array.ravel()]
-    except UnicodeDecodeError as error:
+        text.reshape(-1)[:] = [_text(word, name) for word in array.ravel()]
+    except UnicodeError as error:
         raise TensorError(
-            f"input {name!r} holds bytes that are no UTF-8 ({error.reason}); ONNX strings are text"
+            f"input {name!r} holds bytes that are no UTF-8, or text that has no such form ({error}); ONNX strings are "
+            "text"
         ) from error
     return text
+
+
+def _text(word: object, name: str) -> str:
+    if isinstance(word, bytes):
+        return word.decode()
+    if isinstance(word, str):
+        word.encode()  # lone surrogates cannot be handed over
+        return word
+    raise TensorError(f"input {name!r} holds {word!r:.60} ({type(word).__name__}); wanted str or bytes")
 
 
 def strings_out(array: Array) -> Array:
