@@ -6,7 +6,10 @@
 ...     outputs = model.infer({"image": frame}, timeout=0.5)
 """
 
+import logging as _logging
 import os as _os
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from ._collision import collision as _collision
 
@@ -39,6 +42,23 @@ from .model import Model, RuntimeInfo
 from .planning import Candidate, Plan
 from .registry import BackendInfo
 from .source import Source
+
+if _TYPE_CHECKING:
+    from . import image as image
+    from . import testing as testing
+
+if not _TYPE_CHECKING:  # type checkers take the line above, and know what there is not
+
+    def __getattr__(name: str) -> _Any:
+        """Import what most programs do without when they name it: ``accelerate.image``, ``accelerate.testing``."""
+        if name in ("image", "testing"):
+            from importlib import import_module
+
+            return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_logging.getLogger("accelerate").addHandler(_logging.NullHandler())  # quiet, unless the program asks for messages
 
 __all__ = [
     "AccelerateError",

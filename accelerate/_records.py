@@ -61,7 +61,8 @@ def __eq__(self: Any, other: object) -> Any:
 
 
 def __hash__(self: Any) -> int:
-    return hash(_values(self))
+    fields: dict[str, Field[Any]] = self.__dataclass_fields__
+    return hash(tuple(getattr(self, name) for name, f in fields.items() if f.hash is not False))
 
 
 def __setattr__(self: Any, name: str, value: object) -> None:

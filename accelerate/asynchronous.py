@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sized
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from .deadlines import Job, Worker
@@ -61,8 +63,9 @@ def map(
     ----------
     model : Model
     frames : iterable
-        Each item is what `Model.infer` takes (a mapping, or an array for a model with one input), or a picture for
-        `Model.infer_image`: a path or a Pillow image. It is asked for the next item only when there is room for it.
+        Each item is what `Model.infer` takes, or, for a model whose one input is an image, a picture for
+        `Model.infer_image`: a path or a Pillow image. It is asked for the next item only when there is room for it;
+        what it raises comes after the results of the items before.
     in_flight : int, optional
         How many items are in work at a time; default: one more than the model runs side by side.
     progress : bool
@@ -77,17 +80,34 @@ def map(
     ------
     OptionError
     """
-    limit = model._calls_at_once + 1 if in_flight is None else in_flight
-    if limit < 1:
-        raise OptionError(f"in_flight is {in_flight!r}; wanted a whole number from 1")
-    results = _in_order(model, frames, limit)
+    results = _in_order(model, frames, model._calls_at_once + 1 if in_flight is None else _limit(in_flight))
     return _with_progress(results, frames) if progress else results
 
 
+def _limit(in_flight: Any) -> int:
+    try:
+        limit = operator.index(in_flight)
+    except TypeError:
+        limit = 0
+    if limit < 1 or isinstance(in_flight, bool):
+        raise OptionError(f"in_flight is {in_flight!r:.60}; wanted a whole number from 1")
+    return limit
+
+
 def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[str, Array] | Exception]:
-    worker = Worker(threads=limit)
+    # one more thread than the model runs side by side: it converts the next item meanwhile
+    worker = Worker(threads=min(limit, model._calls_at_once + 1))
     waiting: collections.deque[Job] = collections.deque()
-    for frame in frames:
+    items = iter(frames)
+    failure: BaseException | None = None
+    while True:
+        try:
+            frame = next(items)
+        except StopIteration:
+            break
+        except Exception as error:  # of the caller's own iterable, raised behind the results of what came before
+            failure = error
+            break
         job = Job(_call_for(model, frame))
         worker.submit(job)
         waiting.append(job)
@@ -95,12 +115,13 @@ def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[
             yield _outcome(waiting.popleft())
     while waiting:
         yield _outcome(waiting.popleft())
+    if failure is not None:
+        raise failure
 
 
 def _call_for(model: Model, frame: Any) -> Callable[[], Any]:
-    picture = not isinstance(frame, Mapping) and not hasattr(frame, "__array_interface__")
-    if picture or hasattr(frame, "getbands"):  # a path, or a Pillow image
-        return lambda: model.infer_image(frame)
+    if hasattr(frame, "getbands") or (isinstance(frame, (str, PathLike)) and model._takes_pictures()):
+        return lambda: model.infer_image(frame)  # a Pillow image, or a path
     return lambda: model.infer(frame)
 
 

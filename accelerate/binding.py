@@ -94,7 +94,12 @@ class Binding:
 
     def _run_within(self, timeout: float) -> None:
         """Run with a deadline. A runtime that keeps deadlines by itself overrides this."""
-        self._turn.call_within(lambda: self._step(None), lambda: None, timeout, self._check_open)
+        self._turn.call_within(self._step_if_open, lambda: None, timeout, self._check_open)
+
+    def _step_if_open(self) -> None:
+        if self._closed:  # while this run waited for its turn
+            self._check_open()
+        self._step(None)
 
     def _step(self, timeout: float | None) -> None:
         """Run once; a backend whose runtime can share memory overrides this."""

@@ -189,12 +189,12 @@ class Turn:
         if job.call_off():
             check_open()
             raise InferenceTimeoutError(
-                f"no answer within {timeout:g} s: the model was busy with earlier calls all that time; "
+                f"no answer within {timeout:.3g} s: the model was busy with earlier calls all that time; "
                 "give a longer timeout, call it less often, or load(..., replicas=n)"
             )
         cancel()
         raise InferenceTimeoutError(
-            f"no answer within {timeout:g} s; the runtime is still computing and later calls wait for it"
+            f"no answer within {timeout:.3g} s; the runtime is still computing and later calls wait for it"
         )
 
     def stop(self) -> None:

@@ -107,5 +107,8 @@ class NoBackendError(AccelerateError):
     """
 
     def __init__(self, message: str, plan: Plan) -> None:
-        super().__init__(message)
+        super().__init__(message, plan)  # both, so that it can be pickled
         self.plan = plan
+
+    def __str__(self) -> str:
+        return str(self.args[0])

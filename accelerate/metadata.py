@@ -100,7 +100,7 @@ class TensorInfo:
     layout: str = ""
     color: str = ""
     associated_files: tuple[AssociatedFile, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         parts = [f"{self.name}: {self.data_type}{list(self.shape)}"]
@@ -141,7 +141,7 @@ class Metadata:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     labels: tuple[str, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         kind = f"{self.type} (guessed)" if self.extra.get("type_guessed") else self.type

@@ -58,7 +58,7 @@ class RuntimeInfo:
     device: str
     delegated: int | None = None
     total: int | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 class Model(abc.ABC):
@@ -165,7 +165,7 @@ class Model(abc.ABC):
             One value for each input, by canonical name, alias or ordinal ("0"); a model with one input takes a bare
             array. Dtypes and shapes are converted as the README's table says.
         timeout : float, optional
-            Seconds, including the wait for other callers.
+            Seconds, including the conversion of the inputs and the wait for other callers.
         dequantize : bool, optional
             Return quantised outputs as float32 ``(q - zero_point) * scale``; default as given to `load`.
 
@@ -184,7 +184,11 @@ class Model(abc.ABC):
         """
         started = perf_counter_ns()
         try:
-            outputs = self._run(self._feeds(input_tensors), timeout)
+            if timeout is None:
+                outputs = self._run(self._feeds(input_tensors), None)
+            else:
+                until = monotonic() + seconds(timeout)
+                outputs = self._run(self._feeds(input_tensors), _left(until))
         except Exception:
             self._latency.record_error()
             raise
@@ -204,17 +208,18 @@ class Model(abc.ABC):
         dequantize: bool | None = None,
         resize: str = "stretch",
         resample: str = "bilinear",
+        color: str = "RGB",
     ) -> dict[str, Array]:
         """Resize a frame to the model's image input and run it.
 
         Parameters
         ----------
         frame : numpy.ndarray, path or Pillow image
-            H x W x 3, H x W x 1 or H x W, uint8, RGB.
+            H x W x 3, H x W x 1 or H x W, uint8; what `color` says.
         timeout, dequantize
-            As for `infer`; the time that resizing takes does not count.
-        resize, resample : str
-            As for `accelerate.image.to_tensor`.
+            As for `infer`; resizing counts, too.
+        resize, resample, color : str
+            As for `accelerate.image.to_tensor`. Frames of OpenCV are "BGR".
 
         Raises
         ------
@@ -223,13 +228,14 @@ class Model(abc.ABC):
         """
         from .image import to_tensor
 
-        inputs = self.metadata().inputs
-        if len(inputs) != 1 or not inputs[0].layout:
+        until = None if timeout is None else monotonic() + seconds(timeout)
+        if not self._takes_pictures():
             raise TensorError(
                 f"infer_image wants a model whose one input is an image; this one wants {self._wanted_inputs()}"
             )
-        tensor = to_tensor(frame, inputs[0], resize=resize, resample=resample)
-        return self.infer({inputs[0].name: tensor}, timeout=timeout, dequantize=dequantize)
+        (info,) = self.metadata().inputs
+        tensor = to_tensor(frame, info, resize=resize, resample=resample, color=color)
+        return self.infer({info.name: tensor}, timeout=_left(until), dequantize=dequantize)
 
     async def infer_async(
         self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
@@ -238,11 +244,10 @@ class Model(abc.ABC):
 
         Cancelling the task gives up a call that waits, and leaves one that runs alone.
         """
-        deadline = None if timeout is None else monotonic() + seconds(timeout)
+        until = None if timeout is None else monotonic() + seconds(timeout)
 
         def call() -> dict[str, Array]:
-            left = None if deadline is None else max(0.0, deadline - monotonic())
-            return self.infer(input_tensors, timeout=left, dequantize=dequantize)
+            return self.infer(input_tensors, timeout=_left(until), dequantize=dequantize)
 
         self._check_open()
         if self._background is None or not self._background.usable:
@@ -367,6 +372,11 @@ class Model(abc.ABC):
             raise TensorError(f"missing input {', '.join(map(repr, missing))}; wanted {self._wanted_inputs()}")
         return [given[used[i]] for i in range(len(self._inputs))]
 
+    def _takes_pictures(self) -> bool:
+        """Return whether the one input is an image."""
+        inputs = self.metadata().inputs
+        return len(inputs) == 1 and bool(inputs[0].layout)
+
     def _wanted_inputs(self) -> str:
         return "{" + ", ".join(f"{t.name!r}: {t.data_type}{list(t.shape)}" for t in self._inputs) + "}"
 
@@ -412,7 +422,7 @@ class Model(abc.ABC):
         feeds = [blank(t, concrete_shape(t.shape)) for t in self._inputs]
         started = perf_counter_ns()
         for _ in range(runs):
-            self._run(feeds, None if until is None else max(0.0, until - monotonic()))
+            self._run(feeds, _left(until))
         return {"runs": runs, "total_ms": (perf_counter_ns() - started) / 1e6}
 
     # What is known about the model
@@ -443,3 +453,8 @@ class Model(abc.ABC):
         labels = described.labels if self._labels is None else self._labels
         check_label_count(labels, outputs)
         return replace(described, inputs=tuple(inputs), outputs=tuple(outputs), labels=labels)
+
+
+def _left(until: float | None) -> float | None:
+    """Return the seconds that are left until a moment of `time.monotonic`, None where there is no deadline."""
+    return None if until is None else max(0.0, until - monotonic())

@@ -116,11 +116,15 @@ def rename(
 
 def _rename_side(tensors: Sequence[TensorInfo], mapping: Mapping[str, str], kind: str) -> tuple[TensorInfo, ...]:
     index, renamed = NameIndex(tensors, kind), list(tensors)
+    given: dict[int, str] = {}
     for theirs, mine in mapping.items():
         try:
             position = index.find(theirs)
         except TensorError as error:
             raise OptionError(f"tensor_names: {error}") from error
+        if position in given:
+            raise OptionError(f"tensor_names names one {kind} twice, as {given[position]!r} and as {theirs!r}")
+        given[position] = theirs
         tensor = tensors[position]
         aliases = tuple(a for a in (tensor.name, *tensor.aliases) if a != mine)
         renamed[position] = replace(tensor, name=mine, aliases=aliases)

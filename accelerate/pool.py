@@ -14,7 +14,7 @@ from .contract import LoadOptions
 from .deadlines import seconds
 from .errors import InferenceTimeoutError
 from .metadata import Metadata
-from .model import Command, Model
+from .model import Command, Model, RuntimeInfo
 from .tensors import Array
 
 __all__ = ["ReplicatedModel"]
@@ -37,11 +37,24 @@ class ReplicatedModel(Model):
         for model in self._replicas:
             self._free.put(model)
         first = self._replicas[0]
-        runtime = replace(first.runtime, details={**first.runtime.details, "replicas": len(self._replicas)})
         # the replicas' tensors are renamed already, and their metadata has the labels
         ours = replace(options, tensor_names={}, label_path=None)
-        super().__init__(first.backend, first._inputs, first._outputs, runtime, ours)
+        super().__init__(first.backend, first._inputs, first._outputs, first.runtime, ours)
+        self._adapters = first._adapters  # a backend may have its own
         self._calls_at_once = len(self._replicas)
+
+    @property
+    def runtime(self) -> RuntimeInfo:
+        """What the first replica runs on; ``details`` has the devices of all, where they have several."""
+        runtimes = [replica.runtime for replica in self._replicas]
+        details = {**runtimes[0].details, "replicas": len(runtimes)}
+        if len(devices := tuple(dict.fromkeys(one.device for one in runtimes))) > 1:
+            details["devices"] = devices
+        return replace(runtimes[0], details=details)
+
+    @runtime.setter
+    def runtime(self, _: RuntimeInfo) -> None:
+        """Leave it to the replicas: what they run on may change."""
 
     def metadata(self) -> Metadata:  # noqa: D102
         return self._replicas[0].metadata()
@@ -70,7 +83,7 @@ class ReplicatedModel(Model):
         except queue.Empty:
             self._check_open()
             raise InferenceTimeoutError(
-                f"no answer within {timeout:g} s: all {len(self._replicas)} replicas were busy all that time; "
+                f"no answer within {timeout:.3g} s: all {len(self._replicas)} replicas were busy all that time; "
                 "give a longer timeout, call it less often, or load it with more replicas"
             ) from None
 

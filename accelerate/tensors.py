@@ -16,6 +16,7 @@ import numpy as np
 
 from .errors import OptionError, TensorError
 from .metadata import Normalization, Quantization, TensorInfo
+from .names import NameIndex
 
 __all__ = [
     "Array",
@@ -85,9 +86,10 @@ def dequantize(values: Array, quantization: Quantization | None) -> Array:
     # float32 holds every 16-bit difference exactly; wider integers need float64 on the way
     work = np.float32 if values.dtype.itemsize <= 2 else np.float64
     scale, zero = _per_axis(quantization, values.ndim, work)
-    real: Array = np.subtract(values, zero, dtype=work)
-    real *= scale
-    return real.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # a scale near the end of float32's range
+        real: Array = np.subtract(values, zero, dtype=work)
+        real *= scale
+        return real.astype(np.float32, copy=False)
 
 
 def _per_axis(q: Quantization, rank: int, dtype: type[np.floating[Any]]) -> tuple[Any, Any]:
@@ -107,7 +109,7 @@ def parse_normalization(given: Any, inputs: Sequence[TensorInfo]) -> Mapping[str
     given : Normalization, (mean, std), or a mapping from input name to one of these
         `mean` and `std` are numbers or one number per channel, in 0..255 units.
     inputs : sequence of TensorInfo
-        A mapping may use only their names.
+        A mapping may use only their names and aliases.
 
     Raises
     ------
@@ -116,10 +118,11 @@ def parse_normalization(given: Any, inputs: Sequence[TensorInfo]) -> Mapping[str
     if given is None:
         return None
     if isinstance(given, Mapping):
-        names = {t.name for t in inputs}
-        if unknown := [name for name in given if name not in names]:
-            raise OptionError(f"normalization names {unknown[0]!r}; the model's inputs: {', '.join(sorted(names))}")
-        return {name: _one_normalization(value) for name, value in given.items()}
+        index = NameIndex(inputs, "input")
+        try:
+            return {inputs[index.find(name)].name: _one_normalization(value) for name, value in given.items()}
+        except TensorError as error:
+            raise OptionError(f"normalization: {error}") from error
     return _one_normalization(given)
 
 
@@ -132,8 +135,8 @@ def _one_normalization(given: Any) -> Normalization:
             f"normalization is {given!r:.80}; wanted (mean, std), each a number or one number per channel in 0..255 "
             "units, such as (127.5, 127.5)"
         ) from error
-    if 0 in stds or not all(map(math.isfinite, means + stds)):
-        raise OptionError(f"normalization (mean={means}, std={stds}) must be finite with std other than 0")
+    if not means or not stds or 0 in stds or not all(map(math.isfinite, means + stds)):
+        raise OptionError(f"normalization (mean={means}, std={stds}) must be finite numbers with std other than 0")
     return Normalization(means, stds, "user")
 
 
@@ -246,7 +249,7 @@ class InputAdapter:
         floats = _is_float(array.dtype) and _is_float(want)
         if self._strict:
             raise self._refusal(array, f"strict=True converts nothing: array.astype('{want}')")
-        pixels = array.dtype == np.uint8 and want.name in ("float32", "float16", "int8")
+        pixels = array.dtype == np.uint8 and want.name in ("float32", "float16", "int8", "int16")
         if pixels and (converted := self._from_pixels(array)) is not None:
             return converted
         if floats:
@@ -266,11 +269,14 @@ class InputAdapter:
         if info.normalization is not None:
             real = self._normalize(array, info.normalization, info.layout)
             if self._dtype.kind == "f":
-                return real.astype(self._dtype, copy=False)
+                with np.errstate(over="ignore"):
+                    return real.astype(self._dtype, copy=False)
             if info.quantization is not None:
                 return self._quantize(real, info.quantization)
         if self._dtype == np.int8:  # the tensor's full range
             return (array ^ 0x80).view(np.int8)
+        if self._dtype == np.int16:  # holds them as they are
+            return None
         raise self._refusal(
             array,
             "the model does not say how pixels become its values: load(..., normalization=(mean, std)) in 0..255 "
@@ -296,7 +302,8 @@ class InputAdapter:
             )
         shape = (-1,) if layout.endswith("C") else (-1, 1, 1)
         real: Array = np.subtract(pixels, np.asarray(n.mean, np.float32).reshape(shape), dtype=np.float32)
-        real /= np.asarray(n.std, np.float32).reshape(shape)
+        with np.errstate(over="ignore"):  # as for any float
+            real /= np.asarray(n.std, np.float32).reshape(shape)
         return real
 
     def _quantize(self, real: Array, q: Quantization) -> Array:

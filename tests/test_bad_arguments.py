@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ import odd_models
 import pytest
 
 import accelerate
-from accelerate import AccelerateError, OptionError, TensorError
+from accelerate import AccelerateError, Normalization, OptionError, TensorError
 
 ADD3 = odd_models.add3()
 ONES = np.ones(3, np.float32)
@@ -241,3 +243,62 @@ def test_a_child_forked_during_a_load_keeps_its_stderr(capfd: Any) -> None:
         thread.join()
         written = capfd.readouterr().err
     assert "the child's own words" in written
+
+
+@pytest.mark.parametrize("names", [[], 0, "", {"inputs": {"x": "a", "0": "b"}}])
+def test_tensor_names_of_another_kind(names: Any) -> None:
+    with pytest.raises(OptionError, match="tensor_names"):
+        accelerate.load(ADD3, backend="tflite_cpu", tensor_names=names)
+
+
+@pytest.mark.parametrize("normalization", [((), ()), (127.5, ()), {"nobody": (0, 255)}])
+def test_normalizations_of_nothing(normalization: Any) -> None:
+    with pytest.raises(OptionError, match="normalization"):
+        accelerate.load(ADD3, backend="tflite_cpu", normalization=normalization)
+
+
+def test_a_normalization_may_go_by_an_alias() -> None:
+    with accelerate.load(odd_models.image_float(), backend="tflite_cpu", normalization={"0": (0, 255)}) as model:
+        assert model.metadata().inputs[0].normalization == Normalization((0.0,), (255.0,), "user")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this platform")
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(accelerate.ModelError, match="pipe"):
+        accelerate.load(tmp_path / "pipe")
+
+
+def test_errors_and_records_can_be_copied_pickled_and_hashed() -> None:
+    with pytest.raises(accelerate.NoBackendError) as caught:
+        accelerate.load(odd_models.custom_op("Nobody"), device="nowhere:0")
+    for again in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+        assert (str(again), again.plan) == (str(caught.value), caught.value.plan)
+    with accelerate.load(ADD3, backend="tflite_cpu") as model:
+        metadata = model.metadata()
+        assert pickle.loads(pickle.dumps(metadata)) == metadata
+        assert len({metadata, metadata, model.runtime, metadata.inputs[0]}) == 3
+
+
+def test_modules_that_are_imported_when_they_are_named() -> None:
+    code = (
+        "import accelerate, sys\n"
+        "assert not {'accelerate.image', 'accelerate.testing', 'pytest'} & set(sys.modules)\n"
+        "assert accelerate.image.to_tensor and accelerate.testing.compare\n"
+        "try:\n    accelerate.nonsense\nexcept AttributeError as error:\n    assert 'nonsense' in str(error)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_quiet_unless_the_program_asks_for_messages() -> None:
+    code = (
+        "import accelerate, logging, sys, numpy as np\n"
+        "if sys.argv[1] == 'loud': logging.basicConfig()\n"
+        "model = accelerate.load(sys.stdin.buffer.read(), backend='tflite_cpu')\n"
+        "model.infer(np.zeros(model.metadata().inputs[0].shape, np.uint8))\n"
+    )
+    for how, said in (("quiet", False), ("loud", True)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, how], input=odd_models.image_float(), capture_output=True, check=True
+        )
+        assert (b"assuming" in done.stderr) is said

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import odd_models
@@ -93,3 +94,43 @@ def test_a_forked_child_gets_a_worker_of_its_own() -> None:
             finally:
                 os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_conversion_of_inputs_counts() -> None:
+    with accelerate.load(odd_models.slow(0.5), backend="tflite_cpu") as model:
+        (info,) = model.metadata().inputs
+
+        class Slowly:
+            """An input that takes its time to become an array."""
+
+            def __array__(self, *_: Any, **__: Any) -> Any:
+                time.sleep(0.4)
+                return np.ones([max(n, 1) for n in info.shape], np.float32)
+
+        started = time.monotonic()
+        with pytest.raises(accelerate.InferenceTimeoutError):
+            model.infer(Slowly(), timeout=0.45)
+        assert time.monotonic() - started < 0.8  # 0.4 for the conversion, and not 0.45 on top of it
+
+
+def test_a_binding_that_is_closed_while_a_run_waits_does_not_run() -> None:
+    with accelerate.load(odd_models.slow(0.5), backend="tflite_cpu") as model:
+        binding = model.bind()
+        outcomes: list[object] = []
+
+        def second() -> None:
+            try:
+                outcomes.append(binding.run(timeout=30))
+            except accelerate.ClosedError as error:
+                outcomes.append(error)
+
+        first = threading.Thread(target=binding.run)
+        first.start()
+        time.sleep(0.1)
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(0.1)
+        binding.close()
+        first.join()
+        waiting.join()
+        assert isinstance(outcomes[0], accelerate.ClosedError)

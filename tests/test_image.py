@@ -58,7 +58,7 @@ def combinations() -> list[TensorInfo]:
         for q in QUANTIZATIONS[1:]:
             axis = None if q.axis is None else layout.index("C")
             own = Quantization(q.scale, q.zero_point, axis)
-            infos.append(tensor("int8", layout=layout, normalization=n, quantization=own))
+            infos += [tensor(t, layout=layout, normalization=n, quantization=own) for t in ("int8", "int16")]
     return infos
 
 
@@ -74,10 +74,11 @@ def formula(pixels: Array, info: TensorInfo) -> Array:
     if info.data_type in ("float32", "float16") and n is not None:
         real = (pixels.astype(np.float32) - np.array(n.mean, np.float32)) / np.array(n.std, np.float32)
         return in_layout(real.astype(info.data_type), info.layout)
-    if info.data_type == "int8" and n is not None and q is not None:
+    if info.data_type in ("int8", "int16") and n is not None and q is not None:
         real = (pixels.astype(np.float32) - np.array(n.mean, np.float32)) / np.array(n.std, np.float32)
         levels = np.rint(real / np.array(q.scale, np.float32) + np.array(q.zero_point, np.float32))
-        return in_layout(np.clip(levels, -128, 127).astype(np.int8), info.layout)
+        limits = np.iinfo(info.data_type)
+        return in_layout(np.clip(levels, limits.min, limits.max).astype(info.data_type), info.layout)
     if info.data_type == "int8":
         return in_layout((pixels.astype(np.int16) - 128).astype(np.int8), info.layout)
     return in_layout(pixels.astype(info.data_type), info.layout)
@@ -572,7 +573,25 @@ def test_impossible_geometries() -> None:
         geometry((10, 10), TensorInfo("x", shape=(1, 10)))
 
 
+def test_geometry_wants_two_sides() -> None:
+    for size in ((10, 10, 3), 5, None, (0, 4), ("a", "b"), (2.5, 4)):
+        with pytest.raises(TensorError, match="frame_size"):
+            geometry(size, RGB)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["resize", "resample", "color"])
+@pytest.mark.parametrize("value", [["RGB"], None, 5])
+def test_options_of_another_kind(option: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=option):
+        to_tensor(np.zeros((4, 4, 3), np.uint8), RGB, **{option: value})
+
+
 # What is refused
+
+
+class _OnAnotherDevice:
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("this tensor is on another device")
 
 
 @pytest.mark.parametrize(
@@ -586,6 +605,8 @@ def test_impossible_geometries() -> None:
         ([[[1, 2, 3]]], "RGB", "int64"),
         ([[1, 2], [3]], "RGB", "not a rectangular array"),
         (object(), "RGB", "object"),
+        (_OnAnotherDevice(), "RGB", "another device"),
+        (np.ma.masked_array(np.zeros((4, 4, 3), np.uint8), np.eye(4)[..., None].repeat(3, 2)), "RGB", "masked"),
         (np.zeros((0, 4, 3), np.uint8), "RGB", "empty"),
         (np.zeros((4, 0, 3), np.uint8), "BGR", "empty"),
         (np.zeros(0, np.uint8), "NV12", "empty"),

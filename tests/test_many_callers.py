@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import engines
@@ -14,6 +15,7 @@ import numpy as np
 import odd_models
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from PIL import Image
 from tflite_writer import Graph, build
 
 import accelerate
@@ -222,8 +224,55 @@ def test_map_with_progress_shows_a_bar_and_passes_results_on(engine: str, capsys
     assert "inference" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("in_flight", [0, -3])
-def test_impossible_in_flight(in_flight: int) -> None:
+@ANY
+def test_map_takes_whatever_infer_takes(engine: str, tmp_path: Path) -> None:
+    class Like:
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            return np.ones(3, np.float32)
+
+    with load(odd_models.add3(), engine) as model:
+        for result in accelerate.map(model, [[1.0, 1.0, 1.0], (1, 1.0, 1), Like(), {"x": [1.0, 1.0, 1.0]}]):
+            assert isinstance(result, dict)
+            assert result["y"].tolist() == [2, 2, 2]
+    with load(odd_models.strings(), engine) as model:
+        (result,) = accelerate.map(model, ["a path, were this an image"])
+        assert not isinstance(result, OptionError)
+    Image.fromarray(np.full((20, 20, 3), 255, np.uint8)).save(tmp_path / "white.png")
+    with load(odd_models.image_float(), engine) as model:
+        by_path, by_array = accelerate.map(model, [tmp_path / "white.png", np.ones((1, 4, 4, 3), np.float32)])
+        assert isinstance(by_path, dict)
+        assert isinstance(by_array, dict)
+        np.testing.assert_allclose(by_path["y"], by_array["y"])
+
+
+@ANY
+def test_map_gives_what_it_has_before_the_failure_of_its_source(engine: str) -> None:
+    def frames() -> Iterator[Any]:
+        for n in range(5):
+            yield np.full(3, n, np.float32)
+        raise OSError("the camera is gone")
+
+    with load(odd_models.add3(), engine) as model:
+        results = accelerate.map(model, frames(), in_flight=3)
+        assert [next(results)["y"][0] for _ in range(5)] == [0, 2, 4, 6, 8]  # type: ignore[call-overload]
+        with pytest.raises(OSError, match="camera"):
+            next(results)
+
+
+def test_map_starts_no_more_threads_than_it_uses() -> None:
+    def workers() -> int:
+        return sum(t.name == "accelerate-worker" for t in threading.enumerate())
+
+    before = workers()
+    with accelerate.load(odd_models.add3(), backend="tflite_cpu", replicas=2) as model:
+        results = accelerate.map(model, (np.ones(3, np.float32) for _ in range(100)), in_flight=50)
+        next(results)
+        assert workers() - before <= 3
+        results.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("in_flight", [0, -3, 1.5, "2", True])
+def test_impossible_in_flight(in_flight: Any) -> None:
     with (
         accelerate.load(odd_models.add3(), backend="tflite_cpu") as model,
         pytest.raises(OptionError, match="in_flight"),

@@ -351,7 +351,7 @@ def test_normalization_option(given_: Any) -> None:
 def test_impossible_normalizations(given_: Any) -> None:
     with pytest.raises(OptionError, match="normalization"):
         parse_normalization(given_, [])
-    with pytest.raises(OptionError, match="normalization names 'y'"):
+    with pytest.raises(OptionError, match="normalization: the model has no input"):
         parse_normalization({"y": (0, 1)}, [tensor("float32", (2,))])
 
 

@@ -10,6 +10,7 @@ TFLite Task Library scales so) and how published results are reproduced; ``resam
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,8 +91,11 @@ def geometry(frame_size: Sequence[int], info: TensorInfo, resize: str = "stretch
     ------
     TensorError, OptionError
     """
-    height, width = map(int, frame_size)
+    try:
+        height, width = map(operator.index, frame_size)
+    except (TypeError, ValueError):
+        height = width = 0
     if height < 1 or width < 1:
-        raise TensorError(f"frame_size is {tuple(frame_size)}; wanted (height, width), each from 1")
+        raise TensorError(f"frame_size is {frame_size!r:.80}; wanted (height, width), each from 1: frame.shape[:2]")
     shape = image_shape(info)
     return place(height, width, shape.height_for(height), shape.width_for(width), resize)

@@ -30,7 +30,7 @@ _REVERSED = {"RGB": "BGR", "BGR": "RGB"}
 YUV = frozenset({"NV12", "YUYV"})
 
 
-def as_frame(given: Any, color: str) -> tuple[Array, str]:
+def as_frame(given: Any, color: Any) -> tuple[Array, str]:
     """Return a frame's bytes and what they mean.
 
     Returns
@@ -44,10 +44,10 @@ def as_frame(given: Any, color: str) -> tuple[Array, str]:
     ------
     TensorError, OptionError
     """
-    if type(given) is np.ndarray and given.dtype is _UINT8 and given.shape[2:] == (3,) and color in _REVERSED:
+    if type(given) is np.ndarray and given.dtype is _UINT8 and given.shape[2:] == (3,) and color in ("RGB", "BGR"):
         if given.flags.c_contiguous and given.size:  # the usual frame
             return given, color
-    elif color not in _CHANNELS:
+    elif not isinstance(color, str) or color not in _CHANNELS:
         raise OptionError(
             f"color is {color!r}{suggestion(str(color), _CHANNELS)}; wanted one of {', '.join(sorted(_CHANNELS))}"
         )
@@ -58,6 +58,8 @@ def as_frame(given: Any, color: str) -> tuple[Array, str]:
             given = opened
         else:
             raise OptionError(f"color is {color!r}; it describes arrays, and a picture says by itself what it holds")
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise TensorError("some of the frame's pixels are masked: frame.filled(value) says what they are")
     if given.dtype != np.uint8:
         raise _refusal(given, color, _dtype_remedy(given.dtype))
     if not given.size:
@@ -108,6 +110,9 @@ def _as_array(given: Any) -> Array:
         return np.asarray(given)
     except ValueError as error:
         raise TensorError(f"the frame is a {type(given).__name__}, not a rectangular array") from error
+    except Exception as error:  # what a stranger's __array__ raises: a tensor on a GPU, for one
+        reason = " ".join(str(error).split())[:200]
+        raise TensorError(f"the frame is a {type(given).__name__}, and NumPy makes no array of it: {reason}") from error
 
 
 def _dtype_remedy(dtype: np.dtype[Any]) -> str:

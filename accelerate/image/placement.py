@@ -142,8 +142,7 @@ def _numbers(given: Any, count: int) -> Array:
     return array
 
 
-@lru_cache(maxsize=256)  # the sizes of a program's cameras and models
-def place(height: int, width: int, tensor_height: int, tensor_width: int, resize: str) -> Geometry:
+def place(height: int, width: int, tensor_height: int, tensor_width: int, resize: object) -> Geometry:
     """Lay a frame into a tensor; all sizes are from 1.
 
     Raises
@@ -151,6 +150,13 @@ def place(height: int, width: int, tensor_height: int, tensor_width: int, resize
     OptionError
         `resize` is unknown.
     """
+    if resize not in ("stretch", "letterbox", "crop"):
+        raise OptionError(f"resize is {resize!r:.60}; wanted 'stretch', 'letterbox' or 'crop'")
+    return _place(height, width, tensor_height, tensor_width, str(resize))
+
+
+@lru_cache(maxsize=256)  # the sizes of a program's cameras and models
+def _place(height: int, width: int, tensor_height: int, tensor_width: int, resize: str) -> Geometry:
     source, target = (0, 0, height, width), (0, 0, tensor_height, tensor_width)
     # compared as integers: with floating point a frame of the tensor's own proportions might lose a row
     wider = width * tensor_height - height * tensor_width
@@ -168,8 +174,6 @@ def place(height: int, width: int, tensor_height: int, tensor_width: int, resize
         elif wider < 0:
             top, rows = _middle(height, _share(width * tensor_height, tensor_width))
             source = (top, 0, rows, width)
-    elif resize != "stretch":
-        raise OptionError(f"resize is {resize!r}; wanted 'stretch', 'letterbox' or 'crop'")
     return Geometry((height, width), (tensor_height, tensor_width), source, target)
 
 
