@@ -194,6 +194,12 @@ def aliased_outputs() -> bytes:
     )
 
 
+def same_output_twice(element: int = FLOAT) -> bytes:
+    """X [3] -> y = x and again y; ONNX Runtime takes it."""
+    y = _tensor("y", element, [3])
+    return _model([make_node("Identity", ["x"], ["y"])], [_tensor("x", element, [3])], [y, y])
+
+
 def default_input() -> bytes:
     """Float32 x [3] -> y = x + offset; offset is an input with the default 10, 20, 30."""
     offset = numpy_helper.from_array(np.array([10, 20, 30], np.float32), "offset")

@@ -9,6 +9,7 @@ import gc
 import itertools
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -551,11 +552,65 @@ def test_unknown_devices(device: str) -> None:
         ([(CPU,)], "wanted a list"),
         ([()], "wanted a list"),
         (7, "wanted a list"),
+        ([(CPU, {}, 1)], "wanted a list"),
+        ([(CPU, 3)], "wanted a list"),
+        ([CPU, 3], "wanted a list"),
+        ([(3, {})], "wanted a list"),
+        ({CPU: {}}, "wanted a list"),
     ],
 )
 def test_impossible_providers(providers: Any, says: str) -> None:
     with pytest.raises(OptionError, match=says):
         load(odd_onnx.double(), providers=providers)
+    decided = accelerate.plan(odd_onnx.double(), backend="onnxruntime", providers=providers)
+    assert decided.chosen is None
+    assert re.search(says, decided.skipped[0].reason)
+
+
+@NO_CUDA_BUILD
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"device": "cuda:0"}, {"device": "cuda"}, {"device": "tensorrt:0"},
+        {"providers": ["CUDAExecutionProvider"]}, {"providers": [CPU, "TensorrtExecutionProvider"]},
+        {"providers": [("CUDAExecutionProvider", {"device_id": 1}), CPU]},
+    ],
+)  # fmt: skip
+def test_a_plan_says_what_the_build_lacks(options: Any) -> None:
+    decided = accelerate.plan(odd_onnx.double(), backend="onnxruntime", **options)
+    (row,) = decided.skipped
+    assert decided.chosen is None
+    assert re.search(r"was built without \w+ExecutionProvider \(it has .*CPUExecutionProvider\)", row.reason)
+    assert "pip install onnxruntime-gpu" in row.remedy
+    with pytest.raises(NoBackendError, match="pip install onnxruntime-gpu"):
+        accelerate.load(odd_onnx.double(), **options)
+
+
+@NO_CUDA_BUILD
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_gpu_that_a_build_cannot_use_is_listed_where_there_is_one(gpu: bool, monkeypatch: Any) -> None:
+    monkeypatch.setattr("accelerate.backends.onnxruntime.providers._shows_gpu", lambda: gpu)
+    rows = [d for d in accelerate.list_devices() if d.backend == "onnxruntime"]
+    assert [(d.id, d.ready) for d in rows] == [("cpu", True), ("cuda:0", False)][: 1 + gpu]
+    assert all("onnxruntime-gpu" in d.remedy for d in rows if not d.ready)
+
+
+def test_a_plan_for_a_session_knows_what_is_settled() -> None:
+    session = onnxruntime.InferenceSession(odd_onnx.double(), providers=[CPU])
+    decided = accelerate.plan(session, backend="onnxruntime", providers=[CPU])
+    assert decided.skipped[0].reason == "providers is settled by the existing session"
+    assert accelerate.plan(session).chosen is not None
+
+
+def test_options_are_judged_without_the_runtime() -> None:
+    code = (
+        "import sys\n"
+        "from accelerate.backends.onnxruntime import ONNXRuntime\n"
+        "ONNXRuntime().configured({'providers': ['Nothing', ('x', {})], 'full_delegation': True})\n"
+        "print('onnxruntime' in sys.modules)"
+    )
+    done = child(code)
+    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 def test_impossible_options() -> None:
@@ -563,14 +618,16 @@ def test_impossible_options() -> None:
         load(odd_onnx.double(), device="cpu", providers=[CPU])
     with pytest.raises(OptionError, match="full_delegation is 'yes'"):
         load(odd_onnx.double(), full_delegation="yes")
+    assert accelerate.plan(odd_onnx.double(), backend="onnxruntime", full_delegation="yes").chosen is None
     with pytest.raises(OptionError, match="no signatures"):
         load(odd_onnx.double(), signature="x")
 
 
 def test_providers_are_passed_through() -> None:
-    with load(odd_onnx.double(), providers=[(CPU, {"use_arena": "0"})]) as model:
-        assert (model.device, model.runtime.details["providers"]) == ("cpu", [CPU])
-        assert model.infer([1.0, 2.0, 3.0])["y"].tolist() == [2, 4, 6]
+    for entry in ((CPU, {"use_arena": "0"}), [CPU, {}], [CPU, {"use_arena": 0}], CPU):
+        with load(odd_onnx.double(), providers=[entry]) as model:
+            assert (model.device, model.runtime.details["providers"]) == ("cpu", [CPU])
+            assert model.infer([1.0, 2.0, 3.0])["y"].tolist() == [2, 4, 6]
 
 
 @pytest.mark.skipif(
@@ -711,6 +768,25 @@ def test_outputs_never_alias() -> None:
             assert binding.outputs["x"].tolist() == [5, 6, 7, 8]
             assert binding.outputs["two"].tolist() == [5, 6, 7, 8]
             assert not binding.zero_copy  # ONNX Runtime leaves an output alone that is an input
+
+
+@pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.STRING, TensorProto.BFLOAT16])
+def test_outputs_of_one_name(element: int) -> None:
+    if element == TensorProto.BFLOAT16:
+        skip_before_ml_dtypes("bfloat16", element)
+    with load(odd_onnx.same_output_twice(element), tensor_names={"outputs": {"y:1": "again"}}) as model:
+        assert [t.name for t in model.metadata().outputs] == ["y", "again"]
+    with load(odd_onnx.same_output_twice(element)) as model:
+        x = np.array([b"a", b"b", b"c"], object) if element == TensorProto.STRING else np.ones(3, np.float32)
+        outputs = model.infer(x)
+        assert list(outputs) == ["y", "y:1"]
+        assert outputs["y"].tolist() == outputs["y:1"].tolist() == x.tolist()
+        assert not np.shares_memory(outputs["y"], outputs["y:1"])
+        with model.bind() as binding:
+            binding.inputs["x"][...] = x
+            binding.run()
+            assert binding.outputs["y"].tolist() == binding.outputs["y:1"].tolist() == x.tolist()
+            assert not binding.zero_copy
 
 
 def test_a_binding_shares_memory() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...errors import BackendNotAvailableError, ModelError, OptionError, UnsupportedModelError
 from ...source import Source
-from .model import ONNXModel
-from .providers import CPU, devices, known_answer, place
+from .model import ONNXModel, full_delegation
+from .providers import CPU, devices, devices_of_providers, known_answer, parse_providers, place
 
 __all__ = ["ONNXRuntime"]
 
@@ -25,6 +26,15 @@ class ONNXRuntime(Backend):
     extra = "onnxruntime"
     options = ("full_delegation", "providers")
     priority = 20
+
+    def __init__(self, asked: Mapping[str, Any] | None = None) -> None:
+        self._asked = asked  # options of load; None where nobody asks for a model
+
+    def configured(self, backend_options: Mapping[str, Any]) -> ONNXRuntime:  # noqa: D102
+        full_delegation(backend_options)
+        if backend_options.get("providers") is not None:
+            parse_providers(backend_options["providers"])
+        return ONNXRuntime(backend_options)
 
     def availability(self) -> Availability:  # noqa: D102
         try:
@@ -41,12 +51,17 @@ class ONNXRuntime(Backend):
         return Availability(True, version, *_conflict(onnxruntime.__file__, f"{version} computes a known answer"))
 
     def devices(self) -> Sequence[Device]:  # noqa: D102
-        return devices()
+        asked = self._asked
+        if asked is not None and asked.get("providers") is not None:
+            return devices_of_providers(asked["providers"])
+        return devices(all_kinds=asked is not None)
 
     def match(self, source: Source) -> Match:  # noqa: D102
         if source.format == "onnx":
             return Match(True, "an ONNX model")
         if source.format == "object" and _is_session(source.object):
+            if settled := sorted(name for name, value in (self._asked or {}).items() if value is not None):
+                return Match(False, f"{settled[0]} is settled by the existing session", f"leave {settled[0]} out")
             return Match(True, "an existing InferenceSession")
         return Match(
             False,

@@ -27,6 +27,7 @@ from ...formats.onnx import ModelFile
 from ...formats.onnx_description import describe
 from ...metadata import Metadata, TensorInfo
 from ...model import Command, Model, RuntimeInfo
+from ...names import name_tensors
 from ...source import Source
 from ...tensors import Array, InputAdapter
 from .binding import SessionBinding, can_share
@@ -40,7 +41,7 @@ from .providers import CPU, Placement, device_name
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ONNXModel"]
+__all__ = ["ONNXModel", "full_delegation"]
 
 _log = logging.getLogger("accelerate")
 _ERROR = 3  # log_severity_level: errors of a provider that does not start say why
@@ -60,6 +61,10 @@ class ONNXModel(Model):
             inputs, outputs = (_tensors(side, unranked) for side in (session.get_inputs(), session.get_outputs()))
         self._feed_names = [t.name for t in inputs]
         self._fetch_names = [t.name for t in outputs]
+        self._twins = len(set(self._fetch_names)) < len(outputs)  # ONNX Runtime refuses this of inputs only
+        if self._twins:
+            named = name_tensors([(name,) for name in self._fetch_names])
+            outputs = [replace(t, name=name) for t, (name, _) in zip(outputs, named, strict=True)]
         kinds = {t.data_type for t in (*inputs, *outputs)}
         self._strings = "string" in kinds
         self._by_value = any(map(needs_value, kinds))
@@ -74,9 +79,7 @@ class ONNXModel(Model):
         ModelError, UnsupportedModelError, DeviceNotFoundError, OptionError
         """
         threads = default_threads(options)
-        full = options.backend_options.get("full_delegation", False)
-        if not isinstance(full, bool):
-            raise OptionError(f"full_delegation is {full!r}; wanted True or False")
+        full = full_delegation(options.backend_options)
         check_external_files(source)
         settings, providers = session_options(runtime, threads), placement.providers
         if full and placement.provider != CPU and not _tells_nodes(runtime.InferenceSession):
@@ -134,7 +137,8 @@ class ONNXModel(Model):
             raise
         except Exception as error:
             raise while_running(error) from error
-        return outputs
+        # one name, one memory
+        return [output.copy() for output in outputs] if self._twins else outputs
 
     def _call_with_strings(self, session: Any, feeds: list[Array], options: Any) -> list[Array]:
         given = {
@@ -188,8 +192,9 @@ class ONNXModel(Model):
                 "model with the shapes of its inputs"
             )
         inputs = allocate(self._inputs, self._input_index, shapes)
-        # ONNX Runtime does not write an output that is an input at the same time
-        own = not set(self._feed_names) & set(self._fetch_names)
+        # ONNX Runtime does not write an output that is an input at the same time, nor one output twice
+        names = [*self._feed_names, *self._fetch_names]
+        own = len(set(names)) == len(names)
         plain = not self._strings and not self._by_value
         if plain and own and self.device == "cpu" and can_share(inputs.values(), self._outputs):
             return SessionBinding(
@@ -246,6 +251,19 @@ class ONNXModel(Model):
 
     def _release(self) -> None:
         self._session = None
+
+
+def full_delegation(backend_options: Mapping[str, Any]) -> bool:
+    """Return the option of this name.
+
+    Raises
+    ------
+    OptionError
+    """
+    given = backend_options.get("full_delegation", False)
+    if not isinstance(given, bool):
+        raise OptionError(f"full_delegation is {given!r:.60}; wanted True or False")
+    return given
 
 
 @contextlib.contextmanager

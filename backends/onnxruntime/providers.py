@@ -17,7 +17,16 @@ from ...contract import Device
 from ...errors import DeviceNotFoundError, OptionError
 from ...names import suggestion
 
-__all__ = ["CPU", "Placement", "device_name", "devices", "known_answer", "place"]
+__all__ = [
+    "CPU",
+    "Placement",
+    "device_name",
+    "devices",
+    "devices_of_providers",
+    "known_answer",
+    "parse_providers",
+    "place",
+]
 
 CPU = "CPUExecutionProvider"
 _PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -81,18 +90,37 @@ def _parse(device: str) -> tuple[str, int]:
     return found[1], int(found[2] or 0)
 
 
-def _from_providers(providers: Sequence[Any]) -> Placement:
-    try:
-        pairs = [(entry, {}) if isinstance(entry, str) else (str(entry[0]), dict(entry[1])) for entry in providers]
-    except (TypeError, ValueError, LookupError):
-        pairs = []
-    if not pairs or isinstance(providers, str):
+def parse_providers(given: object) -> list[tuple[str, dict[str, Any]]]:
+    """Return the name and options of each provider, without a look at what this build has.
+
+    Raises
+    ------
+    OptionError
+    """
+    entries = [_pair(entry) for entry in given] if isinstance(given, (list, tuple)) else []
+    pairs = [pair for pair in entries if pair is not None]
+    if not pairs or len(pairs) < len(entries):
         raise OptionError(
-            f"providers is {providers!r}; wanted a list of names or (name, options), such as ['CPUExecutionProvider']"
+            f"providers is {given!r:.200}; wanted a list of names or (name, options), such as ['CPUExecutionProvider']"
         )
+    return pairs
+
+
+def _pair(entry: object) -> tuple[str, dict[str, Any]] | None:
+    if isinstance(entry, str):
+        return entry, {}
+    if isinstance(entry, (list, tuple)) and len(entry) == 2:
+        name, options = entry
+        if isinstance(name, str) and isinstance(options, Mapping):
+            return name, dict(options)
+    return None
+
+
+def _from_providers(providers: object) -> Placement:
+    pairs = parse_providers(providers)
     for name, _ in pairs:
         _check_built_in(name, f"provider {name!r}")
-    return Placement(device_name(*pairs[0]), pairs[0][0], list(providers))
+    return Placement(device_name(*pairs[0]), pairs[0][0], [pair if pair[1] else pair[0] for pair in pairs])
 
 
 def device_name(provider: str, options: Mapping[str, Any]) -> str:
@@ -109,10 +137,19 @@ def _check_built_in(provider: str, what: str) -> None:
     known = onnxruntime.get_all_providers()
     if provider not in known:
         raise OptionError(f"{what} is no execution provider{suggestion(provider, known)}; known: {', '.join(known)}")
-    raise DeviceNotFoundError(
-        f"{what} needs {provider}, which this onnxruntime {onnxruntime.__version__} was built without (it has "
-        f"{', '.join(available())}); {_GPU_REMEDY}"
+    reason, remedy = _not_built_in(provider)
+    raise DeviceNotFoundError(f"{what} needs {provider}: {reason}; {remedy}")
+
+
+def _not_built_in(provider: str) -> tuple[str, str]:
+    """Return reason and remedy."""
+    import onnxruntime
+
+    reason = (
+        f"this onnxruntime {onnxruntime.__version__} was built without {provider} (it has {', '.join(available())})"
     )
+    gpu = provider in (_PROVIDERS["cuda"], _PROVIDERS["tensorrt"])
+    return reason, _GPU_REMEDY if gpu else "install a build of ONNX Runtime with this provider"
 
 
 def available() -> list[str]:
@@ -122,17 +159,65 @@ def available() -> list[str]:
     return [str(name) for name in onnxruntime.get_available_providers()]
 
 
-def devices() -> list[Device]:
-    """Return the devices of this build, preferred first; one that computes nothing is not ready, with the reason."""
+def devices(*, all_kinds: bool = False) -> list[Device]:
+    """Return the devices, preferred first; what computes nothing, or needs another build, is not ready.
+
+    Parameters
+    ----------
+    all_kinds : bool
+        Name the GPU that this build cannot use even where the system shows none, for somebody who asks for it.
+    """
+    built = available()
     found = []
-    if _PROVIDERS["cuda"] in available():
-        problem = _try_provider(_PROVIDERS["cuda"])
-        remedy = (
-            "run nvidia-smi; the versions of CUDA and cuDNN must be those that onnxruntime-gpu names" if problem else ""
-        )
-        found.append(Device("onnxruntime", "cuda:0", "NVIDIA GPU 0", not problem, problem, remedy))
-    found.append(Device("onnxruntime", "cpu", os.uname().machine if hasattr(os, "uname") else "CPU"))
-    return found
+    if _PROVIDERS["cuda"] in built:
+        found.append(_tried("cuda:0", _PROVIDERS["cuda"]))
+    found.append(Device("onnxruntime", "cpu", _processor()))
+    kinds = ("cuda", "tensorrt") if all_kinds else ("cuda",) if _shows_gpu() else ()
+    missing = [kind for kind in kinds if _PROVIDERS[kind] not in built]
+    return found + [_row(f"{kind}:0", *_not_built_in(_PROVIDERS[kind])) for kind in missing]
+
+
+def devices_of_providers(providers: object) -> list[Device]:
+    """Return the device that ``providers=`` of `load` names, with whether it is ready.
+
+    Raises
+    ------
+    OptionError
+    """
+    pairs = parse_providers(providers)
+    name = device_name(*pairs[0])
+    for provider, _ in pairs:
+        try:
+            _check_built_in(provider, f"provider {provider!r}")
+        except DeviceNotFoundError:
+            return [_row(name, *_not_built_in(provider))]
+    return [Device("onnxruntime", "cpu", _processor()) if name == "cpu" else _tried(name, pairs[0][0])]
+
+
+def _tried(name: str, provider: str) -> Device:
+    problem = _try_provider(provider)
+    remedy = (
+        "run nvidia-smi; the versions of CUDA and cuDNN must be those that onnxruntime-gpu names"
+        if name.startswith(("cuda:", "tensorrt:"))
+        else f"install the libraries and the driver that {provider} needs"
+    )
+    return _row(name, problem, remedy if problem else "")
+
+
+def _row(name: str, reason: str, remedy: str) -> Device:
+    kind, _, number = name.partition(":")
+    titles = {"cuda": f"NVIDIA GPU {number}", "tensorrt": f"NVIDIA GPU {number}, by TensorRT"}
+    aliases = (kind,) if number == "0" else ()
+    return Device("onnxruntime", name, titles.get(kind, kind), not reason, reason, remedy, aliases)
+
+
+def _processor() -> str:
+    return os.uname().machine if hasattr(os, "uname") else "CPU"
+
+
+def _shows_gpu() -> bool:
+    """Tell whether this system has an NVIDIA GPU, as Linux shows one of a card or of a Jetson."""
+    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvhost-gpu")))
 
 
 @functools.cache
