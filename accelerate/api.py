@@ -13,7 +13,7 @@ import numpy as np
 
 from . import registry
 from .contract import Backend, Device, LoadOptions
-from .errors import ModelError, NoBackendError, OptionError
+from .errors import ModelError, NoBackendError, OptionError, UnsupportedModelError
 from .model import Model
 from .planning import Plan, check_options, make_plan
 from .registry import BackendInfo
@@ -224,10 +224,27 @@ def _load_first(source: Source, options: LoadOptions, considered: Mapping[str, B
         else:
             _log.debug("auto chose %s on %s: %s", candidate.backend, candidate.device, candidate.reason)
         return model
+    if not decided.candidates:
+        _raise_if_damaged(source, considered)
     if source.format in ("", "directory") and not decided.candidates:
         raise ModelError(
             f"{source} is {source.likeness}, not a model that any backend here knows; check the path, or fetch it again"
         )
-    table = str(decided) if decided.skipped or decided.candidates else "no backend is installed: pip install -e ."
+    table = (
+        str(decided) if decided.skipped or decided.candidates else "no backend is installed: reinstall edge-accelerate"
+    )
     tried = "".join(f"\n{failure}" for failure in failures)
     raise NoBackendError(f"no backend here can run {source}\n{table}{tried}", decided)
+
+
+def _raise_if_damaged(source: Source, considered: Mapping[str, Backend]) -> None:
+    """Raise what a backend says of a file of its own format that it cannot even judge: no other would help."""
+    for backend in considered.values():
+        try:
+            backend.match(source)
+        except UnsupportedModelError:
+            continue
+        except ModelError:
+            raise
+        except (Exception, SystemExit):  # a stranger's code; the plan has told it
+            continue

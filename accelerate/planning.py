@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from ._records import record
 from .contract import Backend, Device, LoadOptions
-from .errors import AccelerateError, OptionError
+from .errors import AccelerateError, ModelError, OptionError
 from .names import suggestion
-from .registry import availability
+from .registry import BROKEN_REMEDY, availability
 from .source import Source
 
 __all__ = ["Candidate", "Plan", "check_options", "make_plan"]
@@ -66,37 +67,47 @@ class Plan:
 
 def make_plan(source: Source, options: LoadOptions, considered: Mapping[str, Backend]) -> Plan:
     """Ask each backend, in the order given, whether it can run `source` with `options` here."""
-    candidates: list[Candidate] = []
-    skipped: list[Candidate] = []
-    for backend in considered.values():
-        runs, row = _consider(backend, source, options)
-        (candidates if runs else skipped).append(row)
-    return Plan(candidates[0] if candidates else None, tuple(candidates), tuple(skipped))
+    rows = [_consider(backend, source, options) for backend in considered.values()]
+    candidates = tuple(row for fit, row in rows if fit is _Fit.RUNS)
+    # what lacks only its runtime or device is nearer than what is for other models
+    skipped = tuple(row for wanted in (_Fit.ACCEPTS, _Fit.REFUSES) for fit, row in rows if fit is wanted)
+    return Plan(candidates[0] if candidates else None, candidates, skipped)
 
 
-def _consider(backend: Backend, source: Source, options: LoadOptions) -> tuple[bool, Candidate]:
-    device = options.device or "-"
+class _Fit(enum.Enum):
+    RUNS, ACCEPTS, REFUSES = range(3)
+
+
+def _consider(backend: Backend, source: Source, options: LoadOptions) -> tuple[_Fit, Candidate]:
+    name, device, fit = backend.name, options.device or "-", _Fit.REFUSES
     if unknown := sorted(set(options.backend_options) - set(backend.options)):
         reason = f"it has no option {unknown[0]!r}"
-        return False, Candidate(backend.name, device, reason, f"leave {unknown[0]!r} out for this backend")
+        return fit, Candidate(name, device, reason, f"leave {unknown[0]!r} out for this backend")
     try:
         backend = backend.configured(options.backend_options)
         match = backend.match(source)
         if not match.accepts:  # asked first: it costs nothing, while availability may have to start a runtime
-            return False, Candidate(backend.name, device, match.reason, match.remedy)
+            return fit, Candidate(name, device, match.reason, match.remedy)
+        fit = _Fit.ACCEPTS
         state = availability(backend)
         if not state.available:
-            return False, Candidate(backend.name, device, state.reason, state.remedy)
+            return fit, Candidate(name, device, state.reason, state.remedy)
         found = _choose_device(backend.devices(), options.device)
     except AccelerateError as error:
-        return False, Candidate(backend.name, device, str(error))
+        return fit, Candidate(name, device, str(error), _remedy(error))
     except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-        return False, Candidate(backend.name, device, f"it raised {type(error).__name__}: {error}", "")
+        return fit, Candidate(name, device, f"it raised {type(error).__name__}: {error}", BROKEN_REMEDY)
     if isinstance(found, Device):
         if not found.ready:
-            return False, Candidate(backend.name, found.id, found.reason, found.remedy)
-        return True, Candidate(backend.name, found.id, f"{match.reason}; {state.version} on {found.name}")
-    return False, Candidate(backend.name, device, *found)
+            return fit, Candidate(name, found.id, found.reason, found.remedy)
+        return _Fit.RUNS, Candidate(name, found.id, f"{match.reason}; {state.version} on {found.name}")
+    return fit, Candidate(name, device, *found)
+
+
+def _remedy(error: AccelerateError) -> str:
+    if isinstance(error, ModelError):
+        return "fetch the model again, or convert it again"
+    return "correct this argument" if isinstance(error, OptionError) else "do what it says"
 
 
 def _choose_device(devices: Sequence[Device], wanted: str | None) -> Device | tuple[str, str]:

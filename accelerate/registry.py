@@ -19,7 +19,7 @@ from .contract import Availability, Backend
 from .errors import BackendNotAvailableError
 from .names import suggestion
 
-__all__ = ["BackendInfo", "backends", "find", "info"]
+__all__ = ["BROKEN_REMEDY", "BackendInfo", "availability", "backends", "find", "info"]
 
 GROUP = "accelerate.backends"
 _log = logging.getLogger("accelerate")
@@ -93,7 +93,7 @@ def info() -> Mapping[str, BackendInfo]:
     rows = {}
     for name, entry in sorted(_all().items()):
         if isinstance(entry, _Broken):
-            rows[name] = BackendInfo(name, "", False, "", _broken_reason(entry), _BROKEN_REMEDY)
+            rows[name] = BackendInfo(name, "", False, "", _broken_reason(entry), BROKEN_REMEDY)
         else:
             a = availability(entry)
             rows[name] = BackendInfo(name, entry.description, a.available, a.version, a.reason, a.remedy)
@@ -108,10 +108,11 @@ def availability(backend: Backend) -> Availability:
             raise TypeError(f"it returned {state!r:.60}, not an Availability")  # noqa: TRY301
         return state
     except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-        return Availability(False, reason=f"availability() raised {_describe(error)}", remedy=_BROKEN_REMEDY)
+        return Availability(False, reason=f"availability() raised {_describe(error)}", remedy=BROKEN_REMEDY)
 
 
-_BROKEN_REMEDY = "update or uninstall the distribution that declares it"
+#: What helps against a backend whose own code fails.
+BROKEN_REMEDY = "update or uninstall the distribution that declares it"
 
 
 def _broken_reason(entry: _Broken) -> str:

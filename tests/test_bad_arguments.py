@@ -302,3 +302,41 @@ def test_quiet_unless_the_program_asks_for_messages() -> None:
             [sys.executable, "-c", code, how], input=odd_models.image_float(), capture_output=True, check=True
         )
         assert (b"assuming" in done.stderr) is said
+
+
+@pytest.mark.parametrize("damaged", [odd_models.edgetpu_like()[:100], ADD3[:200]])
+def test_auto_says_of_a_damaged_file_that_it_is_damaged(damaged: bytes) -> None:
+    with pytest.raises(accelerate.ModelError, match="damaged or cut short"):
+        accelerate.load(damaged)
+    decided = accelerate.plan(damaged)
+    assert decided.chosen is None
+    assert all(row.remedy for row in decided.skipped)
+
+
+def test_a_plan_names_what_is_nearest_first() -> None:
+    decided = accelerate.plan(ADD3, device="nowhere:0")
+    assert decided.skipped[0].backend == "tflite_cpu"  # it takes the file, and has no such device
+
+
+def test_a_plan_says_that_an_operator_may_be_missing() -> None:
+    chosen = accelerate.plan(odd_models.custom_op("Nobody")).chosen
+    assert chosen is not None
+    assert "Nobody" in chosen.reason
+
+
+def test_no_message_repeats_a_password() -> None:
+    for url in ("http://user:secret@host/model", "triton://user:secret@host/model"):
+        with pytest.raises(AccelerateError) as caught:
+            accelerate.load(url)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.tflite")
+    try:
+        with open(path, "wb") as file:
+            file.write(ADD3)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with accelerate.load(os.fsdecode(path)) as model:
+        assert model.infer(ONES)["y"].tolist() == [2, 2, 2]

@@ -42,15 +42,18 @@ class TFLiteCPU(Backend):
         if source.format == "object":
             engine = engine_of(source.object)
             if engine is None:
-                return Match(False, f"{source} is no TFLite interpreter")
+                return Match(False, f"{source} is no TFLite interpreter", "give the model file, or an interpreter")
             return Match(True, f"an interpreter of {engine.title}")
         from ...formats.tflite import custom_operators
         from .diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu, not_tflite
 
         if source.format != "tflite":
             return Match(False, not_tflite(source), "convert it to TFLite, or use the backend for its format")
-        if COMPILED_OPERATOR in custom_operators(source.buffer(), str(source)):
+        custom = custom_operators(source.buffer(), str(source))
+        if COMPILED_OPERATOR in custom:
             return Match(False, *compiled_for_edgetpu(source))
+        if custom:
+            return Match(True, f"a TFLite model with {', '.join(custom)}, which the engine may lack (loading shows it)")
         return Match(True, "a TFLite model")
 
     def load(self, source: Source, options: LoadOptions) -> TFLiteModel:  # noqa: D102

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -272,7 +274,7 @@ def make_interpreter(
     `plain` is without the delegate that the engine applies by itself.
     """
     interpreter_class = engine.interpreter_class()
-    if engine.verifies and source.path is not None:
+    if engine.verifies and source.path is not None and _is_utf8(source.path):
         model: dict[str, Any] = {"model_path": str(source.path)}  # mapped by the engine: replicas share the page cache
     else:
         content = source.read()
@@ -290,6 +292,15 @@ def make_interpreter(
         # longer than the Python object that holds the delegates
         weakref.finalize(interpreter._interpreter, _outlived, delegate).atexit = False
     return interpreter
+
+
+def _is_utf8(path: Path) -> bool:
+    """Return whether the engine can be given a path: it takes UTF-8 only."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _outlived(_: Any) -> None:
