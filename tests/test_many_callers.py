@@ -69,6 +69,19 @@ def sum_of_dynamic_inputs() -> bytes:
     return build([graph])
 
 
+def test_replicas_convert_inputs_as_their_backend_does() -> None:
+    odd_onnx = pytest.importorskip("odd_onnx", reason="needs onnx")
+    pytest.importorskip("onnxruntime")
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with (
+        accelerate.load(odd_onnx.unknown_rank(), backend="onnxruntime") as one,
+        accelerate.load(odd_onnx.unknown_rank(), backend="onnxruntime", replicas=2) as two,
+    ):
+        (expected,), (answer,) = one.infer(x).values(), two.infer(x).values()
+        np.testing.assert_array_equal(answer, expected)
+        assert two.runtime.details["replicas"] == 2
+
+
 @ANY
 def test_an_exception_leaks_no_replica(engine: str) -> None:
     two, four = np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)
