@@ -84,6 +84,15 @@ def test_missing_library() -> None:
         load(library="/nowhere/lib.so")
 
 
+@pytest.mark.parametrize("given", [123, [], "a\0b", "", b"/lib.so", True, {}])
+def test_a_library_that_is_no_path(given: Any) -> None:
+    with pytest.raises(OptionError, match=r"library is .*; wanted the path"):
+        load(library=given)
+    decided = accelerate.plan(stand_in.bits(), backend="edgetpu", library=given)
+    assert decided.chosen is None
+    assert re.search("library is .*; wanted the path", decided.skipped[0].reason)
+
+
 def test_no_library_on_this_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGE_ACCELERATE_EDGETPU_LIBRARY")
     monkeypatch.setattr("accelerate.backends.edgetpu.finding.name_on_this_platform", lambda: "libno-such-thing.so.1")

@@ -19,6 +19,7 @@ from ...errors import (
 from ...source import Source
 from ..tflite_cpu.engines import availability as engine_availability
 from ..tflite_cpu.engines import check_option, engine_of, pick
+from .finding import wanted_file
 
 if TYPE_CHECKING:
     from .model import EdgeTPUModel
@@ -44,6 +45,7 @@ class EdgeTPU(Backend):
         engine = backend_options.get("engine")
         check_option(engine)
         _delegate_options(backend_options.get("delegate_options"))
+        wanted_file(backend_options.get("library"))
         return EdgeTPU(engine, backend_options.get("library"))
 
     def availability(self) -> Availability:  # noqa: D102

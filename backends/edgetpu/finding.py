@@ -8,7 +8,9 @@ import struct
 import sys
 from pathlib import Path
 
-__all__ = ["INSTALL", "find_file", "name_on_this_platform", "why_unloadable"]
+from ...errors import OptionError
+
+__all__ = ["INSTALL", "find_file", "name_on_this_platform", "wanted_file", "why_unloadable"]
 
 INSTALL = (
     "install the package libedgetpu1-std (README, 'Where is PyCoral?' says from where); "
@@ -20,6 +22,21 @@ _MACHINES = {3: "x86", 40: "32-bit ARM", 62: "x86-64", 183: "64-bit ARM", 243: "
 def name_on_this_platform() -> str:
     """Return the name under which the library is installed."""
     return {"darwin": "libedgetpu.1.dylib", "win32": "edgetpu.dll"}.get(sys.platform, "libedgetpu.so.1")
+
+
+def wanted_file(option: object) -> str:
+    """Return the path or name that ``library=`` of `load` gives, else the variable; "" is the system's library.
+
+    Raises
+    ------
+    OptionError
+    """
+    if option is None:
+        return os.environ.get("EDGE_ACCELERATE_EDGETPU_LIBRARY", "")
+    given = os.fspath(option) if isinstance(option, os.PathLike) else option
+    if not isinstance(given, str) or not given or "\0" in given:
+        raise OptionError(f"library is {option!r:.60}; wanted the path of the Edge TPU's runtime library, or None")
+    return given
 
 
 def find_file(wanted: str) -> str:

@@ -14,7 +14,7 @@ from ..._records import record
 from ...cache import recall, remember
 from ...children import ChildError, run_in_child
 from ...errors import BackendNotAvailableError, DeviceNotFoundError
-from .finding import find_file, why_unloadable
+from .finding import find_file, wanted_file, why_unloadable
 
 __all__ = ["CREATE_SECONDS", "Delegate", "Library", "ListedDevice", "open_library"]
 
@@ -171,8 +171,10 @@ def open_library(option: str | os.PathLike[str] | None) -> Library:
     ------
     BackendNotAvailableError
         Says which of the possible causes it is, and what to do.
+    OptionError
+        The option is no path.
     """
-    wanted = os.fspath(option) if option is not None else os.environ.get("EDGE_ACCELERATE_EDGETPU_LIBRARY", "")
+    wanted = wanted_file(option)
     path = find_file(wanted)
     state = stamp(path)
     if path in _opened and _opened[path][0] == state:
