@@ -27,11 +27,13 @@ from triton_server import TRITON, MLServer, TritonServer, free_ports, needs_mlse
 from tritonclient.grpc import model_config_pb2
 
 import accelerate
-from accelerate.backends.triton import deploy as deploying
 from accelerate.backends.triton.address import Address
 from accelerate.backends.triton.connection import Connection, Settings
 from accelerate.backends.triton.deploy import Deployment, deploy, redeploy, undeploy
-from accelerate.backends.triton.repository import Package, package, to_pbtxt, write_repository
+from accelerate.backends.triton.export import to_pbtxt, write_repository
+from accelerate.backends.triton.refusals import explain
+from accelerate.backends.triton.regions import Deadline
+from accelerate.backends.triton.repository import Package, package
 from accelerate.errors import DeviceNotFoundError, ModelError, OptionError, ServerError, UnsupportedModelError
 from accelerate.source import Source
 from accelerate.testing import random_inputs
@@ -385,7 +387,7 @@ def test_a_restarted_server_gets_the_model_again() -> None:
         server.kill()
         server.restart()
         assert not is_there(server, deployment.name)
-        redeploy(connection, Source(TFLITE), deployment)
+        redeploy(connection, Source(TFLITE), deployment, Deadline(20))
         check(server, deployment, TFLITE, "tflite_cpu")
         undeploy(connection, deployment)
         assert not is_there(server, deployment.name)
@@ -416,9 +418,7 @@ def test_a_gpu_that_is_not_there() -> None:
     """What tritonserver 2.51 says; it needs a native backend to say so of a model of ours."""
     said = "load failed for model 'm': version 1 is at UNAVAILABLE state: Invalid argument: instance group m_0 of model m has kind KIND_GPU but no GPUs are available;"  # noqa: E501
     connection = connect("127.0.0.1:1")
-    error = deploying._explain(
-        SimpleNamespace(details=lambda: said), connection, Source(ONNX), package(Source(ONNX), "gpu")
-    )
+    error = explain(SimpleNamespace(details=lambda: said), connection, Source(ONNX), package(Source(ONNX), "gpu"))
     connection.close()
     assert isinstance(error, DeviceNotFoundError)
     assert "sees no GPU" in str(error)

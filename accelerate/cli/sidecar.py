@@ -84,12 +84,14 @@ def run(repository: Path, arguments: Sequence[str]) -> int:
 def _repository_functions() -> tuple[Any, Any]:
     """Import the backend, which the core otherwise never does."""
     try:
-        module = importlib.import_module("..backends.triton.repository", __package__)
+        repository, export = (
+            importlib.import_module(f"..backends.triton.{name}", __package__) for name in ("repository", "export")
+        )
     except ImportError as error:
         raise BackendNotAvailableError(
             f"the backend triton cannot be imported: {error}; reinstall edge-accelerate"
         ) from error
-    return module.package, module.write_repository
+    return repository.package, export.write_repository
 
 
 def _find_server() -> Path | None:

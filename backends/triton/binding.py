@@ -25,7 +25,7 @@ class ServerBinding(Binding):
         if not self._lock.acquire(blocking=False):
             if not self._lock.acquire(timeout=timeout):
                 raise InferenceTimeoutError(
-                    f"no answer within {timeout:g} s: another thread ran this Binding all that time; "
+                    f"no answer within {timeout:.3g} s: another thread ran this Binding all that time; "
                     "give a longer timeout, or each thread a Binding of its own"
                 )
             timeout = max(0.0, timeout - (monotonic() - started))

@@ -12,21 +12,24 @@ server that was restarted has lost it: `redeploy` brings it back.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-import re
-import threading
-from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from ...errors import DeviceNotFoundError, ModelError, ServerError, UnsupportedModelError
+from ...errors import AccelerateError, ModelError, ServerError, UnsupportedModelError
 from ...metadata import Metadata
 from ...source import Source
 from .errors import translate
-from .repository import Package, describe, package, to_pbtxt
+from .export import to_pbtxt
+from .places import Place, place_of
+from .refusals import BackendMissingError, at, explain
+from .regions import Deadline
+from .repository import Package, describe, package
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -36,17 +39,11 @@ __all__ = ["Deployment", "deploy", "redeploy", "undeploy"]
 _log = logging.getLogger("accelerate")
 _LOAD_TIMEOUT = 300.0  # ONNX Runtime's TensorRT provider builds an engine meanwhile
 _ASK_TIMEOUT = 10.0
+_GOODBYE = 0.25  # seconds that taking a model away may take; a server that answers needs some milliseconds
 # what one gRPC message holds, less room for names
 _SIZE_LIMIT = (1 << 31) - (1 << 20)
 _EXTENSION = "model_repository"
-_RUNTIMES = {"ai_edge_litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}
-
-_NO_BACKEND = re.compile(r"unable to find backend library for backend '([^']+)'")
-_NO_GPU = re.compile(r"has kind KIND_GPU but no GPUs are available")
-_NUMPY = re.compile(r"RuntimeError: (numpy .* does not fit this Triton release.*?)\s*At:", re.DOTALL)
-_NO_OPERATOR = re.compile(r"unresolved custom op: ([^.]+)")
-_NO_MODULE = re.compile(r"No module named '([^'.]+)")
-_REASON = re.compile(r"is at UNAVAILABLE state: (.*?);?\s*$", re.DOTALL)
+_told: set[tuple[str, str]] = set()  # of which it was said that they run on the CPU; replicas need not repeat it
 
 
 @dataclass(frozen=True)
@@ -59,32 +56,34 @@ class Deployment:
         By which the server knows it. It follows from the file and the configuration, so the same model is shipped once.
     backend : str
         The Triton backend that runs it: "onnxruntime", "tensorrt", "pytorch", "openvino", or "python" for the shim.
-    loaded : bool
-        Whether this process has loaded it; what was there before is left alone.
     metadata : Metadata or None
         What the file says about itself, which the server does not tell: quantisation, normalisation, labels, aliases.
         Its tensors are in the order of the server's. None for a format that is not read here.
+    how : Mapping
+        What `deploy` was asked for.
+    place : Place
+        Where it is, with all who use it there.
     """
 
     name: str
     backend: str
-    loaded: bool
     metadata: Metadata | None
+    how: Mapping[str, Any] = field(repr=False)
+    place: Place = field(repr=False)
 
-
-class _BackendMissingError(Exception):
-    """The server has not the Triton backend that a package asks for."""
-
-
-_Place = tuple[str, str]  # server and model
-# how many Deployments of this process want a model there, and who ships it or takes it away
-_users: Counter[_Place] = Counter()
-_busy: defaultdict[_Place, threading.Lock] = defaultdict(threading.Lock)
-_told: set[_Place] = set()  # of which it was said that they run on the CPU; replicas need not repeat it
+    @property
+    def loaded(self) -> bool:
+        """Whether this process has loaded it; what was there before is left alone."""
+        return self.place.ours
 
 
 def deploy(
-    connection: Connection, source: Source, *, device: str | None = None, num_threads: int | None = None
+    connection: Connection,
+    source: Source,
+    *,
+    device: str | None = None,
+    num_threads: int | None = None,
+    signature: str | None = None,
 ) -> Deployment:
     """Load a model file into a server, unless it is there already, and wait until it is ready.
 
@@ -101,6 +100,8 @@ def deploy(
         "cpu" or "gpu" makes sure of it; by default Triton takes a GPU if there is one.
     num_threads : int, optional
         CPU threads of an ONNX or TFLite model; default: every CPU that the server may use.
+    signature : str, optional
+        Which of a TFLite model's signatures runs.
 
     Raises
     ------
@@ -112,38 +113,42 @@ def deploy(
         It does not take models, or cannot be reached.
     ModelError, OptionError
     """
-    described = describe(source)
-    made = package(source, device, num_threads=num_threads, described=described)
+    how = {"device": device, "num_threads": num_threads, "signature": signature}
+    described = describe(source, signature)
+    made = _package(source, how, described)
     _check_server(connection)
     try:
-        return _deploy(connection, source, made, described)
-    except _BackendMissingError as missing:
+        return _deploy(connection, source, made, described, how)
+    except BackendMissingError as missing:
         if source.format != "onnx":
             raise UnsupportedModelError(
-                f"{source}: the server at {_at(connection)} has no {missing} backend, which this format needs; start a "
+                f"{source}: the server at {at(connection)} has no {missing} backend, which this format needs; start a "
                 "server that has it (the image nvcr.io/nvidia/tritonserver:YY.MM-py3), or deploy the ONNX model"
             ) from missing.__cause__
         if device == "gpu":
             raise UnsupportedModelError(
-                f"{source}: the server at {_at(connection)} has no {missing} backend, and its Python backend runs ONNX "
+                f"{source}: the server at {at(connection)} has no {missing} backend, and its Python backend runs ONNX "
                 "models on the CPU only; start a server that has it (the image nvcr.io/nvidia/tritonserver:YY.MM-py3), "
                 "or deploy a TensorRT plan"
             ) from missing.__cause__
-        shim = _by_shim(source, device, num_threads, described)
-        place = (connection.target.name, _name(shim))
-        if device is None and place not in _told:
-            _told.add(place)
+        shim = _package(source, how, described, native=False)
+        where = (connection.target.name, _name(shim))
+        if device is None and where not in _told:
+            _told.add(where)
             _log.warning(
                 "the server at %s has no %s backend: its Python backend runs %s, on the CPU",
-                _at(connection),
+                at(connection),
                 missing,
                 source,
             )
-    return _deploy(connection, source, shim, described)
+    return _deploy(connection, source, shim, described, how)
 
 
-def redeploy(connection: Connection, source: Source, deployment: Deployment, **how: Any) -> None:
+def redeploy(connection: Connection, source: Source, deployment: Deployment, deadline: Deadline) -> None:
     """Bring a model back to a server that was restarted; nothing happens where it is ready.
+
+    Its file is read again: to keep its content would take the memory of a second model for as long as this one is
+    open, which on a Jetson is the GPU's memory, too.
 
     Parameters
     ----------
@@ -151,61 +156,93 @@ def redeploy(connection: Connection, source: Source, deployment: Deployment, **h
     source : Source
     deployment : Deployment
         What `deploy` has returned for this source.
-    **how
-        `device` and `num_threads` as given to `deploy`.
+    deadline : Deadline
+        The server goes on loading the model where it passes.
 
     Raises
     ------
-    The errors of `deploy`.
+    InferenceTimeoutError
+        The deadline has passed.
+    ModelError
+        The file is gone, or holds another model than it did. And the errors of `deploy`.
     """
-    device, threads = how.get("device"), how.get("num_threads")
-    native = deployment.backend != "python"
-    made = package(source, device, num_threads=threads, native=native, described=deployment.metadata)
-    if not _is_ready(connection, deployment.name):
-        try:
-            _load(connection, source, deployment.name, made)
-        except _BackendMissingError as missing:
-            raise UnsupportedModelError(
-                f"{source}: the server at {_at(connection)} has lost its {missing} backend; load the model again"
-            ) from missing.__cause__
+
+    def ship() -> None:
+        with connection.held():  # what is shipped for a model that is closed meanwhile must be taken away
+            _restore(connection, source, deployment)
+            if not deployment.place.wanted:
+                _take_away(connection, deployment)
+
+    deployment.place.restore(ship, f"{connection.address}", deadline)
 
 
 def undeploy(connection: Connection, deployment: Deployment) -> None:
-    """Unload a model that this process has loaded and nothing else in it uses.
+    """Unload a model that this process has loaded and nothing else in it uses. Does not wait for a server that hangs.
 
     Raises
     ------
-    ServerError, ModelError
+    ServerError, ModelError, InferenceTimeoutError
     """
-    if not deployment.loaded:
-        return
-    place = (connection.target.name, deployment.name)
-    with _busy[place]:
-        _users[place] -= 1
-        if _users[place] > 0:
+    deployment.place.leave()
+    if not deployment.place.wanted:
+        _take_away(connection, deployment)
+
+
+def _take_away(connection: Connection, deployment: Deployment) -> None:
+    from tritonclient.grpc import service_pb2
+
+    place = deployment.place
+    if not place.lock.acquire(timeout=_GOODBYE):
+        return  # whoever ships it there finds that nobody wants it
+    try:
+        if place.ours and not place.wanted:
+            request = service_pb2.RepositoryModelUnloadRequest(model_name=deployment.name)
+            place.ours = False
+            _ask(connection, "RepositoryModelUnload", request, _GOODBYE, "unload")
+    finally:
+        place.lock.release()
+
+
+def _package(source: Source, how: Mapping[str, Any], described: Metadata | None, *, native: bool = True) -> Package:
+    # requests that Triton has joined are limited in size, which would set the model apart from one that is loaded here
+    return package(source, **how, native=native, joined=False, described=described)
+
+
+def _deploy(
+    connection: Connection, source: Source, made: Package, described: Metadata | None, how: Mapping[str, Any]
+) -> Deployment:
+    deployment = Deployment(_name(made), made.backend, described, how, place_of(connection, _name(made)))
+    place = deployment.place
+    place.enter()
+    try:
+        with place.lock:  # another thread that wants the same model finds it there
+            if not _is_ready(connection, deployment.name):
+                _load(connection, source, deployment.name, made)
+                place.ours = True
+    except BaseException:
+        with contextlib.suppress(AccelerateError):  # the first error tells more
+            undeploy(connection, deployment)
+        raise
+    return deployment
+
+
+def _restore(connection: Connection, source: Source, deployment: Deployment) -> None:
+    with deployment.place.lock:
+        if _is_ready(connection, deployment.name):
             return
-        del _users[place]
-        from tritonclient.grpc import service_pb2
-
-        request = service_pb2.RepositoryModelUnloadRequest(model_name=deployment.name)
-        _ask(connection, "RepositoryModelUnload", request, _ASK_TIMEOUT, "unload")
-
-
-def _by_shim(source: Source, device: str | None, num_threads: int | None, described: Metadata | None) -> Package:
-    return package(source, device, num_threads=num_threads, native=False, described=described)
-
-
-def _deploy(connection: Connection, source: Source, made: Package, described: Metadata | None) -> Deployment:
-    name = _name(made)
-    place = (connection.target.name, name)
-    with _busy[place]:  # another thread that wants the same model finds it there
-        ready = _is_ready(connection, name)
-        if not ready:
-            _load(connection, source, name, made)
-        ours = not ready or place in _users
-        if ours:
-            _users[place] += 1
-    return Deployment(name, made.backend, ours, described)
+        made = _package(source, deployment.how, deployment.metadata, native=deployment.backend != "python")
+        if _name(made) != deployment.name:
+            raise ModelError(
+                f"the server at {at(connection)} has lost the model, and {source} was written to after it was loaded: "
+                "load it again"
+            )
+        try:
+            _load(connection, source, deployment.name, made)
+        except BackendMissingError as missing:
+            raise UnsupportedModelError(
+                f"{source}: the server at {at(connection)} has lost its {missing} backend; load the model again"
+            ) from missing.__cause__
+        deployment.place.ours = True
 
 
 def _name(made: Package) -> str:
@@ -223,7 +260,7 @@ def _check_server(connection: Connection) -> None:
     answer = _ask(connection, "ServerMetadata", service_pb2.ServerMetadataRequest(), _ASK_TIMEOUT, "load")
     if _EXTENSION not in answer.extensions:
         raise ServerError(
-            f"the server at {_at(connection)} is {answer.name} {answer.version}, which is not given models over the "
+            f"the server at {at(connection)} is {answer.name} {answer.version}, which is not given models over the "
             "network; set the model up there, and load it as triton://host:port/model"
         )
 
@@ -237,7 +274,7 @@ def _is_ready(connection: Connection, name: str) -> bool:
     except grpc.RpcError as error:
         if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT):
             return False
-        raise translate(error, _at(connection), "load") from error
+        raise translate(error, at(connection), "load") from error
 
 
 def _load(connection: Connection, source: Source, name: str, made: Package) -> None:
@@ -258,10 +295,10 @@ def _load(connection: Connection, source: Source, name: str, made: Package) -> N
     try:
         connection.ask("RepositoryModelLoad", request, _LOAD_TIMEOUT)
     except grpc.RpcError as error:
-        raise _explain(error, connection, source, made) from error
+        raise explain(error, connection, source, made) from error
     while not _is_ready(connection, name):  # the server answers once it is, unless another client unloads it meanwhile
         if monotonic() > deadline:
-            raise ServerError(f"the server at {_at(connection)} has loaded {name!r}, which does not become ready")
+            raise ServerError(f"the server at {at(connection)} has loaded {name!r}, which does not become ready")
         sleep(0.05)
 
 
@@ -283,46 +320,10 @@ def _as_json(source: Source, name: str, made: Package) -> str:
     return str(json_format.MessageToJson(complete, preserving_proto_field_name=True))
 
 
-def _explain(error: Any, connection: Connection, source: Source, made: Package) -> Exception:
-    """Say what keeps the server from loading a model."""
-    said = str(error.details() or "")
-    where = _at(connection)
-    if match := _NO_BACKEND.search(said):
-        missing = _BackendMissingError(match[1])
-        missing.__cause__ = error
-        return missing
-    if _NO_GPU.search(said):
-        return DeviceNotFoundError(
-            f"{source}: device='gpu' was asked for, and the server at {where} sees no GPU; start it where it does "
-            "(docker run --gpus=all, on a Jetson --runtime=nvidia), or leave device out"
-        )
-    match = _NO_MODULE.search(said)
-    if made.backend == "python" and match and match[1] in _RUNTIMES:
-        return UnsupportedModelError(
-            f"{source}: the Python of the server at {where} has no {match[1]}, which runs this model in Triton's "
-            f"Python backend; there: pip install {_RUNTIMES[match[1]]}"
-        )
-    if match := _NUMPY.search(said):
-        return ServerError(f"{source}: the server at {where} cannot run the model: {match[1]}")
-    if match := _NO_OPERATOR.search(said):
-        return UnsupportedModelError(
-            f"{source} uses the custom operator {match[1]!r}, which the TFLite interpreter of the server at {where} "
-            "does not have; convert the model without it"
-        )
-    if reason := _REASON.search(said):
-        lines = " ".join(reason[1].partition("\n\nAt:")[0].split())
-        return ModelError(f"{source}: the server at {where} cannot load the model: {lines}")
-    return translate(error, where, "load")
-
-
 def _ask(connection: Connection, method: str, request: Any, timeout: float, doing: str) -> Any:
     import grpc
 
     try:
         return connection.ask(method, request, timeout)
     except grpc.RpcError as error:
-        raise translate(error, _at(connection), doing) from error
-
-
-def _at(connection: Connection) -> str:
-    return ", ".join(f"{host}:{port}" for host, port in connection.address.hosts)
+        raise translate(error, at(connection), doing) from error

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...contract import LoadOptions
+from ...conventions import ASSUMED_NORMALIZATION
 from ...errors import AccelerateError
 from ...metadata import TensorInfo
 from ...source import Source
@@ -21,6 +22,12 @@ from .model import TritonModel
 __all__ = ["load_deployed"]
 
 
+class _TFLiteModel(TritonModel):
+    """What is taken for granted of a .tflite model here is so on a server."""
+
+    _assumed_normalization = ASSUMED_NORMALIZATION
+
+
 def load_deployed(source: Source, options: LoadOptions) -> TritonModel:
     """Ship a model file and connect to it. `close` unloads it if nothing else in this process uses it.
 
@@ -31,18 +38,21 @@ def load_deployed(source: Source, options: LoadOptions) -> TritonModel:
     address = server_address(options.backend_options.get("url"))
     # a connection of its own, which lives until the model has been taken away
     connection = Connection(address, address.target(), Settings.parse(options, address))
-    device, threads = None if options.device == "server" else options.device, options.num_threads
+    device = None if options.device == "server" else options.device
+    kind = _TFLiteModel if source.format == "tflite" else TritonModel
     try:
-        deployment = deploy(connection, source, device=device, num_threads=threads)
+        deployment = deploy(
+            connection, source, device=device, num_threads=options.num_threads, signature=options.signature
+        )
     except BaseException:
         connection.close()
         raise
     try:
-        model = TritonModel.connect(
+        model = kind.connect(
             replace(address, model=deployment.name),
             options,
             lambda description: _with_file(description, deployment),
-            lambda: redeploy(connection, source, deployment, device=device, num_threads=threads),
+            lambda through, deadline: redeploy(through, source, deployment, deadline),
         )
     except BaseException:
         _take_away(connection, deployment)
@@ -64,16 +74,22 @@ def _with_file(description: ModelDescription, deployment: Deployment) -> ModelDe
     if told is None or (len(told.inputs), len(told.outputs)) != (len(description.inputs), len(description.outputs)):
         return description
     inputs, outputs = description.infos
-    infos = (_merged(inputs, told.inputs), _merged(outputs, told.outputs))
-    return replace(description, infos=infos, told=told)
+    # what the server tells of the shim is what it was told of the file, but for scalars
+    by_shim = deployment.backend == "python"
+    infos = (_merged(inputs, told.inputs, by_shim=by_shim), _merged(outputs, told.outputs, by_shim=by_shim))
+    specs = tuple(
+        replace(spec, shape=(), scalar=True) if by_shim and not info.shape else spec
+        for spec, info in zip(description.inputs, told.inputs, strict=True)
+    )
+    return replace(description, inputs=specs, infos=infos, told=told)
 
 
-def _merged(served: Sequence[TensorInfo], told: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+def _merged(served: Sequence[TensorInfo], told: Sequence[TensorInfo], *, by_shim: bool) -> tuple[TensorInfo, ...]:
     return tuple(
         replace(
             mine,
             data_type=theirs.data_type,
-            shape=theirs.shape,
+            shape=mine.shape if by_shim else theirs.shape,
             aliases=tuple(dict.fromkeys(n for n in (*mine.aliases, theirs.name) if n != mine.name)),
         )
         for theirs, mine in zip(served, told, strict=True)

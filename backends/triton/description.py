@@ -36,12 +36,15 @@ class TensorSpec:
         Strings are objects.
     shape : tuple of int
         -1 is dynamic.
+    scalar : bool
+        It travels as [1], since Triton takes no scalars; its `shape` is ().
     """
 
     name: str
     datatype: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    scalar: bool = False
 
     @property
     def is_text(self) -> bool:

@@ -80,8 +80,10 @@ def _special(status: str, said: str, doing: str) -> tuple[type[AccelerateError],
         )
     if match := _HEADER_MISSING.search(said):  # --grpc-restricted-protocol
         return ServerError, f"the server protects this call: load(..., headers={{{match[1]!r}: its value}})"
+    if "that are no utf-8" in lower:  # the shim, of an ONNX model
+        return TensorError, "ONNX strings are text"
     if status == "UNAVAILABLE":
-        if "certificate" in lower or "handshake" in lower or "ssl" in lower:
+        if any(word in lower for word in ("certificate", "handshake", "ssl", "hostname verification")):
             return ServerError, (
                 "TLS failed: check both certificates' dates and names, and "
                 "ssl={'ca': path, 'certificate': path, 'key': path}; triton:// is without TLS, tritons:// with"
@@ -108,7 +110,7 @@ def _special(status: str, said: str, doing: str) -> tuple[type[AccelerateError],
 def timed_out(who: str, timeout: float) -> InferenceTimeoutError:
     """Return the error of a call whose deadline has passed."""
     return InferenceTimeoutError(
-        f"{who}: no answer within {timeout:g} s; the server may still be computing. "
+        f"{who}: no answer within {timeout:.3g} s; the server may still be computing. "
         "Give a longer timeout, or look at do_command({'command': 'statistics'})"
     )
 

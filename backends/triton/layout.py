@@ -99,7 +99,7 @@ class Layout:
             d.name,
             self._version,
             [
-                (t.name, t.datatype, shape, place(where))
+                (t.name, t.datatype, (1,) if t.scalar else shape, place(where))
                 for t, shape, where in zip(d.inputs, self._shapes, self._inputs, strict=True)
             ],
             [(t.name, place(where)) for t, where in zip(d.outputs, self._outputs, strict=True)],

@@ -24,7 +24,7 @@ from .connection import Connection, Settings
 from .description import ModelDescription, check_device, labels_of
 from .errors import timed_out, translate
 from .regions import Deadline, Regions, Slot
-from .transport import Transport
+from .transport import Restore, Transport
 from .wire import bytes_of, join, pack_strings, read_answer, request_head, unpack_strings
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TritonModel(Model):
         address: Address,
         options: LoadOptions,
         complete: Callable[[ModelDescription], ModelDescription] = lambda description: description,
-        restore: Callable[[], None] | None = None,
+        restore: Restore | None = None,
     ) -> Self:
         """Ask the server for the model and settle how tensors travel.
 
@@ -75,7 +75,7 @@ class TritonModel(Model):
         complete : callable
             Adds what else is known to what the server tells.
         restore : callable, optional
-            Brings the model back to a server that has lost it.
+            Brings the model back to a server that has lost it, over a connection and until a deadline.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class TritonModel(Model):
         if "statistics" in self._extensions:
             commands["statistics"] = lambda _, until: self._statistics(until)
         if "model_repository" in self._extensions:
-            commands["load"] = lambda _, until: self._repository("Load", until)
+            commands["load"] = lambda _, until: self._load(until)
             commands["unload"] = lambda _, until: self._repository("Unload", until)
         return commands
 
@@ -209,7 +209,7 @@ class TritonModel(Model):
 
         address = self._transport.connection.address
         request = service_pb2.ModelStatisticsRequest(name=address.model, version=address.version)
-        answer = self._ask("ModelStatistics", request, until)
+        answer = self._ask("ModelStatistics", request, until, "statistics")
         return {
             "versions": {
                 one.version: {
@@ -227,25 +227,35 @@ class TritonModel(Model):
             }
         }
 
+    def _load(self, until: float | None) -> dict[str, Any]:
+        # the server's repository has nothing of a model that was shipped there
+        if self._transport.restore(_left(until)):
+            return {"model": self._transport.connection.address.model, "loaded": True}
+        return self._repository("Load", until)
+
     def _repository(self, action: str, until: float | None) -> dict[str, Any]:
         from tritonclient.grpc import service_pb2
 
         name = self._transport.connection.address.model
         request = getattr(service_pb2, f"RepositoryModel{action}Request")(model_name=name)
-        self._ask(f"RepositoryModel{action}", request, until)
+        self._ask(f"RepositoryModel{action}", request, until, action.lower())
         return {"model": name, "loaded": action == "Load"}
 
-    def _ask(self, method: str, request: Any, until: float | None) -> Any:
+    def _ask(self, method: str, request: Any, until: float | None, doing: str) -> Any:
         import grpc
 
-        timeout = _DEFAULT_TIMEOUT if until is None else max(0.0, until - monotonic())
+        timeout = _left(until)
         connection = self._transport.connection
         try:
             return connection.ask(method, request, timeout)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise timed_out(str(connection.address), timeout) from error
-            raise translate(error, str(connection.address), method) from error
+            raise translate(error, str(connection.address), doing) from error
+
+
+def _left(until: float | None) -> float:
+    return _DEFAULT_TIMEOUT if until is None else max(0.0, until - monotonic())
 
 
 def _ask_for_model(connection: Connection, deadline: Deadline) -> tuple[frozenset[str], RuntimeInfo, ModelDescription]:

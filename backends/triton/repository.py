@@ -7,11 +7,9 @@ The configuration is Triton's ModelConfig in its JSON form
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,18 +20,21 @@ from ...formats.onnx import ModelFile as ONNXFile
 from ...formats.onnx_description import describe as describe_onnx
 from ...formats.onnx_description import tensor_info
 from ...formats.tflite import ModelFile as TFLiteFile
+from ...formats.tflite import custom_operators
 from ...formats.tflite_description import describe as describe_tflite
-from ...formats.tflite_graph import Tensor
+from ...formats.tflite_graph import Signature, Tensor
 from ...metadata import Metadata, TensorInfo
-from ...names import name_tensors
+from ...names import name_tensors, suggestion
 from ...source import Source
+from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu
 
-__all__ = ["Package", "describe", "kind_of", "package", "to_pbtxt", "write_repository"]
+__all__ = ["CONFIG", "Package", "describe", "kind_of", "package"]
 
 _SHIM = Path(__file__).with_name("shim") / "model.py"
-_CONFIG = "config.pbtxt"
+CONFIG = "config.pbtxt"
 # requests that meet in the server's queue share a run of the model; more of them than this share two
 _MAX_BATCH = 64
+_BY_SHIM = ("onnx", "tflite")
 _BATCH_NAMES = re.compile(r"(?i)n|b|.*batch.*")
 _NATIVE_FORMATS = "Convert the model to ONNX or to a TensorRT plan, which Triton runs on the GPU"
 
@@ -141,13 +142,21 @@ def _is_torchscript(content: bytes) -> bool:
     return any(name.endswith("/constants.pkl") for name in names)
 
 
-def describe(source: Source) -> Metadata | None:
+def describe(source: Source, signature: str | None = None) -> Metadata | None:
     """Return what the file says about itself, with tensors in its own order; None for a format that is not read here.
+
+    Parameters
+    ----------
+    source : Source
+    signature : str, optional
+        Which of a TFLite model's signatures runs.
 
     Raises
     ------
-    ModelError
+    ModelError, OptionError
     """
+    if signature is not None and source.format != "tflite":
+        raise OptionError(f"{source} is {source.likeness}, which has no signatures: leave signature= out")
     if source.format == "onnx":
         onnx = ONNXFile(source.buffer(), str(source))
         inputs, outputs = ([tensor_info(value) for value in side] for side in (onnx.inputs, onnx.outputs))
@@ -155,26 +164,46 @@ def describe(source: Source) -> Metadata | None:
     if source.format == "tflite":
         tflite = TFLiteFile(source.buffer(), str(source))
         tflite.check_graphs()
-        graph, names = tflite.subgraphs[0], tflite.metadata_names(0)
-        main = sorted((s for s in tflite.signatures if s.subgraph == 0), key=lambda s: s.key != "serving_default")[:1]
+        chosen = _signature_of(tflite, signature)
+        place = chosen.subgraph if chosen else 0
+        graph, names = tflite.subgraphs[place], tflite.metadata_names(place)
         return describe_tflite(
             tflite,
-            0,
-            _named(graph.inputs, names.inputs, [s.inputs for s in main]),
-            _named(graph.outputs, names.outputs, [s.outputs for s in main]),
+            place,
+            _named(graph.inputs, names.inputs, chosen.inputs if chosen else {}),
+            _named(graph.outputs, names.outputs, chosen.outputs if chosen else {}),
             labels=True,
         )
     return None
 
 
-def _named(
-    tensors: Sequence[Tensor], described: Sequence[str], signatures: Sequence[Mapping[str, int]]
-) -> list[TensorInfo]:
+def _signature_of(file: TFLiteFile, wanted: str | None) -> Signature | None:
+    """Find the signature to run like ``tflite_cpu`` does: the one named, else the main graph's."""
+    if wanted is None:
+        main = (s for s in file.signatures if s.subgraph == 0)
+        return next(iter(sorted(main, key=lambda s: s.key != "serving_default")), None)
+    for one in file.signatures:
+        if one.key == wanted:
+            return one
+    known = [one.key for one in file.signatures]
+    raise OptionError(
+        f"the model has no signature {wanted!r}{suggestion(wanted, known)}; "
+        f"its signatures: {', '.join(map(repr, sorted(known))) or 'none, leave the option out'}"
+    )
+
+
+def _named(tensors: Sequence[Tensor], described: Sequence[str], signed: Mapping[str, int]) -> list[TensorInfo]:
     """Name the tensors of a graph like ``tflite_cpu`` does: metadata, then signature, then graph."""
-    by_index = {place: name for signature in signatures for name, place in signature.items()}
-    candidates = [
-        (name, by_index.get(tensor.index, ""), tensor.name) for tensor, name in zip(tensors, described, strict=True)
-    ]
+    by_index: dict[int, list[str]] = {}
+    for name, index in signed.items():
+        by_index.setdefault(index, []).append(name)
+    indices = [tensor.index for tensor in tensors]
+    candidates = []
+    for n, (tensor, name) in enumerate(zip(tensors, described, strict=True)):
+        before, again = indices[:n].count(tensor.index), tensor.index in indices[n + 1 :]
+        # a tensor that is listed again goes by its next name; what names are left are aliases
+        names = by_index.get(tensor.index, [])[before : before + 1 if again else None]
+        candidates.append((name, *names, tensor.name))
     return [
         TensorInfo(name, aliases, "", tensor.data_type, tensor.shape, tensor.quantization)
         for tensor, (name, aliases) in zip(tensors, name_tensors(candidates), strict=True)
@@ -186,7 +215,9 @@ def package(
     device: str | None = None,
     *,
     num_threads: int | None = None,
+    signature: str | None = None,
     native: bool = True,
+    joined: bool = True,
     described: Metadata | None = None,
 ) -> Package:
     """Make a Triton model of a model file.
@@ -199,8 +230,13 @@ def package(
         the CPU.
     num_threads : int, optional
         CPU threads, for ONNX and TFLite models; default: every CPU that the server may use.
+    signature : str, optional
+        Which of a TFLite model's signatures runs.
     native : bool
         False: an ONNX model by Triton's Python backend, for a server without the backend for it.
+    joined : bool
+        Whether Triton may join requests where the file speaks of a batch. It then refuses larger batches than its
+        configuration says.
     described : Metadata, optional
         What `describe` has returned for the source, to save reading it again.
 
@@ -214,9 +250,42 @@ def package(
         raise DeviceNotFoundError(f"triton has no device {device!r}; wanted 'cpu', 'gpu' or None")
     name = kind_of(source)
     kind = _KINDS[name]
-    if num_threads is not None and name not in ("onnx", "tflite"):
+    if num_threads is not None and name not in _BY_SHIM:
         raise OptionError(f"num_threads is for ONNX and TFLite models; {source} is {kind.title}")
     by_shim = not (native and kind.backend)
+    _check_device(source, kind, device, by_shim=by_shim)
+    about = described or describe(source, signature)
+    files = {f"1/{kind.file}": source.read(), **_companions(source, name)}
+    pbtxt = _users_config(source, name)
+    config: dict[str, Any] = {"backend": "python" if by_shim else kind.backend}
+    if about is not None:
+        _check_tensors(source, about, by_shim=by_shim)
+        # the shim runs one request after the other: joining them gains nothing there
+        batched = joined and name == "onnx" and not by_shim and _batched(about)
+        config.update(_tensors_of(about, batched, complete=by_shim))
+        _attach_labels(about, config, files)
+    if by_shim:
+        files["1/model.py"] = _SHIM.read_bytes()
+    if by_shim or device is not None:
+        kind_name = "KIND_CPU" if by_shim or device == "cpu" else "KIND_GPU"
+        config["instance_group"] = [{"kind": kind_name, "count": 1}]
+    parameters = {}
+    if num_threads is not None:
+        parameters["num_threads" if by_shim else "intra_op_thread_count"] = str(num_threads)
+    if signature is not None:
+        parameters["signature"] = _signature_for_shim(source, signature)
+    if parameters:
+        config["parameters"] = {key: {"string_value": value} for key, value in parameters.items()}
+    return Package(_model_name(source), config, files, pbtxt)
+
+
+def _check_device(source: Source, kind: _Kind, device: str | None, *, by_shim: bool) -> None:
+    if source.format == "tflite" and COMPILED_OPERATOR in custom_operators(source.buffer(), str(source)):
+        raise UnsupportedModelError(f"{source}: {'; '.join(compiled_for_edgetpu(source))}")
+    if by_shim and source.format not in _BY_SHIM:
+        raise UnsupportedModelError(
+            f"{source} is {kind.title}; Triton's Python backend is given ONNX and TFLite models only"
+        )
     if device == "gpu" and by_shim:
         raise UnsupportedModelError(
             f"{source} is {kind.title}, which this server runs in its Python backend, on the CPU. {_NATIVE_FORMATS}"
@@ -226,23 +295,24 @@ def package(
             f"{source} is {kind.title}, which Triton runs on the {kind.devices[0]} only; leave device={device!r} out"
             + (f". {_NATIVE_FORMATS}" if device == "gpu" else ", or deploy the ONNX model that it was built from")
         )
-    about = described or describe(source)
-    files = {f"1/{kind.file}": source.read(), **_companions(source, name)}
-    pbtxt = _users_config(source, name)
-    config: dict[str, Any] = {"backend": "python" if by_shim else kind.backend}
-    if about is not None:
-        _check_tensors(source, about, by_shim=by_shim)
-        config.update(_signature(about, _batched(about) if name == "onnx" else False, complete=by_shim))
-        _attach_labels(about, config, files)
-    if by_shim:
-        files["1/model.py"] = _SHIM.read_bytes()
-    if by_shim or device is not None:
-        kind_name = "KIND_CPU" if by_shim or device == "cpu" else "KIND_GPU"
-        config["instance_group"] = [{"kind": kind_name, "count": 1}]
-    if num_threads is not None:
-        parameter = "num_threads" if by_shim else "intra_op_thread_count"
-        config["parameters"] = {parameter: {"string_value": str(num_threads)}}
-    return Package(_model_name(source), config, files, pbtxt)
+
+
+def _signature_for_shim(source: Source, key: str) -> str:
+    """Return which place each name of a signature has among the tensors of its graph, as the shim wants it."""
+    file = TFLiteFile(source.buffer(), str(source))
+    chosen = _signature_of(file, key)
+    assert chosen is not None, "describe has found it"
+    graph = file.subgraphs[chosen.subgraph]
+    places = []
+    for tensors, names in ((graph.inputs, chosen.inputs), (graph.outputs, chosen.outputs)):
+        by_index = {tensor.index: place for place, tensor in enumerate(tensors)}
+        if set(names.values()) != set(by_index) or len(by_index) < len(tensors):
+            raise UnsupportedModelError(
+                f"{source}: signature {key!r} names other tensors than its graph takes and gives, which the Python "
+                "backend of Triton cannot run; use backend='tflite_cpu'"
+            )
+        places.append({name: by_index[index] for name, index in names.items()})
+    return json.dumps({"key": key, "inputs": places[0], "outputs": places[1]})
 
 
 def _companions(source: Source, kind: str) -> dict[str, bytes]:
@@ -266,19 +336,26 @@ def _users_config(source: Source, kind: str) -> str:
     """Return the text of the config.pbtxt beside a model file that does not describe its tensors, "" without."""
     if kind not in ("torchscript", "openvino"):
         return ""
-    place = None if source.path is None else source.path.with_name(_CONFIG)
+    place = None if source.path is None else source.path.with_name(CONFIG)
     if place is not None and place.is_file():
         return place.read_text(encoding="utf-8")
     if kind == "torchscript":
         raise UnsupportedModelError(
             f"{source}: a TorchScript file does not say the names, types and shapes of its tensors; write them into "
-            f'{place or f"a {_CONFIG} beside the file"}: input [{{ name: "INPUT__0", data_type: TYPE_FP32, '
+            f'{place or f"a {CONFIG} beside the file"}: input [{{ name: "INPUT__0", data_type: TYPE_FP32, '
             'dims: [1, 3, 224, 224] }] output [{ name: "OUTPUT__0", ... }]'
         )
     return ""
 
 
 def _check_tensors(source: Source, about: Metadata, *, by_shim: bool) -> None:
+    if by_shim and source.format == "onnx":
+        unranked = [value.name for value in ONNXFile(source.buffer(), str(source)).inputs if not value.ranked]
+        if unranked:
+            raise UnsupportedModelError(
+                f"{source}: the file does not give the shape of input {unranked[0]!r}, which the Python backend of "
+                "Triton must be told; export the model with the shapes of its inputs"
+            )
     for tensor in (*about.inputs, *about.outputs):
         if tensor.data_type not in _DATA_TYPES or (by_shim and tensor.data_type == "bfloat16"):
             raise UnsupportedModelError(
@@ -301,13 +378,13 @@ def _batched(about: Metadata) -> bool:
     return len(names) == 1 and bool(_BATCH_NAMES.fullmatch(names.pop()))
 
 
-def _signature(about: Metadata, batched: bool, *, complete: bool) -> dict[str, Any]:
+def _tensors_of(about: Metadata, batched: bool, *, complete: bool) -> dict[str, Any]:
     """Return the part of the configuration that describes the tensors."""
     if not complete and any(not t.shape for t in (*about.inputs, *about.outputs)):
         return {}  # a scalar, or a shape that the file leaves open: the backend asks its runtime
     config: dict[str, Any] = {
         "max_batch_size": _MAX_BATCH if batched else 0,
-        # Triton has no scalars: the shim makes one of [1]
+        # Triton takes no scalars: they are sent as [1]
         "input": [_tensor(t, t.shape[batched:] or (1,)) for t in about.inputs],
         # an output without a shape is a scalar, or one that the file leaves open: nothing checks these
         "output": [_tensor(t, t.shape[batched:] or (-1,)) for t in about.outputs],
@@ -332,86 +409,3 @@ def _model_name(source: Source) -> str:
     """Return a name that is safe as a folder, in a URL, and as the Python module that Triton makes of it."""
     stem = source.path.stem if source.path is not None else "model"
     return re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-")[:80] or "model"
-
-
-# The text form
-
-
-def to_pbtxt(name: str, config: Mapping[str, Any]) -> str:
-    """Return the configuration as the protobuf text that a model repository has."""
-    return "".join(f"{line}\n" for line in _fields({"name": name, **config}, ""))
-
-
-def _fields(message: Mapping[str, Any], indent: str) -> Iterator[str]:
-    for key, value in message.items():
-        # the one map of ModelConfig that is used here: text has an entry of key and value for each
-        values = [{"key": k, "value": v} for k, v in value.items()] if key == "parameters" else value
-        if isinstance(values, list) and values and isinstance(values[0], dict):
-            for one in values:
-                yield from _message(key, one, indent)
-        elif isinstance(values, dict):
-            yield from _message(key, values, indent)
-        else:
-            yield f"{indent}{key}: {_value(values)}"
-
-
-def _message(key: str, message: Mapping[str, Any], indent: str) -> Iterator[str]:
-    yield f"{indent}{key} {{"
-    yield from _fields(message, indent + "  ")
-    yield f"{indent}}}"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, str) and not value.startswith(("TYPE_", "KIND_")):
-        # a pair of \u escapes for one character, as JSON has it, is an error in protobuf text
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
-
-
-def write_repository(folder: Path, packages: Iterable[Package]) -> list[Path]:
-    """Write models into a model repository; a model is there whole or not at all.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The models' folders.
-
-    Raises
-    ------
-    OptionError
-        Two of the models have one name, or the repository has a model of that name.
-    ModelError
-        The folder cannot be written.
-    """
-    written = []
-    for one in packages:
-        place = folder / one.name
-        if place.exists():
-            raise OptionError(f"{place} is there already; remove it, or name another --repository")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch:
-                made = Path(scratch) / one.name
-                for path, content in {**one.files, _CONFIG: _config_text(one).encode()}.items():
-                    (made / path).parent.mkdir(parents=True, exist_ok=True)
-                    (made / path).write_bytes(content)
-                os.rename(made, place)
-        except OSError as error:
-            raise ModelError(f"{place} cannot be written: {error.strerror or error}") from error
-        written.append(place)
-    return written
-
-
-def _config_text(one: Package) -> str:
-    if not one.pbtxt:
-        return to_pbtxt(one.name, one.config)
-    # what the user wrote stands; what it may leave open is added where it is not there
-    own = {key: value for key, value in {"name": one.name, **one.config}.items() if not _has(one.pbtxt, key)}
-    return "".join(f"{line}\n" for line in _fields(own, "")) + one.pbtxt
-
-
-def _has(pbtxt: str, field: str) -> bool:
-    also = "|platform" if field == "backend" else ""
-    return re.search(rf"(?m)^\s*({field}{also})\s*[:{{\[]", pbtxt) is not None

@@ -20,7 +20,9 @@ from .outputs import pair, read_output
 from .regions import Deadline, Regions, Slot
 from .wire import bytes_of, join, pack_strings, read_answer
 
-__all__ = ["Transport"]
+__all__ = ["Restore", "Transport"]
+
+Restore = Callable[[Connection, Deadline], None]
 
 _log = logging.getLogger("accelerate")
 _PAUSE = (
@@ -44,7 +46,7 @@ class Transport:
     memory : str or None
         "system", "none", or None to find out.
     restore : callable or None
-        Brings the model back to a server that has lost it.
+        Brings the model back to a server that has lost it, over a connection and until a deadline.
     shares : bool
         Whether the server has the extension for shared memory.
     details : dict
@@ -56,7 +58,7 @@ class Transport:
         connection: Connection,
         description: ModelDescription,
         memory: str | None,
-        restore: Callable[[], None] | None,
+        restore: Restore | None,
         *,
         shares: bool,
         details: dict[str, Any],
@@ -91,6 +93,19 @@ class Transport:
             )
         if problem:
             _log.debug("%s: tensors travel in messages: %s", self._who, problem)
+
+    def restore(self, timeout: float) -> bool:
+        """Bring the model back to a server that has lost it; return whether that can be done from here.
+
+        Raises
+        ------
+        InferenceTimeoutError, ServerError, ModelError, ClosedError
+        """
+        if self._restore is None:
+            return False
+        self._check_process()
+        self._restore(self.connection, Deadline(timeout))
+        return True
 
     def call(self, feeds: Sequence[Array], timeout: float) -> list[Array]:
         """Run the model; the results are the caller's own.
@@ -314,7 +329,7 @@ class Transport:
                         slot.registered = False
                         continue
                 if restore is not None and code is grpc.StatusCode.NOT_FOUND and not lost_registration(error):
-                    restore()
+                    restore(self.connection, deadline)
                     restore = None
                     continue
                 if repeats and repeatable(error):

@@ -15,16 +15,20 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 
+def _interpreter(path: str, threads: int) -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        try:
+            from tflite_runtime.interpreter import Interpreter
+        except ImportError:
+            raise error from None
+    return Interpreter(model_path=path, num_threads=threads)
+
+
 class _LiteRT:
     def __init__(self, path: str, threads: int) -> None:
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            try:
-                from tflite_runtime.interpreter import Interpreter
-            except ImportError:
-                raise error from None
-        self._interpreter = Interpreter(model_path=path, num_threads=threads)
+        self._interpreter = _interpreter(path, threads)
         self._allocate()
 
     def run(self, feeds: Any) -> Any:
@@ -54,6 +58,26 @@ class _LiteRT:
         return np.asarray(self._interpreter.get_tensor(detail["index"]))
 
 
+class _Signature:
+    """One of the functions of a TFLite model.
+
+    `inputs` and `outputs` give the place of each of its names among the tensors of its graph.
+    """
+
+    def __init__(self, path: str, threads: int, key: str, inputs: Any, outputs: Any) -> None:
+        self._interpreter = _interpreter(path, threads)
+        self._interpreter.allocate_tensors()
+        self._runner = self._interpreter.get_signature_runner(key)
+        self._inputs, self._outputs = inputs, {place: name for name, place in outputs.items()}
+
+    def run(self, feeds: Any) -> Any:
+        details = self._runner.get_input_details()
+        results = self._runner(
+            **{name: _scalar_if(len(details[name]["shape"]) == 0, feeds[place]) for name, place in self._inputs.items()}
+        )
+        return [results[self._outputs[place]] for place in sorted(self._outputs)]
+
+
 class _ONNXRuntime:
     def __init__(self, path: str, threads: int) -> None:
         import onnxruntime
@@ -64,8 +88,8 @@ class _ONNXRuntime:
         self._inputs = self._session.get_inputs()
 
     def run(self, feeds: Any) -> Any:
-        named = {t.name: _scalar_if(t.shape == [], value) for t, value in zip(self._inputs, feeds)}
-        return self._session.run(None, named)
+        named = {t.name: _text(t.name, _scalar_if(t.shape == [], value)) for t, value in zip(self._inputs, feeds)}
+        return [_encoded(value) for value in self._session.run(None, named)]
 
 
 class TritonPythonModel:
@@ -76,12 +100,16 @@ class TritonPythonModel:
             _check_numpy()
         config = json.loads(args["model_config"])
         folder = Path(args["model_repository"]) / args["model_version"]
-        given = config.get("parameters", {}).get("num_threads", {}).get("string_value", "")
-        threads = int(given) if given else len(os.sched_getaffinity(0))
+        given = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
+        threads = int(given["num_threads"]) if "num_threads" in given else len(os.sched_getaffinity(0))
         tflite = folder / "model.tflite"
-        self._runtime: Any = (
-            _LiteRT(str(tflite), threads) if tflite.exists() else _ONNXRuntime(str(folder / "model.onnx"), threads)
-        )
+        self._runtime: Any
+        if not tflite.exists():
+            self._runtime = _ONNXRuntime(str(folder / "model.onnx"), threads)
+        elif "signature" in given:
+            self._runtime = _Signature(str(tflite), threads, **json.loads(given["signature"]))
+        else:
+            self._runtime = _LiteRT(str(tflite), threads)
         # the configuration lists the tensors in the model's own order
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [(t["name"], pb_utils.triton_string_to_numpy(t["data_type"])) for t in config["output"]]
@@ -97,7 +125,8 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse([], pb_utils.TritonError(f"{type(error).__name__}: {error}"))
         return pb_utils.InferenceResponse(
             [
-                pb_utils.Tensor(name, np.ascontiguousarray(np.asarray(value).astype(dtype, copy=False)))
+                # not numpy.ascontiguousarray, which makes an array of one element of a scalar
+                pb_utils.Tensor(name, np.asarray(np.asarray(value).astype(dtype, copy=False), order="C"))
                 for (name, dtype), value in zip(self._outputs, results)
             ]
         )
@@ -116,5 +145,27 @@ def _check_numpy() -> None:
 
 
 def _scalar_if(wanted: bool, value: Any) -> Any:
-    """Triton has no scalars: they come as [1]."""
+    """Triton takes no scalars: they come as [1]."""
     return value.reshape(()) if wanted else value
+
+
+def _text(name: str, value: Any) -> Any:
+    """Return bytes as the text that ONNX Runtime wants (it would write them as "b'...'")."""
+    if value.dtype != object:
+        return value
+    text = np.empty(value.shape, object)
+    try:
+        text.reshape(-1)[:] = [word.decode() for word in value.ravel()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"input {name!r} holds bytes that are no UTF-8 ({error.reason})") from error
+    return text
+
+
+def _encoded(value: Any) -> Any:
+    """Return text as the bytes that Triton's strings are."""
+    value = np.asarray(value)
+    if value.dtype != object:
+        return value
+    encoded = np.empty(value.shape, object)
+    encoded.reshape(-1)[:] = [word.encode() for word in value.ravel()]
+    return encoded

@@ -1,0 +1,95 @@
+"""Which models this process wants on which servers: for how many of its users, and one at a time who ships one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING
+
+from ...errors import InferenceTimeoutError
+from .regions import Deadline
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["Place", "place_of"]
+
+_places: dict[tuple[str, str], Place] = {}
+_counting = threading.Lock()
+
+
+class Place:
+    """A model on a server, as far as this process has to do with it.
+
+    Attributes
+    ----------
+    lock : threading.Lock
+        Held by whoever ships the model or takes it away.
+    ours : bool
+        Whether this process has shipped it, so that its last user takes it away.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.ours = False
+        self._users = 0
+        self._restoring: Future[None] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this process has a use for the model."""
+        return self._users > 0
+
+    def enter(self) -> None:
+        """Count one user more."""
+        with _counting:
+            self._users += 1
+
+    def leave(self) -> None:
+        """Count one user less."""
+        with _counting:
+            self._users -= 1
+
+    def restore(self, ship: Callable[[], None], who: str, deadline: Deadline) -> None:
+        """Have `ship` called in a thread, once for all who wait for that, and wait for its end.
+
+        The shipping goes on where a caller's time is over: the next one finds it done, or waits for the same.
+
+        Raises
+        ------
+        InferenceTimeoutError
+            The deadline has passed. And what `ship` raises.
+        """
+        with _counting:
+            restoring = self._restoring
+            if restoring is None:
+                restoring = self._restoring = Future()
+                threading.Thread(
+                    target=self._ship, args=(ship, restoring), name="accelerate-restore", daemon=True
+                ).start()
+        if wait([restoring], deadline.left(who)).not_done:
+            raise InferenceTimeoutError(
+                f"{who}: no answer within {deadline.timeout:g} s: the server has lost the model, which is "
+                "shipped to it again; call again, or give a longer timeout"
+            )
+        restoring.result()
+
+    def _ship(self, ship: Callable[[], None], restoring: Future[None]) -> None:
+        try:
+            ship()
+        except BaseException as error:  # handed to those who wait
+            self._restoring = None
+            restoring.set_exception(error)
+        else:
+            self._restoring = None
+            restoring.set_result(None)
+
+
+def place_of(connection: Connection, model: str) -> Place:
+    """Return the place of a model on the server that a connection goes to."""
+    target = connection.target
+    # "localhost" and "127.0.0.1" are one server
+    server = f"loopback:{connection.address.hosts[0][1]}" if target.loopback and not target.fleet else target.name
+    with _counting:
+        return _places.setdefault((server, model), Place())
