@@ -180,8 +180,8 @@ def test_strings_come_out_as_bytes() -> None:
             binding.inputs["x"][...] = word
             binding.run()
             assert binding.outputs["y"].tolist() == "wörd".encode()
-        for word, said in {None: r"holds None \(NoneType\)", 3: r"holds 3 \(int\)", "\ud800": "no such form"}.items():
-            binding.inputs["x"][...] = word
+        for other, said in {None: r"holds None \(NoneType\)", 3: r"holds 3 \(int\)", "\ud800": "no such form"}.items():
+            binding.inputs["x"][...] = other
             for timeout in (None, 60):
                 with pytest.raises(TensorError, match=rf"input 'x' .*{said}"):
                     binding.run(timeout)

@@ -61,8 +61,10 @@ class ONNXModel(Model):
             inputs, outputs = (_tensors(side, unranked) for side in (session.get_inputs(), session.get_outputs()))
         self._feed_names = [t.name for t in inputs]
         self._fetch_names = [t.name for t in outputs]
-        self._twins = len(set(self._fetch_names)) < len(outputs)  # ONNX Runtime refuses this of inputs only
-        if self._twins:
+        # ONNX Runtime refuses inputs of one name, but takes such outputs, and outputs that are inputs
+        names = [*self._feed_names, *self._fetch_names]
+        self._repeats = len(set(names)) < len(names)
+        if self._repeats:
             named = name_tensors([(name,) for name in self._fetch_names])
             outputs = [replace(t, name=name) for t, (name, _) in zip(outputs, named, strict=True)]
         kinds = {t.data_type for t in (*inputs, *outputs)}
@@ -137,8 +139,8 @@ class ONNXModel(Model):
             raise
         except Exception as error:
             raise while_running(error) from error
-        # one name, one memory
-        return [output.copy() for output in outputs] if self._twins else outputs
+        # outputs of one name are one memory; an output that is an input is the caller's array (ONNX Runtime 1.23)
+        return [output.copy() for output in outputs] if self._repeats else outputs
 
     def _call_with_strings(self, session: Any, feeds: list[Array], options: Any) -> list[Array]:
         given = {
@@ -193,10 +195,8 @@ class ONNXModel(Model):
             )
         inputs = allocate(self._inputs, self._input_index, shapes)
         # ONNX Runtime does not write an output that is an input at the same time, nor one output twice
-        names = [*self._feed_names, *self._fetch_names]
-        own = len(set(names)) == len(names)
-        plain = not self._strings and not self._by_value
-        if plain and own and self.device == "cpu" and can_share(inputs.values(), self._outputs):
+        plain = not self._strings and not self._by_value and not self._repeats
+        if plain and self.device == "cpu" and can_share(inputs.values(), self._outputs):
             return SessionBinding(
                 self._session,
                 self._feed_names,
