@@ -424,7 +424,7 @@ def in_two_parts(model: bytes) -> bytes:
     return content
 
 
-def write_weights(path: Path, weights: int = 3) -> np.ndarray:
+def write_weights(path: Path, weights: int = 3) -> np.ndarray[Any, Any]:
     """Write what the models with external data read: 100, 101, ..."""
     values = np.arange(100, 100 + weights, dtype=np.float32)
     path.write_bytes(values.tobytes())

@@ -26,6 +26,7 @@ from accelerate import AccelerateError, Normalization, OptionError, TensorError
 
 ADD3 = odd_models.add3()
 ONES = np.ones(3, np.float32)
+masked: Any = np.ma.masked_array  # some versions of NumPy do not say its types
 
 
 class OddPath:
@@ -65,7 +66,8 @@ def test_options(options: dict[str, Any]) -> None:
 
 
 def test_numpy_integers_are_integers() -> None:
-    with accelerate.load(ADD3, backend="tflite_cpu", num_threads=np.int64(2)) as model:
+    two: Any = np.int64(2)
+    with accelerate.load(ADD3, backend="tflite_cpu", num_threads=two) as model:
         assert model.runtime.details["num_threads"] == 2
 
 
@@ -78,14 +80,14 @@ def test_plan_refuses_an_engine_that_load_would_refuse() -> None:
 @pytest.mark.parametrize(
     "value",
     [RefusesArrays(), None, "text", b"text", object(), {1: 2}, [[1], [2, 3]], np.zeros(3, "i4,f4"), [10**400] * 3,
-     np.ma.masked_array([1.0, 2.0, 3.0], [True, False, False])],
+     masked([1.0, 2.0, 3.0], [True, False, False])],
 )  # fmt: skip
 def test_inputs(value: Any) -> None:
     with accelerate.load(ADD3, backend="tflite_cpu") as model:
         for given in (value, {"x": value}, {b"x": value}):
             with pytest.raises(TensorError):
                 model.infer(given)
-        unmasked = np.ma.masked_array(ONES, [False] * 3)
+        unmasked = masked(ONES, [False] * 3)
         assert model.infer(unmasked)["y"].tolist() == [2, 2, 2]
 
 

@@ -16,7 +16,7 @@ from accelerate.tensors import Array
 from accelerate.testing import compare
 
 onnx: Any = pytest.importorskip("onnx")  # builds the models
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("ai_edge_litert")
 
 import odd_onnx  # noqa: E402
@@ -173,6 +173,8 @@ def test_mobilenet_twins_on_photographs(load: Callable[..., Model], models_dir: 
     quantized, exported = load(models_dir / "mobilenet_v1_0.25_128_quant.tflite"), load(path)
     # the scale and zero point of the quantised twin's input, said as a normalization
     told = load(path, normalization=(128, 128))
+    # before 1.24 ONNX Runtime rounds some sums another way
+    nearest = (1 if tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 24) else 5) / 256
     photographs = sorted((models_dir.parent / "images").iterdir())
     assert len(photographs) >= 3
     for filter_ in (image.Resampling.BILINEAR, image.Resampling.BICUBIC):
@@ -182,9 +184,9 @@ def test_mobilenet_twins_on_photographs(load: Callable[..., Model], models_dir: 
             for comparison in compare([quantized, exported, told], frame):
                 print(f"{photograph.name}, {filter_.name}: {comparison}")
                 assert comparison.top1 == 1
-                assert comparison.largest <= 1 / 256
+                assert comparison.largest <= nearest
         for comparison in compare([quantized, exported, told], frames):  # as one batch
-            assert (comparison.top1, comparison.largest <= 1 / 256) == (1, True)
+            assert (comparison.top1, comparison.largest <= nearest) == (1, True)
         # the usual normalization is not quite that of this network, whose pixel 255 is 127/128
         (nearly,) = compare([quantized, load(path, normalization=PIXELS)], frames)
         assert nearly.largest > 1 / 256

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def device(real_library: Library) -> str:
 
 
 @pytest.fixture
-def frame() -> np.ndarray:
+def frame() -> np.ndarray[Any, Any]:
     return np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3)).astype(np.uint8)
 
 
@@ -64,7 +65,7 @@ def test_listed_alike(real_library: Library, device: str) -> None:
 
 
 @pytest.mark.edgetpu_hardware
-def test_answers_like_the_cpu(device: str, models_dir: Path, frame: np.ndarray) -> None:
+def test_answers_like_the_cpu(device: str, models_dir: Path, frame: np.ndarray[Any, Any]) -> None:
     started = time.monotonic()
     with (
         accelerate.load(models_dir / COMPILED, backend="edgetpu") as tpu,
@@ -96,7 +97,7 @@ def test_busy(device: str, models_dir: Path) -> None:
 
 
 @pytest.mark.edgetpu_hardware
-def test_two_models_on_one_device(device: str, models_dir: Path, frame: np.ndarray) -> None:
+def test_two_models_on_one_device(device: str, models_dir: Path, frame: np.ndarray[Any, Any]) -> None:
     path = models_dir / COMPILED
     with (
         accelerate.load(path, backend="edgetpu", device=device) as one,
@@ -109,7 +110,7 @@ def test_two_models_on_one_device(device: str, models_dir: Path, frame: np.ndarr
 
 
 @pytest.mark.edgetpu_hardware
-def test_pulled_out_and_plugged_in(device: str, models_dir: Path, frame: np.ndarray) -> None:
+def test_pulled_out_and_plugged_in(device: str, models_dir: Path, frame: np.ndarray[Any, Any]) -> None:
     if not device.startswith("usb"):
         pytest.skip("needs a stick")
     if not sys.stdin.isatty():

@@ -589,6 +589,9 @@ def test_options_of_another_kind(option: str, value: Any) -> None:
 # What is refused
 
 
+masked: Any = np.ma.masked_array  # some versions of NumPy do not say its types
+
+
 class _OnAnotherDevice:
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise RuntimeError("this tensor is on another device")
@@ -606,7 +609,7 @@ class _OnAnotherDevice:
         ([[1, 2], [3]], "RGB", "not a rectangular array"),
         (object(), "RGB", "object"),
         (_OnAnotherDevice(), "RGB", "another device"),
-        (np.ma.masked_array(np.zeros((4, 4, 3), np.uint8), np.eye(4)[..., None].repeat(3, 2)), "RGB", "masked"),
+        (masked(np.zeros((4, 4, 3), np.uint8), np.eye(4, dtype=bool)[..., None].repeat(3, 2)), "RGB", "masked"),
         (np.zeros((0, 4, 3), np.uint8), "RGB", "empty"),
         (np.zeros((4, 0, 3), np.uint8), "BGR", "empty"),
         (np.zeros(0, np.uint8), "NV12", "empty"),

@@ -267,7 +267,8 @@ def test_map_gives_what_it_has_before_the_failure_of_its_source(engine: str) -> 
 
     with load(odd_models.add3(), engine) as model:
         results = accelerate.map(model, frames(), in_flight=3)
-        assert [next(results)["y"][0] for _ in range(5)] == [0, 2, 4, 6, 8]  # type: ignore[call-overload]
+        firsts = [next(results) for _ in range(5)]
+        assert [r["y"][0] for r in firsts if isinstance(r, dict)] == [0, 2, 4, 6, 8]
         with pytest.raises(OSError, match="camera"):
             next(results)
 

@@ -47,5 +47,5 @@ def test_every_case_that_raw_onnxruntime_passes() -> None:
         print(f"{count:5} {kind}")
     assert not wrong
     assert sum(counts.values()) == total
-    assert counts[onnx_cases.SAME] > 0.8 * total  # most of them are no cases that raw fails, too
+    assert counts[onnx_cases.SAME] > 0.6 * total  # the fewer the older onnxruntime is: raw fails the others, too
     assert counts[onnx_cases.REFUSED] > 10

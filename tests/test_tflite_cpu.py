@@ -46,7 +46,7 @@ def interpreter_class(engine: str) -> Any:
     return Interpreter
 
 
-def raw_outputs(path: Path, engine: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
+def raw_outputs(path: Path, engine: str, inputs: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
     interpreter = interpreter_class(engine)(model_path=str(path))
     interpreter.allocate_tensors()
     for details, value in zip(interpreter.get_input_details(), inputs, strict=True):

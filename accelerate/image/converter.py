@@ -133,8 +133,8 @@ class Converter:
         except IndexError:
             scratch = Scratch()
         drawn = tensor.view(np.uint8).reshape(height, width, -1) if self._in_place else None
-        drawn = _draw(engine, scratch, source, color, geometry, resample, self._order, drawn)
-        self._writer.write(engine, self._parts(engine, drawn, tensor))
+        pixels = _draw(engine, scratch, source, color, geometry, resample, self._order, drawn)
+        self._writer.write(engine, self._parts(engine, pixels, tensor))
         self._idle.append(scratch)
         return tensor
 
