@@ -1,6 +1,7 @@
 """The command line as a user meets it: processes, their output and their exit status."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,10 @@ import accelerate
 
 pytest.importorskip("click", reason="needs the extra: cli")
 pytest.importorskip("rich", reason="needs the extra: cli")
+
+from accelerate.cli.cleaning import CleanFormatter
+from accelerate.cli.rendering import print_table
+
 Image = pytest.importorskip("PIL.Image", reason="needs the extra: cli")
 
 DATA = Path(accelerate.__file__).parent / "data"
@@ -171,6 +176,78 @@ def test_run_names_what_is_wrong_with_the_input(tmp_path: Path) -> None:
     assert "more than 8 bits" in refusal("run", DIGITS, tmp_path / "deep.png")
 
 
+@pytest.mark.parametrize("text", ["(127.5,127.5)", "(127.5, 127.5)", "[127.5, 127.5]"])
+def test_an_option_is_written_as_the_remedy_shows_it(text: str) -> None:
+    onnx = DIGITS.with_name("digits.onnx")
+    assert "normalization=(mean, std)" in refusal("run", onnx, SEVEN)
+    assert call_json("run", onnx, SEVEN, "--option", f"normalization={text}")["results"][0]["index"] == 7
+
+
+def test_options_are_json_or_python_or_text() -> None:
+    from accelerate.cli.run import _parse_value
+
+    given = ["true", "True", "None", "2", "litert", "a,b", "{'a': 1}", "[1, 2", "/dev/x", "(1,2)"]
+    assert [_parse_value(text) for text in given] == [
+        *(True, True, None, 2, "litert", "a,b", {"a": 1}, "[1, 2", "/dev/x", (1, 2)),
+    ]
+
+
+def test_version() -> None:
+    assert call("--version").stdout == f"edge-accelerate {accelerate.__version__}\n"
+
+
+def test_a_full_disk_is_an_error_of_one_line() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs Linux's /dev/full")
+    for more in ((), ("--json",)):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*SCRIPT, "run", DIGITS, SEVEN, *more], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+            )
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: No space left on device")
+        assert done.stderr.count("\n") == 1
+
+
+def test_names_of_files_do_not_steer_the_terminal(tmp_path: Path) -> None:
+    hostile = tmp_path / "a\x1b[31m\udcff\nb.tflite"
+    assert r"a\x1b[31m\udcff" in refusal("run", hostile, SEVEN)
+    hostile.write_text("text")
+    assert "\x1b" not in refusal("inspect", hostile)
+    assert "\x1b" not in call("run", DIGITS, SEVEN, "--\x1b[31m", status=2).stderr
+    hostile.write_bytes(DIGITS_FLOAT.read_bytes().replace(b"TFLITE_METADATA", b"OTHER__METADATA"))
+    assert "\x1b" not in call("run", hostile, SEVEN).stdout
+
+
+def test_warnings_do_not_steer_the_terminal() -> None:
+    record = logging.makeLogRecord({"msg": "label \x1b[2J", "levelname": "WARNING"})
+    assert CleanFormatter("warning: %(message)s").format(record) == r"warning: label \x1b[2J"
+
+
+def test_nothing_is_folded_where_there_is_no_terminal() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    done = subprocess.run(
+        [*SCRIPT, "inspect", DIGITS], capture_output=True, encoding="utf-8", timeout=60, env=environment
+    )
+    digest = call_json("inspect", DIGITS)["file"]["sha256"]
+    lines = done.stdout.splitlines()
+    assert f"SHA-256       {digest}" in lines
+    assert f"file          {DIGITS}" in lines
+
+
+def test_a_column_of_figures_is_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    figures = ["123456789", "987654321"]
+    print_table(("name", "one", "other", "why"), [("a name of some length", *figures, "because")], ["name", "why"])
+    out = capsys.readouterr().out
+    assert all(figure in out for figure in figures)
+    monkeypatch.setenv("COLUMNS", "50")
+    print_table(("name", "one", "other", "why"), [("short unbreakable", *figures, "because of it")], ["name", "why"])
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 50
+    assert all(word in out for word in (*figures, "unbreakable", "because"))
+
+
 def test_wrong_usage_exits_with_2() -> None:
     assert "Missing argument 'INPUT'" in call("run", DIGITS, status=2).stderr
     assert "backend is given by --backend" in call("run", DIGITS, SEVEN, "--option", "backend=x", status=2).stderr
@@ -239,6 +316,7 @@ def test_inspect_says_what_the_loaded_model_says(hidden: tuple[str, ...]) -> Non
 def test_inspect_names_what_is_wrong(tmp_path: Path) -> None:
     assert "there is no file" in refusal("inspect", tmp_path / "missing.tflite")
     assert "a PNG picture, not a model" in refusal("inspect", SEVEN)
+    assert f"{tmp_path} is a directory, not a model" in refusal("inspect", tmp_path)
     (tmp_path / "cut.tflite").write_bytes(DIGITS.read_bytes()[:400])
     assert "cut.tflite" in refusal("inspect", tmp_path / "cut.tflite")
 

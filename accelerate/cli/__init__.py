@@ -5,15 +5,20 @@ Needs the extra ``cli``; without it `main` says how to install it.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import os
 import sys
 
+from .. import __version__
 from ..errors import AccelerateError
+from .cleaning import CleanFormatter, clean
 
 __all__ = ["main"]
 
 _EXTRA = frozenset({"click", "rich", "PIL"})
-_INTERRUPTED = 130  # what a shell reports for Ctrl-C
+_FAILED, _INTERRUPTED = 1, 130  # the latter is what a shell reports for Ctrl-C
 
 
 def main() -> int:
@@ -22,22 +27,48 @@ def main() -> int:
     Returns
     -------
     int
-        The exit status: 0 done, 1 an error or a failed check, 2 wrong usage.
+        The exit status: 0 done, 1 an error or a failed check, 2 wrong usage, 3 a check that could not be judged.
     """
-    logging.basicConfig(format="warning: %(message)s")
+    _make_output_harmless()
     try:
-        return _dispatch()
+        status = _dispatch()
+        sys.stdout.flush()  # at exit it would be too late for a message
     except AccelerateError as error:
-        print(f"error: {error}", file=sys.stderr)
+        return _fail(str(error))
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
-        print(
-            f'error: {missing} is not installed; the command line needs it: pip install "edge-accelerate[cli]"',
-            file=sys.stderr,
-        )
-    return 1
+        return _fail(f'{missing} is not installed; the command line needs it: pip install "edge-accelerate[cli]"')
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        _forget_output()
+        return _FAILED
+    except OSError as error:
+        _forget_output()
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}; check what the output goes to, and its free space")
+    return status
+
+
+def _make_output_harmless() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(CleanFormatter("warning: %(message)s"))
+    logging.basicConfig(handlers=[handler])
+    if sys.stdout is None:  # closed by who called
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal's encoding lacks is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _fail(message: str) -> int:
+    print(f"error: {clean(message)}", file=sys.stderr)
+    return _FAILED
+
+
+def _forget_output() -> None:
+    """Let what is still to be written go nowhere: Python would try again at exit, and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch() -> int:
@@ -54,10 +85,13 @@ def _dispatch() -> int:
         help="Run models on the accelerators of this machine, and say what they and the machine are.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    group = click.version_option(__version__, message="edge-accelerate %(version)s")(group)
     try:
         status: int = group.main(prog_name="edge-accelerate", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        print(clean(said.getvalue()), end="", file=sys.stderr)
         return error.exit_code
     except click.Abort:
         return _INTERRUPTED

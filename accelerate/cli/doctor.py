@@ -30,7 +30,7 @@ def doctor(as_json: bool) -> int:
 
     Exits with 0 where at least one backend passes, else with 1.
     """
-    report = {
+    report: dict[str, Any] = {
         "edge_accelerate": {"version": __version__, "path": str(_PACKAGE)},
         "python": {"version": platform.python_version(), "path": sys.executable},
         "numpy": np.__version__,

@@ -36,7 +36,7 @@ def inspect_model(model: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``file`` (None for a URL), ``content`` (None for a format that is not read here), ``plan``.
+        ``file`` (None for a URL or a folder), ``content`` (None for a format that is not read here), ``plan``.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def inspect_model(model: str) -> dict[str, Any]:
     """
     source = Source(model)
     decided = plan(model)
-    if not source.format and not decided.candidates:
+    if source.format in ("", "directory") and not decided.candidates:
         raise ModelError(f"{source} is {source.likeness}, not a model; check the path, or fetch the file again")
     return {
         "file": _file(source),
@@ -55,7 +55,7 @@ def inspect_model(model: str) -> dict[str, Any]:
 
 
 def _file(source: Source) -> dict[str, Any] | None:
-    if source.path is None:
+    if source.path is None or source.format == "directory":
         return None
     size = source.path.stat().st_size
     return {"path": str(source.path), "format": source.format, "size": size, "sha256": source.digest()}

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+
+from .cleaning import clean_line
 
 __all__ = ["print_fields", "print_heading", "print_line", "print_table"]
 
 _NAME_WIDTH = 30
+_NARROWEST = 8  # of a column that gives way
+_UNFOLDED = 100_000
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], wrap: Sequence[str]) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], wrap: Sequence[str], *, tight: bool = False
+) -> None:
     """Print a table under bold headings.
 
     Parameters
@@ -22,20 +31,46 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], wrap: Seq
         The headings.
     rows : iterable of sequence of str
     wrap : sequence of str
-        The headings of the columns that give way where the terminal is narrow. The others keep their width: a shape or
-        a number that is broken in two misleads.
+        The headings of the columns that give way where the terminal is narrow. The others keep their width, if need be
+        beyond the terminal's: a shape or a number that is broken in two misleads.
+    tight : bool
+        Leave less room between the columns.
     """
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
-    for heading in columns:
-        table.add_column(heading, overflow="fold", no_wrap=heading not in wrap)
-    for row in rows:
-        table.add_row(*map(_clean, row))
-    _print(table)
+    cells = [list(map(clean_line, row)) for row in rows]
+    gap = 1 if tight else 2
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, gap, 0, 0))
+    console = _console()
+    texts = [[*heading.split("\n"), *(row[i] for row in cells)] for i, heading in enumerate(columns)]
+    room = console.width - (gap + 1) * (len(columns) - 1)
+    widths = _widths(texts, [heading in wrap for heading in columns], room)
+    for heading, width in zip(columns, widths, strict=True):
+        table.add_column(heading, overflow="fold", no_wrap=heading not in wrap, width=width)
+    for row in cells:
+        table.add_row(*row)
+    _print(table, max(console.width, console.width + sum(widths) - room))
+
+
+def _widths(texts: Sequence[Sequence[str]], gives_way: Sequence[bool], room: int) -> list[int]:
+    """Return the widths of columns; those that give way keep their longest words whole as far as there is room."""
+    natural = [max(map(cell_len, column)) for column in texts]
+    room -= sum(width for width, gives in zip(natural, gives_way, strict=True) if not gives)
+    room = max(room, _NARROWEST * sum(gives_way))
+    giving = [i for i, gives in enumerate(gives_way) if gives]
+    if sum(natural[i] for i in giving) <= room:
+        return natural
+    words = {i: max((cell_len(word) for text in texts[i] for word in text.split()), default=1) for i in giving}
+    if sum(words.values()) > room:  # some words have to be broken
+        words = {i: max(_NARROWEST, width * room // sum(words.values())) for i, width in words.items()}
+    spare = max(0, room - sum(words.values()))
+    wanted = {i: max(0, natural[i] - words[i]) for i in giving}
+    for i in giving:
+        natural[i] = words[i] + spare * wanted[i] // max(1, sum(wanted.values()))
+    return natural
 
 
 def print_fields(fields: Iterable[Sequence[str]]) -> None:
     """Print each name, in bold, with its value beside it: one line or several, folded where they are too long."""
-    rows = [(_clean(name), "\n".join(map(_clean, lines))) for name, *lines in fields]
+    rows = [(clean_line(name), "\n".join(map(clean_line, lines))) for name, *lines in fields]
     grid = Table.grid(padding=(0, 2))
     width = min(_NAME_WIDTH, max((len(name) for name, _ in rows), default=0))
     grid.add_column(overflow="fold", style="bold", min_width=width, max_width=width)
@@ -48,28 +83,26 @@ def print_fields(fields: Iterable[Sequence[str]]) -> None:
 def print_heading(text: str) -> None:
     """Print a heading after an empty line."""
     print()
-    _console().print(text, style="bold")
+    _console().print(clean_line(text), style="bold")
 
 
 def print_line(text: str) -> None:
     """Print text, folded between words."""
-    _print(_clean(text))
+    _print(clean_line(text))
 
 
-def _print(content: Table | str) -> None:
+def _print(content: Table | str, width: int | None = None) -> None:
     """Print without the blanks that fill each line up: they are in the way of copying, and of a narrower window."""
-    console = _console()
+    console = _console(width)
     with console.capture() as capture:
         console.print(content)
     for line in capture.get().splitlines():
         print(line.rstrip())
 
 
-def _console() -> Console:
+def _console(width: int | None = None) -> Console:
+    # a pipe has no width; COLUMNS says that its reader has one
+    if width is None and not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
+        width = _UNFOLDED
     # text is printed as it is: brackets in a name are no markup
-    return Console(markup=False, emoji=False, highlight=False)
-
-
-def _clean(text: str) -> str:
-    """Return text on one line in which nothing steers the terminal: names and labels come from untrusted files."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    return Console(markup=False, emoji=False, highlight=False, width=width)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,6 +20,7 @@ from ..metadata import Metadata, TensorInfo
 from ..model import Model
 from ..tensors import Array
 from .inputs import read_input
+from .parameters import POSITIVE
 from .rendering import print_heading, print_line, print_table
 
 __all__ = ["run"]
@@ -40,11 +43,16 @@ def _parse_options(_: click.Context, __: click.Parameter, given: Sequence[str]) 
             raise click.BadParameter(f"{item!r}; wanted KEY=VALUE")
         if key in _OWN_PLACE:
             raise click.BadParameter(f"{key} is given by {_OWN_PLACE[key]}")
-        try:
-            options[key] = json.loads(text)
-        except ValueError:
-            options[key] = text
+        options[key] = _parse_value(text)
     return options
+
+
+def _parse_value(text: str) -> Any:
+    """Read JSON, or else what an error message of `load` shows: a Python literal such as ``(127.5, 127.5)``."""
+    for parse in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return parse(text)
+    return text
 
 
 @click.command(short_help="Run a model on a picture or on arrays.")
@@ -55,14 +63,15 @@ def _parse_options(_: click.Context, __: click.Parameter, given: Sequence[str]) 
 @click.option("--labels", "label_path", metavar="PATH", help="A label file, one label a line.")
 @click.option("--threads", "num_threads", metavar="N", type=click.IntRange(min=1), help="CPU threads of the runtime.")
 @click.option("--top", metavar="N", type=click.IntRange(min=1), default=5, show_default=True, help="Results to show.")
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="Limit of each call.")
+@click.option("--timeout", metavar="SECONDS", type=POSITIVE, help="Limit of each call.")
 @click.option(
     "--option",
     "options",
     metavar="KEY=VALUE",
     multiple=True,
     callback=_parse_options,
-    help="Another argument of accelerate.load(), such as engine=litert; VALUE is JSON, or else text. Repeatable.",
+    help="Another argument of accelerate.load(), such as engine=litert; VALUE is JSON, a Python literal or text. "
+    "Repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def run(
