@@ -22,14 +22,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="With --benchmark: the model, by default one that comes with edge-accelerate. Repeatable, for its twins.",
+        help="With --benchmark: the model, by default one that comes with edge-accelerate. Repeatable, for its twins. "
+        "Write --benchmark-model=PATH: pytest takes a PATH after a blank for tests, and looks for its rootdir there.",
     )
     group.addoption(
         "--benchmark-on",
         action="append",
         default=[],
         metavar="DEVICE",
-        help="With --benchmark: only this device, backend, or backend:device. Repeatable.",
+        help="With --benchmark: only this device, backend, or backend:device. Repeatable; write --benchmark-on=DEVICE.",
     )
 
 

@@ -16,11 +16,12 @@ import pytest
 import accelerate
 from accelerate.bench import machine, runner, subjects
 from accelerate.bench.agreement import are_twins, compare_answers, feeds_from, random_real_inputs
-from accelerate.bench.comparing import Gate, compare_reports, differences, gate_verdicts, read_report
+from accelerate.bench.comparing import Gate, compare_reports, differences, judge, read_report
 from accelerate.bench.figures import disagreement, ratio_interval, summarize, thin
 from accelerate.bench.sampling import calls_within, is_steady, own_cost_us, sample
 from accelerate.bench.traffic import at_rate, throughput
-from accelerate.errors import InferenceError, OptionError
+from accelerate.bench.wording import name
+from accelerate.errors import InferenceError, ModelError, OptionError
 
 pytest.importorskip("ai_edge_litert", reason="needs LiteRT")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
@@ -120,7 +121,8 @@ def test_no_change_is_reported_in_100_equal_pairs() -> None:
     for _ in range(100):
         changes = compare_reports(_simulated(random), _simulated(random))
         assert [change.verdict for change in changes] == ["same"]
-        assert not gate_verdicts(changes, [gate])
+        outcome = judge(changes, [gate])
+        assert not outcome.failures + outcome.not_judged
 
 
 def test_ten_percent_slower_is_found_every_time() -> None:
@@ -129,7 +131,7 @@ def test_ten_percent_slower_is_found_every_time() -> None:
     for _ in range(20):
         changes = compare_reports(_simulated(random), _simulated(random, slower=1.1))
         assert [change.verdict for change in changes] == ["slower"]
-        (failure,) = gate_verdicts(changes, gates)
+        (failure,) = judge(changes, gates).failures
         assert "the limit is +3%" in failure
     changes = compare_reports(_simulated(random, slower=1.1), _simulated(random))
     assert [change.verdict for change in changes] == ["faster"]
@@ -150,7 +152,7 @@ def test_a_row_that_is_lost_fails_every_gate() -> None:
     del after["results"][0]["latency_us"]
     changes = compare_reports(before, after)
     assert changes[0].verdict == "lost"
-    assert "unplugged" in gate_verdicts(changes, [Gate.parse("p50>+50%")])[0]
+    assert "unplugged" in judge(changes, [Gate.parse("p50>+50%")]).failures[0]
     assert compare_reports(after, before)[0].verdict == "new"
 
 
@@ -162,7 +164,20 @@ def test_invalid_runs_are_not_judged() -> None:
     assert change.verdict == "cannot tell"
     assert "never became steady" in change.reason
     assert change.ratio == pytest.approx(2, rel=0.1)
-    assert not gate_verdicts([change], [Gate.parse("p50>+5%")])
+    outcome = judge([change], [Gate.parse("p50>+5%"), Gate.parse("p90>+5%")])
+    assert outcome.failures == []
+    assert outcome.not_judged == ["p50>+5% for m.tflite on tflite_cpu:cpu: after is INVALID: it never became steady"]
+
+
+def test_what_ran_in_neither_report_is_no_matter_for_a_gate() -> None:
+    report = _simulated(np.random.default_rng(7))
+    row = report["results"][0]
+    report["results"] = [{**row, "status": "missing", "reason": "no stick", "latency_us": None}]
+    del report["results"][0]["latency_us"]
+    changes = compare_reports(report, report)
+    assert [(change.verdict, change.reason) for change in changes] == [("not run", "no stick")]
+    outcome = judge(changes, [Gate.parse("p50>+5%")])
+    assert outcome.failures + outcome.not_judged == []
 
 
 def test_too_few_calls_for_a_percentile() -> None:
@@ -196,7 +211,29 @@ def test_gates_are_read() -> None:
     assert Gate.parse(" p99.9 > 2.5 % ") == Gate("p99.9", 2.5)
 
 
-@pytest.mark.parametrize("content", [None, "no json", "[]", '{"schema": 0}'])
+GOOD_ROW = {"model": "m", "backend": "b", "device": "d", "status": "ok", "reason": ""}
+
+
+def _report_of(row: Any) -> str:
+    return json.dumps({"schema": runner.SCHEMA, "machine": {}, "results": [row]})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "no json",
+        "[]",
+        '{"schema": 0}',
+        f'{{"schema": {runner.SCHEMA}, "results": []}}',
+        f'{{"schema": {runner.SCHEMA}, "machine": {{}}, "results": {{}}}}',
+        _report_of(1),
+        _report_of({"model": "m"}),
+        _report_of({**GOOD_ROW, "latency_us": {}}),
+        _report_of({**GOOD_ROW, "latency_us": {}, "rounds": [{"us": ["x"]}]}),
+        _report_of({**GOOD_ROW, "latency_us": {"p50": ""}, "rounds": []}),
+    ],
+)
 def test_what_is_no_report_is_refused(content: str | None, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     if content is not None:
@@ -347,6 +384,50 @@ def test_a_device_that_is_not_here_is_a_row() -> None:
     assert missing.row["status"] == "missing"
     assert "warp:9" in missing.row["reason"]
     assert missing.row["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/net.tflite"], ["net.tflite"]),
+        (["a/net.tflite", "b/net.onnx"], ["net.tflite", "net.onnx"]),
+        (["d1/net.tflite", "d2/net.tflite", "x/other"], ["d1/net.tflite", "d2/net.tflite", "other"]),
+        (["/x/a/d/net", "/x/b/d/net"], ["a/d/net", "b/d/net"]),
+        (["net", "d/net"], ["net", "d/net"]),
+        (["triton://one:8001/net", "triton://two:8001/net"], ["one:8001/net", "two:8001/net"]),
+        (["same", "same"], ["same"]),
+    ],
+)
+def test_models_are_named_by_what_tells_them_apart(paths: list[str], names: list[str]) -> None:
+    assert list(subjects.distinguish(paths).values()) == names
+
+
+def test_twins_in_two_folders_stay_two_rows(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "net.tflite" for folder in ("d1", "d2")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(Path(DIGITS).read_bytes())
+    report = runner.run(list(map(str, paths)), runner.Settings(seconds=0.1, callers=(1,)), backends=["tflite_cpu"])
+    changes = compare_reports(report, report)
+    assert [change.model for change in changes] == ["d1/net.tflite", "d2/net.tflite"]
+    names = [name(row, report["results"]) for row in report["results"]]
+    assert names == ["tflite_cpu cpu d1/net.tflite", "tflite_cpu cpu d2/net.tflite"]
+
+
+def test_a_row_is_named_by_its_place_where_all_are_of_one_model() -> None:
+    cpu, stick = ({"model": "m", "backend": "edgetpu", "device": device} for device in ("cpu", "-"))
+    assert (name(cpu, [cpu, stick]), name(stick, [cpu, stick])) == ("edgetpu cpu", "edgetpu")
+
+
+@pytest.mark.parametrize("backends", [(), ("onnxruntime",)])
+def test_what_is_no_model_is_refused_in_one_line(backends: tuple[str, ...], tmp_path: Path) -> None:
+    text = tmp_path / "a.py"
+    text.write_text("import this\n")
+    with pytest.raises(ModelError, match="text file that starts with 'import this', not a model") as found:
+        subjects.find_subjects([str(text)], backends)
+    assert "\n" not in str(found.value)
+    with pytest.raises(ModelError, match="is a directory, not a model"):
+        subjects.find_subjects([str(tmp_path)], backends)
 
 
 def test_the_peak_of_memory_is_seen() -> None:

@@ -61,6 +61,11 @@ def test_table_fits_80_columns() -> None:
     assert done.stderr == ""  # no bar where there is no terminal
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
+    assert "not run: " not in done.stdout
+    assert "tflite_cpu cpu digits_uint8.tflite" in done.stdout
+    assert "onnxruntime cpu digits.onnx" in done.stdout
+    assert "caller(s)" not in done.stdout
+    assert done.stdout.count("reference") == 1
     for word in ("p50", "p99.9", "tflite_cpu", "onnxruntime", "top-1", "SHA-256", "own cost", "LiteRT", "governor"):
         assert word in done.stdout
 
@@ -70,6 +75,7 @@ def test_missing_device_is_a_row_with_its_reason() -> None:
     assert done.returncode == 1
     assert "Not measured" in done.stdout
     assert "warp:9" in done.stdout
+    assert "tflite_cpu warp:9  not run: it has no device" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -79,6 +85,9 @@ def test_missing_device_is_a_row_with_its_reason() -> None:
         ((DIGITS, "--callers", "0"), "1,2,4"),
         ((DIGITS, "--callers", "many"), "1,2,4"),
         ((DIGITS, "--rate", "0"), "--rate"),
+        ((DIGITS, "--rate", "nan"), "'nan'; wanted a finite number"),
+        ((DIGITS, "--seconds", "nan"), "'nan'; wanted a finite number"),
+        ((DIGITS, "--seconds", "inf"), "'inf'; wanted a finite number"),
         (("compare", "a.json", "b.json", "--fail-if", "p50"), "p50>+5%"),
     ],
 )
@@ -89,12 +98,14 @@ def test_wrong_usage(arguments: tuple[object, ...], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("nothing-here.tflite",), (DIGITS, "--backend", "abacus"), ("compare", "a.json", "b.json")]
+    "arguments",
+    [("nothing-here.tflite",), (__file__,), (DIGITS, "--backend", "abacus"), ("compare", "a.json", "b.json")],
 )
 def test_errors_are_one_line(arguments: tuple[object, ...]) -> None:
     done = bench(*arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_help_names_both() -> None:
@@ -120,10 +131,24 @@ def test_compare_with_a_planted_slow_down(report: Path, tmp_path: Path) -> None:
     slower = bench("compare", before, after, "--fail-if", "p50>+5%")
     assert slower.returncode == 1
     assert "slower" in slower.stdout
-    assert "FAILED: digits.onnx on onnxruntime:cpu: p50 +100.0%" in slower.stdout
+    assert "FAILED: digits.onnx on onnxruntime:cpu has p50 +100.0%" in slower.stdout
     assert bench("compare", before, after).returncode == 0
     as_json: dict[str, Any] = json.loads(bench("compare", before, after, "--json").stdout)
     assert {change["verdict"] for change in as_json["changes"]} == {"same", "slower"}
+
+
+def test_a_gate_that_cannot_be_judged_says_so(report: Path, tmp_path: Path) -> None:
+    content = json.loads(report.read_text())
+    for row in content["results"]:
+        row.update(status="INVALID", reason="it never became steady")
+    path = tmp_path / "invalid.json"
+    path.write_text(json.dumps(content))
+    done = bench("compare", path, path, "--fail-if", "p50>+5%")
+    assert done.returncode == 3
+    assert "gate not judged: p50>+5% for digits.onnx on onnxruntime:cpu: before is INVALID:" in done.stdout
+    assert bench("compare", path, path).returncode == 0
+    told = bench("compare", path, path, "--fail-if", "p50>+5%", "--json")
+    assert (told.returncode, len(json.loads(told.stdout)["not_judged"])) == (3, 2)
 
 
 # pytest --benchmark
@@ -187,10 +212,21 @@ def test_save_compare_and_compare_fail(project: Path) -> None:
     assert "Performance has regressed" in done.stdout + done.stderr
 
 
-def test_missing_device_is_skipped_with_its_reason(project: Path) -> None:
-    done = run_pytest(project, "--benchmark", "--benchmark-on", "warp:9")
+def test_a_missing_device_is_skipped_with_its_reason(project: Path) -> None:
+    done = run_pytest(project, "--benchmark", "--benchmark-on=warp:9", "--benchmark-on=tflite_cpu", *QUICKLY)
+    assert done.returncode == 0, done.stdout
     assert "no device 'warp:9'" in done.stdout
-    assert "skipped" in done.stdout
+    assert "1 passed, 2 skipped" in done.stdout
+
+
+def test_a_run_that_would_measure_nothing_is_an_error(project: Path) -> None:
+    done = run_pytest(project, "--benchmark", "--benchmark-on=warp:9")
+    assert done.returncode == 4
+    assert "nothing here can run" in done.stderr
+    assert "tflite_cpu warp:9 digits_uint8.tflite not run: it has no device 'warp:9'" in done.stderr
+    text = run_pytest(project, "--benchmark", "--benchmark-model=test_own.py")
+    assert text.returncode == 4
+    assert "test_own.py is a text file that starts with" in text.stderr
 
 
 def test_options_without_the_switch(project: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("rich", reason="needs the extra: bench")
 pytest.importorskip("click", reason="needs the extra: bench")
 
+from accelerate.bench.charts import distribution
 from accelerate.bench.figures import summarize
 from accelerate.bench.page import make_page, write_page
 from accelerate.bench.runner import SCHEMA
@@ -124,9 +125,36 @@ def test_the_page_needs_nothing_but_itself(report: dict[str, Any]) -> None:
 
 
 def test_one_row_and_none(report: dict[str, Any]) -> None:
-    alone = report["results"][0]
-    assert make_page(make_report(alone)).count("<svg") == CHARTS
+    itself = {"inputs": 8, "top1": 1.0, "largest_difference": 0.0, "range": 1.0, "reference": "tflite_cpu:cpu, m"}
+    alone = make_row("tflite_cpu", "cpu", 500.0, model="m", agreement=itself)
+    page = make_page(make_report(alone))
+    assert page.count("<svg") == CHARTS - 1  # its agreement would be with itself
+    assert '<td data-label="to the CPU">reference</td>' in page
     assert "<svg" not in make_page(make_report(report["results"][3]))
+
+
+def test_twins_are_told_apart_in_every_place() -> None:
+    page = make_page(make_report(*(make_row("tflite_cpu", "cpu", 500.0, model=f"{form}.tflite") for form in "ab")))
+    for form in "ab":
+        told = f"tflite_cpu cpu {form}.tflite"
+        for place in (f"<i></i>{told}<", f"<span>{told}<", f">{told}</text>", f"<title>{told}</title>", f"<dt>{told}<"):
+            assert place in page
+
+
+def test_what_is_not_measured_is_said_not_to_have_run(report: dict[str, Any]) -> None:
+    found = Collector()
+    found.feed(make_page(report))
+    assert "edgetpu usb:0 mnot run: no stick is plugged inremedy: plug it in" in found.text
+
+
+def test_the_distribution_has_no_hill_of_what_lies_beyond_it() -> None:
+    row = make_row("tflite_cpu", "cpu", 500.0)
+    row["rounds"][0]["us"] = [1e6] * 20 + row["rounds"][0]["us"][20:]  # 20 of 2000, far beyond p99
+    drawn = distribution([row])
+    assert ">1 % of the calls lie beyond</text>" in drawn
+    (hill,) = re.findall(r'<path d="M([^"]*)" class="area', drawn)
+    heights = [float(point.split()[1]) for point in hill.removesuffix("Z").split("L")]
+    assert heights[-2] == heights[-1]  # it ends on its base
 
 
 def test_a_file_that_cannot_be_written(report: dict[str, Any], tmp_path: Path) -> None:

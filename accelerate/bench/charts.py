@@ -7,51 +7,70 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from . import svg, tables
+from . import svg
+from .wording import Row, duration, is_reference, name, say_callers
 
-__all__ = ["COLOURS", "agreement", "distribution", "duration", "name", "throughput", "timeline"]
+__all__ = ["COLOURS", "agreement", "distribution", "throughput", "timeline"]
 
 #: The classes s0, s1, ... of the page's style; more rows than colours begin anew.
 COLOURS = 6
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, svg.WIDTH - 10, 12.0, svg.HEIGHT - 30
 _BINS = 90
-Rows = Sequence[Mapping[str, Any]]
+#: The room for a row of the distribution, and for the words above its hill.
+_BAND, _BAND_OF_MANY, _WORDS = 88.0, 64.0, 26.0
+_MOST_LETTERS = 50  # of a name that has a drawing's width
+_MARKED = ("p50", "p99")
+
+Rows = Sequence[Row]
+Floats = npt.NDArray[np.float64]
 
 
 def distribution(rows: Rows) -> str:
-    """Draw a hill for each row over one common scale, with its p50 and p99."""
+    """Draw a hill for each row over one common scale, with its p50 and p99, and say how much lies beside the scale."""
     samples = [np.concatenate([one["us"] for one in row["rounds"]]) for row in rows]
     # the last thousandth would take half of the room; its percentile is in the table
     low = min(float(np.percentile(values, 0.1)) for values in samples)
     high = max(_value(row, "p99") * 1.3 for row in rows)
     across = svg.logarithmic((low, high), 10, svg.WIDTH - 10)
-    band = 64.0 if len(rows) > 3 else 88.0
+    band = _BAND_OF_MANY if len(rows) > 3 else _BAND
     bottom = _TOP + band * len(rows)
     parts = [*_ticks_below(across, _TOP, bottom, duration)]
     for n, (row, values) in enumerate(zip(rows, samples, strict=True)):
-        base = _TOP + band * (n + 1)
-        edges = np.geomspace(across.low, across.high, _BINS + 1)
-        heights = np.histogram(np.clip(values, across.low, across.high), edges)[0].astype(float)
-        heights = np.convolve(heights, (0.25, 0.5, 0.25), "same")
-        heights *= (band - 26) / max(heights.max(), 1)
-        middles = np.sqrt(edges[1:] * edges[:-1])
-        hill = [(across(float(x)), base - float(h)) for x, h in zip(middles, heights, strict=True)]
-        closed = [(hill[0][0], base), *hill, (hill[-1][0], base)]
-        told = f"{name(row)}: p50 {duration(row['latency_us']['p50'])}"
-        parts.append(svg.path(closed, f"area s{n % COLOURS}", told, closed=True))
-        parts.append(svg.line(10, base, svg.WIDTH - 10, base, "axis"))
-        for metric in ("p50", "p99"):
-            if metric in row["latency_us"]:
-                x = across(row["latency_us"][metric])
-                parts.append(svg.line(x, base - 12, x, base + 3, f"mark s{n % COLOURS}"))
-        middle = across(row["latency_us"]["p50"])
-        # the name stands on the side where the hill is not
-        anchor, place = ("start", 12.0) if middle > svg.WIDTH / 2 else ("end", svg.WIDTH - 12)
-        parts.append(svg.text(place, base - band + 22, name(row), "name", anchor=anchor))
-        parts.append(svg.text(place, base - band + 36, _p50_p99(row), "note", anchor=anchor))
+        base, style = _TOP + band * (n + 1), f"s{n % COLOURS}"
+        parts += [*_hill(values, across, base, band - _WORDS, style), *_marks(row, across, base, style)]
+        # the words stand on the side where the hill is not
+        anchor, place = ("end", svg.WIDTH - 12) if across(row["latency_us"]["p50"]) < svg.WIDTH / 2 else ("start", 12.0)
+        parts.append(svg.text(place, base - band + 22, _fit(name(row, rows)), "name", anchor=anchor))
+        for line, told in enumerate(_figures(row, values, across)):
+            parts.append(svg.text(place, base - band + 36 + 13 * line, told, "note", anchor=anchor))
     return svg.drawing("Distribution of latency", parts, bottom + 24)
+
+
+def _hill(values: Floats, across: svg.Scale, base: float, height: float, style: str) -> Iterator[str]:
+    edges = np.geomspace(across.low, across.high, _BINS + 1)
+    heights = np.convolve(np.histogram(values, edges)[0].astype(float), (0.25, 0.5, 0.25), "same")
+    heights *= height / max(heights.max(), 1)
+    middles = np.sqrt(edges[1:] * edges[:-1])
+    hill = [(across(float(x)), base - float(h)) for x, h in zip(middles, heights, strict=True)]
+    yield svg.path([(hill[0][0], base), *hill, (hill[-1][0], base)], f"area {style}", closed=True)
+    yield svg.line(10, base, svg.WIDTH - 10, base, "axis")
+
+
+def _marks(row: Row, across: svg.Scale, base: float, style: str) -> Iterator[str]:
+    for metric in _MARKED:
+        if metric in row["latency_us"]:
+            x = across(row["latency_us"][metric])
+            yield svg.line(x, base - 12, x, base + 3, f"mark {style}")
+
+
+def _figures(row: Row, values: Floats, across: svg.Scale) -> Iterator[str]:
+    figures = row["latency_us"]
+    yield ", ".join(f"{metric} {duration(figures[metric])}" for metric in _MARKED if metric in figures)
+    if beyond := float(np.mean((values < across.low) | (values > across.high))):
+        yield f"{100 * beyond:.2g} % of the calls lie beyond"
 
 
 def timeline(rows: Rows, conditions: Sequence[Mapping[str, Any]]) -> str:
@@ -68,7 +87,7 @@ def timeline(rows: Rows, conditions: Sequence[Mapping[str, Any]]) -> str:
     parts = [*_frame(across, up, lambda x: f"{x:g} s", lambda y: f"{y:.0%}")]
     for n, (row, curve) in enumerate(zip(rows, curves, strict=True)):
         points = [(across(at), up(value)) for at, value in curve]
-        parts.append(svg.path(points, f"curve s{n % COLOURS}", name(row)))
+        parts.append(svg.path(points, f"curve s{n % COLOURS}", name(row, rows)))
     heat = [(one["at"], one["temperature"]) for one in conditions if one["temperature"] is not None]
     if len(heat) > 1:
         warm = svg.linear(100, _BOTTOM, _TOP)
@@ -93,48 +112,39 @@ def throughput(rows: Rows) -> str:
     places = {callers: _LEFT + 20 + step * i for i, callers in enumerate(counts)}
     parts = [*_rows_of_ticks(up, _amount)]
     for callers, x in places.items():
-        parts.append(
-            svg.text(x, _BOTTOM + 16, f"{callers:g} caller{'s' if callers > 1 else ''}", "tick", anchor="middle")
-        )
+        parts.append(svg.text(x, _BOTTOM + 16, say_callers(callers), "tick", anchor="middle"))
     for n, (row, curve) in enumerate(zip(rows, curves, strict=True)):
         points = [(places[callers], up(rate)) for callers, rate in curve]
         if points:
             told = ", ".join(f"{callers:g}: {rate:,.0f}/s" for callers, rate in curve)
-            parts.append(svg.path(points, f"curve s{n % COLOURS}", f"{name(row)}: {told}"))
+            parts.append(svg.path(points, f"curve s{n % COLOURS}", f"{name(row, rows)}: {told}"))
         parts += [svg.line(x, y, x, y, f"dot s{n % COLOURS}") for x, y in points]
     return svg.drawing("Answers a second against callers", parts)
 
 
 def agreement(rows: Rows) -> str:
-    """Draw how far each row's answers lie from the reference's, as a share of the range of the answers."""
-    told = [row for row in rows if "reason" not in row["agreement"]]
+    """Draw how far each other row's answers lie from the reference's, as a share of the range of the answers."""
+    told = [(n, row) for n, row in enumerate(rows) if "reason" not in row["agreement"] and not is_reference(row)]
     if not told:
         return ""
-    floor, band = 1e-6, 44.0
+    floor, band = 1e-6, 58.0
     across = svg.Scale(floor, 1.0, 10, svg.WIDTH - 10, (1e-6, 1e-4, 1e-2, 1.0), log=True)
     bottom = _TOP + band * len(told)
     parts = [*_ticks_below(across, _TOP, bottom, lambda share: f"{100 * share:.4f}".rstrip("0").rstrip(".") + " %")]
-    for n, row in enumerate(rows):
-        if "reason" in row["agreement"]:
-            continue
-        middle = _TOP + band * (told.index(row) + 0.5)
+    for place, (n, row) in enumerate(told):
+        top = _TOP + band * place
         share, note = _apart(row["agreement"])
-        parts.append(svg.text(12, middle - 6, name(row), "name"))
-        parts.append(svg.text(svg.WIDTH - 12, middle - 6, note, "note", anchor="end"))
-        end = across(max(share, floor))
+        parts.append(svg.text(12, top + 16, _fit(name(row, rows)), "name"))
+        parts.append(svg.text(12, top + 30, note, "note"))
         if share:
-            parts.append(svg.line(10, middle + 6, max(end, 14), middle + 6, f"bar s{n % COLOURS}"))
+            parts.append(svg.line(10, top + 42, max(across(share), 14), top + 42, f"bar s{n % COLOURS}"))
     return svg.drawing("Largest difference from the reference", parts, bottom + 24)
 
 
-def name(row: Mapping[str, Any]) -> str:
-    """Return what a row is called beside its line."""
-    return f"{row['backend']} {row['device']}"
-
-
-def duration(microseconds: float | None) -> str:
-    """Return a time with its unit as a browser can show it."""
-    return tables.duration(microseconds).replace("us", "µs")
+def _fit(text: str) -> str:
+    """Shorten a name in the middle, since its ends tell it from others."""
+    half = _MOST_LETTERS // 2
+    return text if len(text) <= _MOST_LETTERS else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def _apart(figures: Mapping[str, Any]) -> tuple[float, str]:
@@ -147,11 +157,6 @@ def _apart(figures: Mapping[str, Any]) -> tuple[float, str]:
 def _value(row: Mapping[str, Any], metric: str) -> float:
     figures = row["latency_us"]
     return float(figures.get(metric, figures["max"]))
-
-
-def _p50_p99(row: Mapping[str, Any]) -> str:
-    figures = row["latency_us"]
-    return ", ".join(f"{metric} {duration(figures[metric])}" for metric in ("p50", "p99") if metric in figures)
 
 
 def _frame(

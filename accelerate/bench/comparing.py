@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import OptionError
 from .figures import PERCENTILES, Rounds, ratio_interval, summarize
 
-__all__ = ["Change", "Gate", "compare_reports", "differences", "gate_verdicts", "read_report"]
+__all__ = ["Change", "Gate", "Outcome", "compare_reports", "differences", "judge", "read_report"]
 
 # What two runs of the same program differ by although nothing has changed (where things happen to lie in memory, which
 # core it runs on, the room's temperature) is not in the spread of either run: a change within it is none.
@@ -37,9 +37,9 @@ class Change:
         ``after / before`` and its interval.
     verdict : str
         "slower", "faster", "same" (no change that is more than chance and than what runs differ by), "lost" (it ran
-        before, and no more), "new", or "cannot tell".
+        before, and no more), "new", "not run" (neither before nor now), or "cannot tell".
     reason : str
-        Why it cannot be told, or how it was lost.
+        Why it cannot be told, how it was lost, or why it does not run.
     """
 
     model: str
@@ -84,12 +84,30 @@ class Gate:
             )
         return cls(found[1], float(found[2]))
 
+    def __str__(self) -> str:
+        return f"{self.metric}>+{self.percent:g}%"
+
     def failed_by(self, change: Change) -> bool:
         """Return whether a change of this metric is certainly beyond the limit, or its row is lost."""
         if change.verdict == "lost":
             return True
-        limit = 1 + max(self.percent / 100, _BETWEEN_RUNS)
-        return change.metric == self.metric and change.low is not None and change.low > limit
+        return change.low is not None and change.low > 1 + max(self.percent / 100, _BETWEEN_RUNS)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the gates found.
+
+    Attributes
+    ----------
+    failures : list of str
+        A line for each way in which a gate failed.
+    not_judged : list of str
+        A line for each row about which a gate cannot say yes or no.
+    """
+
+    failures: list[str]
+    not_judged: list[str]
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -108,8 +126,11 @@ def read_report(path: Path) -> dict[str, Any]:
         raise OptionError(f"{path} is no report: {error}; {_WRITE}") from error
     from .runner import SCHEMA
 
-    if not isinstance(report, dict) or report.get("schema") != SCHEMA or not isinstance(report.get("results"), list):
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise OptionError(f"{path} is no report of this version; {_WRITE}")
+    rows = report.get("results")
+    if not isinstance(report.get("machine"), dict) or not isinstance(rows, list) or not all(map(_is_row, rows)):
+        raise OptionError(f"{path} is a report of which parts are missing or have been changed; {_WRITE}")
     return report
 
 
@@ -123,23 +144,28 @@ def compare_reports(
     ]
 
 
-def gate_verdicts(changes: Sequence[Change], gates: Sequence[Gate]) -> list[str]:
-    """Return a line for each way in which a gate failed."""
-    lines = []
+def judge(changes: Sequence[Change], gates: Sequence[Gate]) -> Outcome:
+    """Return which gates failed, and which cannot be judged: an INVALID run is no evidence that nothing is slower."""
+    outcome = Outcome([], [])
     for gate in gates:
         for change in changes:
-            if change.metric == gate.metric and gate.failed_by(change):
-                what = f"{change.model} on {change.backend}:{change.device}"
-                if change.verdict == "lost":
-                    lines.append(f"{what} ran before and does not now: {change.reason}")
-                else:
-                    assert change.ratio is not None
-                    assert change.low is not None
-                    lines.append(
-                        f"{what}: {gate.metric} {change.ratio - 1:+.1%}, certainly over {change.low - 1:+.1%}; "
-                        f"the limit is {gate.percent:+g}%"
-                    )
-    return lines
+            if change.metric != gate.metric:
+                continue
+            what = f"{change.model} on {change.backend}:{change.device}"
+            if gate.failed_by(change):
+                outcome.failures.append(f"{what} {_failure(gate, change)}")
+            elif change.verdict == "cannot tell":
+                outcome.not_judged.append(f"{gate} for {what}: {change.reason}")
+    return outcome
+
+
+def _failure(gate: Gate, change: Change) -> str:
+    if change.ratio is None or change.low is None:
+        return f"ran before and does not now: {change.reason}"
+    return (
+        f"has {gate.metric} {change.ratio - 1:+.1%}, certainly over {change.low - 1:+.1%}; "
+        f"the limit is {gate.percent:+g}%"
+    )
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -163,13 +189,33 @@ def _rows(report: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, 
     return {(row["model"], row["backend"], row["device"]): row for row in report["results"]}
 
 
+def _is_row(row: Any) -> bool:
+    """Return whether a row has what is read of it here, in the types that `bench` writes."""
+    told = ("model", "backend", "device", "status", "reason")
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in told):
+        return False
+    if "latency_us" not in row:
+        return True
+    figures, rounds = row["latency_us"], row.get("rounds")
+    return (
+        isinstance(figures, dict)
+        and all(isinstance(figures.get(metric, 1.0), (int, float)) for metric in PERCENTILES)
+        and isinstance(rounds, list)
+        and all(isinstance(one, dict) and _are_numbers(one.get("us")) for one in rounds)
+    )
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and len(values) > 0 and all(isinstance(value, (int, float)) for value in values)
+
+
 def _change(
     key: tuple[str, str, str], metric: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
 ) -> Change:
     ran_before, runs_now = (row is not None and "latency_us" in row for row in (old, new))
     if not runs_now:
         reason = "it is not in the report" if new is None else str(new["reason"])
-        return Change(*key, metric, verdict="lost" if ran_before else "cannot tell", reason=reason)
+        return Change(*key, metric, verdict="lost" if ran_before else "not run", reason=reason)
     if not ran_before:
         return Change(*key, metric, verdict="new")
     assert old is not None

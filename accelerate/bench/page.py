@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,19 @@ from typing import Any
 from ..errors import OptionError
 from . import charts
 from .figures import PERCENTILES
-from .tables import say_agreement, say_machine, say_runtime, say_servers
+from .wording import (
+    NOTHING,
+    PARTS,
+    Row,
+    duration,
+    is_reference,
+    name,
+    say_agreement,
+    say_conditions,
+    say_parts,
+    say_ratio,
+    say_unmeasured,
+)
 
 __all__ = ["make_page", "write_page"]
 
@@ -66,7 +78,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 _COLOURS = "".join(
     f".s{n} {{ stroke: var(--c{n}); }} .area.s{n} {{ fill: var(--c{n}); }}\n" for n in range(charts.COLOURS)
 )
-_FIELDS = ("load", "first call", "memory", "convert", "copy in", "execute", "copy out")
+_INTERVAL = " ({low:.3g} – {high:.3g})"
 
 
 def write_page(path: Path, report: Mapping[str, Any]) -> None:
@@ -78,7 +90,8 @@ def write_page(path: Path, report: Mapping[str, Any]) -> None:
         The file cannot be written.
     """
     try:
-        path.write_text(make_page(report), encoding="utf-8")
+        # a file's name need not be text
+        path.write_text(make_page(report), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OptionError(f"the report {path} cannot be written: {error.strerror}; give another --html") from error
 
@@ -90,12 +103,12 @@ def make_page(report: Mapping[str, Any]) -> str:
     title = ", ".join(dict.fromkeys(row["model"] for row in rows)) or "no model"
     body = [
         f'<p class="soft">edge-accelerate bench, {escape(report["machine"]["time"])}</p><h1>{escape(title)}</h1>',
-        *_invalid(measured),
+        *_invalid(measured, rows),
     ]
     for group in dict.fromkeys(row["group"] for row in measured):
         mine = [row for row in measured if row["group"] == group]
         body += _group(mine, report)
-    body += [*_unmeasured(rows), _machine(report, measured)]
+    body += [*_unmeasured(rows), _conditions(report)]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -108,82 +121,81 @@ def make_page(report: Mapping[str, Any]) -> str:
     )
 
 
-def _group(rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> Iterator[str]:
+def _group(rows: Sequence[Row], report: Mapping[str, Any]) -> Iterator[str]:
     yield f"<section><h2>Latency of one call</h2>{_lead(rows)}{_latencies(rows)}</section>"
     key = "".join(
-        f'<span style="--c: var(--c{n % charts.COLOURS})"><i></i>{escape(charts.name(row))}</span>'
+        f'<span style="--c: var(--c{n % charts.COLOURS})"><i></i>{escape(name(row, rows))}</span>'
         for n, row in enumerate(rows)
     )
     key = f'<div class="key">{key}</div>'
     yield '<div class="charts">'
-    yield _chart("Distribution", "Steady state; the marks are p50 and p99.", charts.distribution(rows))
+    marks = "Steady state, on a logarithmic axis; the marks are p50 and p99."
+    yield _chart("Distribution", marks, charts.distribution(rows))
     when = "Each round's median, as a share of the row's p50: a rise is throttling, or a neighbour at work."
     yield _chart("The run in time", when, charts.timeline(rows, report["conditions"]) + key)
     if drawn := charts.throughput(rows):
         yield _chart("Throughput", "Answers a second of all callers together, each with a replica.", drawn + key)
     if drawn := charts.agreement(rows):
         reference = next(row["agreement"]["reference"] for row in rows if "reference" in row["agreement"])
-        yield _chart("Agreement", f"The largest difference from the answers of {reference}.", drawn)
+        told = f"The largest difference from the answers of {reference}, on a logarithmic axis."
+        yield _chart("Agreement", told, drawn)
     yield "</div>"
     yield f"<section><h2>Start, and the parts of a call</h2>{_parts(rows)}</section>"
     if rated := [row for row in rows if "latency_us" in row.get("rate", {})]:
         told = "Counted from the time at which a call was due, so that what waits behind a slow answer counts."
         rate = rated[0]["rate"]["rate"]
-        yield f'<section><h2>{rate:g} calls a second</h2><p class="soft">{told}</p>{_rates(rated)}</section>'
+        yield f'<section><h2>{rate:g} calls a second</h2><p class="soft">{told}</p>{_rates(rated, rows)}</section>'
 
 
-def _lead(rows: Sequence[Mapping[str, Any]]) -> str:
+def _lead(rows: Sequence[Row]) -> str:
     best = min(rows, key=lambda row: row["latency_us"]["p50"])
-    told = f"The shortest: {charts.name(best)}, p50 {charts.duration(best['latency_us']['p50'])}"
+    told = f"The shortest: {name(best, rows)}, p50 {duration(best['latency_us']['p50'])}"
     return f'<p class="soft">{escape(told)}. Ratios are to the CPU reference, with an interval of 95 %.</p>'
 
 
-def _latencies(rows: Sequence[Mapping[str, Any]]) -> str:
+def _latencies(rows: Sequence[Row]) -> str:
     heads = ("device", *PERCENTILES, "calls", "to the CPU", "answers")
-    return _table(heads, [[_first(row), *_latency(row)] for row in rows])
+    return _table(heads, [[_first(row, rows), *_latency(row)] for row in rows])
 
 
-def _latency(row: Mapping[str, Any]) -> Iterator[str]:
+def _latency(row: Row) -> Iterator[str]:
     figures = row["latency_us"]
     for metric in PERCENTILES:
-        yield charts.duration(figures.get(metric))
+        yield duration(figures.get(metric))
     yield f"{figures['n']:,}"
-    ratio = row.get("ratio")
-    if ratio is None or ratio["low"] == ratio["high"]:
-        yield "-" if ratio is None else "reference"
-    else:
-        yield f"{ratio['value']:.3g} × ({ratio['low']:.3g} – {ratio['high']:.3g})"
+    between = "" if is_reference(row) or "ratio" not in row else _INTERVAL.format(**row["ratio"])
+    yield say_ratio(row) + between
     yield escape(say_agreement(row["agreement"]))
 
 
-def _parts(rows: Sequence[Mapping[str, Any]]) -> str:
+def _parts(rows: Sequence[Row]) -> str:
     table = []
     for row in rows:
         parts, memory = row.get("phases_us", {}), row.get("memory_mb")
         cells = [
-            charts.duration(1e3 * row["load_ms"]),
-            charts.duration(1e3 * row["first_ms"]),
-            "-" if memory is None else f"{memory:.1f} MB",
-            *(charts.duration(parts.get(part)) for part in ("convert", "copy_in", "execute", "copy_out")),
+            duration(1e3 * row["load_ms"]),
+            duration(1e3 * row["first_ms"]),
+            NOTHING if memory is None else f"{memory:.1f} MB",
+            *(duration(parts.get(part)) for part in PARTS),
         ]
-        table.append([_first(row), *cells])
-    shown = _table(("device", *_FIELDS), table)
-    return shown + "".join(f"<p class='soft'>{escape(line)}</p>" for line in say_servers(rows))
+        table.append([_first(row, rows), *cells])
+    shown = _table(("device", "load", "first call", "memory", *PARTS.values()), table)
+    return shown + "".join(f'<p class="soft">{escape(line)}</p>' for line in say_parts(rows))
 
 
-def _rates(rows: Sequence[Mapping[str, Any]]) -> str:
+def _rates(rows: Sequence[Row], among: Sequence[Row]) -> str:
     table = []
     for row in rows:
         rate = row["rate"]
-        behind = "kept up" if rate["kept_up"] else f"{charts.duration(1e3 * rate['behind_ms'])} behind at the end"
-        percentiles = [charts.duration(rate["latency_us"].get(metric)) for metric in PERCENTILES]
-        table.append([_first(row), *percentiles, f"{rate['per_second']:,.1f}", behind])
+        behind = "kept up" if rate["kept_up"] else f"{duration(1e3 * rate['behind_ms'])} behind at the end"
+        percentiles = [duration(rate["latency_us"].get(metric)) for metric in PERCENTILES]
+        table.append([_first(row, among), *percentiles, f"{rate['per_second']:,.1f}", behind])
     return _table(("device", *PERCENTILES, "answers a second", "on time"), table)
 
 
-def _first(row: Mapping[str, Any]) -> str:
+def _first(row: Row, among: Sequence[Row]) -> str:
     flag = ' <span class="flag">INVALID</span>' if row["status"] == "INVALID" else ""
-    return f"<span>{escape(charts.name(row))}{flag}</span>"
+    return f"<span>{escape(name(row, among))}{flag}</span>"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -191,7 +203,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(one)}</th>" for one in heads)
     body = "".join(
         "<tr>"
-        + "".join(f'<td data-label="{escape(name)}">{cell}</td>' for name, cell in zip(heads, row, strict=True))
+        + "".join(f'<td data-label="{escape(title)}">{cell}</td>' for title, cell in zip(heads, row, strict=True))
         + "</tr>"
         for row in rows
     )
@@ -202,9 +214,9 @@ def _chart(title: str, note: str, content: str) -> str:
     return f'<section class="chart"><h2>{title}</h2><p class="soft">{escape(note)}</p>{content}</section>'
 
 
-def _invalid(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    if bad := [row for row in rows if row["status"] == "INVALID"]:
-        fields = _fields([(charts.name(row), row["reason"]) for row in bad])
+def _invalid(measured: Sequence[Row], among: Sequence[Row]) -> Iterator[str]:
+    if bad := [row for row in measured if row["status"] == "INVALID"]:
+        fields = _fields((name(row, among), row["reason"]) for row in bad)
         remedy = escape(bad[0]["remedy"])
         yield (
             f'<section class="bad"><h2>INVALID: do not act on these figures</h2>{fields}'
@@ -212,30 +224,15 @@ def _invalid(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
-def _unmeasured(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    if others := [row for row in rows if "latency_us" not in row]:
-        fields = [
-            (
-                charts.name(row),
-                ". ".join(filter(None, (f"{row['model']} {row['status']}: {row['reason']}", row["remedy"]))),
-            )
-            for row in others
-        ]
-        yield f"<section><h2>Not measured</h2>{_fields(fields)}</section>"
+def _unmeasured(rows: Sequence[Row]) -> Iterator[str]:
+    if others := list(say_unmeasured(rows)):
+        yield f"<section><h2>Not measured</h2>{_fields(others)}</section>"
 
 
-def _machine(report: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> str:
-    settings = report["settings"]
-    fields = [
-        ("machine", "; ".join(say_machine(report))),
-        *((charts.name(row), say_runtime(row)) for row in measured),
-        *((f"SHA-256 of {row['model']}", row["sha256"]) for row in report["results"] if row["sha256"]),
-        ("settings", f"{settings['seconds']:g} s of steady state on each device, all in turn; seed {settings['seed']}"),
-        ("own cost", f"{report['own_cost_us']:.2f} µs in each measured call"),
-        ("memory", "growth of the process's resident peak while the model loads and is first called"),
-    ]
-    return f"<section><h2>What ran, and on what</h2>{_fields(list(dict.fromkeys(fields)))}</section>"
+def _conditions(report: Mapping[str, Any]) -> str:
+    return f"<section><h2>What ran, and on what</h2>{_fields(say_conditions(report))}</section>"
 
 
-def _fields(fields: Sequence[tuple[str, str]]) -> str:
-    return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in fields) + "</dl>"
+def _fields(fields: Iterable[Sequence[str]]) -> str:
+    told = (f"<dt>{escape(key)}</dt><dd>{'<br>'.join(map(escape, lines))}</dd>" for key, *lines in fields)
+    return f"<dl>{''.join(told)}</dl>"

@@ -17,6 +17,7 @@ from .phases import measure_phases
 from .sampling import calls_within, is_steady, own_cost_us, sample, without_collector
 from .subjects import Subject, by_fitness_as_reference, find_subjects
 from .traffic import at_rate, throughput
+from .wording import reference_name
 
 __all__ = ["SCHEMA", "Settings", "run"]
 
@@ -163,8 +164,7 @@ class _Run:
                 with _caught(subject):
                     if subject.model is not None:
                         agreement = compare_answers(reference.model, subject.model, self._settings.seed + 1)
-                        named = f"{reference.place}, {reference.row['model']}"
-                        subject.row["agreement"] = {"reference": named, **agreement}
+                        subject.row["agreement"] = {"reference": reference_name(reference.row), **agreement}
 
     def _warm_up(self) -> None:
         """Run in turn until the last three windows of each agree, for as long as the steady state takes at most."""

@@ -11,11 +11,12 @@ from typing import Any
 from .. import registry
 from ..api import list_devices, load, plan
 from ..contract import Backend
+from ..errors import ModelError
 from ..model import Model
 from ..source import Source
 from .machine import peak_memory_mb, reset_peak_memory, resident_mb
 
-__all__ = ["Subject", "by_fitness_as_reference", "find_subjects"]
+__all__ = ["Subject", "by_fitness_as_reference", "distinguish", "find_subjects"]
 
 
 @dataclass
@@ -113,11 +114,28 @@ def find_subjects(models: Iterable[str], backends: Sequence[str] = (), devices: 
     Raises
     ------
     AccelerateError
-        A model cannot be read, or no backend has that name.
+        A model cannot be read or is none, or no backend has that name.
     """
-    found = [subject for model in models for subject in _of_model(os.fspath(model), backends, devices)]
+    names = distinguish([os.fspath(model) for model in models])
+    found = [subject for path, name in names.items() for subject in _of_model(path, name, backends, devices)]
     unique = {(s.row["path"], s.place): s for s in found}
     return list(unique.values())
+
+
+def distinguish(paths: Iterable[str]) -> dict[str, str]:
+    """Return for each path as much of its end as no other one has in common with it: usually the file's name."""
+    parts = {path: path.rstrip("/").split("/") for path in paths}
+
+    def end(path: str, length: int) -> list[str]:
+        return parts[path][-length:]
+
+    names = {}
+    for path, own in parts.items():
+        others = [other for other in parts if parts[other] != own]
+        lengths = range(1, len(own))
+        length = next((n for n in lengths if all(end(path, n) != end(other, n) for other in others)), len(own))
+        names[path] = "/".join(end(path, length))
+    return names
 
 
 def by_fitness_as_reference(subjects: Iterable[Subject]) -> list[Subject]:
@@ -128,10 +146,10 @@ def by_fitness_as_reference(subjects: Iterable[Subject]) -> list[Subject]:
     return sorted(subjects, key=lambda s: (s.row["device"] != "cpu", registry.find(s.row["backend"]).priority))
 
 
-def _of_model(path: str, names: Sequence[str], devices: Sequence[str]) -> Iterator[Subject]:
+def _of_model(path: str, name: str, names: Sequence[str], devices: Sequence[str]) -> Iterator[Subject]:
     source = Source(path)
     common = {
-        "model": path.rstrip("/").rsplit("/", 1)[-1],
+        "model": name,
         "path": path,
         # a server's model has no file of which a digest could be taken
         "sha256": source.digest() if source.path is not None and source.path.is_file() else None,
@@ -139,6 +157,10 @@ def _of_model(path: str, names: Sequence[str], devices: Sequence[str]) -> Iterat
     considered = {name: registry.find(name) for name in names} or registry.backends()
     # a backend for another format has nothing to do with this model, unless there is none for its own
     fitting = [name for name, backend in considered.items() if _accepts(backend, source)]
+    if not fitting and source.format in ("", "directory"):  # each backend's row would say how to convert a text file
+        raise ModelError(
+            f"{source} is {source.likeness}, not a model that any backend here knows; check the path, or fetch it again"
+        )
     for name in fitting or considered:
         for device in devices or (None,):
             decided = plan(path, backend=name, device=device)

@@ -17,6 +17,7 @@ from .agreement import are_twins, compare_answers, feeds_from, random_real_input
 from .figures import PERCENTILES, summarize
 from .sampling import sample
 from .subjects import Subject, by_fitness_as_reference, find_subjects
+from .wording import reference_name, say_unmeasured
 
 __all__ = ["DeviceComparison"]
 
@@ -44,6 +45,10 @@ class DeviceComparison:
             subjects = list(self._subjects())
         except AccelerateError as error:
             raise pytest.UsageError(f"--benchmark: {error}") from error
+        if all(subject.row["status"] == "missing" for subject in subjects):
+            # skipped tests alone would be a green run in which nothing was measured
+            reasons = "\n".join(" ".join(("  ", *said)) for said in say_unmeasured([s.row for s in subjects]))
+            raise pytest.UsageError(f"--benchmark: nothing here can run\n{reasons}")
         module = _Devices.from_parent(session, path=session.config.rootpath, name="devices", nodeid="edge-accelerate")
         module.obj = _make_tests(subjects)
         items[:0] = session.genitems(module)
@@ -73,8 +78,7 @@ def _make_tests(subjects: Sequence[Subject]) -> ModuleType:
     module = ModuleType("edge_accelerate_devices")
     for path in dict.fromkeys(s.row["path"] for s in subjects):
         mine = {s.place: s for s in subjects if s.row["path"] == path}
-        name = next(iter(mine.values())).row["model"]
-        setattr(module, path if hasattr(module, name) else name, _test_of(mine, subjects))
+        setattr(module, next(iter(mine.values())).row["model"], _test_of(mine, subjects))
     return module
 
 
@@ -91,7 +95,7 @@ def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callab
             rounds = _rounds(model, feeds, request.config)
             benchmark.extra_info.update(
                 _facts(subject, model),
-                agreement={"reference": f"{named.place}, {named.row['model']}", **answers},
+                agreement={"reference": reference_name(named.row), **answers},
             )
             benchmark.pedantic(model.infer, args=(feeds,), rounds=rounds, iterations=1)
             if benchmark.stats is not None:  # --benchmark-disable leaves none

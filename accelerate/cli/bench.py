@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..bench.comparing import Gate, as_dicts, compare_reports, differences, gate_verdicts, read_report
+from ..bench.comparing import Gate, as_dicts, compare_reports, differences, judge, read_report
 from ..bench.runner import Notify, Settings, run
 from ..bench.tables import print_changes, print_report
 from ..errors import OptionError
+from .cleaning import clean
+from .parameters import POSITIVE
 
 __all__ = ["bench"]
 
+# a gate in a script stops at any status but 0; one that wants to run again or go on can tell this from a failure
+_NOT_JUDGED = 3
 _FILE = click.Path(path_type=Path)
 
 
@@ -61,7 +66,7 @@ class _Bench(click.Command):
 @click.option("--device", "devices", metavar="ID", multiple=True, help="Only this device. Repeatable.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     default=Settings.seconds,
     show_default=True,
     help="Steady state to measure on each device.",
@@ -69,7 +74,7 @@ class _Bench(click.Command):
 @click.option(
     "--rate",
     metavar="N",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     help="Also call N times a second, and count latency from the time at which a call was due.",
 )
 @click.option(
@@ -107,7 +112,7 @@ def bench(
     else:
         print_report(report)
         if page is not None:
-            click.echo(f"\nreport: {page}")
+            click.echo(clean(f"\nreport: {page}"))
     measured = [row for row in report["results"] if row["status"] != "missing"]
     return 0 if measured and all(row["status"] == "ok" for row in measured) else 1
 
@@ -121,24 +126,25 @@ def bench(
     metavar="GATE",
     multiple=True,
     callback=_parse_gates,
-    help="Such as 'p50>+5%': exit with 1 where that is certain. Repeatable.",
+    help="Such as 'p50>+5%': exit with 1 where that is certain, with 3 where it cannot be told. Repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compare(before: Path, after: Path, gates: Sequence[Gate], as_json: bool) -> int:
     """Compare two runs, which `bench MODEL --json` has written to BEFORE and AFTER.
 
     A change counts where it is more than chance (an interval of 99 %), and more than the 3 % that two runs of the same
-    program may differ by. What ran before and does not now fails every gate.
+    program may differ by. What ran before and does not now fails every gate; an INVALID run can be judged by none.
+    Exits with 1 where a gate failed, with 3 where none did and one could not be judged, else with 0.
     """
     old, new = read_report(before), read_report(after)
     changes = compare_reports(old, new, list(dict.fromkeys(("p50", *(gate.metric for gate in gates)))))
-    failures = gate_verdicts(changes, gates)
+    outcome = judge(changes, gates)
     notes = list(differences(old, new))
     if as_json:
-        click.echo(json.dumps({"changes": as_dicts(changes), "notes": notes, "failures": failures}, indent=2))
+        click.echo(json.dumps({"changes": as_dicts(changes), "notes": notes, **asdict(outcome)}, indent=2))
     else:
-        print_changes(changes, notes, failures)
-    return 1 if failures else 0
+        print_changes(changes, notes, outcome)
+    return 1 if outcome.failures else _NOT_JUDGED if outcome.not_judged else 0
 
 
 @contextmanager

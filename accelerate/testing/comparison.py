@@ -33,7 +33,8 @@ class OutputDifference:
         Where in the reference's output that is; empty where the shapes differ.
     top1 : float or None
         The share of the batch, from 0 to 1, whose greatest value is at the same place; a tie agrees if the places
-        overlap. None for an output that is not one row of two or more scores for each item.
+        overlap. None for an output that is not one row of two or more scores for each item, and for a model with
+        several outputs: a detector's boxes and classes are rows, too, but no scores.
     """
 
     name: str
@@ -70,8 +71,8 @@ class Comparison:
 
     @property
     def top1(self) -> float | None:
-        """The least top-1 agreement of all outputs that have one."""
-        return min((output.top1 for output in self.outputs if output.top1 is not None), default=None)
+        """The top-1 agreement of a model whose only output has one."""
+        return self.outputs[0].top1 if len(self.outputs) == 1 else None
 
     def __str__(self) -> str:
         return "\n  ".join([f"{self.model} against {self.reference}", *map(str, self.outputs)])
@@ -130,7 +131,7 @@ def compare(models: Sequence[Model], inputs: Any) -> list[Comparison]:
         answers = _answers(model, ours, last)
         partners = _partners(reference.metadata().outputs, model.metadata().outputs, f"{label}: outputs")
         differences = [
-            _difference(info.name, want, answers[position])
+            _difference(info.name, want, answers[position], scores=len(wanted) == 1)
             for info, want, position in zip(reference.metadata().outputs, wanted, partners, strict=True)
         ]
         found.append(Comparison(labels[0], label, tuple(differences)))
@@ -219,9 +220,9 @@ def _partners(reference: Sequence[TensorInfo], other: Sequence[TensorInfo], what
 # What comes out
 
 
-def _difference(name: str, want: Array, got: Array) -> OutputDifference:
+def _difference(name: str, want: Array, got: Array, *, scores: bool) -> OutputDifference:
     got = _in_shape(got, want)
-    rows = _score_rows(want)
+    rows = _score_rows(want) if scores else None
     if got.shape != want.shape:
         return OutputDifference(name, math.inf, (), None if rows is None else 0.0)
     if want.dtype.hasobject or got.dtype.hasobject:
