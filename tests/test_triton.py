@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import odd_models
 import pytest
 
 pytest.importorskip("tritonclient.grpc")
@@ -26,12 +28,15 @@ from triton_server import (  # noqa: F401 - fixtures
     needs_triton,
     triton,
 )
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 import accelerate
 from accelerate import ClosedError, Model, OptionError, ServerError, TensorError, UnsupportedModelError
 from accelerate.backends.triton.address import Address
-from accelerate.backends.triton.description import labels_of
+from accelerate.backends.triton.description import ModelDescription, check_device, labels_of
 from accelerate.backends.triton.shared_memory import Region, own_prefix, sweep
+
+DIGITS = Path(accelerate.__file__).parent / "data" / "digits_float.tflite"
 
 # Addresses and options
 
@@ -72,10 +77,28 @@ def test_impossible_addresses(url: str, words: str) -> None:
         accelerate.load(url, backend="triton")
 
 
-def test_a_password_in_the_address_is_not_repeated() -> None:
-    with pytest.raises(OptionError, match="headers=") as caught:
-        accelerate.load("triton://user:secret@host/model", backend="triton")
-    assert "secret" not in str(caught.value)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "triton://user:secret@host/model",
+        "triton://user:secret@host/model?x",
+        "triton://user:sec#secret@host/model",
+        "triton://user:sec/secret@host/model",
+        "triton://host/model?token=secret",
+    ],
+)
+def test_a_password_in_the_address_is_not_repeated(url: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        accelerate.load(url, backend="triton")
+    assert "sec" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["user:secret@host", "user:secret@host/x", "secret@://host", "u:secret@a,b", b"secret"])
+def test_a_password_in_the_server_s_name_is_not_repeated(url: Any) -> None:
+    for model in (DIGITS, "triton://host/model"):
+        with pytest.raises(OptionError) as caught:
+            accelerate.load(model, backend="triton", url=url)
+        assert "secret" not in str(caught.value) + str(accelerate.plan(model, backend="triton", url=url))
 
 
 def test_targets() -> None:
@@ -107,7 +130,12 @@ def test_a_missing_host_of_several_is_said(caplog: pytest.LogCaptureFixture) -> 
         ({"headers": {"a b": "x"}}, "name of a text header"),
         ({"headers": {"authorization": "Bearer\n"}}, "printable"),
         ({"ssl": {"ca": "x"}}, "tritons://"),
+        ({"headers": {"grpc-status": "5"}}, "gRPC's own"),
         ({"channel_args": {"x": 1.5}}, "gRPC option"),
+        ({"channel_args": {"grpc.max_send_message_length": 1 << 31}}, "32 bits"),
+        ({"channel_args": {"x": "\ud800"}}, "gRPC option"),
+        ({"channel_args": {"x\0": "y"}}, "gRPC option"),
+        ({"channel_args": {"grpc.service_config": "{"}}, "channel_args="),
         ({"num_threads": 2}, "on the server"),
         ({"signature": "x"}, "on the server"),
         ({"url": "other:8001"}, "leave one out"),
@@ -125,9 +153,65 @@ def test_impossible_certificates(tmp_path: Path) -> None:
         ({"ca": tmp_path / "none.pem"}, "cannot be read"),
         ({"ca": tmp_path / "text"}, "PEM"),
         ({"ca": 3.5}, "cannot be read"),
+        ({"key": "-----BEGIN PRIVATE KEY-----\nsecret"}, "the path of a PEM file"),
+        ({"key": b"-----BEGIN PRIVATE KEY-----\nsecret"}, "the path of a PEM file"),
     ):
-        with pytest.raises(OptionError, match=words):
+        with pytest.raises(OptionError, match=words) as caught:
             accelerate.load("tritons://127.0.0.1:1/m", backend="triton", ssl=ssl)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "device"),
+    [
+        (["GPU"], "gpu"),
+        (["GPU", "GPU"], "gpu"),
+        (["CPU"], "cpu"),
+        (["GPU", "CPU"], "server"),
+        (["GPU", "AUTO"], "server"),
+        (["AUTO"], "server"),
+        (["MODEL"], "server"),
+        ([], "server"),
+    ],
+)
+def test_a_device_is_what_every_instance_runs_on(kinds: list[str], device: str) -> None:
+    config = model_config_pb2.ModelConfig()
+    for kind in kinds:
+        config.instance_group.add(kind=f"KIND_{kind}")
+    told = service_pb2.ModelMetadataResponse(name="m")
+    told.inputs.add(name="x", datatype="FP32", shape=[1])
+    told.outputs.add(name="y", datatype="FP32", shape=[1])
+    description = ModelDescription.read("m", told, config)
+    assert description.device == device
+    if device == "server":
+        with pytest.raises(accelerate.DeviceNotFoundError):
+            check_device("m", "gpu", description)
+
+
+def test_auto_says_once_why_a_sidecar_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("EDGE_ACCELERATE_TRITON_URL", "http://somewhere:8000")
+    for _ in range(2):
+        with accelerate.load(DIGITS) as model:
+            assert model.backend == "tflite_cpu"
+    (said,) = [record.getMessage() for record in caplog.records if "TRITON_URL" in record.getMessage()]
+    assert "http://somewhere" in said
+    (row,) = [one for one in accelerate.plan(DIGITS).skipped if one.backend == "triton"]
+    assert "http://somewhere" in row.reason
+    assert "EDGE_ACCELERATE_TRITON_URL" in row.remedy
+
+
+def test_a_model_for_the_edge_tpu_is_not_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, twin = tmp_path / "model_edgetpu.tflite", tmp_path / "model.tflite"
+    path.write_bytes(odd_models.edgetpu_like())
+    twin.write_bytes(odd_models.add3())
+    monkeypatch.setenv("EDGE_ACCELERATE_TRITON_URL", "127.0.0.1:1")
+    (row,) = [one for one in accelerate.plan(path).skipped if one.backend == "triton"]
+    assert "compiled for the Edge TPU" in row.reason
+    assert str(twin) in row.remedy
+    with pytest.raises(UnsupportedModelError, match=re.escape(str(twin))):
+        accelerate.load(path, backend="triton")
 
 
 def test_files_are_not_for_a_server(tmp_path: Path) -> None:
@@ -571,6 +655,9 @@ def test_tls_with_client_certificates(certificates: Path) -> None:
         with accelerate.load(url, backend="triton", ssl=both) as model:
             assert model.runtime.details["transport"] == "system-shared-memory"
             model.warmup()
+        elsewhere = {"grpc.ssl_target_name_override": "elsewhere"}
+        with pytest.raises(ServerError, match="certificates' dates and names"):
+            accelerate.load(url, backend="triton", ssl=both, channel_args=elsewhere)
         for ssl in ({"ca": pem("ca.pem")}, {**both, "ca": pem("other.pem")}, None):
             with pytest.raises(ServerError, match="ssl="):
                 accelerate.load(url, backend="triton", ssl=ssl)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,6 +195,9 @@ def test_repository_is_written_once(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="is there already"):
         write_repository(tmp_path / "models", [made])
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["digits_uint8"]
+    with pytest.raises(OptionError, match="two of the models"):
+        write_repository(tmp_path / "others", [package(Source(ONNX)), made, made])
+    assert not (tmp_path / "others").exists()
     (tmp_path / "file").touch()
     with pytest.raises(ModelError, match="cannot be written"):
         write_repository(tmp_path / "file", [made])
@@ -466,6 +470,38 @@ def test_run_without_a_server_prints_the_docker_command(tmp_path: Path) -> None:
     assert command[:2] == ["docker", "run"]
     assert {"--ipc=host", f"--volume={tmp_path}:/models:ro", "--grpc-port=9001"} <= set(command)
     assert "there is no folder" in call("sidecar", "run", "--repository", tmp_path / "no", status=1).stderr
+
+
+@served
+def test_a_server_without_the_backend_says_so_and_takes_the_shim(tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    call("sidecar", "export", ONNX, "--repository", repository)
+    with TritonServer((), repository=repository) as server:
+        with pytest.raises(HTTPError):
+            server.request("v2/repository/models/digits/load", {})
+        with pytest.raises(ModelError, match="unable to find backend library for backend 'onnxruntime'"):
+            accelerate.load(f"triton://{server.url}/digits")
+        shutil.rmtree(repository)
+        call("sidecar", "export", ONNX, "--repository", repository, "--python-backend")
+        server.request("v2/repository/models/digits/load", {})
+        pixels = np.ones((2, 1, 8, 8), np.float32)
+        with (
+            accelerate.load(f"triton://{server.url}/digits") as remote,
+            accelerate.load(ONNX, backend="onnxruntime") as local,
+        ):
+            np.testing.assert_allclose(
+                remote.infer(pixels)["scores"], local.infer(pixels)["scores"], rtol=1e-5, atol=1e-6
+            )
+            (repository / "digits" / "1" / "model.onnx").write_bytes(b"damaged")
+            with pytest.raises(ModelError, match=r"INVALID_PROTOBUF.*correct the model's files"):
+                remote.do_command({"command": "load"})
+
+
+def test_the_shim_is_for_formats_that_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "model.plan").write_bytes(PLAN)
+    options = ("--python-backend", "--repository", tmp_path / "models")
+    said = call("sidecar", "export", tmp_path / "model.plan", *options, status=1).stderr
+    assert "ONNX and TFLite models only" in " ".join(said.split())
 
 
 @served

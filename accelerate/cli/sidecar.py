@@ -42,14 +42,17 @@ def sidecar() -> None:
 @click.option(
     "--device", type=click.Choice(["cpu", "gpu"]), help="Where Triton must run them; default: a GPU if there is one."
 )
-def export(models: Sequence[str], repository: Path, device: str | None) -> int:
+@click.option("--python-backend", is_flag=True, help="Write ONNX models for a server without ONNX Runtime's backend.")
+def export(models: Sequence[str], repository: Path, device: str | None, *, python_backend: bool) -> int:
     """Write each MODEL into the Triton model repository DIR, with a configuration made for it.
 
     MODEL is an ONNX or TFLite model, a TensorRT plan, a TorchScript model or the .xml of an OpenVINO model. TFLite
-    models run on the CPU, in Triton's Python backend, whose Python needs ai-edge-litert.
+    models run on the CPU, in Triton's Python backend, whose Python needs ai-edge-litert; with --python-backend ONNX
+    models, too, for which it needs onnxruntime.
     """
     package, write = _repository_functions()
-    for place in write(repository, [package(Source(model), device) for model in models]):
+    made = [package(Source(model), device, native=not python_backend) for model in models]
+    for place in write(repository, made):
         print_line(f"wrote {place}: load it as triton://HOST:8001/{place.name}")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +11,13 @@ from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...errors import BackendNotAvailableError, OptionError, UnsupportedModelError
 from ...model import Model
 from ...source import Source
-from .address import SCHEMES, SERVER_VARIABLE, Address, server_address
+from .address import SCHEMES, SERVER_VARIABLE, Address, server_address, without_user
 
 __all__ = ["Triton"]
 
+_log = logging.getLogger("accelerate")
 _INSTALL = "pip install 'edge-accelerate[triton]'"
+_told: set[str] = set()  # why the server of the variable is not used; once is enough
 
 
 class Triton(Backend):
@@ -39,15 +42,16 @@ class Triton(Backend):
             grpc = import_grpc()
             grpc.insecure_channel("localhost:0").close()
         except BackendNotAvailableError as error:
+            _say_once(str(error))
             return Availability(False, reason=str(error), remedy=_INSTALL)
         return Availability(True, f"gRPC {grpc.__version__}", "it can open connections; a URL names the server")
 
     def devices(self) -> Sequence[Device]:  # noqa: D102
         # the model's instance_group on the server decides; `load` compares
         return [
-            Device(self.name, "server", "what the server has chosen for the model"),
-            Device(self.name, "gpu", "a GPU of the server"),
-            Device(self.name, "cpu", "the CPU of the server"),
+            Device(self.name, "server", "whatever the server that a URL names has chosen for the model"),
+            Device(self.name, "gpu", "a GPU of that server, which load() makes sure of"),
+            Device(self.name, "cpu", "the CPU of that server, which load() makes sure of"),
         ]
 
     def match(self, source: Source) -> Match:  # noqa: D102
@@ -58,7 +62,9 @@ class Triton(Backend):
             return Match(False, f"it begins with {scheme}://, not {' or '.join(f'{s}://' for s in SCHEMES)}")
         if self._url is not None:
             return Match(
-                False, f"url={self._url!r} says which server to use, and {source.url} does already", "leave one out"
+                False,
+                f"url={without_user(self._url)!r} says which server to use, and {source} does already",
+                "leave one out",
             )
         return Match(True, f"a model on a server: {Address.parse(source.url)}")
 
@@ -71,7 +77,20 @@ class Triton(Backend):
             )
         if not self._url and source.format not in ("onnx", "tflite"):
             return Match(False, f"it is {source.likeness}, which auto ships to no server", "backend='triton'")
-        return Match(True, f"{source.likeness}, to be shipped to {server_address(self._url)}")
+        try:
+            address = server_address(self._url)
+        except OptionError as error:
+            if self._url:
+                raise
+            _say_once(str(error))
+            return Match(False, f"{SERVER_VARIABLE} names no server: {error}", f"correct {SERVER_VARIABLE}")
+        if source.format == "tflite":
+            from ...formats.tflite import custom_operators
+            from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu
+
+            if COMPILED_OPERATOR in custom_operators(source.buffer(), str(source)):
+                return Match(False, *compiled_for_edgetpu(source))
+        return Match(True, f"{source.likeness}, to be shipped to {address}")
 
     def load(self, source: Source, options: LoadOptions) -> Model:  # noqa: D102
         from .connection import import_grpc
@@ -88,7 +107,7 @@ class Triton(Backend):
         if not match.accepts:
             raise UnsupportedModelError(f"triton cannot run {source}: {match.reason}")
         if options.backend_options.get("url") is not None:
-            raise OptionError(f"url= says which server to use, and {source.url} does already: leave one out")
+            raise OptionError(f"url= says which server to use, and {source} does already: leave one out")
         for option in ("num_threads", "signature"):
             if getattr(options, option) is not None:
                 raise OptionError(f"{option} is settled in the model's configuration on the server: leave it out")
@@ -96,3 +115,10 @@ class Triton(Backend):
         from .model import TritonModel
 
         return TritonModel.connect(Address.parse(source.url), options)
+
+
+def _say_once(reason: str) -> None:
+    """Say why `auto` will not use the server that the variable names, which its user counts on."""
+    if os.environ.get(SERVER_VARIABLE) and reason not in _told:
+        _told.add(reason)
+        _log.warning("the server that %s names is not used: %s", SERVER_VARIABLE, reason)

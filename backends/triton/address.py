@@ -5,13 +5,14 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import re
 import socket
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from ...errors import OptionError, ServerError
 
-__all__ = ["SCHEMES", "SERVER_VARIABLE", "Address", "Target", "server_address"]
+__all__ = ["SCHEMES", "SERVER_VARIABLE", "Address", "Target", "server_address", "without_user"]
 
 SCHEMES = ("triton", "tritons")
 #: The environment variable with the server that model files are shipped to where load(..., url=) names none.
@@ -73,15 +74,16 @@ class Address:
         """
         scheme, _, rest = url.partition("://")
         if scheme.lower() not in SCHEMES:
-            raise OptionError(f"{url!r} begins with {scheme!r}; {_WANTED}")
+            raise OptionError(f"{without_user(url)!r} does not begin with triton://; {_WANTED}")
         authority, _, path = rest.partition("/")
-        if any(mark in rest for mark in "?#"):
-            raise OptionError(f"{url!r} has a '?' or '#'; {_WANTED}, and options as arguments of load()")
-        if "@" in authority:
+        if "@" in rest:  # wherever it stands: a password may have a "/" in it
             raise OptionError(
-                f"{scheme}://...@{authority.rpartition('@')[2]} carries a user; give what proves who you are as "
-                "load(..., headers={'authorization': 'Bearer ...'}) or ssl={...}"
+                f"{without_user(url)!r} carries a user; give what proves who you are as "
+                "load(..., headers={'authorization': 'Bearer ...'}) or ssl={...}, and write %40 in a model's name"
             )
+        if any(mark in rest for mark in "?#"):  # what follows may be a secret, too
+            told = re.split("[?#]", url)[0]
+            raise OptionError(f"{told + '...'!r} has a '?' or '#'; {_WANTED}, and options as arguments of load()")
         parts = [unquote(part) for part in path.rstrip("/").split("/")]
         if len(parts) > 2 or not parts[0]:
             raise OptionError(f"{url!r} names {'no model' if not parts[0] else 'more than a version'}; {_WANTED}")
@@ -167,6 +169,13 @@ def _numeric(every: list[tuple[str, int]]) -> str:
     return "ipv6:" + ",".join(_joined(ip, port) for ip, port in mapped)
 
 
+def without_user(url: object) -> str:
+    """Return a URL for a message: what stands before an "@" may be a password, whatever else is wrong with it."""
+    if not isinstance(url, str):
+        return f"of type {type(url).__name__}"
+    return re.sub(r"(?s)^(\w+://)?.*@", r"\1***@", url)
+
+
 def server_address(url: object) -> Address:
     """Return the server to ship a model file to: the one named, else the variable's; its `model` is "".
 
@@ -176,15 +185,20 @@ def server_address(url: object) -> Address:
     """
     given = url or os.environ.get(SERVER_VARIABLE)
     if not isinstance(given, str):
-        raise OptionError(f"url is {given!r}; wanted the server to ship the model file to, such as 'host:8001'")
+        raise OptionError(
+            f"url is {without_user(given)}; wanted the server to ship the model file to, such as 'host:8001'"
+        )
     scheme, found, rest = given.rpartition("://")
     if not found:
         scheme = SCHEMES[0]
     if "/" in rest.rstrip("/"):
         raise OptionError(
-            f"url is {given!r}; wanted a server without a model, such as 'host:8001': the file is the model"
+            f"url is {without_user(given)!r}; wanted a server without a model, such as 'host:8001': the file is the "
+            "model"
         )
     address = Address.parse(f"{scheme}://{rest.rstrip('/')}/-")
     if len(address.hosts) > 1:
-        raise OptionError(f"url is {given!r}; a model file is shipped to one server: load it once for each")
+        raise OptionError(
+            f"url is {without_user(given)!r}; a model file is shipped to one server: load it once for each"
+        )
     return replace(address, model="")

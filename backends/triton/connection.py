@@ -37,6 +37,7 @@ _DEFAULTS: dict[str, int | str] = {
 #: Calls go round the servers that are connected and, where they tell (grpc.health.v1), healthy.
 _FLEET = json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}})
 _SSL_KEYS = ("ca", "certificate", "key")
+_INT_END = 1 << 31  # gRPC's options are C ints
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 
 
@@ -103,6 +104,8 @@ def _headers(given: Any) -> Iterator[tuple[str, str]]:
     for name, value in _mapping("headers", given, "{'authorization': 'Bearer ...'}").items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()) or name.lower().endswith("-bin"):
             raise OptionError(f"headers: {name!r} is no name of a text header; wanted letters, digits, '-', '_', '.'")
+        if name.lower().startswith("grpc-"):
+            raise OptionError(f"headers: {name!r} is gRPC's own; leave it out")
         # the value may be a secret: no message shows it
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
             raise OptionError(f"headers: the value of {name!r} must be printable ASCII text")
@@ -117,9 +120,9 @@ def _certificates(given: Any) -> dict[str, bytes]:
         try:
             files[key] = Path(path).read_bytes()
         except (OSError, TypeError, ValueError) as error:
-            raise OptionError(
-                f"ssl[{key!r}] = {path!r} cannot be read ({error}); wanted the path of a PEM file"
-            ) from error
+            # a key that was given instead of its file is a secret
+            told = f" ({error})" if isinstance(path, (str, os.PathLike)) and "-----" not in str(path) else ""
+            raise OptionError(f"ssl[{key!r}] cannot be read{told}; wanted the path of a PEM file") from error
         if b"-----BEGIN" not in files[key]:
             raise OptionError(f"ssl[{key!r}] = {str(path)!r} is no PEM file (it has no '-----BEGIN' line)")
     if ("certificate" in files) != ("key" in files):
@@ -130,11 +133,18 @@ def _certificates(given: Any) -> dict[str, bytes]:
 def _arguments(given: Any) -> dict[str, int | str]:
     arguments = _mapping("channel_args", given, "{'grpc.max_receive_message_length': 1 << 20}")
     for name, value in arguments.items():
-        if not isinstance(name, str) or not isinstance(value, (int, str)):
+        if not _is_text(name) or not (_is_text(value) or (isinstance(value, int) and -_INT_END <= value < _INT_END)):
             raise OptionError(
-                f"channel_args: {name!r}: {value!r} is no gRPC option; wanted a name with a number or text"
+                f"channel_args: {name!r}: {value!r} is no gRPC option; wanted a name with a number of 32 bits or text"
             )
     return dict(arguments)
+
+
+def _is_text(given: object) -> bool:
+    try:
+        return isinstance(given, str) and b"\0" not in given.encode()
+    except UnicodeEncodeError:  # a part of a surrogate pair
+        return False
 
 
 def _mapping(option: str, given: Any, example: str) -> Mapping[Any, Any]:

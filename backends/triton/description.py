@@ -198,9 +198,8 @@ def _device(config: Any | None) -> str:
     kinds = {group.kind for group in config.instance_group}
     group = type(config).DESCRIPTOR.fields_by_name["instance_group"].message_type
     named = {group.enum_types_by_name["Kind"].values_by_number[kind].name for kind in kinds}
-    if named == {"KIND_CPU"}:
-        return "cpu"
-    return "gpu" if "KIND_GPU" in named else "server"
+    # of several kinds any one may run a request, and KIND_AUTO and KIND_MODEL leave it open
+    return {"KIND_CPU": "cpu", "KIND_GPU": "gpu"}.get(named.pop(), "server") if len(named) == 1 else "server"
 
 
 def check_device(who: str, wanted: str | None, description: ModelDescription) -> None:

@@ -11,6 +11,7 @@ from ...errors import (
     InferenceTimeoutError,
     ModelError,
     ModelNotFoundError,
+    OptionError,
     ServerError,
     TensorError,
 )
@@ -51,7 +52,7 @@ _LOST = re.compile(r"unable to find (?:system )?shared memory region", re.IGNORE
 _HEADER_MISSING = re.compile(r"expecting header '([^']+)'")
 
 
-def translate(error: Any, who: str, doing: str) -> AccelerateError:
+def translate(error: Any, who: str, doing: str, reason: str = "") -> AccelerateError:
     """Return our error for a `grpc.RpcError`; raise it ``from`` that one.
 
     Parameters
@@ -61,8 +62,10 @@ def translate(error: Any, who: str, doing: str) -> AccelerateError:
         The server and model, as a URL.
     doing : str
         What was asked for: "load", "infer", ...
+    reason : str
+        What else the server says about it.
     """
-    status, said = error.code().name, " ".join(str(error.details() or "").split())
+    status, said = error.code().name, " ".join(f"{error.details() or ''} {reason}".split())
     kind, remedy = _TABLE.get(status, (ServerError, "the server's log has the details"))
     special = _special(status, said, doing)
     if special is not None:
@@ -94,6 +97,10 @@ def _special(status: str, said: str, doing: str) -> tuple[type[AccelerateError],
             return ServerError, "start the server with --model-control-mode=explicit"
     if status == "NOT_FOUND" and "shared memory" in lower:
         return ServerError, "the server has lost the region and cannot map it again; load(..., shared_memory='none')"
+    if "failed to create channel" in lower:
+        return OptionError, "correct channel_args="
+    if "load failed for model" in lower:
+        return ModelError, "correct the model's files on the server; its log has the details"
     if status == "INVALID_ARGUMENT" and doing == "load":
         return ModelError, "check the URL"
     if status == "INVALID_ARGUMENT" and ("shape" in lower or "input" in lower):

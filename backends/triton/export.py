@@ -64,11 +64,16 @@ def write_repository(folder: Path, packages: Iterable[Package]) -> list[Path]:
     ModelError
         The folder cannot be written.
     """
+    made_of = list(packages)
+    names = [one.name for one in made_of]
+    for name in names:
+        if names.count(name) > 1:
+            raise OptionError(f"two of the models would be {folder / name}; rename the file of one")
+        if (folder / name).exists():
+            raise OptionError(f"{folder / name} is there already; remove it, or name another --repository")
     written = []
-    for one in packages:
+    for one in made_of:
         place = folder / one.name
-        if place.exists():
-            raise OptionError(f"{place} is there already; remove it, or name another --repository")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch:

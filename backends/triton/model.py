@@ -34,6 +34,7 @@ __all__ = ["TritonModel"]
 
 _log = logging.getLogger("accelerate")
 _DEFAULT_TIMEOUT = 10.0
+_MOST_REASON = 500  # characters
 _MOST_CLASSES = 100_000  # an answer with a label for each is some megabytes
 
 
@@ -270,6 +271,7 @@ def _ask_for_model(connection: Connection, deadline: Deadline) -> tuple[frozense
 
     address, who = connection.address, str(connection.address)
     named = {"name": address.model, "version": address.version}
+    server = None
     try:
         server = connection.ask("ServerMetadata", service_pb2.ServerMetadataRequest(), deadline.left(who))
         metadata = connection.ask("ModelMetadata", service_pb2.ModelMetadataRequest(**named), deadline.left(who))
@@ -278,8 +280,25 @@ def _ask_for_model(connection: Connection, deadline: Deadline) -> tuple[frozense
             request = service_pb2.ModelConfigRequest(**named)
             config = connection.ask("ModelConfig", request, deadline.left(who)).config
     except grpc.RpcError as error:
-        raise translate(error, who, "load") from error
+        reason = ""
+        if server is not None and "model_repository" in server.extensions:
+            reason = _why_not_loaded(connection, deadline)
+        raise translate(error, who, "load", reason) from error
     description = ModelDescription.read(who, metadata, config)
     name = "Triton" if server.name == "triton" else server.name or "Open Inference server"
     runtime = RuntimeInfo(name, server.version or "unknown", description.device)
     return frozenset(server.extensions), runtime, description
+
+
+def _why_not_loaded(connection: Connection, deadline: Deadline) -> str:
+    """Return what has kept the server from loading the model, "" where it does not tell."""
+    import grpc
+    from tritonclient.grpc import service_pb2
+
+    address = connection.address
+    try:
+        index = connection.ask("RepositoryIndex", service_pb2.RepositoryIndexRequest(), deadline.left(str(address)))
+    except (grpc.RpcError, AccelerateError):  # the first error says what is wrong, too
+        return ""
+    reasons = [one.reason for one in index.models if one.name == address.model and address.version in ("", one.version)]
+    return "; ".join(filter(None, reasons))[:_MOST_REASON]
