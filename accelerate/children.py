@@ -21,7 +21,8 @@ class ChildError(Exception):
     timed_out : bool
         Which says as much about the machine's load as about what was tried.
     crashed : bool
-        A signal has ended it; else it failed like any program, at an import for one.
+        By a fault of its own, which will come again; else it failed like any program, at an import for one, or
+        something from outside has killed it, where memory is short for one.
     """
 
     def __init__(self, message: str, *, timed_out: bool = False, crashed: bool = False) -> None:
@@ -63,8 +64,16 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
     except subprocess.TimeoutExpired as error:
         raise ChildError(f"no answer within {timeout:g} s", timed_out=True) from error
     if done.returncode != 0:
-        raise ChildError(_death(done.returncode, done.stderr), crashed=done.returncode < 0)
+        raise ChildError(_death(done.returncode, done.stderr), crashed=_is_fault(done.returncode))
     return json.loads(done.stdout)
+
+
+def _is_fault(code: int) -> bool:
+    if code < 0:
+        import signal
+
+        return signal.Signals(-code).name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE")
+    return code >= 0xC0000000  # Windows' severity "error" of a status (winerror.h, NTSTATUS)
 
 
 def _death(code: int, stderr: bytes) -> str:

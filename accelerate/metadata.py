@@ -87,7 +87,8 @@ class TensorInfo:
         "RGB" or "GRAYSCALE" where known, else "".
     associated_files : tuple of AssociatedFile
     extra : Mapping
-        What has no field of its own (``labels``, ``boxOrder``, names of symbolic dimensions, ...).
+        What has no field of its own: ``labels``, ``boxOrder``, ``boxType``, ``boxCoordinates``, ``stats``,
+        ``scoreThreshold``, ``scoreCalibration``, names of symbolic dimensions, ...
     """
 
     name: str

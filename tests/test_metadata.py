@@ -135,6 +135,16 @@ def test_names_come_from_the_metadata_and_the_others_are_aliases() -> None:
             assert set(model.infer({name: PIXEL})) == {"scores"}
 
 
+def test_statistics_and_scores() -> None:
+    scores = replace(SCORES, minimum=[0.0], maximum=[1.0], threshold=0.25, calibrated=-0.5)
+    (told,) = metadata_of(classifier(described(scores=scores))).outputs
+    assert told.extra["stats"] == {"min": (0.0,), "max": (1.0,)}
+    assert told.extra["scoreThreshold"] == 0.25
+    assert told.extra["scoreCalibration"] == {"transformation": "log", "default": -0.5}
+    (silent,) = metadata_of(classifier(described())).outputs
+    assert not {"stats", "scoreThreshold", "scoreCalibration"} & set(silent.extra)
+
+
 def test_names_without_metadata() -> None:
     metadata = metadata_of(classifier())
     assert (metadata.inputs[0].name, metadata.inputs[0].aliases) == ("pixels", ("raw_in",))

@@ -30,7 +30,8 @@ COLOR_SPACES = ["unknown", "rgb", "grayscale"]
 BOX_TYPES = ["unknown", "boundaries", "upper_left", "center"]
 COORDINATE_TYPES = ["ratio", "pixel"]
 FEATURE_CONTENT, IMAGE_CONTENT, BOX_CONTENT = 1, 2, 3
-NORMALIZATION_UNIT = 1
+NORMALIZATION_UNIT, SCORE_CALIBRATION_UNIT, SCORE_THRESHOLDING_UNIT = 1, 2, 3
+_LOG = 1  # of the ways in which a score is transformed before its calibration
 
 # The date that zip archives begin with, so that the same files give the same bytes.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -60,7 +61,8 @@ class Tensor:
     """What is said of one input or output.
 
     ``image`` is a colour space for an image, ``mean`` and ``std`` normalise it, and ``minimum`` and
-    ``maximum`` are the statistics of its values.
+    ``maximum`` are the statistics of its values. Scores below ``threshold`` count as low confidence, and
+    ``calibrated`` ones, by their logarithm, have a default.
     """
 
     name: str = ""
@@ -71,6 +73,8 @@ class Tensor:
     std: Sequence[float] = ()
     minimum: Sequence[float] = ()
     maximum: Sequence[float] = ()
+    threshold: float | None = None
+    calibrated: float | None = None
     files: Sequence[File] = ()
 
 
@@ -154,6 +158,12 @@ def _tensor(builder: flatbuffers.Builder, tensor: Tensor) -> int:
     if tensor.mean:
         options = _table(builder, {0: _floats(builder, tensor.mean), 1: _floats(builder, tensor.std)})
         units.append(_table(builder, {1: options}, {0: NORMALIZATION_UNIT}))
+    if tensor.calibrated is not None:
+        options = _table(builder, {}, {0: _LOG}, {1: tensor.calibrated})
+        units.append(_table(builder, {1: options}, {0: SCORE_CALIBRATION_UNIT}))
+    if tensor.threshold is not None:
+        options = _table(builder, {}, {}, {0: tensor.threshold})
+        units.append(_table(builder, {1: options}, {0: SCORE_THRESHOLDING_UNIT}))
     stats = 0
     if tensor.minimum or tensor.maximum:
         stats = _table(builder, {0: _floats(builder, tensor.maximum), 1: _floats(builder, tensor.minimum)})
@@ -191,14 +201,21 @@ def _file(builder: flatbuffers.Builder, file: File) -> int:
     return _table(builder, offsets, {2: FILE_TYPES.index(file.type)})
 
 
-def _table(builder: flatbuffers.Builder, offsets: Mapping[int, int], numbers: Mapping[int, int] | None = None) -> int:
-    """Write a table of offsets (0 for a field that is left out) and of one-byte numbers."""
-    numbers = numbers or {}
-    builder.StartObject(max([*offsets, *numbers], default=-1) + 1)
+def _table(
+    builder: flatbuffers.Builder,
+    offsets: Mapping[int, int],
+    numbers: Mapping[int, int] | None = None,
+    floats: Mapping[int, float] | None = None,
+) -> int:
+    """Write a table of offsets (0 for a field that is left out), of one-byte numbers and of float32."""
+    numbers, floats = numbers or {}, floats or {}
+    builder.StartObject(max([*offsets, *numbers, *floats], default=-1) + 1)
     for slot, offset in offsets.items():
         builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
     for slot, number in numbers.items():
         builder.PrependUint8Slot(slot, number, 0)
+    for slot, value in floats.items():
+        builder.PrependFloat32Slot(slot, value, 0.0)
     return int(builder.EndObject())
 
 

@@ -180,11 +180,6 @@ class ModelFile:
         return tuple(read_signature(table) for table in self._root.tables(7, "SignatureDef"))
 
     @cached_property
-    def metadata_entries(self) -> tuple[str, ...]:
-        """The names of the metadata entries, such as "TFLITE_METADATA" and "min_runtime_version"."""
-        return tuple(entry.text(0) for entry in self._root.tables(6, "Metadata"))
-
-    @cached_property
     def packed(self) -> PackedFiles:
         """The files packed behind the model."""
         from .packed import PackedFiles

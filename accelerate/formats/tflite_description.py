@@ -13,7 +13,7 @@ from ..metadata import AssociatedFile, Metadata, Normalization, TensorInfo
 from ..tensors import image_layout
 from .tflite import ModelFile
 from .tflite_graph import Tensor
-from .tflite_metadata import NormalizationOptions, TensorMetadata
+from .tflite_metadata import NormalizationOptions, ScoreCalibration, ScoreThresholding, TensorMetadata
 
 __all__ = ["describe"]
 
@@ -102,12 +102,18 @@ def _meaning(info: TensorInfo, said: TensorMetadata) -> TensorInfo:
         if (order := _box_order(info, said.bounding_box.index)) is not None:
             extra["boxOrder"] = order
         extra["boxType"], extra["boxCoordinates"] = said.bounding_box.type, said.bounding_box.coordinate_type
+    if said.stats_min or said.stats_max:
+        extra["stats"] = {"min": said.stats_min, "max": said.stats_max}
+    if (thresholding := said.unit(ScoreThresholding)) is not None:
+        extra["scoreThreshold"] = thresholding.threshold
+    if (calibration := said.unit(ScoreCalibration)) is not None:
+        extra["scoreCalibration"] = {"transformation": calibration.transformation, "default": calibration.default_score}
     return replace(
         info,
         description=said.description,
         layout=(image_layout(info.shape) or _LAYOUTS.get(len(info.shape), "")) if said.image is not None else "",
         color=_COLORS.get(said.image.color_space, "") if said.image is not None else "",
-        normalization=_normalization(info, said.normalization),
+        normalization=_normalization(info, said.unit(NormalizationOptions)),
         associated_files=tuple(
             AssociatedFile(f.name, f.description, _LABEL_TYPES.get(f.type, "unspecified")) for f in said.files
         ),

@@ -9,12 +9,11 @@ empty, and numbers that a newer one added as "unknown(37)".
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from .._records import record
 
 __all__ = [
-    "AudioProperties",
     "BoundingBoxProperties",
     "DescribedFile",
     "ImageProperties",
@@ -24,10 +23,7 @@ __all__ = [
     "ScoreCalibration",
     "ScoreThresholding",
     "SubgraphMetadata",
-    "TensorGroup",
     "TensorMetadata",
-    "Tokenizer",
-    "UnknownUnit",
 ]
 
 
@@ -59,14 +55,6 @@ class ImageProperties:
     color_space: str
     width: int
     height: int
-
-
-@record(frozen=True)
-class AudioProperties:
-    """An audio tensor: samples per second and channels."""
-
-    sample_rate: int
-    channels: int
 
 
 @record(frozen=True)
@@ -112,33 +100,8 @@ class ScoreThresholding:
     threshold: float
 
 
-@record(frozen=True)
-class Tokenizer:
-    """How text becomes tokens.
-
-    Attributes
-    ----------
-    kind : str
-        "bert_tokenizer", "sentencepiece_tokenizer" or "regex_tokenizer".
-    pattern : str
-        The delimiter of a regex tokenizer.
-    vocabulary, models : tuple of DescribedFile
-    """
-
-    kind: str
-    pattern: str = ""
-    vocabulary: tuple[DescribedFile, ...] = ()
-    models: tuple[DescribedFile, ...] = ()
-
-
-@record(frozen=True)
-class UnknownUnit:
-    """A process unit of a newer schema, or an empty one."""
-
-    kind: str
-
-
-ProcessUnit: TypeAlias = "NormalizationOptions | ScoreCalibration | ScoreThresholding | Tokenizer | UnknownUnit"
+_Unit = TypeVar("_Unit", "NormalizationOptions", "ScoreCalibration", "ScoreThresholding")
+ProcessUnit: TypeAlias = "NormalizationOptions | ScoreCalibration | ScoreThresholding"
 
 
 @record(frozen=True)
@@ -148,13 +111,11 @@ class TensorMetadata:
     Attributes
     ----------
     name, description : str
-    dimension_names : tuple of str
     content : str
         "feature", "image", "bounding_box", "audio", or "" where it does not say.
-    image, bounding_box, audio : the properties of such a content, else None
-    content_range : tuple of int or None
-        First and last dimension that the content takes; None for all but the batch.
+    image, bounding_box : the properties of such a content, else None
     process_units : tuple of ProcessUnit
+        Those that say something about numbers; how text becomes tokens is left out.
     stats_min, stats_max : tuple of float
         One for all channels or one for each.
     files : tuple of DescribedFile
@@ -162,29 +123,17 @@ class TensorMetadata:
 
     name: str
     description: str
-    dimension_names: tuple[str, ...]
     content: str
     image: ImageProperties | None
     bounding_box: BoundingBoxProperties | None
-    audio: AudioProperties | None
-    content_range: tuple[int, int] | None
     process_units: tuple[ProcessUnit, ...]
     stats_min: tuple[float, ...]
     stats_max: tuple[float, ...]
     files: tuple[DescribedFile, ...]
 
-    @property
-    def normalization(self) -> NormalizationOptions | None:
-        """The first normalisation among the process units."""
-        return next((unit for unit in self.process_units if isinstance(unit, NormalizationOptions)), None)
-
-
-@record(frozen=True)
-class TensorGroup:
-    """Tensors that belong together, such as the boxes, classes and scores of a detector."""
-
-    name: str
-    tensor_names: tuple[str, ...]
+    def unit(self, kind: type[_Unit]) -> _Unit | None:
+        """Return the first process unit of a kind."""
+        return next((unit for unit in self.process_units if isinstance(unit, kind)), None)
 
 
 @record(frozen=True)
@@ -196,11 +145,6 @@ class SubgraphMetadata:
     inputs: tuple[TensorMetadata, ...]
     outputs: tuple[TensorMetadata, ...]
     files: tuple[DescribedFile, ...]
-    input_process_units: tuple[ProcessUnit, ...]
-    output_process_units: tuple[ProcessUnit, ...]
-    input_groups: tuple[TensorGroup, ...]
-    output_groups: tuple[TensorGroup, ...]
-    custom: tuple[str, ...]
 
 
 @record(frozen=True)

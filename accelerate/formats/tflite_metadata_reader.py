@@ -9,7 +9,6 @@ from flatbuffers import number_types as flags
 
 from .flatbuffer import Table
 from .tflite_metadata import (
-    AudioProperties,
     BoundingBoxProperties,
     DescribedFile,
     ImageProperties,
@@ -19,10 +18,7 @@ from .tflite_metadata import (
     ScoreCalibration,
     ScoreThresholding,
     SubgraphMetadata,
-    TensorGroup,
     TensorMetadata,
-    Tokenizer,
-    UnknownUnit,
 )
 from .tflite_metadata_names import metadata_root
 from .tflite_names import name_of
@@ -43,15 +39,7 @@ COLOR_SPACES = ("unknown", "rgb", "grayscale")
 BOX_TYPES = ("unknown", "boundaries", "upper_left", "center")
 COORDINATE_TYPES = ("ratio", "pixel")
 SCORE_TRANSFORMATIONS = ("identity", "log", "inverse_logistic")
-UNITS = (
-    "",
-    "normalization",
-    "score_calibration",
-    "score_thresholding",
-    "bert_tokenizer",
-    "sentencepiece_tokenizer",
-    "regex_tokenizer",
-)
+UNITS = ("", "normalization", "score_calibration", "score_thresholding")
 
 
 def read_metadata(data: bytes, where: str) -> ModelMetadata:
@@ -93,11 +81,6 @@ def _subgraph(table: Table) -> SubgraphMetadata:
         inputs=tuple(_tensor(tensor) for tensor in table.tables(2, "TensorMetadata")),
         outputs=tuple(_tensor(tensor) for tensor in table.tables(3, "TensorMetadata")),
         files=_files(table, 4),
-        input_process_units=_units(table, 5),
-        output_process_units=_units(table, 6),
-        input_groups=_groups(table, 7),
-        output_groups=_groups(table, 8),
-        custom=tuple(entry.text(0) for entry in table.tables(9, "CustomMetadata")),
     )
 
 
@@ -105,17 +88,13 @@ def _tensor(table: Table) -> TensorMetadata:
     content = table.table(3, "Content")
     kind = name_of(CONTENTS, content.number(0, flags.Uint8Flags)) if content else ""
     properties = content.table(1, "ContentProperties") if content else None
-    extent = content.table(2, "ValueRange") if content else None
     stats = table.table(5, "Stats")
     return TensorMetadata(
         name=table.text(0),
         description=table.text(1),
-        dimension_names=table.texts(2),
         content=kind,
         image=_image(properties) if properties and kind == "image" else None,
         bounding_box=_bounding_box(properties) if properties and kind == "bounding_box" else None,
-        audio=_audio(properties) if properties and kind == "audio" else None,
-        content_range=_range(extent) if extent else None,
         process_units=_units(table, 4),
         stats_min=stats.numbers(1, flags.Float32Flags) if stats else (),
         stats_max=stats.numbers(0, flags.Float32Flags) if stats else (),
@@ -132,10 +111,6 @@ def _image(table: Table) -> ImageProperties:
     )
 
 
-def _audio(table: Table) -> AudioProperties:
-    return AudioProperties(table.number(0, flags.Uint32Flags), table.number(1, flags.Uint32Flags))
-
-
 def _bounding_box(table: Table) -> BoundingBoxProperties:
     return BoundingBoxProperties(
         index=table.numbers(0, flags.Uint32Flags),
@@ -144,19 +119,16 @@ def _bounding_box(table: Table) -> BoundingBoxProperties:
     )
 
 
-def _range(table: Table) -> tuple[int, int]:
-    return table.number(0, flags.Int32Flags), table.number(1, flags.Int32Flags)
-
-
 def _units(table: Table, slot: int) -> tuple[ProcessUnit, ...]:
-    return tuple(_unit(unit) for unit in table.tables(slot, "ProcessUnit"))
+    units = (_unit(unit) for unit in table.tables(slot, "ProcessUnit"))
+    return tuple(unit for unit in units if unit is not None)
 
 
-def _unit(table: Table) -> ProcessUnit:
+def _unit(table: Table) -> ProcessUnit | None:
     kind = name_of(UNITS, table.number(0, flags.Uint8Flags))
     options = table.table(1, "ProcessUnitOptions")
-    if options is None or kind not in UNITS:
-        return UnknownUnit(kind)
+    if options is None:
+        return None
     if kind == "normalization":
         return NormalizationOptions(options.numbers(0, flags.Float32Flags), options.numbers(1, flags.Float32Flags))
     if kind == "score_calibration":
@@ -164,17 +136,7 @@ def _unit(table: Table) -> ProcessUnit:
         return ScoreCalibration(transformation, options.number(1, flags.Float32Flags, 0.0))
     if kind == "score_thresholding":
         return ScoreThresholding(options.number(0, flags.Float32Flags, 0.0))
-    if kind == "bert_tokenizer":
-        return Tokenizer(kind, vocabulary=_files(options, 0))
-    if kind == "sentencepiece_tokenizer":
-        return Tokenizer(kind, vocabulary=_files(options, 1), models=_files(options, 0))
-    if kind == "regex_tokenizer":
-        return Tokenizer(kind, options.text(0), vocabulary=_files(options, 1))
-    return UnknownUnit(kind)
-
-
-def _groups(table: Table, slot: int) -> tuple[TensorGroup, ...]:
-    return tuple(TensorGroup(group.text(0), group.texts(1)) for group in table.tables(slot, "TensorGroup"))
+    return None
 
 
 def _files(table: Table, slot: int) -> tuple[DescribedFile, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,10 +21,6 @@ __all__ = ["SECONDS", "judge", "prove"]
 
 #: Until the child is given up: a Raspberry Pi starts Python, opens the stick and sends it a large model within this.
 SECONDS = 60.0
-
-# What a process does to itself: the signals of a fault, and from Windows the statuses that stand for one (0xC0000000
-# and above). Another end came from outside, as SIGKILL does where memory is short, and tells nothing of the library.
-_FAULT = re.compile(r"killed by SIG(SEGV|BUS|ABRT|ILL|FPE)\b|status (3[2-9]\d{8}|4\d{9})\b")
 
 
 def prove(engine: Engine, library: Library, source: Source, device: str, delegate_options: Mapping[str, str]) -> None:
@@ -113,7 +108,7 @@ def _try_in_child(
                 f"the Edge TPU {device} gave no answer within {SECONDS:g} s when {source} was tried in a child "
                 "process: unplug the device and plug it in again, or restart the machine"
             ) from error
-        if not _FAULT.search(str(error)):
+        if not error.crashed:
             raise BackendNotAvailableError(
                 f"{source} could not be tried on the Edge TPU {device} in a child process: {error}. Load it again; "
                 "where the process was killed, look whether memory is short (sudo dmesg | grep -i oom)"
