@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from accelerate.bench.charts import distribution
 from accelerate.bench.figures import summarize
 from accelerate.bench.page import make_page, write_page
 from accelerate.bench.runner import SCHEMA
+from accelerate.bench.svg import logarithmic
 from accelerate.errors import OptionError
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -155,6 +157,13 @@ def test_the_distribution_has_no_hill_of_what_lies_beyond_it() -> None:
     (hill,) = re.findall(r'<path d="M([^"]*)" class="area', drawn)
     heights = [float(point.split()[1]) for point in hill.removesuffix("Z").split("L")]
     assert heights[-2] == heights[-1]  # it ends on its base
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.5, 19.0), (1.0, 1.2), (90, 4000), (1, 1e6), (3, 30)])
+def test_labels_of_a_logarithmic_axis_have_room(low: float, high: float) -> None:
+    scale = logarithmic((low, high), 10, 390)
+    places = [scale(tick) for tick in scale.ticks]
+    assert all(after - before >= 50 for before, after in pairwise(places))
 
 
 def test_a_file_that_cannot_be_written(report: dict[str, Any], tmp_path: Path) -> None:

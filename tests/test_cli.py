@@ -18,7 +18,7 @@ pytest.importorskip("click", reason="needs the extra: cli")
 pytest.importorskip("rich", reason="needs the extra: cli")
 
 from accelerate.cli.cleaning import CleanFormatter
-from accelerate.cli.rendering import print_table
+from accelerate.cli.rendering import print_fields, print_table
 
 Image = pytest.importorskip("PIL.Image", reason="needs the extra: cli")
 
@@ -233,6 +233,17 @@ def test_nothing_is_folded_where_there_is_no_terminal() -> None:
     lines = done.stdout.splitlines()
     assert f"SHA-256       {digest}" in lines
     assert f"file          {DIGITS}" in lines
+
+
+def test_long_names_of_fields_are_not_folded_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    print_fields([("a" * 100, "b" * 300)])
+    assert capsys.readouterr().out == f"{'a' * 100}  {'b' * 300}\n"
+    monkeypatch.setenv("COLUMNS", "80")
+    print_fields([("a" * 100, "b" * 300)])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_a_column_of_figures_is_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,10 +37,11 @@ _STYLE = """
   --rule: #2c3440; --bad: #ff9d94; --badback: #3a2022;
   --c0: #6ea3f7; --c1: #f39a63; --c2: #4cc3a5; --c3: #d48bda; --c4: #d3b24a; --c5: #f07a9c; } }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
+body { margin: 0; background: var(--page); color: var(--text); font: 15px/1.5 system-ui, sans-serif;
+  overflow-wrap: anywhere; }
 main { max-width: 1120px; margin: 0 auto; padding: 20px 16px 40px; }
-h1 { font-size: 22px; line-height: 1.25; margin: 4px 0; overflow-wrap: anywhere; }
-h2 { font-size: 16px; margin: 0 0 2px; overflow-wrap: anywhere; }
+h1 { font-size: 22px; line-height: 1.25; margin: 4px 0; }
+h2 { font-size: 16px; margin: 0 0 2px; }
 p { margin: 0 0 8px; } .soft { color: var(--soft); }
 section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 14px 16px;
   margin-top: 14px; min-width: 0; }
@@ -58,10 +59,12 @@ svg text { paint-order: stroke; stroke: var(--card); stroke-width: 3px; }
   background: var(--c); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; margin-top: 6px; }
 th, td { text-align: right; padding: 6px 8px; border-bottom: 1px solid var(--rule); vertical-align: top; }
-th { color: var(--soft); font-weight: 500; font-size: 13px; } td:first-child, th:first-child { text-align: left; }
-tbody tr:last-child td { border-bottom: 0; }
-dl { display: grid; grid-template-columns: minmax(90px, max-content) 1fr; gap: 4px 16px; margin: 6px 0 0; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+th { color: var(--soft); font-weight: 500; font-size: 13px; overflow-wrap: normal; }
+td:first-child, th:first-child { text-align: left; }
+tbody tr:last-child td { border-bottom: 0; } td:not(:first-child):not(:last-child) { white-space: nowrap; }
+table + p, dl + p { margin-top: 8px; }
+dl { display: grid; grid-template-columns: fit-content(38%) 1fr; gap: 4px 16px; margin: 6px 0 0; }
+dt { color: var(--soft); } dd { margin: 0; }
 .bad { background: var(--badback); border-color: var(--bad); } .bad h2, .flag { color: var(--bad); }
 .flag { font-size: 12px; font-weight: 700; }
 @media (max-width: 760px) {
@@ -71,7 +74,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
   td, td:first-child { display: flex; justify-content: space-between; gap: 16px; text-align: right; border: 0;
     padding: 2px 0; }
   td::before { content: attr(data-label); color: var(--soft); text-align: left; }
-  td:first-child { font-weight: 600; } td:first-child::before { content: none; }
+  td:first-child { font-weight: 600; text-align: left; } td:first-child::before { content: none; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: 6px; }
 }
 """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
+from itertools import pairwise
 
 __all__ = ["HEIGHT", "WIDTH", "Scale", "drawing", "line", "linear", "logarithmic", "path", "text"]
 
@@ -14,6 +15,7 @@ WIDTH, HEIGHT = 400.0, 220.0
 
 _MULTIPLES = ((1, 5), (1, 2, 5), (1, 2, 3, 4, 6, 8))
 _MOST_TICKS = 5
+_LABEL = 50.0  # the width of a label such as "8.00 µs"
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,20 @@ def logarithmic(values: Iterable[float], start: float, end: float) -> Scale:
     """Return a scale for positive values that lie far apart, with as many round ticks as fit beside each other."""
     values = list(values)
     low, high = min(values) / 1.08, max(values) * 1.08
+    scale = Scale(low, high, start, end, (), log=True)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     powers = [10.0**e for e in decades if low <= 10.0**e <= high]
     inside = powers[:: max(1, math.ceil(len(powers) / _MOST_TICKS))]
     for multiples in _MULTIPLES:
         finer = [t for e in decades for n in multiples if low <= (t := n * 10.0**e) <= high]
-        if len(finer) <= _MOST_TICKS:
+        if len(finer) <= _MOST_TICKS and _apart(scale, finer):
             inside = finer
-    return Scale(low, high, start, end, tuple(inside), log=True)
+    return replace(scale, ticks=tuple(inside))
+
+
+def _apart(scale: Scale, ticks: Sequence[float]) -> bool:
+    """Return whether there is room for a label at each tick."""
+    return all(scale(after) - scale(before) >= _LABEL for before, after in pairwise(ticks))
 
 
 def linear(high: float, start: float, end: float, *, low: float = 0.0) -> Scale:

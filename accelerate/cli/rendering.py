@@ -72,7 +72,7 @@ def print_fields(fields: Iterable[Sequence[str]]) -> None:
     """Print each name, in bold, with its value beside it: one line or several, folded where they are too long."""
     rows = [(clean_line(name), "\n".join(map(clean_line, lines))) for name, *lines in fields]
     grid = Table.grid(padding=(0, 2))
-    width = min(_NAME_WIDTH, max((len(name) for name, _ in rows), default=0))
+    width = min(max(_NAME_WIDTH, _console().width // 3), max((len(name) for name, _ in rows), default=0))
     grid.add_column(overflow="fold", style="bold", min_width=width, max_width=width)
     grid.add_column(overflow="fold")
     for row in rows:
