@@ -70,7 +70,7 @@ class Place:
                 ).start()
         if wait([restoring], deadline.left(who)).not_done:
             raise InferenceTimeoutError(
-                f"{who}: no answer within {deadline.timeout:g} s: the server has lost the model, which is "
+                f"{who}: no answer within {deadline.timeout:.3g} s: the server has lost the model, which is "
                 "shipped to it again; call again, or give a longer timeout"
             )
         restoring.result()
