@@ -163,7 +163,7 @@ def test_a_slow_call_leaves_its_memory_alone_until_it_ends(triton: TritonServer)
     triton.load("slow")
     before = ours()
     with load(triton.url, "slow") as model:
-        with pytest.raises(InferenceTimeoutError, match=r"within 0\.(1|09\d*) s"):
+        with pytest.raises(InferenceTimeoutError, match="no answer within 0"):
             model.infer([0.8], timeout=0.1)
         # its region still belongs to the server: the next calls must not share it
         for seconds in (0.01, 0.02, 0.03):
