@@ -139,15 +139,10 @@ class Backend(abc.ABC):
     def devices(self) -> Sequence[Device]:
         """List the devices, preferred first. Called only where the backend is available."""
 
-    def configured(self, backend_options: Mapping[str, Any]) -> Backend:
-        """Return a backend whose other answers take options of `load` into account, for `plan`.
+    def configured(self, options: LoadOptions) -> Backend:
+        """Return a backend whose other answers take the options of `load` into account, for `plan`.
 
         A backend whose options change nothing about what it can run keeps this method. Must not import the runtime.
-
-        Parameters
-        ----------
-        backend_options : mapping
-            Those of `options` that the caller gave.
 
         Raises
         ------

@@ -84,7 +84,7 @@ def _consider(backend: Backend, source: Source, options: LoadOptions) -> tuple[_
         reason = f"it has no option {unknown[0]!r}"
         return fit, Candidate(name, device, reason, f"leave {unknown[0]!r} out for this backend")
     try:
-        backend = backend.configured(options.backend_options)
+        backend = backend.configured(options)
         match = backend.match(source)
         if not match.accepts:  # asked first: it costs nothing, while availability may have to start a runtime
             return fit, Candidate(name, device, match.reason, match.remedy)

@@ -606,7 +606,7 @@ def test_options_are_judged_without_the_runtime() -> None:
     code = (
         "import sys\n"
         "from accelerate.backends.onnxruntime import ONNXRuntime\n"
-        "ONNXRuntime().configured({'providers': ['Nothing', ('x', {})], 'full_delegation': True})\n"
+        "ONNXRuntime().configured(accelerate.LoadOptions(backend_options={'providers': ['Nothing', ('x', {})], 'full_delegation': True}))\n"
         "print('onnxruntime' in sys.modules)"
     )
     done = child(code)

@@ -41,7 +41,8 @@ class EdgeTPU(Backend):
     def __init__(self, engine: str | None = None, library: str | PathLike[str] | None = None) -> None:
         self._engine, self._library = engine, library
 
-    def configured(self, backend_options: Mapping[str, Any]) -> EdgeTPU:  # noqa: D102
+    def configured(self, options: LoadOptions) -> EdgeTPU:  # noqa: D102
+        backend_options = options.backend_options
         engine = backend_options.get("engine")
         check_option(engine)
         _delegate_options(backend_options.get("delegate_options"))

@@ -27,14 +27,14 @@ class ONNXRuntime(Backend):
     options = ("full_delegation", "providers")
     priority = 20
 
-    def __init__(self, asked: Mapping[str, Any] | None = None) -> None:
-        self._asked = asked  # options of load; None where nobody asks for a model
+    def __init__(self, asked: LoadOptions | None = None) -> None:
+        self._asked = asked  # None where nobody asks for a model
 
-    def configured(self, backend_options: Mapping[str, Any]) -> ONNXRuntime:  # noqa: D102
-        full_delegation(backend_options)
-        if backend_options.get("providers") is not None:
-            parse_providers(backend_options["providers"])
-        return ONNXRuntime(backend_options)
+    def configured(self, options: LoadOptions) -> ONNXRuntime:  # noqa: D102
+        full_delegation(options.backend_options)
+        if options.backend_options.get("providers") is not None:
+            parse_providers(options.backend_options["providers"])
+        return ONNXRuntime(options)
 
     def availability(self) -> Availability:  # noqa: D102
         try:
@@ -51,17 +51,16 @@ class ONNXRuntime(Backend):
         return Availability(True, version, *_conflict(onnxruntime.__file__, f"{version} computes a known answer"))
 
     def devices(self) -> Sequence[Device]:  # noqa: D102
-        asked = self._asked
-        if asked is not None and asked.get("providers") is not None:
-            return devices_of_providers(asked["providers"])
-        return devices(all_kinds=asked is not None)
+        if self._asked is not None and self._asked.backend_options.get("providers") is not None:
+            return devices_of_providers(self._asked.backend_options["providers"])
+        return devices(all_kinds=self._asked is not None)
 
     def match(self, source: Source) -> Match:  # noqa: D102
         if source.format == "onnx":
             return Match(True, "an ONNX model")
         if source.format == "object" and _is_session(source.object):
-            if settled := sorted(name for name, value in (self._asked or {}).items() if value is not None):
-                return Match(False, f"{settled[0]} is settled by the existing session", f"leave {settled[0]} out")
+            if settled := _settled(self._asked or LoadOptions()):
+                return Match(False, f"{settled} is settled by the existing session", f"leave {settled} out")
             return Match(True, "an existing InferenceSession")
         return Match(
             False,

@@ -108,9 +108,8 @@ class ONNXModel(Model):
         """
         import onnxruntime
 
-        chosen = {"device": options.device, "num_threads": options.num_threads, **options.backend_options}
-        if given := sorted(name for name, value in chosen.items() if value is not None):
-            raise OptionError(f"{given[0]} is settled by the existing session: leave it out, or load the model file")
+        if settled := settled_by_session(options):
+            raise OptionError(f"{settled} is settled by the existing session: leave it out, or load the model file")
         providers = source.object.get_providers()
         device = device_name(providers[0], source.object.get_provider_options().get(providers[0], {}))
         details = {"providers": providers, "adopted": True}
@@ -264,6 +263,12 @@ def full_delegation(backend_options: Mapping[str, Any]) -> bool:
     if not isinstance(given, bool):
         raise OptionError(f"full_delegation is {given!r:.60}; wanted True or False")
     return given
+
+
+def settled_by_session(options: LoadOptions) -> str:
+    """Return an option that was given and that an existing session has settled; "" where there is none."""
+    chosen = {"device": options.device, "num_threads": options.num_threads, **options.backend_options}
+    return min((name for name, value in chosen.items() if value is not None), default="")
 
 
 @contextlib.contextmanager

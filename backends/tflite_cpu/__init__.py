@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
@@ -24,13 +23,13 @@ class TFLiteCPU(Backend):
     options = ("engine",)
     priority = 10
 
-    def __init__(self, engine: str | None = None) -> None:
-        self._engine = engine
+    def __init__(self, options: LoadOptions | None = None) -> None:
+        self._options = options or LoadOptions()
+        self._engine = self._options.backend_options.get("engine")
 
-    def configured(self, backend_options: Mapping[str, Any]) -> TFLiteCPU:  # noqa: D102
-        engine = backend_options.get("engine")
-        check_option(engine)
-        return TFLiteCPU(engine)
+    def configured(self, options: LoadOptions) -> TFLiteCPU:  # noqa: D102
+        check_option(options.backend_options.get("engine"))
+        return TFLiteCPU(options)
 
     def availability(self) -> Availability:  # noqa: D102
         return availability(self._engine)
@@ -43,6 +42,8 @@ class TFLiteCPU(Backend):
             engine = engine_of(source.object)
             if engine is None:
                 return Match(False, f"{source} is no TFLite interpreter", "give the model file, or an interpreter")
+            if _settled(self._options):
+                return Match(False, _SETTLED, "leave these options out")
             return Match(True, f"an interpreter of {engine.title}")
         from ...formats.tflite import custom_operators
         from .diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu, not_tflite
@@ -74,6 +75,13 @@ class TFLiteCPU(Backend):
         engine = engine_of(source.object)
         if engine is None:
             raise UnsupportedModelError(f"tflite_cpu takes TFLite models and interpreters, not {source}")
-        if "engine" in options.backend_options or options.num_threads is not None:
-            raise OptionError("the engine and threads of an existing interpreter are settled: leave these options out")
+        if _settled(options):
+            raise OptionError(f"{_SETTLED}: leave these options out")
         return TFLiteModel.adopt(engine, source, options)
+
+
+_SETTLED = "the engine and threads of an existing interpreter are settled"
+
+
+def _settled(options: LoadOptions) -> bool:
+    return "engine" in options.backend_options or options.num_threads is not None

@@ -32,8 +32,8 @@ class Triton(Backend):
     def __init__(self, url: str | None = None) -> None:
         self._url = url
 
-    def configured(self, backend_options: Mapping[str, Any]) -> Triton:  # noqa: D102
-        return Triton(backend_options.get("url"))
+    def configured(self, options: LoadOptions) -> Triton:  # noqa: D102
+        return Triton(options.backend_options.get("url"))
 
     def availability(self) -> Availability:  # noqa: D102
         from .connection import import_grpc
