@@ -14,7 +14,7 @@ __all__ = ["HEIGHT", "WIDTH", "Scale", "drawing", "line", "linear", "logarithmic
 WIDTH, HEIGHT = 400.0, 220.0
 
 _MULTIPLES = ((1, 5), (1, 2, 5), (1, 2, 3, 4, 6, 8))
-_MOST_TICKS = 5
+_FEWEST_TICKS, _MOST_TICKS = 3, 5
 _LABEL = 50.0  # the width of a label such as "8.00 µs"
 
 
@@ -61,6 +61,9 @@ def logarithmic(values: Iterable[float], start: float, end: float) -> Scale:
         finer = [t for e in decades for n in multiples if low <= (t := n * 10.0**e) <= high]
         if len(finer) <= _MOST_TICKS and _apart(scale, finer):
             inside = finer
+    if len(inside) < _FEWEST_TICKS:  # less than a decade: even steps are rounder
+        even = linear(high, start, end, low=low).ticks
+        inside = next((few for n in (1, 2, 3) if _apart(scale, few := list(even[::n]))), inside)
     return replace(scale, ticks=tuple(inside))
 
 
