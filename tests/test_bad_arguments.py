@@ -315,6 +315,17 @@ def test_auto_says_of_a_damaged_file_that_it_is_damaged(damaged: bytes) -> None:
     assert all(row.remedy for row in decided.skipped)
 
 
+def test_a_plan_knows_what_an_interpreter_has_settled() -> None:
+    interpreter_class = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
+    interpreter = interpreter_class(model_content=ADD3)
+    options: dict[str, Any]
+    for options in ({"num_threads": 2}, {"engine": "litert"}):
+        decided = accelerate.plan(interpreter, backend="tflite_cpu", **options)
+        assert decided.chosen is None
+        assert "settled" in decided.skipped[0].reason
+    assert accelerate.plan(interpreter).chosen is not None
+
+
 def test_a_plan_names_what_is_nearest_first() -> None:
     decided = accelerate.plan(ADD3, device="nowhere:0")
     assert decided.skipped[0].backend == "tflite_cpu"  # it takes the file, and has no such device

@@ -599,14 +599,18 @@ def test_a_plan_for_a_session_knows_what_is_settled() -> None:
     session = onnxruntime.InferenceSession(odd_onnx.double(), providers=[CPU])
     decided = accelerate.plan(session, backend="onnxruntime", providers=[CPU])
     assert decided.skipped[0].reason == "providers is settled by the existing session"
+    assert accelerate.plan(session, backend="onnxruntime", num_threads=2).chosen is None
     assert accelerate.plan(session).chosen is not None
+    assert accelerate.plan(DIGITS, backend="onnxruntime", signature="main").chosen is None
 
 
 def test_options_are_judged_without_the_runtime() -> None:
     code = (
         "import sys\n"
         "from accelerate.backends.onnxruntime import ONNXRuntime\n"
-        "ONNXRuntime().configured(accelerate.LoadOptions(backend_options={'providers': ['Nothing', ('x', {})], 'full_delegation': True}))\n"
+        "from accelerate import LoadOptions\n"
+        "asked = {'providers': ['Nothing', ('x', {})], 'full_delegation': True}\n"
+        "ONNXRuntime().configured(LoadOptions(backend_options=asked))\n"
         "print('onnxruntime' in sys.modules)"
     )
     done = child(code)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...errors import BackendNotAvailableError, ModelError, OptionError, UnsupportedModelError
 from ...source import Source
-from .model import ONNXModel, full_delegation
+from .model import ONNXModel, full_delegation, settled_by_session
 from .providers import CPU, devices, devices_of_providers, known_answer, parse_providers, place
 
 __all__ = ["ONNXRuntime"]
 
+_NO_SIGNATURES = "an ONNX model has no signatures"
 _REMEDY = 'pip install "edge-accelerate[onnxruntime]"'
 
 
@@ -56,10 +56,12 @@ class ONNXRuntime(Backend):
         return devices(all_kinds=self._asked is not None)
 
     def match(self, source: Source) -> Match:  # noqa: D102
+        if self._asked is not None and self._asked.signature is not None:
+            return Match(False, _NO_SIGNATURES, "leave signature out")
         if source.format == "onnx":
             return Match(True, "an ONNX model")
         if source.format == "object" and _is_session(source.object):
-            if settled := _settled(self._asked or LoadOptions()):
+            if settled := settled_by_session(self._asked or LoadOptions()):
                 return Match(False, f"{settled} is settled by the existing session", f"leave {settled} out")
             return Match(True, "an existing InferenceSession")
         return Match(
@@ -70,7 +72,7 @@ class ONNXRuntime(Backend):
 
     def load(self, source: Source, options: LoadOptions) -> ONNXModel:  # noqa: D102
         if options.signature is not None:
-            raise OptionError("an ONNX model has no signatures: leave the option out")
+            raise OptionError(f"{_NO_SIGNATURES}: leave the option out")
         if source.format == "object" and _is_session(source.object):
             return ONNXModel.adopt(source, options)
         if source.format != "onnx":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...errors import BackendNotAvailableError, OptionError, UnsupportedModelError
