@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +25,9 @@ from ...metadata import Metadata, TensorInfo
 from ...names import name_tensors, suggestion
 from ...source import Source
 from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu
+from .kinds import KINDS, Kind, kind_of
 
-__all__ = ["CONFIG", "Package", "describe", "kind_of", "package"]
+__all__ = ["CONFIG", "Package", "describe", "package"]
 
 _SHIM = Path(__file__).with_name("shim") / "model.py"
 CONFIG = "config.pbtxt"
@@ -43,36 +42,6 @@ _DATA_TYPES = {
     "float16": "TYPE_FP16", "float32": "TYPE_FP32", "float64": "TYPE_FP64",
     **{f"{kind}{bits}": f"TYPE_{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """A model format.
-
-    Attributes
-    ----------
-    title : str
-    backend : str
-        The Triton backend that runs it; "" where there is none.
-    file : str
-        What that backend calls the model file.
-    devices : tuple of str
-        Where it runs it.
-    """
-
-    title: str
-    backend: str
-    file: str
-    devices: tuple[str, ...] = ("cpu", "gpu")
-
-
-_KINDS = {
-    "onnx": _Kind("an ONNX model", "onnxruntime", "model.onnx"),
-    "tensorrt": _Kind("a TensorRT plan", "tensorrt", "model.plan", ("gpu",)),
-    "torchscript": _Kind("a TorchScript model", "pytorch", "model.pt"),
-    "openvino": _Kind("an OpenVINO model", "openvino", "model.xml", ("cpu",)),
-    "tflite": _Kind("a TFLite model", "", "model.tflite", ("cpu",)),
-}
 
 
 @dataclass(frozen=True)
@@ -100,46 +69,6 @@ class Package:
     def backend(self) -> str:
         """The Triton backend that runs it."""
         return str(self.config["backend"])
-
-
-def kind_of(source: Source) -> str:
-    """Return "onnx", "tflite", "tensorrt", "torchscript" or "openvino", judged by the content.
-
-    Raises
-    ------
-    UnsupportedModelError, ModelError
-    """
-    if source.format in ("onnx", "tflite"):
-        return source.format
-    if source.format:
-        raise UnsupportedModelError(f"{source} is {source.likeness}; Triton is given a model file")
-    buffer = source.buffer()
-    head = bytes(buffer[:4096])
-    if head[:4] in (b"ptrt", b"ftrt"):
-        return "tensorrt"
-    if head[3:5] == b"\0{" and buffer[(start := 4 + int.from_bytes(head[:4], "little")) : start + 4] in _PLAN_MAGIC:
-        raise UnsupportedModelError(
-            f"{source} is a TensorRT plan behind a header of Ultralytics' own, which Triton does not know: "
-            f"write the file without its first {start} bytes"
-        )
-    if re.search(rb"<net\b[^>]*\bversion=", head):
-        return "openvino"
-    if head[:2] == b"PK" and _is_torchscript(buffer[:]):
-        return "torchscript"
-    raise UnsupportedModelError(
-        f"{source} is {source.likeness}; Triton takes ONNX, TensorRT plans, TorchScript, OpenVINO IR and TFLite"
-    )
-
-
-_PLAN_MAGIC = (b"ptrt", b"ftrt")
-
-
-def _is_torchscript(content: bytes) -> bool:
-    try:
-        names = zipfile.ZipFile(BytesIO(content)).namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return False
-    return any(name.endswith("/constants.pkl") for name in names)
 
 
 def describe(source: Source, signature: str | None = None) -> Metadata | None:
@@ -249,7 +178,7 @@ def package(
     if device not in (None, "cpu", "gpu"):
         raise DeviceNotFoundError(f"triton has no device {device!r}; wanted 'cpu', 'gpu' or None")
     name = kind_of(source)
-    kind = _KINDS[name]
+    kind = KINDS[name]
     if num_threads is not None and name not in _BY_SHIM:
         raise OptionError(f"num_threads is for ONNX and TFLite models; {source} is {kind.title}")
     by_shim = not (native and kind.backend)
@@ -279,7 +208,7 @@ def package(
     return Package(_model_name(source), config, files, pbtxt)
 
 
-def _check_device(source: Source, kind: _Kind, device: str | None, *, by_shim: bool) -> None:
+def _check_device(source: Source, kind: Kind, device: str | None, *, by_shim: bool) -> None:
     if source.format == "tflite" and COMPILED_OPERATOR in custom_operators(source.buffer(), str(source)):
         raise UnsupportedModelError(f"{source}: {'; '.join(compiled_for_edgetpu(source))}")
     if by_shim and source.format not in _BY_SHIM:
