@@ -205,7 +205,7 @@ def test_a_full_disk_is_an_error_of_one_line() -> None:
                 [*SCRIPT, "run", DIGITS, SEVEN, *more], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
             )
         assert done.returncode == 1
-        assert done.stderr.startswith("error: No space left on device")
+        assert done.stderr.startswith("error: the output cannot be written: No space left on device")
         assert done.stderr.count("\n") == 1
 
 
@@ -217,6 +217,13 @@ def test_names_of_files_do_not_steer_the_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in call("run", DIGITS, SEVEN, "--\x1b[31m", status=2).stderr
     hostile.write_bytes(DIGITS_FLOAT.read_bytes().replace(b"TFLITE_METADATA", b"OTHER__METADATA"))
     assert "\x1b" not in call("run", hostile, SEVEN).stdout
+
+
+def test_what_an_encoding_lacks_is_shown_by_its_number(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"größe {n}" for n in range(10)), encoding="utf-8")
+    out = call("run", DIGITS, SEVEN, "--labels", labels, PYTHONIOENCODING="ascii").stdout
+    assert r"gr\xf6\xdfe 7" in out
 
 
 def test_warnings_do_not_steer_the_terminal() -> None:
@@ -264,6 +271,7 @@ def test_wrong_usage_exits_with_2() -> None:
     assert "backend is given by --backend" in call("run", DIGITS, SEVEN, "--option", "backend=x", status=2).stderr
     assert "wanted KEY=VALUE" in call("run", DIGITS, SEVEN, "--option", "engine", status=2).stderr
     assert "No such command" in call("walk", status=2).stderr
+    assert "wanted a finite number above 0" in call("run", DIGITS, SEVEN, "--timeout", "nan", status=2).stderr
 
 
 @pytest.mark.parametrize("packages", [("click",), ("rich",), ("PIL", "cv2")], ids=" and ".join)

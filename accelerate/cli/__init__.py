@@ -45,8 +45,11 @@ def main() -> int:
         return _FAILED
     except OSError as error:
         _forget_output()
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}; check what the output goes to, and its free space")
+        if error.filename is None:
+            return _fail(
+                f"the output cannot be written: {error.strerror or error}; free some space, or send it elsewhere"
+            )
+        return _fail(f"{error.filename} cannot be used: {error.strerror}; check the path and its permissions")
     return status
 
 
