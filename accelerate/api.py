@@ -225,7 +225,7 @@ def _load_first(source: Source, options: LoadOptions, considered: Mapping[str, B
             _log.debug("auto chose %s on %s: %s", candidate.backend, candidate.device, candidate.reason)
         return model
     if not decided.candidates:
-        _raise_if_damaged(source, considered)
+        _raise_what_is_clear(source, options, considered)
     if source.format in ("", "directory") and not decided.candidates:
         raise ModelError(
             f"{source} is {source.likeness}, not a model that any backend here knows; check the path, or fetch it again"
@@ -237,14 +237,16 @@ def _load_first(source: Source, options: LoadOptions, considered: Mapping[str, B
     raise NoBackendError(f"no backend here can run {source}\n{table}{tried}", decided)
 
 
-def _raise_if_damaged(source: Source, considered: Mapping[str, Backend]) -> None:
-    """Raise what a backend says of a file of its own format that it cannot even judge: no other would help."""
+def _raise_what_is_clear(source: Source, options: LoadOptions, considered: Mapping[str, Backend]) -> None:
+    """Raise what a backend says of a damaged file of its own format, or of a wrong option: no other would help."""
     for backend in considered.values():
+        if not set(options.backend_options) <= set(backend.options):
+            continue
         try:
-            backend.match(source)
+            backend.configured(options).match(source)
         except UnsupportedModelError:
             continue
-        except ModelError:
+        except (ModelError, OptionError):
             raise
         except (Exception, SystemExit):  # a stranger's code; the plan has told it
             continue

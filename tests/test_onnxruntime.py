@@ -598,7 +598,7 @@ def test_the_gpu_that_a_build_cannot_use_is_listed_where_there_is_one(gpu: bool,
 def test_a_plan_for_a_session_knows_what_is_settled() -> None:
     session = onnxruntime.InferenceSession(odd_onnx.double(), providers=[CPU])
     decided = accelerate.plan(session, backend="onnxruntime", providers=[CPU])
-    assert decided.skipped[0].reason == "providers is settled by the existing session"
+    assert "providers is settled by the existing session" in decided.skipped[0].reason
     assert accelerate.plan(session, backend="onnxruntime", num_threads=2).chosen is None
     assert accelerate.plan(session).chosen is not None
     assert accelerate.plan(DIGITS, backend="onnxruntime", signature="main").chosen is None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...errors import BackendNotAvailableError, ModelError, OptionError, UnsupportedModelError
 from ...source import Source
-from .model import ONNXModel, full_delegation, settled_by_session
+from .model import ONNXModel, check_settled, full_delegation
 from .providers import CPU, devices, devices_of_providers, known_answer, parse_providers, place
 
 __all__ = ["ONNXRuntime"]
@@ -61,8 +61,7 @@ class ONNXRuntime(Backend):
         if source.format == "onnx":
             return Match(True, "an ONNX model")
         if source.format == "object" and _is_session(source.object):
-            if settled := settled_by_session(self._asked or LoadOptions()):
-                return Match(False, f"{settled} is settled by the existing session", f"leave {settled} out")
+            check_settled(self._asked or LoadOptions())
             return Match(True, "an existing InferenceSession")
         return Match(
             False,

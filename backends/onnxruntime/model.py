@@ -108,8 +108,7 @@ class ONNXModel(Model):
         """
         import onnxruntime
 
-        if settled := settled_by_session(options):
-            raise OptionError(f"{settled} is settled by the existing session: leave it out, or load the model file")
+        check_settled(options)
         providers = source.object.get_providers()
         device = device_name(providers[0], source.object.get_provider_options().get(providers[0], {}))
         details = {"providers": providers, "adopted": True}
@@ -265,10 +264,16 @@ def full_delegation(backend_options: Mapping[str, Any]) -> bool:
     return given
 
 
-def settled_by_session(options: LoadOptions) -> str:
-    """Return an option that was given and that an existing session has settled; "" where there is none."""
+def check_settled(options: LoadOptions) -> None:
+    """Refuse an option that an existing session has settled.
+
+    Raises
+    ------
+    OptionError
+    """
     chosen = {"device": options.device, "num_threads": options.num_threads, **options.backend_options}
-    return min((name for name, value in chosen.items() if value is not None), default="")
+    if given := sorted(name for name, value in chosen.items() if value is not None):
+        raise OptionError(f"{given[0]} is settled by the existing session: leave it out, or load the model file")
 
 
 @contextlib.contextmanager

@@ -42,8 +42,7 @@ class TFLiteCPU(Backend):
             engine = engine_of(source.object)
             if engine is None:
                 return Match(False, f"{source} is no TFLite interpreter", "give the model file, or an interpreter")
-            if _settled(self._options):
-                return Match(False, _SETTLED, "leave these options out")
+            _check_settled(self._options)
             return Match(True, f"an interpreter of {engine.title}")
         from ...formats.tflite import custom_operators
         from .diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu, not_tflite
@@ -75,13 +74,10 @@ class TFLiteCPU(Backend):
         engine = engine_of(source.object)
         if engine is None:
             raise UnsupportedModelError(f"tflite_cpu takes TFLite models and interpreters, not {source}")
-        if _settled(options):
-            raise OptionError(f"{_SETTLED}: leave these options out")
+        _check_settled(options)
         return TFLiteModel.adopt(engine, source, options)
 
 
-_SETTLED = "the engine and threads of an existing interpreter are settled"
-
-
-def _settled(options: LoadOptions) -> bool:
-    return "engine" in options.backend_options or options.num_threads is not None
+def _check_settled(options: LoadOptions) -> None:
+    if "engine" in options.backend_options or options.num_threads is not None:
+        raise OptionError("the engine and threads of an existing interpreter are settled: leave these options out")
