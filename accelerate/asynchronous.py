@@ -120,9 +120,12 @@ def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[
 
 
 def _call_for(model: Model, frame: Any) -> Callable[[], Any]:
-    if hasattr(frame, "getbands") or (isinstance(frame, (str, PathLike)) and model._takes_pictures()):
-        return lambda: model.infer_image(frame)  # a Pillow image, or a path
-    return lambda: model.infer(frame)
+    def call() -> dict[str, Array]:  # whatever fails in it is the outcome of this one item
+        if hasattr(frame, "getbands") or (isinstance(frame, (str, PathLike)) and model._takes_pictures()):
+            return model.infer_image(frame)  # a Pillow image, or a path
+        return model.infer(frame)
+
+    return call
 
 
 def _outcome(job: Job) -> dict[str, Array] | Exception:

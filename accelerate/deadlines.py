@@ -14,7 +14,7 @@ from .errors import InferenceTimeoutError, OptionError
 if TYPE_CHECKING:
     import queue
 
-__all__ = ["Job", "Turn", "Worker", "seconds"]
+__all__ = ["Job", "Turn", "Worker", "in_words", "seconds"]
 
 
 def seconds(timeout: float) -> float:
@@ -34,6 +34,11 @@ def seconds(timeout: float) -> float:
     if math.isnan(value) or value < 0:
         raise OptionError(f"timeout is {timeout!r}; wanted 0 or more seconds, or None for no deadline")
     return min(value, threading.TIMEOUT_MAX)
+
+
+def in_words(timeout: float) -> str:
+    """Return a timeout for a message, to the millisecond: what is left of one is no round number."""
+    return f"{round(timeout, 3):g} s"
 
 
 class Runnable(Protocol):
@@ -189,12 +194,12 @@ class Turn:
         if job.call_off():
             check_open()
             raise InferenceTimeoutError(
-                f"no answer within {timeout:.3g} s: the model was busy with earlier calls all that time; "
+                f"no answer within {in_words(timeout)}: the model was busy with earlier calls all that time; "
                 "give a longer timeout, call it less often, or load(..., replicas=n)"
             )
         cancel()
         raise InferenceTimeoutError(
-            f"no answer within {timeout:.3g} s; the runtime is still computing and later calls wait for it"
+            f"no answer within {in_words(timeout)}; the runtime is still computing and later calls wait for it"
         )
 
     def stop(self) -> None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ._records import record
 from .asynchronous import call_async
 from .binding import Binding, allocate
-from .deadlines import Turn, Worker, seconds
-from .errors import ClosedError, OptionError, TensorError
+from .deadlines import Turn, Worker, in_words, seconds
+from .errors import ClosedError, InferenceTimeoutError, OptionError, TensorError
 from .labels import check_label_count, load_labels
 from .latency import LatencyStatistics
 from .metadata import Metadata, Normalization, TensorInfo
@@ -188,7 +188,13 @@ class Model(abc.ABC):
                 outputs = self._run(self._feeds(input_tensors), None)
             else:
                 until = monotonic() + seconds(timeout)
-                outputs = self._run(self._feeds(input_tensors), _left(until))
+                feeds = self._feeds(input_tensors)
+                if monotonic() >= until and timeout > 0:
+                    raise InferenceTimeoutError(  # noqa: TRY301 - it counts as an error of this call
+                        f"no answer within {in_words(timeout)}: the conversion of the inputs took all of it; give a "
+                        "longer timeout, or inputs in the model's dtype and size"
+                    )
+                outputs = self._run(feeds, _left(until))
         except Exception:
             self._latency.record_error()
             raise

@@ -114,7 +114,7 @@ def _choose_device(devices: Sequence[Device], wanted: str | None) -> Device | tu
     """Return the device to use, else (reason, remedy)."""
     if wanted is None:
         return next((d for d in devices if d.ready), devices[0] if devices else ("it finds no device", "connect one"))
-    known = [d.id for d in devices]
+    known = [d.id for d in devices if d.ready] or [d.id for d in devices]
     for device in devices:
         if wanted == device.id or wanted in device.aliases:
             return device

@@ -11,7 +11,7 @@ from typing import Any
 
 from .binding import Binding
 from .contract import LoadOptions
-from .deadlines import seconds
+from .deadlines import in_words, seconds
 from .errors import InferenceTimeoutError
 from .metadata import Metadata
 from .model import Command, Model, RuntimeInfo
@@ -82,8 +82,9 @@ class ReplicatedModel(Model):
             return self._free.get(timeout=timeout)
         except queue.Empty:
             self._check_open()
+            assert timeout is not None, "without one it waits"
             raise InferenceTimeoutError(
-                f"no answer within {timeout:.3g} s: all {len(self._replicas)} replicas were busy all that time; "
+                f"no answer within {in_words(timeout)}: all {len(self._replicas)} replicas were busy all that time; "
                 "give a longer timeout, call it less often, or load it with more replicas"
             ) from None
 

@@ -122,17 +122,18 @@ class Source:
             return False
 
     def overwritten(self) -> bool:
-        """Return whether somebody has written to the model's file since: then `buffer` shows something else.
+        """Return whether the model's file has another size by now: then `buffer` shows something else.
 
         Where it has become shorter, reading what it lost would end the process (SIGBUS).
         """
         if self.path is None or self._stamp is None:
             return False
         try:
-            now = _stamp(os.stat(self.path))
+            now = os.stat(self.path)
         except OSError:  # removed: what is open of it stays as it was
             return False
-        return now[0] == self._stamp[0] and now != self._stamp  # another file in its place leaves the old one alone
+        inode, size, _ = self._stamp
+        return now.st_ino == inode and now.st_size != size  # another file in its place leaves the old one alone
 
     def digest(self) -> str:
         """Return the SHA-256 of the model file as hexadecimal text."""

@@ -192,7 +192,7 @@ class InputAdapter:
         return np.ascontiguousarray(array) if array.ndim else array.copy()
 
     def _as_array(self, value: Any) -> Array:
-        if isinstance(value, np.ma.MaskedArray) and np.any(value.mask):
+        if isinstance(value, np.ma.MaskedArray) and not value.dtype.names and np.any(value.mask):
             raise self._refusal(value, "some of its values are masked: array.filled(value) says what they are")
         if self._dtype.hasobject and not isinstance(value, np.ndarray):
             # as objects: NumPy's own strings end at the first of the NULs behind them, and turn numbers into text

@@ -113,8 +113,14 @@ def test_the_conversion_of_inputs_counts() -> None:
         assert time.monotonic() - started < 0.8  # 0.4 for the conversion, and not 0.45 on top of it
 
 
-def test_a_binding_that_is_closed_while_a_run_waits_does_not_run() -> None:
-    with accelerate.load(odd_models.slow(0.5), backend="tflite_cpu") as model:
+@pytest.mark.parametrize("backend", ["tflite_cpu", "onnxruntime"])
+def test_a_binding_that_is_closed_while_a_run_waits_does_not_run(backend: str) -> None:
+    if backend == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+        slow = pytest.importorskip("odd_onnx", reason="needs onnx").slow
+    else:
+        slow = odd_models.slow
+    with accelerate.load(slow(0.5), backend=backend) as model:
         binding = model.bind()
         outcomes: list[object] = []
 
@@ -135,3 +141,15 @@ def test_a_binding_that_is_closed_while_a_run_waits_does_not_run() -> None:
         first.join()
         waiting.join()
         assert isinstance(outcomes[0], accelerate.ClosedError)
+
+
+def test_a_conversion_that_takes_all_the_time_is_named() -> None:
+    class Slowly:
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            time.sleep(0.2)
+            return np.ones(3, np.float32)
+
+    with accelerate.load(odd_models.add3(), backend="tflite_cpu") as model:
+        with pytest.raises(accelerate.InferenceTimeoutError, match=r"within 0\.1 s: the conversion"):
+            model.infer(Slowly(), timeout=0.1)
+        assert model.do_command({"command": "stats"})["errors"] == 1

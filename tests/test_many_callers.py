@@ -259,6 +259,22 @@ def test_map_takes_whatever_infer_takes(engine: str, tmp_path: Path) -> None:
 
 
 @ANY
+def test_map_goes_on_where_the_model_is_closed_meanwhile(engine: str) -> None:
+    with load(odd_models.image_float(), engine) as model:
+
+        def frames() -> Iterator[Any]:
+            for n in range(6):
+                if n == 3:
+                    model.close()
+                yield f"picture {n}.png"
+
+        results = list(accelerate.map(model, frames()))
+    assert len(results) == 6
+    assert all(isinstance(result, accelerate.AccelerateError) for result in results)
+    assert isinstance(results[-1], ClosedError)
+
+
+@ANY
 def test_map_gives_what_it_has_before_the_failure_of_its_source(engine: str) -> None:
     def frames() -> Iterator[Any]:
         for n in range(5):

@@ -602,6 +602,10 @@ def test_a_plan_for_a_session_knows_what_is_settled() -> None:
     assert accelerate.plan(session, backend="onnxruntime", num_threads=2).chosen is None
     assert accelerate.plan(session).chosen is not None
     assert accelerate.plan(DIGITS, backend="onnxruntime", signature="main").chosen is None
+    assert accelerate.plan(DIGITS, backend="onnxruntime", device="cpu", providers=[CPU]).chosen is None
+    for backend in ("auto", "onnxruntime"):
+        with pytest.raises(OptionError, match="signatures"):
+            accelerate.load(DIGITS, backend=backend, signature="main")
 
 
 def test_options_are_judged_without_the_runtime() -> None:

@@ -224,6 +224,8 @@ def test_an_adopted_interpreter_may_be_resized_by_its_owner(engine: str) -> None
         interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [5, 3])
         interpreter.allocate_tensors()
         assert model.infer(np.ones((2, 3), np.float32))["y"].shape == (2, 3)
+        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [4, 3])  # and not allocated
+        assert model.infer(np.ones((4, 3), np.float32))["y"].shape == (4, 3)
 
 
 @ANY

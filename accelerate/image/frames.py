@@ -58,10 +58,10 @@ def as_frame(given: Any, color: Any) -> tuple[Array, str]:
             given = opened
         else:
             raise OptionError(f"color is {color!r}; it describes arrays, and a picture says by itself what it holds")
-    if isinstance(given, np.ma.MaskedArray) and np.any(given.mask):
-        raise TensorError("some of the frame's pixels are masked: frame.filled(value) says what they are")
     if given.dtype != np.uint8:
         raise _refusal(given, color, _dtype_remedy(given.dtype))
+    if isinstance(given, np.ma.MaskedArray) and np.any(given.mask):
+        raise TensorError("some of the frame's pixels are masked: frame.filled(value) says what they are")
     if not given.size:
         raise _refusal(given, color, "it is empty; did the camera deliver anything?")
     return _aligned(*_by_channels(given, color))

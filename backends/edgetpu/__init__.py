@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from ...contract import Availability, Backend, Device, LoadOptions, Match
@@ -38,16 +37,16 @@ class EdgeTPU(Backend):
     options = ("engine", "library", "delegate_options")
     priority = 20
 
-    def __init__(self, engine: str | None = None, library: str | PathLike[str] | None = None) -> None:
-        self._engine, self._library = engine, library
+    def __init__(self, options: LoadOptions | None = None) -> None:
+        self._options = options or LoadOptions()
+        self._engine = self._options.backend_options.get("engine")
+        self._library = self._options.backend_options.get("library")
 
     def configured(self, options: LoadOptions) -> EdgeTPU:  # noqa: D102
-        backend_options = options.backend_options
-        engine = backend_options.get("engine")
-        check_option(engine)
-        _delegate_options(backend_options.get("delegate_options"))
-        wanted_file(backend_options.get("library"))
-        return EdgeTPU(engine, backend_options.get("library"))
+        check_option(options.backend_options.get("engine"))
+        _delegate_options(options.backend_options.get("delegate_options"))
+        wanted_file(options.backend_options.get("library"))
+        return EdgeTPU(options)
 
     def availability(self) -> Availability:  # noqa: D102
         from .devices import CONNECT, list_devices
@@ -81,7 +80,10 @@ class EdgeTPU(Backend):
     def match(self, source: Source) -> Match:  # noqa: D102
         if source.format == "object":
             if _edgetpu_library(source.object) is None:
-                return Match(False, f"{source} is no TFLite interpreter with the Edge TPU's delegate")
+                return Match(
+                    False, f"{source} is no TFLite interpreter with the Edge TPU's delegate", "give the model file"
+                )
+            _check_settled(self._options)
             return Match(True, "an interpreter with the Edge TPU's delegate")
         from ..tflite_cpu.diagnosis import not_tflite
         from .routing import compiled_twin, is_compiled
@@ -153,10 +155,7 @@ class EdgeTPU(Backend):
             raise UnsupportedModelError(
                 f"edgetpu takes compiled models, and interpreters with the Edge TPU's delegate, not {source}"
             )
-        if options.backend_options or options.num_threads is not None or options.device is not None:
-            raise OptionError(
-                "the engine, library, device and threads of an existing interpreter are settled: leave the options out"
-            )
+        _check_settled(options)
         from .library import Library
         from .model import EdgeTPUModel
 
@@ -165,6 +164,13 @@ class EdgeTPU(Backend):
         device = listed[0].id if len(listed) == 1 else "edgetpu"  # of several, it does not tell which one it has
         model.runtime = replace(model.runtime, device=device)
         return model
+
+
+def _check_settled(options: LoadOptions) -> None:
+    if options.backend_options or options.num_threads is not None or options.device is not None:
+        raise OptionError(
+            "the engine, library, device and threads of an existing interpreter are settled: leave the options out"
+        )
 
 
 def _edgetpu_library(interpreter: Any) -> str | None:

@@ -10,7 +10,7 @@ from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...errors import BackendNotAvailableError, ModelError, OptionError, UnsupportedModelError
 from ...source import Source
 from .model import ONNXModel, check_settled, full_delegation
-from .providers import CPU, devices, devices_of_providers, known_answer, parse_providers, place
+from .providers import CPU, check_one_of, devices, devices_of_providers, known_answer, parse_providers, place
 
 __all__ = ["ONNXRuntime"]
 
@@ -34,6 +34,7 @@ class ONNXRuntime(Backend):
         full_delegation(options.backend_options)
         if options.backend_options.get("providers") is not None:
             parse_providers(options.backend_options["providers"])
+            check_one_of(options.device, options.backend_options["providers"])
         return ONNXRuntime(options)
 
     def availability(self) -> Availability:  # noqa: D102
@@ -56,9 +57,9 @@ class ONNXRuntime(Backend):
         return devices(all_kinds=self._asked is not None)
 
     def match(self, source: Source) -> Match:  # noqa: D102
-        if self._asked is not None and self._asked.signature is not None:
-            return Match(False, _NO_SIGNATURES, "leave signature out")
         if source.format == "onnx":
+            if self._asked is not None and self._asked.signature is not None:
+                raise OptionError(f"{_NO_SIGNATURES}: leave the option out")
             return Match(True, "an ONNX model")
         if source.format == "object" and _is_session(source.object):
             check_settled(self._asked or LoadOptions())

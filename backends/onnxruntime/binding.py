@@ -72,6 +72,7 @@ class SessionBinding(Binding):
         self._run_with(self._options)
 
     def _run_with(self, options: Any) -> None:
+        self._check_open()  # it may have been closed while this run waited for its turn
         self._check_model()
         try:
             self._session.run_with_iobinding(self._bound, options)

@@ -20,6 +20,7 @@ from ...names import suggestion
 __all__ = [
     "CPU",
     "Placement",
+    "check_one_of",
     "device_name",
     "devices",
     "devices_of_providers",
@@ -64,8 +65,7 @@ def place(device: str | None, providers: Sequence[Any] | None) -> Placement:
     OptionError, DeviceNotFoundError
     """
     if providers is not None:
-        if device is not None:
-            raise OptionError(f"give device={device!r} or providers={providers!r}, not both")
+        check_one_of(device, providers)
         return _from_providers(providers)
     if device is None:
         device = next(d.id for d in devices() if d.ready)
@@ -78,6 +78,17 @@ def place(device: str | None, providers: Sequence[Any] | None) -> Placement:
     if kind == "tensorrt" and _PROVIDERS["cuda"] in available():
         chain.append((_PROVIDERS["cuda"], {"device_id": str(index)}))  # what TensorRT leaves
     return Placement(f"{kind}:{index}", provider, [*chain, CPU])
+
+
+def check_one_of(device: str | None, providers: object) -> None:
+    """Refuse a device beside ``providers=``, which name theirs.
+
+    Raises
+    ------
+    OptionError
+    """
+    if device is not None:
+        raise OptionError(f"give device={device!r} or providers={providers!r:.200}, not both")
 
 
 def _parse(device: str) -> tuple[str, int]:
@@ -173,6 +184,8 @@ def devices(*, all_kinds: bool = False) -> list[Device]:
         found.append(_tried("cuda:0", _PROVIDERS["cuda"]))
     found.append(Device("onnxruntime", "cpu", _processor()))
     kinds = ("cuda", "tensorrt") if all_kinds else ("cuda",) if _shows_gpu() else ()
+    if all_kinds and _PROVIDERS["tensorrt"] in built:  # not tried: it starts for seconds
+        found.append(Device("onnxruntime", "tensorrt:0", "TensorRT"))
     missing = [kind for kind in kinds if _PROVIDERS[kind] not in built]
     return found + [_row(f"{kind}:0", *_not_built_in(_PROVIDERS[kind])) for kind in missing]
 

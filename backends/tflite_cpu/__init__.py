@@ -13,6 +13,9 @@ from .model import TFLiteModel
 
 __all__ = ["TFLiteCPU"]
 
+#: Custom operators that both engines have (BuiltinOpResolver, tensorflow/lite/core/kernels/register.cc).
+_KNOWN_OPERATORS = frozenset({"TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram", "NumericVerify"})
+
 
 class TFLiteCPU(Backend):
     """See the module."""
@@ -52,8 +55,10 @@ class TFLiteCPU(Backend):
         custom = custom_operators(source.buffer(), str(source))
         if COMPILED_OPERATOR in custom:
             return Match(False, *compiled_for_edgetpu(source))
-        if custom:
-            return Match(True, f"a TFLite model with {', '.join(custom)}, which the engine may lack (loading shows it)")
+        if doubtful := [name for name in custom if name not in _KNOWN_OPERATORS]:
+            return Match(
+                True, f"a TFLite model with {', '.join(doubtful)}, which the engine may lack (loading shows it)"
+            )
         return Match(True, "a TFLite model")
 
     def load(self, source: Source, options: LoadOptions) -> TFLiteModel:  # noqa: D102

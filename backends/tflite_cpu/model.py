@@ -172,9 +172,9 @@ class TFLiteModel(Model):
 
     def _resize(self, calls: Calls, feeds: list[Array]) -> None:
         shapes = [feed.shape for feed in feeds]
-        if self._source.format == "object":  # its owner may have resized it meanwhile
-            self._shapes = self._allocated(calls)
-        if shapes == self._shapes:
+        if shapes == self._shapes and not (
+            self._source.format == "object" and shapes != self._allocated(calls)  # its owner has resized it meanwhile
+        ):
             return
         self._shapes = None  # a resize that fails half way is done again by the next call
         for index, shape in zip(self._input_indices, shapes, strict=True):
@@ -240,8 +240,9 @@ class TFLiteModel(Model):
             self._check_open()  # an adopted interpreter has none; a model that another thread has just closed neither
             return super()._describe()
         if self._source.overwritten():
-            _log.warning("%s was written to after it was loaded; the model goes without metadata", self._source)
-            return super()._describe()
+            raise ModelError(
+                f"{self._source} was written to after it was loaded, and holds another model: load it again"
+            )
         from ...formats.tflite_description import describe
 
         try:

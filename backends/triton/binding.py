@@ -9,6 +9,7 @@ from time import monotonic
 import numpy as np
 
 from ...binding import Binding, read_only
+from ...deadlines import in_words
 from ...errors import InferenceTimeoutError
 from ...metadata import TensorInfo
 from ...tensors import Array
@@ -25,7 +26,7 @@ class ServerBinding(Binding):
         if not self._lock.acquire(blocking=False):
             if not self._lock.acquire(timeout=timeout):
                 raise InferenceTimeoutError(
-                    f"no answer within {timeout:.3g} s: another thread ran this Binding all that time; "
+                    f"no answer within {in_words(timeout)}: another thread ran this Binding all that time; "
                     "give a longer timeout, or each thread a Binding of its own"
                 )
             timeout = max(0.0, timeout - (monotonic() - started))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ...deadlines import in_words
 from ...errors import (
     AccelerateError,
     InferenceError,
@@ -117,7 +118,7 @@ def _special(status: str, said: str, doing: str) -> tuple[type[AccelerateError],
 def timed_out(who: str, timeout: float) -> InferenceTimeoutError:
     """Return the error of a call whose deadline has passed."""
     return InferenceTimeoutError(
-        f"{who}: no answer within {timeout:.3g} s; the server may still be computing. "
+        f"{who}: no answer within {in_words(timeout)}; the server may still be computing. "
         "Give a longer timeout, or look at do_command({'command': 'statistics'})"
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING
 
+from ...deadlines import in_words
 from ...errors import InferenceTimeoutError
 from .regions import Deadline
 
@@ -70,7 +71,7 @@ class Place:
                 ).start()
         if wait([restoring], deadline.left(who)).not_done:
             raise InferenceTimeoutError(
-                f"{who}: no answer within {deadline.timeout:.3g} s: the server has lost the model, which is "
+                f"{who}: no answer within {in_words(deadline.timeout)}: the server has lost the model, which is "
                 "shipped to it again; call again, or give a longer timeout"
             )
         restoring.result()
