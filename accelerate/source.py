@@ -73,7 +73,7 @@ class Source:
         if self.path is not None:
             return str(self.path)
         if self.url is not None:
-            return _without_password(self.url)
+            return _without_secrets(self.url)
         if self._data is not None:
             return f"<{len(self._data)} bytes>"
         return f"<{type(self.object).__module__}.{type(self.object).__qualname__}>"
@@ -182,11 +182,13 @@ def sniff(head: bytes) -> str:
 _ONNX_TAGS = frozenset({0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42})
 
 
-def _without_password(url: str) -> str:
+def _without_secrets(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     user, at, host = authority.rpartition("@")
-    return f"{scheme}{mark}{'***' if user else ''}{at}{host}{slash}{path}"
+    told = f"{scheme}{mark}{'***' if user else ''}{at}{host}{slash}{path}"
+    end = min((told.index(sign) for sign in "?#" if sign in told), default=len(told))  # what follows may be a secret
+    return told[:end] + ("..." if end < len(told) else "")
 
 
 def _path(given: str | os.PathLike[Any]) -> Path:

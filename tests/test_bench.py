@@ -172,12 +172,21 @@ def test_invalid_runs_are_not_judged() -> None:
 def test_what_ran_in_neither_report_is_no_matter_for_a_gate() -> None:
     report = _simulated(np.random.default_rng(7))
     row = report["results"][0]
-    report["results"] = [{**row, "status": "missing", "reason": "no stick", "latency_us": None}]
-    del report["results"][0]["latency_us"]
+    absent = {**row, "backend": "edgetpu", "device": "usb:0", "status": "missing", "reason": "no stick"}
+    del absent["latency_us"]
+    report["results"] = [row, absent]
     changes = compare_reports(report, report)
-    assert [(change.verdict, change.reason) for change in changes] == [("not run", "no stick")]
+    assert [(c.verdict, c.reason) for c in changes if c.backend == "edgetpu"] == [("not run", "no stick")]
     outcome = judge(changes, [Gate.parse("p50>+5%")])
     assert outcome.failures + outcome.not_judged == []
+
+
+def test_a_gate_over_a_report_that_measured_nothing_is_not_judged() -> None:
+    full = _simulated(np.random.default_rng(8))
+    empty = {**full, "results": []}
+    for before, after in ((empty, full), (empty, empty)):
+        outcome = judge(compare_reports(before, after), [Gate.parse("p50>+5%")])
+        assert (outcome.failures, len(outcome.not_judged)) == ([], 1)
 
 
 def test_too_few_calls_for_a_percentile() -> None:

@@ -244,6 +244,38 @@ def test_plan_knows_the_server_that_url_names() -> None:
         assert url in decided.skipped[0].reason
 
 
+@pytest.mark.parametrize(
+    ("file", "options", "words"),
+    [
+        ("digits.onnx", {"signature": "main"}, "no signatures"),
+        ("digits_uint8.tflite", {"signature": "nobody"}, "no signature 'nobody'"),
+        ("digits_uint8.tflite", {"device": "gpu"}, "on the CPU"),
+        ("digits.onnx", {"headers": {"a b": "x"}}, "header"),
+        ("digit.png", {}, "Triton takes ONNX"),
+        ("", {}, "directory"),
+    ],
+)
+def test_plan_refuses_what_is_not_shipped(file: str, options: dict[str, Any], words: str) -> None:
+    decided = accelerate.plan(
+        f"{accelerate.__path__[0]}/data/{file}", backend="triton", url="localhost:8001", **options
+    )
+    assert decided.chosen is None
+    assert words in decided.skipped[0].reason
+    with pytest.raises(accelerate.AccelerateError, match=words):
+        accelerate.load(f"{accelerate.__path__[0]}/data/{file}", backend="triton", url="localhost:1", **options)
+
+
+@pytest.mark.parametrize("secret", ["?token=secret", "#secret", "/m?secret"])
+@pytest.mark.parametrize("scheme", ["", "triton://", "https://"])
+def test_what_follows_a_question_mark_is_not_repeated(secret: str, scheme: str) -> None:
+    with pytest.raises(OptionError, match="without a model") as caught:
+        accelerate.load(f"{accelerate.__path__[0]}/data/digits.onnx", backend="triton", url=f"{scheme}h:1{secret}")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(accelerate.AccelerateError) as again:
+        accelerate.load(f"{scheme or 'http://'}h:1{secret}")
+    assert "secret" not in str(again.value)
+
+
 def test_the_backend_is_found_without_loading_grpc() -> None:
     code = (
         "import sys, accelerate; accelerate.registry.backends(); print(sorted(set(sys.modules) & {'grpc', 'google'}))"
@@ -417,7 +449,7 @@ def test_a_file_is_shipped_restored_and_taken_away(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("h:1/model", "without a model"), ("a:1,b:2", "one server"), ("http://h", "triton://"), (5, "ship")],
+    [("h:1/model", "without a model"), ("a:1,b:2", "one server"), ("http://h", "tritons://"), (5, "ship")],
 )
 def test_impossible_servers_for_a_file(url: Any, words: str) -> None:
     file = Path(accelerate.__file__).parent / "data" / "digits_uint8.tflite"

@@ -212,7 +212,7 @@ def test_a_model_that_is_closed_while_it_is_restored_does_not_stay(server: Trito
     assert not is_there(server, name)
 
 
-def test_a_server_that_hangs_does_not_hold_up_close(server: TritonServer) -> None:
+def test_a_server_that_hangs_does_not_hold_up_close(server: TritonServer, caplog: pytest.LogCaptureFixture) -> None:
     model = ship(server, odd_models.add3())
     os.kill(server.pid, signal.SIGSTOP)
     try:
@@ -221,6 +221,11 @@ def test_a_server_that_hangs_does_not_hold_up_close(server: TritonServer) -> Non
         assert time.monotonic() - started < 1
     finally:
         os.kill(server.pid, signal.SIGCONT)
+    assert "may stay there" in caplog.text
+    with ship(server, odd_models.add3()) as again:  # finds it there, and takes it away now
+        name = name_of(again)
+        again.infer(X, timeout=20)
+    assert not is_there(server, name)
 
 
 def test_load_brings_back_what_unload_took_away(server: TritonServer) -> None:

@@ -28,11 +28,12 @@ class Triton(Backend):
     options = ("url", "shared_memory", "headers", "ssl", "channel_args")
     priority = 30
 
-    def __init__(self, url: str | None = None) -> None:
-        self._url = url
+    def __init__(self, options: LoadOptions | None = None) -> None:
+        self._options = options or LoadOptions()
+        self._url = self._options.backend_options.get("url")
 
     def configured(self, options: LoadOptions) -> Triton:  # noqa: D102
-        return Triton(options.backend_options.get("url"))
+        return Triton(options)
 
     def availability(self) -> Availability:  # noqa: D102
         from .connection import import_grpc
@@ -83,12 +84,15 @@ class Triton(Backend):
                 raise
             _say_once(str(error))
             return Match(False, f"{SERVER_VARIABLE} names no server: {error}", f"correct {SERVER_VARIABLE}")
-        if source.format == "tflite":
-            from ...formats.tflite import custom_operators
-            from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu
+        from .connection import Settings
+        from .repository import check_shippable
 
-            if COMPILED_OPERATOR in custom_operators(source.buffer(), str(source)):
-                return Match(False, *compiled_for_edgetpu(source))
+        Settings.parse(self._options, address)
+        device = None if self._options.device == "server" else self._options.device
+        try:
+            check_shippable(source, device, self._options.signature)
+        except UnsupportedModelError as error:
+            return Match(False, str(error), "give a format that the server runs on this device, or another device")
         return Match(True, f"{source.likeness}, to be shipped to {address}")
 
     def load(self, source: Source, options: LoadOptions) -> Model:  # noqa: D102

@@ -81,9 +81,8 @@ class Address:
                 f"{without_user(url)!r} carries a user; give what proves who you are as "
                 "load(..., headers={'authorization': 'Bearer ...'}) or ssl={...}, and write %40 in a model's name"
             )
-        if any(mark in rest for mark in "?#"):  # what follows may be a secret, too
-            told = re.split("[?#]", url)[0]
-            raise OptionError(f"{told + '...'!r} has a '?' or '#'; {_WANTED}, and options as arguments of load()")
+        if any(mark in rest for mark in "?#"):
+            raise OptionError(f"{without_user(url)!r} has a '?' or '#'; {_WANTED}, and options as arguments of load()")
         parts = [unquote(part) for part in path.rstrip("/").split("/")]
         if len(parts) > 2 or not parts[0]:
             raise OptionError(f"{url!r} names {'no model' if not parts[0] else 'more than a version'}; {_WANTED}")
@@ -170,10 +169,11 @@ def _numeric(every: list[tuple[str, int]]) -> str:
 
 
 def without_user(url: object) -> str:
-    """Return a URL for a message: what stands before an "@" may be a password, whatever else is wrong with it."""
+    """Return a URL for a message: what stands before an "@" or behind a "?" or "#" may be a secret."""
     if not isinstance(url, str):
         return f"of type {type(url).__name__}"
-    return re.sub(r"(?s)^(\w+://)?.*@", r"\1***@", url)
+    told, *hidden = re.split("[?#]", re.sub(r"(?s)^(\w+://)?.*@", r"\1***@", url), maxsplit=1)
+    return told + ("..." if hidden else "")
 
 
 def server_address(url: object) -> Address:
@@ -191,10 +191,10 @@ def server_address(url: object) -> Address:
     scheme, found, rest = given.rpartition("://")
     if not found:
         scheme = SCHEMES[0]
-    if "/" in rest.rstrip("/"):
+    if scheme.lower() not in SCHEMES or not {"?", "#"}.isdisjoint(rest) or "/" in rest.rstrip("/"):
         raise OptionError(
-            f"url is {without_user(given)!r}; wanted a server without a model, such as 'host:8001': the file is the "
-            "model"
+            f"url is {without_user(given)!r}; wanted a server without a model, such as 'host:8001' or "
+            "'tritons://host:8001': the file is the model"
         )
     address = Address.parse(f"{scheme}://{rest.rstrip('/')}/-")
     if len(address.hosts) > 1:

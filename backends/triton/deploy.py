@@ -197,8 +197,8 @@ def _take_away(connection: Connection, deployment: Deployment) -> None:
     try:
         if place.ours and not place.wanted:
             request = service_pb2.RepositoryModelUnloadRequest(model_name=deployment.name)
-            place.ours = False
             _ask(connection, "RepositoryModelUnload", request, _GOODBYE, "unload")
+            place.ours = False  # else the next one who leaves tries again
     finally:
         place.lock.release()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import weakref
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ...contract import LoadOptions
 from ...conventions import ASSUMED_NORMALIZATION
-from ...errors import AccelerateError
+from ...errors import AccelerateError, InferenceTimeoutError
 from ...metadata import TensorInfo
 from ...source import Source
 from .address import server_address
@@ -20,6 +20,8 @@ from .description import ModelDescription
 from .model import TritonModel
 
 __all__ = ["load_deployed"]
+
+_log = logging.getLogger("accelerate")
 
 
 class _TFLiteModel(TritonModel):
@@ -63,8 +65,17 @@ def load_deployed(source: Source, options: LoadOptions) -> TritonModel:
 
 def _take_away(connection: Connection, deployment: Deployment) -> None:
     if connection.pid == os.getpid():
-        with contextlib.suppress(AccelerateError):  # the server is gone, and the model with it
+        try:
             undeploy(connection, deployment)
+        except InferenceTimeoutError:
+            _log.warning(
+                "the server at %s does not answer: the model %s may stay there until it is loaded and closed again, or "
+                "the server is restarted",
+                connection.address,
+                deployment.name,
+            )
+        except AccelerateError:  # the server is gone, and the model with it
+            pass
         connection.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Place", "place_of"]
 
 _places: dict[tuple[str, str], Place] = {}
-_counting = threading.Lock()
+# a collection may end a forgotten model, which leaves its place, while this thread is here: so nothing is made, and no
+# thread is started, while the lock is held
+_counting = threading.RLock()
 
 
 class Place:
@@ -62,13 +65,14 @@ class Place:
         InferenceTimeoutError
             The deadline has passed. And what `ship` raises.
         """
+        mine: Future[None] = Future()
+        thread = threading.Thread(target=self._ship, args=(ship, mine), name="accelerate-restore", daemon=True)
         with _counting:
             restoring = self._restoring
             if restoring is None:
-                restoring = self._restoring = Future()
-                threading.Thread(
-                    target=self._ship, args=(ship, restoring), name="accelerate-restore", daemon=True
-                ).start()
+                restoring = self._restoring = mine
+        if restoring is mine:
+            thread.start()
         if wait([restoring], deadline.left(who)).not_done:
             raise InferenceTimeoutError(
                 f"{who}: no answer within {in_words(deadline.timeout)}: the server has lost the model, which is "
@@ -92,5 +96,19 @@ def place_of(connection: Connection, model: str) -> Place:
     target = connection.target
     # "localhost" and "127.0.0.1" are one server
     server = f"loopback:{connection.address.hosts[0][1]}" if target.loopback and not target.fleet else target.name
+    fresh = Place()
     with _counting:
-        return _places.setdefault((server, model), Place())
+        return _places.setdefault((server, model), fresh)
+
+
+def _after_fork() -> None:
+    """Free what threads of the parent, which are not in this process, were about to free."""
+    global _counting
+    _counting = threading.RLock()
+    for place in _places.values():
+        place.lock = threading.Lock()
+        place._restoring = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

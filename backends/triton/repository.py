@@ -84,8 +84,7 @@ def describe(source: Source, signature: str | None = None) -> Metadata | None:
     ------
     ModelError, OptionError
     """
-    if signature is not None and source.format != "tflite":
-        raise OptionError(f"{source} is {source.likeness}, which has no signatures: leave signature= out")
+    _check_signature(source, signature)
     if source.format == "onnx":
         onnx = ONNXFile(source.buffer(), str(source))
         inputs, outputs = ([tensor_info(value) for value in side] for side in (onnx.inputs, onnx.outputs))
@@ -104,6 +103,26 @@ def describe(source: Source, signature: str | None = None) -> Metadata | None:
             labels=True,
         )
     return None
+
+
+def check_shippable(source: Source, device: str | None, signature: str | None) -> None:
+    """Refuse what no server would be given, without asking one.
+
+    Raises
+    ------
+    UnsupportedModelError, ModelError, OptionError
+    """
+    kind = KINDS[kind_of(source)]
+    _check_device(source, kind, device, by_shim=not kind.backend)
+    _check_signature(source, signature)
+
+
+def _check_signature(source: Source, signature: str | None) -> None:
+    if signature is None:
+        return
+    if source.format != "tflite":
+        raise OptionError(f"{source} is {source.likeness}, which has no signatures: leave signature= out")
+    _signature_of(TFLiteFile(source.buffer(), str(source)), signature)
 
 
 def _signature_of(file: TFLiteFile, wanted: str | None) -> Signature | None:
