@@ -260,7 +260,7 @@ def test_plan_refuses_what_is_not_shipped(file: str, options: dict[str, Any], wo
         f"{accelerate.__path__[0]}/data/{file}", backend="triton", url="localhost:8001", **options
     )
     assert decided.chosen is None
-    assert words in decided.skipped[0].reason
+    assert words in f"{decided.skipped[0].reason}; {decided.skipped[0].remedy}"
     with pytest.raises(accelerate.AccelerateError, match=words):
         accelerate.load(f"{accelerate.__path__[0]}/data/{file}", backend="triton", url="localhost:1", **options)
 

@@ -148,10 +148,11 @@ def judge(changes: Sequence[Change], gates: Sequence[Gate]) -> Outcome:
     """Return which gates failed, and which cannot be judged: an INVALID run is no evidence that nothing is slower."""
     outcome = Outcome([], [])
     for gate in gates:
-        mine = [change for change in changes if change.metric == gate.metric]
-        if all(change.verdict in ("new", "not run") for change in mine):
+        if all(change.verdict in ("new", "not run") for change in changes):
             outcome.not_judged.append(f"{gate}: nothing was measured before that could be compared with")
-        for change in mine:
+        for change in changes:
+            if change.metric != gate.metric:
+                continue
             what = f"{change.model} on {change.backend}:{change.device}"
             if gate.failed_by(change):
                 outcome.failures.append(f"{what} {_failure(gate, change)}")

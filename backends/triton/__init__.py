@@ -92,7 +92,10 @@ class Triton(Backend):
         try:
             check_shippable(source, device, self._options.signature)
         except UnsupportedModelError as error:
-            return Match(False, str(error), "give a format that the server runs on this device, or another device")
+            reason, _, remedy = str(error).partition("; ")
+            return Match(
+                False, reason, remedy or "give a format that the server runs on this device, or another device"
+            )
         return Match(True, f"{source.likeness}, to be shipped to {address}")
 
     def load(self, source: Source, options: LoadOptions) -> Model:  # noqa: D102
