@@ -23,7 +23,7 @@ def test_a_server_is_a_row_that_says_where_its_time_goes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("EDGE_ACCELERATE_TRITON_URL", triton.url)
-    report = run(MODELS, Settings(seconds=0.3, callers=(1, 2)), backends=["triton", "onnxruntime", "tflite_cpu"])
+    report = run(MODELS, Settings(seconds=0.2, callers=(1,)), backends=["triton", "onnxruntime", "tflite_cpu"])
     rows = [row for row in report["results"] if row["backend"] == "triton" and row["device"] == "server"]
     assert len(rows) == len(MODELS)
     for row in rows:
@@ -32,7 +32,7 @@ def test_a_server_is_a_row_that_says_where_its_time_goes(
         assert set(row["phases_us"]["server"]) == {"queue", "compute_input", "compute_infer", "compute_output"}
         assert all(0 < part < 1e6 for part in row["phases_us"]["server"].values())
         assert row["phases_us"]["network"] > 0
-        assert len(row["throughput"]) == 2
+        assert len(row["throughput"]) == 1
     print_report(report)
     assert "means: queue " in " ".join(capsys.readouterr().out.split())
     said = [record.getMessage() for record in caplog.records if "Python backend" in record.getMessage()]

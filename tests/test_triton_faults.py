@@ -89,14 +89,17 @@ class Load:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("memory", ["system", "none"])
-def test_a_server_killed_twenty_times_under_load(memory: str) -> None:
+@pytest.mark.parametrize(
+    ("memory", "kills"),
+    [("system", 8), ("none", 2), *(pytest.param(memory, 20, marks=pytest.mark.long) for memory in ("system", "none"))],
+)
+def test_a_server_killed_under_load(memory: str, kills: int) -> None:
     before = ours()
     with TritonServer() as server, load(server.url, "add", shared_memory=memory) as model:
         calls = Load(model, threads=4, timeout=2.0)
         waits = []
         with calls.running():
-            for _ in range(20 if memory == "system" else 5):
+            for _ in range(kills):
                 time.sleep(0.5)
                 server.kill()
                 server.restart()

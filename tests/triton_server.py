@@ -558,12 +558,14 @@ def triton() -> Iterator[TritonServer]:
     """A server for tests that only call models; `load` what you need beside "add"."""
     with TritonServer() as server:
         yield server
+        server.kill()  # a farewell takes seconds
 
 
 @pytest.fixture(scope="session")
 def mlserver() -> Iterator[MLServer]:
     with MLServer() as server:
         yield server
+        server.kill()
 
 
 def _serve_until_interrupted() -> None:
