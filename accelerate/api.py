@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import operator
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import registry
-from .contract import Backend, Device, LoadOptions
+from .contract import Backend, Device, LoadOptions, whole_number
 from .errors import ModelError, NoBackendError, OptionError, UnsupportedModelError
 from .model import Model
 from .planning import Plan, check_options, make_plan
@@ -168,8 +166,8 @@ def _prepare(source: Any, backend: str, **options: Any) -> tuple[Source, Mapping
     considered = registry.backends() if backend == "auto" else {backend: registry.find(backend)}
     check_options(options["backend_options"], considered)
     if options["num_threads"] is not None:
-        options["num_threads"] = _whole("num_threads", options["num_threads"], _MOST_THREADS)
-    options["replicas"] = _whole("replicas", options["replicas"], _MOST_REPLICAS)
+        options["num_threads"] = whole_number("num_threads", options["num_threads"], _MOST_THREADS)
+    options["replicas"] = whole_number("replicas", options["replicas"], _MOST_REPLICAS)
     for name in ("device", "signature"):
         if options[name] is not None and not (isinstance(options[name], str) and options[name]):
             raise OptionError(f"{name} is {options[name]!r:.60}; wanted a text, or None")
@@ -180,14 +178,6 @@ def _prepare(source: Any, backend: str, **options: Any) -> tuple[Source, Mapping
     if options["replicas"] > 1 and found.format == "object":
         raise OptionError("an existing interpreter or session cannot be copied: give the model file, or replicas=1")
     return found, considered, LoadOptions(**options)
-
-
-def _whole(name: str, value: Any, most: int) -> int:
-    """Check an option that counts something; NumPy's integers are integers."""
-    with contextlib.suppress(TypeError):
-        if not isinstance(value, (bool, np.bool_)) and 1 <= operator.index(value) <= most:
-            return operator.index(value)
-    raise OptionError(f"{name} is {value!r:.60}; wanted a whole number from 1 to {most}")
 
 
 def _load_with(backend: Backend, source: Source, options: LoadOptions) -> Model:
@@ -226,10 +216,8 @@ def _load_first(source: Source, options: LoadOptions, considered: Mapping[str, B
         return model
     if not decided.candidates:
         _raise_what_is_clear(source, options, considered)
-    if source.format in ("", "directory") and not decided.candidates:
-        raise ModelError(
-            f"{source} is {source.likeness}, not a model that any backend here knows; check the path, or fetch it again"
-        )
+        if source.format in ("", "directory"):
+            raise source.no_model()
     table = (
         str(decided) if decided.skipped or decided.candidates else "no backend is installed: reinstall edge-accelerate"
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sized
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from .contract import whole_number
 from .deadlines import Job, Worker
 from .errors import OptionError
 
@@ -80,18 +80,9 @@ def map(
     ------
     OptionError
     """
-    results = _in_order(model, frames, model._calls_at_once + 1 if in_flight is None else _limit(in_flight))
+    limit = model._calls_at_once + 1 if in_flight is None else whole_number("in_flight", in_flight)
+    results = _in_order(model, frames, limit)
     return _with_progress(results, frames) if progress else results
-
-
-def _limit(in_flight: Any) -> int:
-    try:
-        limit = operator.index(in_flight)
-    except TypeError:
-        limit = 0
-    if limit < 1 or isinstance(in_flight, bool):
-        raise OptionError(f"in_flight is {in_flight!r:.60}; wanted a whole number from 1")
-    return limit
 
 
 def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[str, Array] | Exception]:

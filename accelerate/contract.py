@@ -7,19 +7,24 @@ this module and `model.Model`.
 from __future__ import annotations
 
 import abc
+import contextlib
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ._records import record
+from .errors import OptionError
 
 if TYPE_CHECKING:
     from .metadata import Normalization
     from .model import Model
     from .source import Source
 
-from ._records import record
-
-__all__ = ["Availability", "Backend", "Device", "LoadOptions", "Match"]
+__all__ = ["Availability", "Backend", "Device", "LoadOptions", "Match", "whole_number"]
 
 
 @record(frozen=True)
@@ -106,6 +111,21 @@ class LoadOptions:
     strict: bool = False
     replicas: int = 1
     backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a token
+
+
+def whole_number(name: str, value: Any, most: int | None = None) -> int:
+    """Check an option that counts something, from 1; NumPy's integers are integers.
+
+    Raises
+    ------
+    OptionError
+    """
+    with contextlib.suppress(TypeError):
+        count = operator.index(value)
+        if not isinstance(value, (bool, np.bool_)) and count >= 1 and (most is None or count <= most):
+            return count
+    limit = "" if most is None else f" to {most}"
+    raise OptionError(f"{name} is {value!r:.60}; wanted a whole number from 1{limit}")
 
 
 class Backend(abc.ABC):

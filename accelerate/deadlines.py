@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import InferenceTimeoutError, OptionError
@@ -14,7 +15,7 @@ from .errors import InferenceTimeoutError, OptionError
 if TYPE_CHECKING:
     import queue
 
-__all__ = ["Job", "Turn", "Worker", "in_words", "seconds"]
+__all__ = ["Job", "Turn", "Worker", "in_words", "left", "seconds"]
 
 
 def seconds(timeout: float) -> float:
@@ -34,6 +35,11 @@ def seconds(timeout: float) -> float:
     if math.isnan(value) or value < 0:
         raise OptionError(f"timeout is {timeout!r}; wanted 0 or more seconds, or None for no deadline")
     return min(value, threading.TIMEOUT_MAX)
+
+
+def left(until: float | None) -> float | None:
+    """Return the seconds that are left until a moment of `time.monotonic`, None where there is no deadline."""
+    return None if until is None else max(0.0, until - monotonic())
 
 
 def in_words(timeout: float) -> str:

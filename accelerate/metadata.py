@@ -8,7 +8,7 @@ from typing import Any
 
 from ._records import record
 
-__all__ = ["AssociatedFile", "Metadata", "Normalization", "Quantization", "TensorInfo"]
+__all__ = ["AssociatedFile", "Metadata", "Normalization", "Quantization", "TensorInfo", "printable"]
 
 
 @record(frozen=True)
@@ -116,7 +116,7 @@ class TensorInfo:
             parts.append(f"(pixel - {_short(n.mean)}) / {_short(n.std)} [{n.source}]")
         if self.aliases:
             parts.append("also " + ", ".join(repr(a) for a in self.aliases))
-        return _printable("  ".join(parts))
+        return printable("  ".join(parts))
 
 
 @record(frozen=True)
@@ -153,10 +153,10 @@ class Metadata:
         if self.labels:
             shown = " | ".join(self.labels[:5]) + (" | ..." if len(self.labels) > 5 else "")
             lines.append(f"  {len(self.labels)} labels: {shown}")
-        return "\n".join(map(_printable, lines))
+        return "\n".join(map(printable, lines))
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
     """Return a line that no text from a model file can break or make a terminal act on."""
     return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 

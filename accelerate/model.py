@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ._records import record
 from .asynchronous import call_async
 from .binding import Binding, allocate
-from .deadlines import Turn, Worker, in_words, seconds
+from .deadlines import Turn, Worker, in_words, left, seconds
 from .errors import ClosedError, InferenceTimeoutError, OptionError, TensorError
 from .labels import check_label_count, load_labels
 from .latency import LatencyStatistics
@@ -194,7 +194,7 @@ class Model(abc.ABC):
                         f"no answer within {in_words(timeout)}: the conversion of the inputs took all of it; give a "
                         "longer timeout, or inputs in the model's dtype and size"
                     )
-                outputs = self._run(feeds, _left(until))
+                outputs = self._run(feeds, left(until))
         except Exception:
             self._latency.record_error()
             raise
@@ -241,7 +241,7 @@ class Model(abc.ABC):
             )
         (info,) = self.metadata().inputs
         tensor = to_tensor(frame, info, resize=resize, resample=resample, color=color)
-        return self.infer({info.name: tensor}, timeout=_left(until), dequantize=dequantize)
+        return self.infer({info.name: tensor}, timeout=left(until), dequantize=dequantize)
 
     async def infer_async(
         self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
@@ -253,7 +253,7 @@ class Model(abc.ABC):
         until = None if timeout is None else monotonic() + seconds(timeout)
 
         def call() -> dict[str, Array]:
-            return self.infer(input_tensors, timeout=_left(until), dequantize=dequantize)
+            return self.infer(input_tensors, timeout=left(until), dequantize=dequantize)
 
         self._check_open()
         if self._background is None or not self._background.usable:
@@ -428,7 +428,7 @@ class Model(abc.ABC):
         feeds = [blank(t, concrete_shape(t.shape)) for t in self._inputs]
         started = perf_counter_ns()
         for _ in range(runs):
-            self._run(feeds, _left(until))
+            self._run(feeds, left(until))
         return {"runs": runs, "total_ms": (perf_counter_ns() - started) / 1e6}
 
     # What is known about the model
@@ -459,8 +459,3 @@ class Model(abc.ABC):
         labels = described.labels if self._labels is None else self._labels
         check_label_count(labels, outputs)
         return replace(described, inputs=tuple(inputs), outputs=tuple(outputs), labels=labels)
-
-
-def _left(until: float | None) -> float | None:
-    """Return the seconds that are left until a moment of `time.monotonic`, None where there is no deadline."""
-    return None if until is None else max(0.0, until - monotonic())

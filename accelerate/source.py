@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from .errors import ModelError, ModelNotFoundError, OptionError
 if TYPE_CHECKING:
     from mmap import mmap
 
-__all__ = ["Source", "sniff"]
+__all__ = ["Source", "sniff", "without_secrets"]
 
 _HEAD = 4096
 _FORMATS = {"tflite": "a TFLite model", "onnx": "an ONNX model"}
@@ -73,7 +74,7 @@ class Source:
         if self.path is not None:
             return str(self.path)
         if self.url is not None:
-            return _without_secrets(self.url)
+            return without_secrets(self.url)
         if self._data is not None:
             return f"<{len(self._data)} bytes>"
         return f"<{type(self.object).__module__}.{type(self.object).__qualname__}>"
@@ -135,6 +136,12 @@ class Source:
         inode, size, _ = self._stamp
         return now.st_ino == inode and now.st_size != size  # another file in its place leaves the old one alone
 
+    def no_model(self) -> ModelError:
+        """Return the error for content that no backend here knows."""
+        return ModelError(
+            f"{self} is {self.likeness}, not a model that any backend here knows; check the path, or fetch it again"
+        )
+
     def digest(self) -> str:
         """Return the SHA-256 of the model file as hexadecimal text."""
         import hashlib  # loads OpenSSL, 2.5 ms
@@ -165,6 +172,14 @@ class Source:
         self.likeness = _FORMATS[self.format] if self.format else _likeness(head)
 
 
+def without_secrets(url: object) -> str:
+    """Return a URL for a message: what stands before an "@" or behind a "?" or "#" may be a secret."""
+    if not isinstance(url, str):
+        return f"of type {type(url).__name__}"
+    told, *hidden = re.split("[?#]", re.sub(r"(?s)^(\w+://)?.*@", r"\1***@", url), maxsplit=1)
+    return told + ("..." if hidden else "")
+
+
 def sniff(head: bytes) -> str:
     """Return the model format of a file from its first bytes: "tflite", "onnx", or "".
 
@@ -180,15 +195,6 @@ def sniff(head: bytes) -> str:
 
 # producer_name, producer_version, domain, model_version, doc_string, graph, opset_import
 _ONNX_TAGS = frozenset({0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42})
-
-
-def _without_secrets(url: str) -> str:
-    scheme, mark, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    user, at, host = authority.rpartition("@")
-    told = f"{scheme}{mark}{'***' if user else ''}{at}{host}{slash}{path}"
-    end = min((told.index(sign) for sign in "?#" if sign in told), default=len(told))  # what follows may be a secret
-    return told[:end] + ("..." if end < len(told) else "")
 
 
 def _path(given: str | os.PathLike[Any]) -> Path:

@@ -26,6 +26,18 @@ def load(model: Any, engine: str, **options: Any) -> Model:
     return accelerate.load(model, backend="tflite_cpu", engine=engine, **options)
 
 
+def run_in_a_process(program: str, model: Path, engine: str, *, seconds: float) -> None:
+    """Run a program on a model in a process of its own, for what would end this one."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(model), engine],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def address(array: np.ndarray[Any, Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
@@ -139,14 +151,7 @@ def test_arrays_outlive_everything_in_a_process_of_its_own(engine: str, tmp_path
         "    assert (a == n).all() and (total == n).all(), n\n"
         "    a[...] = 7\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "m.tflite"), engine],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_in_a_process(program, tmp_path / "m.tflite", engine, seconds=120)
 
 
 @ANY
@@ -213,14 +218,7 @@ def test_tensors_that_move_as_the_model_runs_are_not_given_away(engine: str, tmp
         "model.close()\n"
         "assert (x == 2).all()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "m.tflite"), engine],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_in_a_process(program, tmp_path / "m.tflite", engine, seconds=60)
 
 
 @pytest.mark.skipif("litert" not in engines.INSTALLED, reason="tflite-runtime has no int4")

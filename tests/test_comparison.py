@@ -174,8 +174,8 @@ def test_mobilenet_twins_on_photographs(load: Callable[..., Model], models_dir: 
     quantized, exported = load(models_dir / "mobilenet_v1_0.25_128_quant.tflite"), load(path)
     # the scale and zero point of the quantised twin's input, said as a normalization
     told = load(path, normalization=(128, 128))
-    # before 1.24 ONNX Runtime rounds some sums another way
-    nearest = (1 if tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 24) else 5) / 256
+    # ONNX Runtime chooses the order of its sums by processor, which decides between neighbouring levels
+    nearest = (2 if tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 24) else 5) / 256
     photographs = sorted((models_dir.parent / "images").iterdir())
     assert len(photographs) >= 3
     for filter_ in (image.Resampling.BILINEAR, image.Resampling.BICUBIC):

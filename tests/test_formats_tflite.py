@@ -152,6 +152,8 @@ REAL = {
     "posenet_custom_op.tflite": (None, ("",), ("", "", "", ""), {}),
     "simple_add_dynamic_shape.tflite": (None, ("", ""), ("",), {}),
     "vww_96_float.tflite": (None, ("",), ("",), {}),
+    "yolox_nano_float16_quantize.tflite": (None, ("",), ("",), {}),
+    "yolox_nano_int8_quantize.tflite": (None, ("",), ("",), {}),
     "vww_96_int8.tflite": (None, ("",), ("",), {}),
 }
 

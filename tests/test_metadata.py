@@ -700,6 +700,8 @@ REAL: dict[str, tuple[list[str], list[str], tuple[str, str, int, bool]]] = {
     ),
     "vww_96_int8": (["input_1_int8"], ["Identity_int8"], ("tflite_classifier", "", 0, True)),
     "vww_96_float": (["input_1"], ["Identity"], ("tflite_classifier", "", 0, True)),
+    "yolox_nano_float16_quantize": (["images"], ["output"], ("", "", 0, False)),
+    "yolox_nano_int8_quantize": (["images"], ["output"], ("", "", 0, False)),
     "add_10x10": (["a", "b"], ["Identity"], PLAIN),
     "multi_signature_model": (["b", "a"], ["output"], PLAIN),
     "simple_add_dynamic_shape": (["arg0", "arg1"], ["tfl.add"], PLAIN),
@@ -723,9 +725,9 @@ def test_real_models(models_dir: Path, name: str, said: Callable[[], list[str]])
     assert (metadata.type, metadata.extra.get("type_guessed", False)) == (kind, guessed)
     assert (metadata.labels[0] if metadata.labels else "", len(metadata.labels)) == (label, count)
     for tensor in metadata.inputs:
-        assert tensor.layout == ("NHWC" if kind else "")
+        assert tensor.layout == ("NCHW" if "yolox" in name else "NHWC" if kind else "")
         assert tensor.color == ("RGB" if count else "")
-        source = "metadata" if count else "assumed" if name == "vww_96_float" else None
+        source = "metadata" if count else "assumed" if name.startswith(("vww_96_float", "yolox")) else None
         normalization = source and Normalization((127.5,), (127.5,), source)
         assert tensor.normalization == (normalization or None)
     orders = [t.extra.get("boxOrder") for t in metadata.outputs]

@@ -26,6 +26,7 @@ from triton_server import (  # noqa: F401 - fixtures
     mlserver,
     needs_mlserver,
     needs_triton,
+    regions_of,
     triton,
 )
 from tritonclient.grpc import model_config_pb2, service_pb2
@@ -286,16 +287,10 @@ def test_the_backend_is_found_without_loading_grpc() -> None:
 # On a server
 
 
-def ours(pid: int | None = None) -> set[str]:
-    """Return the regions of this process, or of another; other programs may have theirs."""
-    made_by = f"-{pid or os.getpid()}-"
-    return {name for name in os.listdir("/dev/shm") if name.startswith("edge-accelerate-") and made_by in name}
-
-
 @pytest.fixture
 def load(triton: TritonServer) -> Iterator[Any]:  # noqa: F811
     """Load models by name, the server having loaded them first; nothing may be left when the test ends."""
-    before = ours()
+    before = regions_of()
     models: list[Model] = []
 
     def load_one(name: str, **options: Any) -> Model:
@@ -306,7 +301,7 @@ def load(triton: TritonServer) -> Iterator[Any]:  # noqa: F811
     yield load_one
     for model in models:
         model.close()
-    assert ours() == before
+    assert regions_of() == before
     assert triton.request("v2/systemsharedmemory/status") in ([], {})
 
 
@@ -479,10 +474,10 @@ def test_regions_are_private_and_removed_once() -> None:
 
 
 def test_a_full_file_system_is_an_error_and_not_a_signal() -> None:
-    before = ours()
+    before = regions_of()
     with pytest.raises(OSError, match="space"):
         Region(1 << 50)
-    assert ours() == before
+    assert regions_of() == before
 
 
 def test_a_killed_client_leaves_nothing_for_long(triton: TritonServer) -> None:  # noqa: F811
@@ -496,17 +491,17 @@ time.sleep(60)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == b"up\n"
-        left = ours(client.pid)
+        left = regions_of(client.pid)
         assert len(left) == 1
         with accelerate.load(f"triton://{triton.url}/add", backend="triton"):
-            assert left == ours(client.pid)  # its owner lives
+            assert left == regions_of(client.pid)  # its owner lives
         client.send_signal(signal.SIGKILL)
-    assert left == ours(client.pid)
+    assert left == regions_of(client.pid)
     known = {region["name"].partition(".")[0] for region in triton.request("v2/systemsharedmemory/status")}
     assert left <= known
     with accelerate.load(f"triton://{triton.url}/add", backend="triton"):
         pass
-    assert ours(client.pid) == set()
+    assert regions_of(client.pid) == set()
     assert triton.request("v2/systemsharedmemory/status") in ([], {})
 
 
@@ -520,23 +515,23 @@ binding.run()
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as client:
         assert client.communicate(timeout=60)[1] == ""
     assert client.returncode == 0
-    assert ours(client.pid) == set()
+    assert regions_of(client.pid) == set()
     assert triton.request("v2/systemsharedmemory/status") in ([], {})
 
 
 def test_a_forgotten_model_and_binding_leave_nothing(triton: TritonServer) -> None:  # noqa: F811
-    before = ours()
+    before = regions_of()
     model = accelerate.load(f"triton://{triton.url}/add", backend="triton")
     binding = model.bind()
     output = binding.outputs["y"]
     binding.run()
     del binding
     gc.collect()
-    assert len(ours() - before) == 1  # the model's own
+    assert len(regions_of() - before) == 1  # the model's own
     model.infer({"a": np.zeros((10, 10), np.float32), "b": np.zeros((10, 10), np.float32)})
     del model
     gc.collect()
-    assert ours() == before
+    assert regions_of() == before
     assert triton.request("v2/systemsharedmemory/status") in ([], {})
     np.testing.assert_array_equal(output, 0)
 
@@ -639,7 +634,7 @@ print(resident() - start)
     assert child.returncode == 0
     assert len(grown) == 2
     assert max(grown) < 2 << 20, grown  # 200 bytes a call, 10 kB a load
-    assert not ours(child.pid)
+    assert not regions_of(child.pid)
     assert triton.request("v2/systemsharedmemory/status") in ([], {})
 
 

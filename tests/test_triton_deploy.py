@@ -239,15 +239,6 @@ def deployed(connection: Connection) -> Iterator[Callable[..., Deployment]]:
         undeploy(connection, one)
 
 
-def is_there(server: TritonServer, name: str) -> bool:
-    # the index of the repository leaves out what came over the network
-    try:
-        server.request(f"v2/models/{name}/ready")
-    except HTTPError:
-        return False
-    return True
-
-
 def check(server: TritonServer, deployment: Deployment, given: Any, local_backend: str) -> None:
     """Compare the server's answers with this process's own."""
     url = f"triton://{server.url}/{deployment.name}"
@@ -361,9 +352,9 @@ def test_one_model_is_shipped_once_and_goes_with_its_last_user(server: TritonSer
     assert all(one.loaded for one in deployments)
     assert server.log().count(f"loading: {name}:1") == 1
     for one in deployments:
-        assert is_there(server, name)
+        assert server.is_ready(name)
         undeploy(connection, one)
-    assert not is_there(server, name)
+    assert not server.is_ready(name)
 
 
 @served
@@ -379,7 +370,7 @@ print(deploy(connect({server.url!r}), Source(TFLITE)).name)
     assert ours.name == done.stdout.strip()
     assert not ours.loaded
     undeploy(connection, ours)
-    assert is_there(server, ours.name)
+    assert server.is_ready(ours.name)
     server.request(f"v2/repository/models/{ours.name}/unload", {})
 
 
@@ -390,11 +381,11 @@ def test_a_restarted_server_gets_the_model_again() -> None:
         deployment = deploy(connection, Source(TFLITE))
         server.kill()
         server.restart()
-        assert not is_there(server, deployment.name)
+        assert not server.is_ready(deployment.name)
         redeploy(connection, Source(TFLITE), deployment, Deadline(20))
         check(server, deployment, TFLITE, "tflite_cpu")
         undeploy(connection, deployment)
-        assert not is_there(server, deployment.name)
+        assert not server.is_ready(deployment.name)
         connection.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ import pytest
 
 pytest.importorskip("tritonclient.grpc")
 
-from triton_server import TritonServer, needs_triton, triton  # noqa: F401 - the fixture
+from triton_server import TritonServer, needs_triton, regions_of, triton  # noqa: F401 - the fixture
 
 import accelerate
 from accelerate import (
@@ -36,12 +35,6 @@ GRACE = 0.5  # seconds that a call may take beyond its deadline
 
 def load(url: str, name: str, **options: Any) -> Model:
     return accelerate.load(f"triton://{url}/{name}", backend="triton", **options)
-
-
-def ours(pid: int | None = None) -> set[str]:
-    """Return the regions of this process, or of another; other programs may have theirs."""
-    made_by = f"-{pid or os.getpid()}-"
-    return {name for name in os.listdir("/dev/shm") if name.startswith("edge-accelerate-") and made_by in name}
 
 
 class Load:
@@ -94,7 +87,7 @@ class Load:
     [("system", 8), ("none", 2), *(pytest.param(memory, 20, marks=pytest.mark.long) for memory in ("system", "none"))],
 )
 def test_a_server_killed_under_load(memory: str, kills: int) -> None:
-    before = ours()
+    before = regions_of()
     with TritonServer() as server, load(server.url, "add", shared_memory=memory) as model:
         calls = Load(model, threads=4, timeout=2.0)
         waits = []
@@ -113,7 +106,7 @@ def test_a_server_killed_under_load(memory: str, kills: int) -> None:
         assert {type(error) for error in calls.errors} <= {ServerError, InferenceTimeoutError}
         assert max(waits) < 1.0, waits
         assert model.runtime.details["transport"] == ("system-shared-memory" if memory == "system" else "message")
-    assert ours() == before
+    assert regions_of() == before
 
 
 @pytest.mark.slow
@@ -164,7 +157,7 @@ def test_a_binding_survives_a_restart() -> None:
 
 def test_a_slow_call_leaves_its_memory_alone_until_it_ends(triton: TritonServer) -> None:  # noqa: F811
     triton.load("slow")
-    before = ours()
+    before = regions_of()
     with load(triton.url, "slow") as model:
         with pytest.raises(InferenceTimeoutError, match="no answer within 0"):
             model.infer([0.8], timeout=0.1)
@@ -186,7 +179,7 @@ def test_a_slow_call_leaves_its_memory_alone_until_it_ends(triton: TritonServer)
             binding.run()
             np.testing.assert_array_equal(binding.outputs["y"], np.array([0.03], np.float32))
             np.testing.assert_array_equal(taken, np.array([0.03], np.float32))  # the same memory again
-    assert ours() == before
+    assert regions_of() == before
     assert registered(triton) == set()
 
 
@@ -197,14 +190,14 @@ def registered(server: TritonServer) -> set[str]:
 
 def test_many_deadlines_do_not_fill_the_memory(triton: TritonServer) -> None:  # noqa: F811
     triton.load("slow")
-    before = ours()
+    before = regions_of()
     with load(triton.url, "slow") as model:
         for _ in range(30):
             with pytest.raises(InferenceTimeoutError):
                 model.infer([0.05], timeout=0.01)
-        assert len(ours() - before) <= 16
+        assert len(regions_of() - before) <= 16
         np.testing.assert_array_equal(model.infer([0.01])["y"], np.array([0.01], np.float32))
-    assert ours() == before
+    assert regions_of() == before
 
 
 @pytest.mark.parametrize(
@@ -325,4 +318,4 @@ with accelerate.load("triton://{triton.url}/add") as model, model.bind() as bind
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as parent:
         assert parent.communicate(timeout=60)[1] == ""
     assert parent.returncode == 0
-    assert ours(parent.pid) == set()
+    assert regions_of(parent.pid) == set()

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 
 import numpy as np
 import odd_models
@@ -53,14 +52,6 @@ def ship(server: TritonServer, given: Any, **options: Any) -> Model:
 
 def name_of(model: Model) -> str:
     return str(model.runtime.details["url"]).rpartition("/")[2]
-
-
-def is_there(server: TritonServer, name: str) -> bool:
-    try:
-        server.request(f"v2/models/{name}/ready")
-    except HTTPError:
-        return False
-    return True
 
 
 # Answers like here
@@ -193,7 +184,7 @@ def test_a_restart_costs_a_call_no_more_than_its_deadline_and_one_load(server: T
             thread.join(30)
         assert [answer.tolist() for answer in answers] == [wanted.tolist()] * 4
         assert server.log().count(f"loading: {name}") == before + 1
-    assert not is_there(server, name)
+    assert not server.is_ready(name)
 
 
 def test_a_model_that_is_closed_while_it_is_restored_does_not_stay(server: TritonServer) -> None:
@@ -209,7 +200,7 @@ def test_a_model_that_is_closed_while_it_is_restored_does_not_stay(server: Trito
     deadline = time.monotonic() + 20
     while f"successfully unloaded '{name}'" not in server.log() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not is_there(server, name)
+    assert not server.is_ready(name)
 
 
 def test_a_server_that_hangs_does_not_hold_up_close(server: TritonServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -225,16 +216,16 @@ def test_a_server_that_hangs_does_not_hold_up_close(server: TritonServer, caplog
     with ship(server, odd_models.add3()) as again:  # finds it there, and takes it away now
         name = name_of(again)
         again.infer(X, timeout=20)
-    assert not is_there(server, name)
+    assert not server.is_ready(name)
 
 
 def test_load_brings_back_what_unload_took_away(server: TritonServer) -> None:
     with ship(server, odd_models.add3()) as model:
         wanted = model.infer(X)["y"]
         assert model.do_command({"command": "unload"}) == {"model": name_of(model), "loaded": False}
-        assert not is_there(server, name_of(model))
+        assert not server.is_ready(name_of(model))
         assert model.do_command({"command": "load"}) == {"model": name_of(model), "loaded": True}
-        assert is_there(server, name_of(model))
+        assert server.is_ready(name_of(model))
         np.testing.assert_array_equal(model.infer(X)["y"], wanted)
 
 
@@ -262,11 +253,11 @@ def test_whoever_ships_a_model_again_takes_it_away(server: TritonServer) -> None
     with another_program(server) as program:
         model = ship(server, odd_models.add3())
         program.communicate(timeout=30)  # it closes the model, and has shipped it
-    assert not is_there(server, name_of(model))
+    assert not server.is_ready(name_of(model))
     wanted = X + X
     np.testing.assert_array_equal(model.infer(X)["y"], wanted)
     model.close()
-    assert not is_there(server, name_of(model))
+    assert not server.is_ready(name_of(model))
 
 
 def test_two_names_of_one_server(server: TritonServer) -> None:
@@ -275,5 +266,5 @@ def test_two_names_of_one_server(server: TritonServer) -> None:
         odd_models.add3(), backend="triton", url=server.url.replace("127.0.0.1", "localhost")
     ) as second:
         first.close()
-        assert is_there(server, name_of(second))
-    assert not is_there(server, name_of(first))
+        assert server.is_ready(name_of(second))
+    assert not server.is_ready(name_of(first))

@@ -72,7 +72,17 @@ import pytest
 from conftest import ROOT
 from typing_extensions import Self
 
-__all__ = ["MODELS", "TRITON", "MLServer", "TritonServer", "mlserver", "needs_mlserver", "needs_triton", "triton"]
+__all__ = [
+    "MODELS",
+    "TRITON",
+    "MLServer",
+    "TritonServer",
+    "mlserver",
+    "needs_mlserver",
+    "needs_triton",
+    "regions_of",
+    "triton",
+]
 
 TRITON_ENV, MLSERVER_ENV = ROOT / ".venv-triton", ROOT / ".venv-mlserver"
 _START_TIMEOUT = 60.0
@@ -399,6 +409,14 @@ class TritonServer(_Server):
             self.request(f"v2/repository/models/{name}/load", {})
             self._loaded.append(name)
 
+    def is_ready(self, name: str) -> bool:
+        """Ask for one model; the index of the repository leaves out what came over the network."""
+        try:
+            self.request(f"v2/models/{name}/ready")
+        except urllib.error.HTTPError:
+            return False
+        return True
+
     def unload(self, name: str) -> None:
         self.request(f"v2/repository/models/{name}/unload", {})
         self._loaded.remove(name)
@@ -566,6 +584,12 @@ def mlserver() -> Iterator[MLServer]:
     with MLServer() as server:
         yield server
         server.kill()
+
+
+def regions_of(pid: int | None = None) -> set[str]:
+    """Return the shared memory regions of this process, or of another; other programs may have theirs."""
+    made_by = f"-{pid or os.getpid()}-"
+    return {name for name in os.listdir("/dev/shm") if name.startswith("edge-accelerate-") and made_by in name}
 
 
 def _serve_until_interrupted() -> None:

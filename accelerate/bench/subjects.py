@@ -11,7 +11,6 @@ from typing import Any
 from .. import registry
 from ..api import list_devices, load, plan
 from ..contract import Backend
-from ..errors import ModelError
 from ..model import Model
 from ..source import Source
 from .machine import peak_memory_mb, reset_peak_memory, resident_mb
@@ -158,9 +157,7 @@ def _of_model(path: str, name: str, names: Sequence[str], devices: Sequence[str]
     # a backend for another format has nothing to do with this model, unless there is none for its own
     fitting = [name for name, backend in considered.items() if _accepts(backend, source)]
     if not fitting and source.format in ("", "directory"):  # each backend's row would say how to convert a text file
-        raise ModelError(
-            f"{source} is {source.likeness}, not a model that any backend here knows; check the path, or fetch it again"
-        )
+        raise source.no_model()
     for name in fitting or considered:
         for device in devices or (None,):
             decided = plan(path, backend=name, device=device)

@@ -46,7 +46,7 @@ def inspect_model(model: str) -> dict[str, Any]:
     source = Source(model)
     decided = plan(model)
     if source.format in ("", "directory") and not decided.candidates:
-        raise ModelError(f"{source} is {source.likeness}, not a model; check the path, or fetch the file again")
+        raise source.no_model()
     return {
         "file": _file(source),
         "content": _READERS[source.format](source) if source.format in _READERS else None,

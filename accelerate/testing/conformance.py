@@ -379,31 +379,26 @@ class BackendConformance:
 
     # Threads and deadlines
 
-    def test_any_thread_may_call(self, opened: Any) -> None:
-        model, case = opened("plain")
-        feeds = [random_inputs(model, seed) for seed in range(8)]
+    def call_from_many_threads(self, model: Model, case: Case, *, callers: int, calls: int, timed: int) -> None:
+        """Call from each thread with inputs of its own, every `timed`-th time with a timeout; check all answers."""
+        feeds = [random_inputs(model, seed) for seed in range(callers)]
 
-        def calls(inputs: dict[str, Array]) -> list[dict[str, Array]]:
-            return [model.infer(inputs, timeout=60 if n % 5 == 0 else None) for n in range(50)]
+        def work(inputs: dict[str, Array]) -> list[dict[str, Array]]:
+            return [model.infer(inputs, timeout=60 if n % timed == 0 else None) for n in range(calls)]
 
-        with ThreadPoolExecutor(8) as pool:
-            for inputs, results in zip(feeds, pool.map(calls, feeds), strict=True):
+        with ThreadPoolExecutor(callers) as pool:
+            for inputs, results in zip(feeds, pool.map(work, feeds), strict=True):
                 for outputs in results:
                     self.check(case, inputs, outputs)
-        assert model.do_command({"command": "stats"})["calls"] == 8 * 50
+        assert model.do_command({"command": "stats"})["calls"] == callers * calls
+
+    def test_any_thread_may_call(self, opened: Any) -> None:
+        model, case = opened("plain")
+        self.call_from_many_threads(model, case, callers=8, calls=50, timed=5)
 
     def test_replicas_answer_like_one(self, opened: Any) -> None:
         model, case = opened("plain", replicas=2)
-        feeds = [random_inputs(model, seed) for seed in range(4)]
-
-        def calls(inputs: dict[str, Array]) -> list[dict[str, Array]]:
-            return [model.infer(inputs, timeout=60 if n % 3 == 0 else None) for n in range(20)]
-
-        with ThreadPoolExecutor(4) as pool:
-            for inputs, results in zip(feeds, pool.map(calls, feeds), strict=True):
-                for outputs in results:
-                    self.check(case, inputs, outputs)
-        assert model.do_command({"command": "stats"})["calls"] == 4 * 20
+        self.call_from_many_threads(model, case, callers=4, calls=20, timed=3)
 
     def test_a_generous_timeout_changes_nothing(self, opened: Any) -> None:
         model, case = opened("plain")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...errors import BackendNotAvailableError, OptionError, UnsupportedModelError
 from ...model import Model
-from ...source import Source
-from .address import SCHEMES, SERVER_VARIABLE, Address, server_address, without_user
+from ...source import Source, without_secrets
+from .address import SCHEMES, SERVER_VARIABLE, Address, server_address
 
 __all__ = ["Triton"]
 
@@ -63,7 +63,7 @@ class Triton(Backend):
         if self._url is not None:
             return Match(
                 False,
-                f"url={without_user(self._url)!r} says which server to use, and {source} does already",
+                f"url={without_secrets(self._url)!r} says which server to use, and {source} does already",
                 "leave one out",
             )
         return Match(True, f"a model on a server: {Address.parse(source.url)}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import re
 import socket
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from ...errors import OptionError, ServerError
+from ...source import without_secrets
 
-__all__ = ["SCHEMES", "SERVER_VARIABLE", "Address", "Target", "server_address", "without_user"]
+__all__ = ["SCHEMES", "SERVER_VARIABLE", "Address", "Target", "server_address"]
 
 SCHEMES = ("triton", "tritons")
 #: The environment variable with the server that model files are shipped to where load(..., url=) names none.
@@ -74,15 +74,17 @@ class Address:
         """
         scheme, _, rest = url.partition("://")
         if scheme.lower() not in SCHEMES:
-            raise OptionError(f"{without_user(url)!r} does not begin with triton://; {_WANTED}")
+            raise OptionError(f"{without_secrets(url)!r} does not begin with triton://; {_WANTED}")
         authority, _, path = rest.partition("/")
         if "@" in rest:  # wherever it stands: a password may have a "/" in it
             raise OptionError(
-                f"{without_user(url)!r} carries a user; give what proves who you are as "
+                f"{without_secrets(url)!r} carries a user; give what proves who you are as "
                 "load(..., headers={'authorization': 'Bearer ...'}) or ssl={...}, and write %40 in a model's name"
             )
         if any(mark in rest for mark in "?#"):
-            raise OptionError(f"{without_user(url)!r} has a '?' or '#'; {_WANTED}, and options as arguments of load()")
+            raise OptionError(
+                f"{without_secrets(url)!r} has a '?' or '#'; {_WANTED}, and options as arguments of load()"
+            )
         parts = [unquote(part) for part in path.rstrip("/").split("/")]
         if len(parts) > 2 or not parts[0]:
             raise OptionError(f"{url!r} names {'no model' if not parts[0] else 'more than a version'}; {_WANTED}")
@@ -168,14 +170,6 @@ def _numeric(every: list[tuple[str, int]]) -> str:
     return "ipv6:" + ",".join(_joined(ip, port) for ip, port in mapped)
 
 
-def without_user(url: object) -> str:
-    """Return a URL for a message: what stands before an "@" or behind a "?" or "#" may be a secret."""
-    if not isinstance(url, str):
-        return f"of type {type(url).__name__}"
-    told, *hidden = re.split("[?#]", re.sub(r"(?s)^(\w+://)?.*@", r"\1***@", url), maxsplit=1)
-    return told + ("..." if hidden else "")
-
-
 def server_address(url: object) -> Address:
     """Return the server to ship a model file to: the one named, else the variable's; its `model` is "".
 
@@ -186,19 +180,19 @@ def server_address(url: object) -> Address:
     given = url or os.environ.get(SERVER_VARIABLE)
     if not isinstance(given, str):
         raise OptionError(
-            f"url is {without_user(given)}; wanted the server to ship the model file to, such as 'host:8001'"
+            f"url is {without_secrets(given)}; wanted the server to ship the model file to, such as 'host:8001'"
         )
     scheme, found, rest = given.rpartition("://")
     if not found:
         scheme = SCHEMES[0]
     if scheme.lower() not in SCHEMES or not {"?", "#"}.isdisjoint(rest) or "/" in rest.rstrip("/"):
         raise OptionError(
-            f"url is {without_user(given)!r}; wanted a server without a model, such as 'host:8001' or "
+            f"url is {without_secrets(given)!r}; wanted a server without a model, such as 'host:8001' or "
             "'tritons://host:8001': the file is the model"
         )
     address = Address.parse(f"{scheme}://{rest.rstrip('/')}/-")
     if len(address.hosts) > 1:
         raise OptionError(
-            f"url is {without_user(given)!r}; a model file is shipped to one server: load it once for each"
+            f"url is {without_secrets(given)!r}; a model file is shipped to one server: load it once for each"
         )
     return replace(address, model="")
