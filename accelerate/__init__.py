@@ -20,7 +20,7 @@ from ._version import __version__
 from .api import list_backends, list_devices, load, plan
 from .asynchronous import map
 from .binding import Binding
-from .contract import Availability, Backend, Device, LoadOptions, Match
+from .contract import Backend
 from .errors import (
     AccelerateError,
     BackendNotAvailableError,
@@ -38,9 +38,8 @@ from .errors import (
     UnsupportedModelError,
 )
 from .metadata import AssociatedFile, Metadata, Normalization, Quantization, TensorInfo
-from .model import Model, RuntimeInfo
-from .planning import Candidate, Plan
-from .registry import BackendInfo
+from .model import Model
+from .reports import Availability, BackendInfo, Candidate, Device, LoadOptions, Match, Plan, RuntimeInfo
 from .source import Source
 
 if _TYPE_CHECKING:

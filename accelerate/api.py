@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from . import registry
-from .contract import Backend, Device, LoadOptions, whole_number
+from .contract import Backend, whole_number
 from .errors import ModelError, NoBackendError, OptionError, UnsupportedModelError
 from .model import Model
-from .planning import Plan, check_options, make_plan
-from .registry import BackendInfo
+from .planning import check_options, make_plan
+from .reports import BackendInfo, Device, LoadOptions, Plan
 from .source import Source
 
 # far above what any machine gains from; a runtime that is asked for more may take the process down
@@ -156,7 +156,7 @@ def list_devices() -> list[Device]:
             try:
                 found += backend.devices()
             except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-                found.append(Device(name, "-", "", False, f"devices() raised {type(error).__name__}: {error}"))
+                found.append(Device(name, "-", "", "", False, f"devices() raised {type(error).__name__}: {error}"))
     return found
 
 

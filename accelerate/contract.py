@@ -9,108 +9,19 @@ from __future__ import annotations
 import abc
 import contextlib
 import operator
-from collections.abc import Mapping, Sequence
-from dataclasses import field
-from os import PathLike
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ._records import record
 from .errors import OptionError
+from .reports import Availability, Device, LoadOptions, Match
 
 if TYPE_CHECKING:
-    from .metadata import Normalization
     from .model import Model
     from .source import Source
 
 __all__ = ["Availability", "Backend", "Device", "LoadOptions", "Match", "whole_number"]
-
-
-@record(frozen=True)
-class Availability:
-    """Whether a backend can build a model on this machine.
-
-    Attributes
-    ----------
-    available : bool
-    version : str
-        The runtime and its version, such as "LiteRT 2.3.0"; "" when there is none.
-    reason : str
-        Why, or why not.
-    remedy : str
-        The one command or action that makes it available; "" when it is.
-    """
-
-    available: bool
-    version: str = ""
-    reason: str = ""
-    remedy: str = ""
-
-
-@record(frozen=True)
-class Device:
-    """One place where a backend can run a model.
-
-    Attributes
-    ----------
-    backend : str
-    id : str
-        What ``load(..., device=...)`` takes: "cpu", "cuda:0", "usb:0", ...
-    name : str
-        What a person calls it.
-    ready : bool
-    reason, remedy : str
-        Why it is not ready and what makes it so; "" when it is.
-    aliases : tuple of str
-        Other words for it that ``load(..., device=...)`` takes.
-    """
-
-    backend: str
-    id: str
-    name: str
-    ready: bool = True
-    reason: str = ""
-    remedy: str = ""
-    aliases: tuple[str, ...] = ()
-
-
-@record(frozen=True)
-class Match:
-    """Whether a backend takes a source, judged by its content and without loading it.
-
-    Attributes
-    ----------
-    accepts : bool
-    reason : str
-        Why, or why not.
-    remedy : str
-        What to do where it does not.
-    """
-
-    accepts: bool
-    reason: str = ""
-    remedy: str = ""
-
-
-@record(frozen=True)
-class LoadOptions:
-    """The arguments of `load` that a backend and its Model see. See `api.load` for their meaning.
-
-    A backend builds one model, whatever `replicas` says: it is there so that a default number of threads can be a share
-    of the CPUs (`cpus.default_threads`).
-    """
-
-    device: str | None = None
-    label_path: str | PathLike[str] | None = None
-    num_threads: int | None = None
-    signature: str | None = None
-    tensor_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    normalization: Mapping[str, Normalization] | Normalization | None = None
-    dequantize: bool = False
-    strict: bool = False
-    replicas: int = 1
-    backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a token
 
 
 def whole_number(name: str, value: Any, most: int | None = None) -> int:

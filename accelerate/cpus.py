@@ -7,7 +7,7 @@ import math
 import os
 from pathlib import Path
 
-from .contract import LoadOptions
+from .reports import LoadOptions
 
 __all__ = ["default_threads", "usable_cpus"]
 

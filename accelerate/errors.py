@@ -17,15 +17,15 @@
     ├── ClosedError                                     the Model or Binding was closed
     └── NoBackendError                                  nothing here can run the model; carries the Plan
 
-A message says what it got, what it wanted, and what to do.
+An error says what it got and what it wanted (`reason`), and what to do (`remedy`); its text is both, joined here only.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .planning import Plan
+    from .reports import Plan
 
 __all__ = [
     "AccelerateError",
@@ -46,7 +46,23 @@ __all__ = [
 
 
 class AccelerateError(Exception):
-    """Base of every error raised by this package."""
+    """Base of every error raised by this package.
+
+    Parameters
+    ----------
+    reason : str
+    remedy : str
+        What the reader can do; "" where the reason says all.
+
+    Attributes
+    ----------
+    reason, remedy : str
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason}; {remedy}" if remedy else reason)  # one argument: OSError takes two for an errno
+        self.reason = reason
+        self.remedy = remedy
 
 
 class OptionError(AccelerateError, ValueError):
@@ -106,9 +122,9 @@ class NoBackendError(AccelerateError):
         Every backend that was considered, with its reason and remedy.
     """
 
-    def __init__(self, message: str, plan: Plan) -> None:
-        super().__init__(message, plan)  # both, so that it can be pickled
+    def __init__(self, reason: str, plan: Plan, remedy: str = "") -> None:
+        super().__init__(reason, remedy)
         self.plan = plan
 
-    def __str__(self) -> str:
-        return str(self.args[0])
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason, self.plan, self.remedy)

@@ -10,11 +10,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ._records import record
 from .asynchronous import call_async
 from .binding import Binding, allocate
 from .deadlines import Turn, Worker, in_words, left, seconds
@@ -23,6 +22,7 @@ from .labels import check_label_count, load_labels
 from .latency import LatencyStatistics
 from .metadata import Metadata, Normalization, TensorInfo
 from .names import NameIndex, rename, suggestion
+from .reports import LoadOptions, RuntimeInfo
 from .tensors import Array, InputAdapter, blank, concrete_shape, dequantize, parse_normalization, with_image_meaning
 
 if TYPE_CHECKING:
@@ -30,35 +30,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from .contract import LoadOptions
-
-__all__ = ["Command", "Model", "RuntimeInfo"]
+__all__ = ["Command", "Model"]
 
 #: What `do_command` calls, with the whole command and the moment (of `time.monotonic`) at which its time is over.
 Command = Callable[[Mapping[str, Any], "float | None"], "dict[str, Any]"]
-
-
-@record(frozen=True)
-class RuntimeInfo:
-    """What a model really runs on.
-
-    Attributes
-    ----------
-    name, version : str
-        The runtime, such as "LiteRT" and "2.3.0".
-    device : str
-    delegated, total : int or None
-        How many of the model's operators the device runs; None where the runtime does not tell.
-    details : Mapping
-        What only this runtime knows (threads, signature, providers, transport, ...).
-    """
-
-    name: str
-    version: str
-    device: str
-    delegated: int | None = None
-    total: int | None = None
-    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 class Model(abc.ABC):

@@ -6,63 +6,14 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
-from ._records import record
-from .contract import Backend, Device, LoadOptions
+from .contract import Backend
 from .errors import AccelerateError, ModelError, OptionError
 from .names import suggestion
 from .registry import BROKEN_REMEDY, availability
+from .reports import Candidate, Device, LoadOptions, Plan
 from .source import Source
 
-__all__ = ["Candidate", "Plan", "check_options", "make_plan"]
-
-
-@record(frozen=True)
-class Candidate:
-    """A backend and device that were considered.
-
-    Attributes
-    ----------
-    backend, device : str
-    reason : str
-        Why it can run the model, or why not.
-    remedy : str
-        What would change that; "" where it can.
-    """
-
-    backend: str
-    device: str
-    reason: str
-    remedy: str = ""
-
-
-@record(frozen=True)
-class Plan:
-    """What `load` would do, and why.
-
-    Attributes
-    ----------
-    chosen : Candidate or None
-        The first of `candidates`.
-    candidates : tuple of Candidate
-        Everything that can run the model here, preferred first.
-    skipped : tuple of Candidate
-        Everything that cannot, each with its reason and remedy.
-    """
-
-    chosen: Candidate | None
-    candidates: tuple[Candidate, ...]
-    skipped: tuple[Candidate, ...]
-
-    def __str__(self) -> str:
-        rows = [("", "backend", "device", "why")]
-        rows += [("->" if c is self.chosen else "ok", c.backend, c.device, c.reason) for c in self.candidates]
-        for c in self.skipped:
-            rows.append(("no", c.backend, c.device, c.reason))
-            if c.remedy:  # on a line of its own: a terminal is 80 columns wide
-                rows.append(("", "", "", f"remedy: {c.remedy}"))
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = ["  ".join((*map(str.ljust, row, widths), row[3])) for row in rows]
-        return "\n".join(line.rstrip() for line in lines)
+__all__ = ["check_options", "make_plan"]
 
 
 def make_plan(source: Source, options: LoadOptions, considered: Mapping[str, Backend]) -> Plan:

@@ -10,11 +10,11 @@ from time import monotonic
 from typing import Any
 
 from .binding import Binding
-from .contract import LoadOptions
 from .deadlines import in_words, seconds
 from .errors import InferenceTimeoutError
 from .metadata import Metadata
-from .model import Command, Model, RuntimeInfo
+from .model import Command, Model
+from .reports import LoadOptions, RuntimeInfo
 from .tensors import Array
 
 __all__ = ["ReplicatedModel"]

@@ -15,37 +15,15 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from ._records import record
-from .contract import Availability, Backend
+from .contract import Backend
 from .errors import BackendNotAvailableError
 from .names import suggestion
+from .reports import Availability, BackendInfo
 
-__all__ = ["BROKEN_REMEDY", "BackendInfo", "availability", "backends", "find", "info"]
+__all__ = ["BROKEN_REMEDY", "availability", "backends", "find", "info"]
 
 GROUP = "accelerate.backends"
 _log = logging.getLogger("accelerate")
-
-
-@record(frozen=True)
-class BackendInfo:
-    """One row of `list_backends`.
-
-    Attributes
-    ----------
-    name, description : str
-    available : bool
-        Whether it can build a model here.
-    version : str
-        Of the runtime; "" when there is none.
-    reason, remedy : str
-        Why, and what would make it available.
-    """
-
-    name: str
-    description: str
-    available: bool
-    version: str
-    reason: str
-    remedy: str
 
 
 @record(frozen=True)

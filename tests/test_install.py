@@ -373,7 +373,7 @@ class NpyAffine(Backend):
         return Availability(True, f"NumPy {np.__version__}", "NumPy is always here")
 
     def devices(self) -> Sequence[Device]:
-        return [Device(self.name, "cpu", "CPU")]
+        return [Device(self.name, "cpu", "cpu", "CPU")]
 
     def match(self, source: Source) -> Match:
         if source.format or source.buffer()[:4] != b"PK\\3\\4":
@@ -520,7 +520,7 @@ LATER = LATE.replace('"late"', '"later"').replace(
 )
 LATEST = (
     LATER.replace('"later"', '"latest"')
-    .replace('raise RuntimeError("devices")', 'return [__import__("accelerate").Device("latest", "cpu", "CPU")]')
+    .replace('raise RuntimeError("devices")', 'return [__import__("accelerate").Device("latest", "cpu", "cpu", "CPU")]')
     .replace('raise RuntimeError("match")', 'return __import__("accelerate").Match(True, "takes everything")')
 )
 

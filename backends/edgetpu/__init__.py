@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...contract import Availability, Backend, Device, LoadOptions, Match
+from ...contract import Backend
 from ...errors import (
     BackendNotAvailableError,
     DeviceNotFoundError,
@@ -15,6 +15,7 @@ from ...errors import (
     OptionError,
     UnsupportedModelError,
 )
+from ...reports import Availability, Device, LoadOptions, Match
 from ...source import Source
 from ..tflite_cpu.engines import availability as engine_availability
 from ..tflite_cpu.engines import check_option, engine_of, pick

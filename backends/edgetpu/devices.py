@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...contract import Device
 from ...errors import DeviceNotFoundError
+from ...reports import Device
 from .library import Library, ListedDevice
 from .system import Seen, holders, look
 
@@ -58,7 +58,7 @@ def list_devices(backend: str, library: Library, root: Path = Path("/")) -> list
         counts[device.kind] = counts.get(device.kind, 0) + 1
         known = _find(seen, device)
         if known is None:
-            rows.append(Device(backend, device.id, _name(device)))
+            rows.append(Device(backend, device.id, "tpu", _name(device)))
         else:
             seen.remove(known)
             rows.append(_row(backend, device.id, known))
@@ -173,9 +173,9 @@ def _find(seen: Sequence[Seen], device: ListedDevice) -> Seen | None:
 
 def _row(backend: str, name: str, seen: Seen, *, listed: bool = True) -> Device:
     if seen.reason or listed:
-        return Device(backend, name, seen.name, not seen.reason, seen.reason, seen.remedy)
+        return Device(backend, name, "tpu", seen.name, not seen.reason, seen.reason, seen.remedy)
     return Device(
-        backend, name, seen.name, False, "the system shows it, but the library does not list it",
+        backend, name, "tpu", seen.name, False, "the system shows it, but the library does not list it",
         "unplug it and plug it in again" if seen.kind == "usb" else "restart the machine",
     )  # fmt: skip
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from ...binding import Binding
 from ...chatter import held_back
-from ...contract import LoadOptions
 from ...errors import (
     AccelerateError,
     BackendNotAvailableError,
@@ -24,6 +23,7 @@ from ...errors import (
 )
 from ...formats.tflite import custom_operators
 from ...model import Model
+from ...reports import LoadOptions
 from ...source import Source
 from ...tensors import Array
 from ..tflite_cpu.calls import ENGINE_ERRORS, Calls

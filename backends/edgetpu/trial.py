@@ -11,8 +11,8 @@ import numpy as np
 from ... import __version__, errors
 from ...cache import folder, recall, remember
 from ...children import ChildError, run_in_child
-from ...contract import LoadOptions
 from ...errors import AccelerateError, BackendNotAvailableError
+from ...reports import LoadOptions
 from ...source import Source
 from ..tflite_cpu.engines import ENGINES, Engine
 from .library import Library, stamp

@@ -6,8 +6,9 @@ import importlib.util
 import os
 from collections.abc import Sequence
 
-from ...contract import Availability, Backend, Device, LoadOptions, Match
+from ...contract import Backend
 from ...errors import BackendNotAvailableError, ModelError, OptionError, UnsupportedModelError
+from ...reports import Availability, Device, LoadOptions, Match
 from ...source import Source
 from .model import ONNXModel, check_settled, full_delegation
 from .providers import CPU, check_one_of, devices, devices_of_providers, known_answer, parse_providers, place

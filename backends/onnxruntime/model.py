@@ -13,7 +13,6 @@ import numpy as np
 
 from ...binding import Binding, allocate
 from ...chatter import held_back
-from ...contract import LoadOptions
 from ...cpus import default_threads
 from ...errors import (
     AccelerateError,
@@ -26,8 +25,9 @@ from ...errors import (
 from ...formats.onnx import ModelFile
 from ...formats.onnx_description import describe
 from ...metadata import Metadata, TensorInfo
-from ...model import Command, Model, RuntimeInfo
+from ...model import Command, Model
 from ...names import name_tensors
+from ...reports import LoadOptions, RuntimeInfo
 from ...source import Source
 from ...tensors import Array, InputAdapter
 from .binding import SessionBinding, can_share

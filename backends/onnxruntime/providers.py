@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ...chatter import held_back
-from ...contract import Device
 from ...errors import DeviceNotFoundError, OptionError
 from ...names import suggestion
+from ...reports import Device
 
 __all__ = [
     "CPU",
@@ -182,10 +182,10 @@ def devices(*, all_kinds: bool = False) -> list[Device]:
     found = []
     if _PROVIDERS["cuda"] in built:
         found.append(_tried("cuda:0", _PROVIDERS["cuda"]))
-    found.append(Device("onnxruntime", "cpu", _processor()))
+    found.append(Device("onnxruntime", "cpu", "cpu", _processor()))
     kinds = ("cuda", "tensorrt") if all_kinds else ("cuda",) if _shows_gpu() else ()
     if all_kinds and _PROVIDERS["tensorrt"] in built:  # not tried: it starts for seconds
-        found.append(Device("onnxruntime", "tensorrt:0", "TensorRT"))
+        found.append(Device("onnxruntime", "tensorrt:0", "gpu", "TensorRT"))
     missing = [kind for kind in kinds if _PROVIDERS[kind] not in built]
     return found + [_row(f"{kind}:0", *_not_built_in(_PROVIDERS[kind])) for kind in missing]
 
@@ -204,7 +204,7 @@ def devices_of_providers(providers: object) -> list[Device]:
             _check_built_in(provider, f"provider {provider!r}")
         except DeviceNotFoundError:
             return [_row(name, *_not_built_in(provider))]
-    return [Device("onnxruntime", "cpu", _processor()) if name == "cpu" else _tried(name, pairs[0][0])]
+    return [Device("onnxruntime", "cpu", "cpu", _processor()) if name == "cpu" else _tried(name, pairs[0][0])]
 
 
 def _tried(name: str, provider: str) -> Device:
@@ -221,7 +221,7 @@ def _row(name: str, reason: str, remedy: str) -> Device:
     kind, _, number = name.partition(":")
     titles = {"cuda": f"NVIDIA GPU {number}", "tensorrt": f"NVIDIA GPU {number}, by TensorRT"}
     aliases = (kind,) if number == "0" else ()
-    return Device("onnxruntime", name, titles.get(kind, kind), not reason, reason, remedy, aliases)
+    return Device("onnxruntime", name, "cpu" if kind == "cpu" else "gpu", titles.get(kind, kind), not reason, reason, remedy, aliases)
 
 
 def _processor() -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 
-from ...contract import Availability, Backend, Device, LoadOptions, Match
+from ...contract import Backend
 from ...errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
+from ...reports import Availability, Device, LoadOptions, Match
 from ...source import Source
 from .engines import availability, check_option, engine_of, pick
 from .model import TFLiteModel
@@ -38,7 +39,7 @@ class TFLiteCPU(Backend):
         return availability(self._engine)
 
     def devices(self) -> Sequence[Device]:  # noqa: D102
-        return [Device(self.name, "cpu", platform.machine())]
+        return [Device(self.name, "cpu", "cpu", platform.machine())]
 
     def match(self, source: Source) -> Match:  # noqa: D102
         if source.format == "object":

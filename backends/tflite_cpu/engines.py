@@ -15,9 +15,9 @@ from ..._records import record
 from ...cache import recall, remember
 from ...chatter import held_back
 from ...children import ChildError, run_in_child
-from ...contract import Availability
 from ...errors import BackendNotAvailableError, OptionError
 from ...names import suggestion
+from ...reports import Availability
 
 __all__ = ["ENGINES", "Engine", "availability", "check_option", "engine_of", "pick"]
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from ...binding import Binding, allocate
 from ...chatter import held_back
-from ...contract import LoadOptions
 from ...conventions import ASSUMED_NORMALIZATION
 from ...errors import AccelerateError, ClosedError, InferenceError, ModelError, OptionError, TensorError
 from ...formats.tflite import ModelFile
 from ...metadata import Metadata
-from ...model import Model, RuntimeInfo
+from ...model import Model
+from ...reports import LoadOptions, RuntimeInfo
 from ...source import Source
 from ...tensors import Array
 from .binding import InterpreterBinding

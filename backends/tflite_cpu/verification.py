@@ -7,8 +7,8 @@ import numpy as np
 from ... import __version__
 from ...cache import recall, remember
 from ...children import ChildError, run_in_child
-from ...contract import LoadOptions
 from ...errors import AccelerateError, ModelError
+from ...reports import LoadOptions
 from ...source import Source
 from ...tensors import concrete_shape, dtype_of
 from .engines import ENGINES, Engine

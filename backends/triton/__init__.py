@@ -6,9 +6,10 @@ import logging
 import os
 from collections.abc import Sequence
 
-from ...contract import Availability, Backend, Device, LoadOptions, Match
+from ...contract import Backend
 from ...errors import BackendNotAvailableError, OptionError, UnsupportedModelError
 from ...model import Model
+from ...reports import Availability, Device, LoadOptions, Match
 from ...source import Source, without_secrets
 from .address import SCHEMES, SERVER_VARIABLE, Address, server_address
 
@@ -49,9 +50,9 @@ class Triton(Backend):
     def devices(self) -> Sequence[Device]:  # noqa: D102
         # the model's instance_group on the server decides; `load` compares
         return [
-            Device(self.name, "server", "whatever the server that a URL names has chosen for the model"),
-            Device(self.name, "gpu", "a GPU of that server, which load() makes sure of"),
-            Device(self.name, "cpu", "the CPU of that server, which load() makes sure of"),
+            Device(self.name, "server", "server", "whatever the server that a URL names has chosen for the model"),
+            Device(self.name, "gpu", "server", "a GPU of that server, which load() makes sure of"),
+            Device(self.name, "cpu", "server", "the CPU of that server, which load() makes sure of"),
         ]
 
     def match(self, source: Source) -> Match:  # noqa: D102

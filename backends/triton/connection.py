@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...contract import LoadOptions
 from ...errors import BackendNotAvailableError, ClosedError, OptionError
 from ...names import suggestion
+from ...reports import LoadOptions
 from .address import Address, Target
 
 __all__ = ["SERVICE", "Connection", "Settings", "import_grpc"]

@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...contract import LoadOptions
 from ...conventions import ASSUMED_NORMALIZATION
 from ...errors import AccelerateError, InferenceTimeoutError
 from ...metadata import TensorInfo
+from ...reports import LoadOptions
 from ...source import Source
 from .address import server_address
 from .connection import Connection, Settings

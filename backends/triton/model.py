@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...binding import allocate
-from ...contract import LoadOptions
 from ...deadlines import seconds
 from ...errors import AccelerateError, OptionError
 from ...metadata import Metadata
-from ...model import Command, Model, RuntimeInfo
+from ...model import Command, Model
+from ...reports import LoadOptions, RuntimeInfo
 from ...tensors import Array, concrete_shape
 from .address import Address
 from .binding import ServerBinding, SharedBinding
