@@ -98,10 +98,11 @@ def load(
         replicas=replicas,
         backend_options=backend_options,
     )
-    if backend != "auto":
-        return _load_with(considered[backend], found, options)
-    decided = make_plan(found, options, considered)
-    return _load_first(found, options, considered, decided)
+    with found.kept_open():
+        if backend != "auto":
+            return _load_with(considered[backend], found, options)
+        decided = make_plan(found, options, considered)
+        return _load_first(found, options, considered, decided)
 
 
 def plan(
@@ -140,7 +141,8 @@ def plan(
         replicas=replicas,
         backend_options=backend_options,
     )
-    return make_plan(found, options, considered)
+    with found.kept_open():
+        return make_plan(found, options, considered)
 
 
 def list_backends() -> Mapping[str, BackendInfo]:

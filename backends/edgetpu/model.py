@@ -80,7 +80,7 @@ class EdgeTPUModel(TFLiteModel):
         self._next_attempt = 0.0
         super().__init__(engine, interpreter, *arguments)
         self._delegate_nodes, delegated, others = _delegation(interpreter)
-        if self._signature.subgraph == 0:  # the engines tell nothing of the nodes of other graphs
+        if self._subgraph == 0:  # the engines tell nothing of the nodes of other graphs
             self.runtime = replace(self.runtime, delegated=delegated, total=delegated + len(others))
             if others:
                 _log.warning(
@@ -190,7 +190,7 @@ class EdgeTPUModel(TFLiteModel):
         interpreter = make_interpreter(
             self._engine, self._source, self.runtime.details["num_threads"], verified=True, delegates=[delegate]
         )
-        calls = Calls.of_ours(interpreter, self._signature.subgraph)
+        calls = Calls.of_ours(interpreter, self._subgraph)
         with held_back():
             calls.allocate()
         details = {**self.runtime.details, "device_path": lease.device.path}
