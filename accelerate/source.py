@@ -41,6 +41,8 @@ class Source:
     format : str
         "tflite", "onnx", "url", "object", "directory", or "" for content of no format known here; a backend may still
         know it.
+    head : bytes
+        The first 4096 bytes of a file.
     likeness : str
         What it is, for messages: "a TFLite model", "a PNG picture", "a text file that starts with ...".
     """
@@ -52,6 +54,7 @@ class Source:
         self.object: Any = None
         self._data: bytes | None = None
         self._stamp: tuple[int, int, int] | None = None
+        self.head = b""
         self.format = self.likeness = ""
         if isinstance(given, Source):
             raise OptionError("load() was given a Source; give it the path, bytes, URL or runtime object itself")
@@ -168,6 +171,7 @@ class Source:
     def _judge(self, head: bytes) -> None:
         if not head:
             raise ModelError(f"{self} is empty (0 bytes): the download or copy may have failed; fetch it again")
+        self.head = head
         self.format = sniff(head)
         self.likeness = _FORMATS[self.format] if self.format else _likeness(head)
 

@@ -26,7 +26,9 @@ __all__ = [
     "dequantize",
     "dtype_of",
     "image_layout",
+    "normalization_by_name",
     "parse_normalization",
+    "with_image_meaning",
 ]
 
 if TYPE_CHECKING:
@@ -101,15 +103,13 @@ def _per_axis(q: Quantization, rank: int, dtype: type[np.floating[Any]]) -> tupl
     return np.asarray(q.scale, dtype).reshape(shape), np.asarray(q.zero_point, dtype).reshape(shape)
 
 
-def parse_normalization(given: Any, inputs: Sequence[TensorInfo]) -> Mapping[str, Normalization] | Normalization | None:
+def parse_normalization(given: Any) -> Mapping[str, Normalization] | Normalization | None:
     """Turn ``load(normalization=...)`` into Normalization objects with source "user".
 
     Parameters
     ----------
     given : Normalization, (mean, std), or a mapping from input name to one of these
         `mean` and `std` are numbers or one number per channel, in 0..255 units.
-    inputs : sequence of TensorInfo
-        A mapping may use only their names and aliases.
 
     Raises
     ------
@@ -118,12 +118,27 @@ def parse_normalization(given: Any, inputs: Sequence[TensorInfo]) -> Mapping[str
     if given is None:
         return None
     if isinstance(given, Mapping):
-        index = NameIndex(inputs, "input")
-        try:
-            return {inputs[index.find(name)].name: _one_normalization(value) for name, value in given.items()}
-        except TensorError as error:
-            raise OptionError(f"normalization: {error}") from error
+        return {str(name): _one_normalization(value) for name, value in given.items()}
     return _one_normalization(given)
+
+
+def normalization_by_name(
+    given: Mapping[str, Normalization] | Normalization | None, inputs: Sequence[TensorInfo]
+) -> Mapping[str, Normalization] | Normalization | None:
+    """Put the inputs' canonical names in the place of any of their names.
+
+    Raises
+    ------
+    OptionError
+        No input has such a name.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    index = NameIndex(inputs, "input")
+    try:
+        return {inputs[index.find(name)].name: one for name, one in given.items()}
+    except TensorError as error:
+        raise OptionError(f"normalization: {error.reason}", error.remedy) from error
 
 
 def _one_normalization(given: Any) -> Normalization:

@@ -66,7 +66,9 @@ def list_devices(backend: str, library: Library, root: Path = Path("/")) -> list
         rows.append(_row(backend, f"{other.kind}:{counts[other.kind]}", other, listed=False))
         counts[other.kind] += 1
     rows = [replace(row, aliases=_words_for(i, row.id)) for i, row in enumerate(rows)]
-    return sorted(rows, key=lambda row: not row.ready)
+    # of several, the one that the fewest models of this process use
+    used = {device.id: _users(device) for device in library.devices()}
+    return sorted(rows, key=lambda row: (not row.ready, used.get(row.id, 0)))
 
 
 def _words_for(position: int, name: str) -> tuple[str, ...]:

@@ -18,12 +18,11 @@ from ...errors import (
     ClosedError,
     DeviceLostError,
     DeviceNotFoundError,
-    InferenceError,
     ModelError,
 )
 from ...formats.tflite import custom_operators
-from ...model import Model
 from ...reports import LoadOptions
+from ...runtime_model import RuntimeModel
 from ...source import Source
 from ...tensors import Array
 from ..tflite_cpu.calls import ENGINE_ERRORS, Calls
@@ -69,7 +68,7 @@ def connect(library: Library, device: str, options: Mapping[str, str]) -> Delega
 class EdgeTPUModel(TFLiteModel):
     """See the module. A Model whose device has gone opens it again when it is called after a growing delay."""
 
-    _backend = "edgetpu"
+    backend_name = "edgetpu"
 
     def __init__(self, engine: Engine, interpreter: Any, *arguments: Any) -> None:
         self._library: Library | None = None  # None for an interpreter that is its owner's to open again
@@ -119,19 +118,21 @@ class EdgeTPUModel(TFLiteModel):
         )
         return model
 
-    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:  # noqa: D102
+    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         # Copies: 3 us for a picture of 224 x 224, of the milliseconds that its way over USB takes. Sharing would need
         # a second interpreter, which would hold the device in the library while this one has to open it again.
-        return Model.bind(self, shapes)
+        return RuntimeModel.bind(self, shapes)
 
-    def _execute(self, feeds: list[Array]) -> list[Array]:
+    def execute(self, feeds: list[Array]) -> list[Array]:
         if self._lost:
             self._reopen()
         try:
-            return super()._execute(feeds)
-        except InferenceError as error:
-            cause = error.__cause__
-            if cause is None or not self._device_failed(str(cause)):
+            return super().execute(feeds)
+        except AccelerateError:  # ours is a ValueError, too
+            raise
+        except ENGINE_ERRORS as error:
+            cause: Exception = error
+            if not self._device_failed(str(cause)):
                 raise
         self._lose()
         raise DeviceLostError(
@@ -165,8 +166,8 @@ class EdgeTPUModel(TFLiteModel):
             self._shapes = None  # this interpreter has its first shapes again
             self._use(interpreter, calls)
             self._lost = False
-            if self._closed:
-                self._release()
+            if self.turn.closed:
+                self.release()
                 raise ClosedError("this edgetpu model was closed while its device was being opened again")
             _log.warning("the Edge TPU %s is back", self.device)
             return
@@ -182,7 +183,7 @@ class EdgeTPUModel(TFLiteModel):
             raise ClosedError("this edgetpu model is closed; load it again")
         if not self._source.unchanged():
             raise ModelError(f"{self._source} has changed since; load it again")
-        asked = self._options.device
+        asked = self.options.asked
         kinds = ("usb", "pci") if asked is None else (asked,) if asked in ("usb", "pci") else ()
         if not move(lease, library, kinds):
             raise DeviceNotFoundError("it is not connected")
@@ -197,8 +198,8 @@ class EdgeTPUModel(TFLiteModel):
         self.runtime = replace(self.runtime, device=lease.device.id, details=details)
         return interpreter, calls
 
-    def _release(self) -> None:
-        super()._release()
+    def release(self) -> None:
+        super().release()
         if self._lease is not None:
             self._lease.release()
 
