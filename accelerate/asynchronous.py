@@ -132,6 +132,6 @@ def _with_progress(results: Iterator[Any], frames: Iterable[Any]) -> Iterator[An
     try:
         from rich.progress import track
     except ImportError as error:
-        raise OptionError('progress=True needs rich: pip install "edge-accelerate[cli]"') from error
+        raise OptionError("progress=True needs rich", 'pip install "edge-accelerate[cli]"') from error
     total = len(frames) if isinstance(frames, Sized) else None
     return iter(track(results, description="inference", total=total))

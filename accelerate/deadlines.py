@@ -200,8 +200,8 @@ class Turn:
         if job.call_off():
             check_open()
             raise InferenceTimeoutError(
-                f"no answer within {in_words(timeout)}: the model was busy with earlier calls all that time; "
-                "give a longer timeout, call it less often, or load(..., replicas=n)"
+                f"no answer within {in_words(timeout)}: the model was busy with earlier calls all that time",
+                "give a longer timeout, call it less often, or load(..., replicas=n)",
             )
         cancel()
         raise InferenceTimeoutError(

@@ -80,7 +80,7 @@ class NameIndex:
         """
         if name in self._shared:
             owners = " and ".join(map(repr, self._shared[str(name)]))
-            raise TensorError(f"{name!r} is an alias of both {owners}; use one of these names")
+            raise TensorError(f"{name!r} is an alias of both {owners}", "use one of these names")
         if isinstance(name, str) and name in self._position:
             return self._position[name]
         known = ", ".join(repr(t.name) for t in self._tensors) or "none"
@@ -121,7 +121,7 @@ def _rename_side(tensors: Sequence[TensorInfo], mapping: Mapping[str, str], kind
         try:
             position = index.find(theirs)
         except TensorError as error:
-            raise OptionError(f"tensor_names: {error}") from error
+            raise OptionError(f"tensor_names: {error.reason}", error.remedy) from error
         if position in given:
             raise OptionError(f"tensor_names names one {kind} twice, as {given[position]!r} and as {theirs!r}")
         given[position] = theirs

@@ -137,7 +137,8 @@ class TFLiteModel(Model):
         signature = find_signature(interpreter, options.signature)
         if signature.subgraph:
             raise OptionError(
-                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main signature"
+                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main signature",
+                "load the model file to run another",
             )
         calls = Calls.of_users(interpreter)
         try:
@@ -157,7 +158,7 @@ class TFLiteModel(Model):
     def _execute(self, feeds: list[Array]) -> list[Array]:
         run, calls = self._once, self._calls  # a call that runs keeps the interpreter alive through them
         if run is None or calls is None:  # closed since this call got its turn
-            raise ClosedError(f"this {self._backend} model is closed; load it again")
+            raise ClosedError(f"this {self._backend} model is closed", "load it again")
         try:
             if self._dynamic:
                 self._resize(calls, feeds)
@@ -241,7 +242,7 @@ class TFLiteModel(Model):
             return super()._describe()
         if self._source.overwritten():
             raise ModelError(
-                f"{self._source} was written to after it was loaded, and holds another model: load it again"
+                f"{self._source} was written to after it was loaded, and holds another model", "load it again"
             )
         from ...formats.tflite_description import describe
 
@@ -250,7 +251,7 @@ class TFLiteModel(Model):
                 file, self._signature.subgraph, self._inputs, self._outputs, labels=self._options.label_path is None
             )
         except ModelError as error:  # the engine reads it: only what the file says about itself is lost
-            _log.warning("%s; the model goes without metadata", error)
+            _log.warning("%s; the model goes without metadata", error.reason)
             return super()._describe()
 
 
