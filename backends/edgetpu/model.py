@@ -207,7 +207,7 @@ class EdgeTPUModel(TFLiteModel):
 
     @staticmethod
     def _why_refused(source: Source, error: Exception) -> AccelerateError:
-        said = " ".join(str(error).split())
+        said = " ".join(str(error).split()).rstrip(".")
         if "newer than this runtime version" in said:
             return BackendNotAvailableError(
                 f"{source} was compiled for a newer version of the Edge TPU's runtime library: {said}",

@@ -137,7 +137,8 @@ class TFLiteModel(Model):
         signature = find_signature(interpreter, options.signature)
         if signature.subgraph:
             raise OptionError(
-                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main signature",
+                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main "
+                "signature",
                 "load the model file to run another",
             )
         calls = Calls.of_users(interpreter)
