@@ -211,8 +211,8 @@ def allocate(inputs: Sequence[TensorInfo], names: NameIndex, shapes: Any) -> dic
             n < 0 or w not in (n, -1) for n, w in zip(shape, tensor.shape, strict=True)
         ):
             raise TensorError(
-                f"input {tensor.name!r} has shape {list(tensor.shape)}, to be bound as {list(shape)}; "
-                f"bind(shapes={{{tensor.name!r}: shape}}) must give every dimension shown as -1 and keep the others"
+                f"input {tensor.name!r} has shape {list(tensor.shape)}, to be bound as {list(shape)}",
+                f"give every dimension shown as -1 in bind(shapes={{{tensor.name!r}: shape}}), and keep the others",
             )
         arrays[tensor.name] = blank(tensor, shape)
     return arrays

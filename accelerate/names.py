@@ -80,7 +80,7 @@ class NameIndex:
         """
         if name in self._shared:
             owners = " and ".join(map(repr, self._shared[str(name)]))
-            raise TensorError(f"{name!r} is an alias of both {owners}; use one of these names")
+            raise TensorError(f"{name!r} is an alias of both {owners}", "use one of these names")
         if isinstance(name, str) and name in self._position:
             return self._position[name]
         known = ", ".join(repr(t.name) for t in self._tensors) or "none"

@@ -11,8 +11,8 @@ from typing import Any
 from .. import registry
 from ..api import list_devices, load, plan
 from ..contract import Backend
-from ..reports import LoadOptions
 from ..model import Model
+from ..reports import LoadOptions
 from ..source import Source
 from .machine import peak_memory_mb, reset_peak_memory, resident_mb
 

@@ -29,7 +29,7 @@ from ..tflite_cpu.calls import ENGINE_ERRORS, Calls
 from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, why_unresolved
 from ..tflite_cpu.engines import Engine
 from ..tflite_cpu.model import TFLiteModel, make_interpreter
-from .devices import Lease, move, why_not_opened
+from .devices import CONNECT, Lease, move, why_not_opened
 from .library import Delegate, Library
 
 __all__ = ["EdgeTPUModel", "connect"]
@@ -62,7 +62,8 @@ def connect(library: Library, device: str, options: Mapping[str, str]) -> Delega
     try:
         return library.create({"device": device, **options})
     except DeviceNotFoundError as error:
-        raise DeviceNotFoundError(f"{error}: {why_not_opened(library, device)}") from error
+        reason, remedy = why_not_opened(library, device)
+        raise DeviceNotFoundError(f"{error.reason}: {reason}", remedy) from error
 
 
 class EdgeTPUModel(TFLiteModel):
@@ -136,8 +137,8 @@ class EdgeTPUModel(TFLiteModel):
                 raise
         self._lose()
         raise DeviceLostError(
-            f"the Edge TPU {self.device} was lost during a run ({' '.join(str(cause).split())}); "
-            "the model opens it again when it is called and the device is back"
+            f"the Edge TPU {self.device} was lost during a run ({' '.join(str(cause).split())})",
+            "call the model again once the device is back: it opens it then",
         ) from _without_frames(cause)
 
     def _device_failed(self, said: str) -> bool:
@@ -160,8 +161,10 @@ class EdgeTPUModel(TFLiteModel):
             raise DeviceLostError(f"the Edge TPU {self.device} is lost; it is tried again in {wait:.2f} s")
         try:
             interpreter, calls = self._open_again()
-        except (AccelerateError, *ENGINE_ERRORS) as error:
-            reason, cause = str(error), _without_frames(error)
+        except AccelerateError as error:
+            reason, remedy, cause = error.reason, error.remedy, _without_frames(error)
+        except ENGINE_ERRORS as error:
+            reason, remedy, cause = str(error), "", _without_frames(error)
         else:
             self._shapes = None  # this interpreter has its first shapes again
             self._use(interpreter, calls)
@@ -174,19 +177,19 @@ class EdgeTPUModel(TFLiteModel):
         self._delay = min(2 * self._delay, _LONGEST_DELAY)
         self._next_attempt = monotonic() + self._delay
         raise DeviceLostError(
-            f"the Edge TPU {self.device} is lost ({reason}); it is tried again in {self._delay:.2f} s"
+            f"the Edge TPU {self.device} is lost ({reason}); it is tried again in {self._delay:.2f} s", remedy
         ) from cause
 
     def _open_again(self) -> tuple[Any, Calls]:
         library, lease = self._library, self._lease
         if library is None or lease is None:
-            raise ClosedError("this edgetpu model is closed; load it again")
+            raise ClosedError("this edgetpu model is closed", "load it again")
         if not self._source.unchanged():
-            raise ModelError(f"{self._source} has changed since; load it again")
+            raise ModelError(f"{self._source} has changed since", "load it again")
         asked = self.options.asked
         kinds = ("usb", "pci") if asked is None else (asked,) if asked in ("usb", "pci") else ()
         if not move(lease, library, kinds):
-            raise DeviceNotFoundError("it is not connected")
+            raise DeviceNotFoundError("it is not connected", CONNECT)
         delegate = library.create({"device": lease.device.id, **self._delegate_options})
         interpreter = make_interpreter(
             self._engine, self._source, self.runtime.details["num_threads"], verified=True, delegates=[delegate]
@@ -205,16 +208,17 @@ class EdgeTPUModel(TFLiteModel):
 
     @staticmethod
     def _why_refused(source: Source, error: Exception) -> AccelerateError:
-        said = " ".join(str(error).split())
+        said = " ".join(str(error).split()).rstrip(".")
         if "newer than this runtime version" in said:
             return BackendNotAvailableError(
-                f"{source} was compiled for a newer version of the Edge TPU's runtime library: {said}. Update the "
-                "library (README, 'Where is PyCoral?'), or compile with: edgetpu_compiler --min_runtime_version"
+                f"{source} was compiled for a newer version of the Edge TPU's runtime library: {said}",
+                "update the library (README, 'Where is PyCoral?'), or compile with an older one: "
+                "edgetpu_compiler --min_runtime_version",
             )
         if "Unsupported data type in custom op handler" in said:
             return BackendNotAvailableError(
-                f"the Edge TPU's runtime library and this version of the interpreter do not fit together: {said}. "
-                "Install a build of the library for this interpreter (README, 'Where is PyCoral?')"
+                f"the Edge TPU's runtime library and this version of the interpreter do not fit together: {said}",
+                "install a build of the library for this interpreter (README, 'Where is PyCoral?')",
             )
         others = [name for name in custom_operators(source.buffer(), str(source)) if name != COMPILED_OPERATOR]
         return why_unresolved(source, others, error)

@@ -22,6 +22,7 @@ from ...errors import (
     TensorError,
     UnsupportedModelError,
 )
+from ...formats import REFETCH
 from ...formats.onnx import ModelFile
 from ...formats.onnx_description import describe
 from ...metadata import Metadata, TensorInfo
@@ -186,8 +187,8 @@ class ONNXModel(RuntimeModel):
         self.check_open()
         if unranked := [t.name for t in self.inputs if "rank" in t.extra]:
             raise TensorError(
-                f"input {unranked[0]!r} cannot be bound: the model does not give its shape; use infer, or export the "
-                "model with the shapes of its inputs"
+                f"input {unranked[0]!r} cannot be bound: the model does not give its shape",
+                "use infer, or export the model with the shapes of its inputs",
             )
         inputs = allocate(self.inputs, self.input_index, shapes)
         # ONNX Runtime does not write an output that is an input at the same time, nor one output twice
@@ -207,7 +208,7 @@ class ONNXModel(RuntimeModel):
                 file = ModelFile(self._source.buffer(), str(self._source))
                 described = {v.name: v.description for v in (*file.inputs, *file.outputs)}
             except ModelError as error:  # the runtime reads it: only the doc strings are lost
-                _log.warning("%s; the tensors go without descriptions", error)
+                _log.warning("%s; the tensors go without descriptions", error.reason)
         return describe(
             *about,
             properties,
@@ -221,7 +222,9 @@ class ONNXModel(RuntimeModel):
     def _profile(self, command: Mapping[str, Any], until: float | None) -> dict[str, Any]:
         """Run a second session of the same model under ONNX Runtime's profiler."""
         if self._source.format != "onnx":
-            raise OptionError("only a model that was loaded from a file or bytes can be profiled")
+            raise OptionError(
+                "only a model that was loaded from a file or bytes can be profiled", "load the model file"
+            )
         return profile(self._profiled, command.get("runs", 10), until)
 
     def _profiled(self, prefix: str) -> tuple[Model, Any]:
@@ -248,7 +251,9 @@ def _readable(source: Source) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise ModelError(f"{source}: a name in it is no UTF-8 text ({error.reason}); the file is damaged") from error
+        raise ModelError(
+            f"{source}: a name in it is no UTF-8 text ({error.reason}); the file is damaged", REFETCH
+        ) from error
 
 
 def session_options(runtime: Any, threads: int) -> Any:
@@ -295,7 +300,8 @@ def _check_placement(
     if wanted not in session.get_providers():
         raise DeviceNotFoundError(
             f"{placement.device}: {wanted} does not start (its libraries or the driver are missing, or there is no "
-            "such device); run edge-accelerate doctor"
+            "such device)",
+            "run edge-accelerate doctor",
         )
     if nodes is None and not full and wanted != CPU:
         _log.warning(
@@ -309,9 +315,11 @@ def _check_placement(
     operators = ((name, Counter(node.op_type for node in each)) for name, each in elsewhere.items())
     left = ", ".join(f"{n} x {op} on {name}" for name, counts in operators for op, n in counts.most_common(8))
     if wanted not in nodes:
-        raise UnsupportedModelError(f"{placement.device} runs no operator of this model ({left}); use device='cpu'")
+        raise UnsupportedModelError(f"{placement.device} runs no operator of this model ({left})", "use device='cpu'")
     if full:
-        raise UnsupportedModelError(f"full_delegation=True, but {placement.device} does not run: {left}")
+        raise UnsupportedModelError(
+            f"full_delegation=True, but {placement.device} does not run: {left}", "leave full_delegation out"
+        )
     _log.warning("%s runs only a part of the model; elsewhere: %s", placement.device, left)
 
 

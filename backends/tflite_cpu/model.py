@@ -137,7 +137,9 @@ class TFLiteModel(RuntimeModel):
         signature = find_signature(interpreter, options.signature)
         if signature.subgraph:
             raise OptionError(
-                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main signature"
+                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main "
+                "signature",
+                "load the model file to run another",
             )
         calls = Calls.of_users(interpreter)
         try:
@@ -236,7 +238,7 @@ class TFLiteModel(RuntimeModel):
             return super().describe()
         if self._source.overwritten():
             raise ModelError(
-                f"{self._source} was written to after it was loaded, and holds another model: load it again"
+                f"{self._source} was written to after it was loaded, and holds another model", "load it again"
             )
         from ...formats.tflite_description import describe
 
@@ -245,7 +247,7 @@ class TFLiteModel(RuntimeModel):
                 file, self._signature.subgraph, self.inputs, self.outputs, labels=self.options.labels is None
             )
         except ModelError as error:  # the engine reads it: only what the file says about itself is lost
-            _log.warning("%s; the model goes without metadata", error)
+            _log.warning("%s; the model goes without metadata", error.reason)
             return super().describe()
 
 
