@@ -115,8 +115,8 @@ class Backend(abc.ABC):
     def availability(self) -> Availability:
         """Say whether a model can be built here, established by building one."""
 
-    def availability_with(self, options: LoadOptions) -> Availability:
-        """Say the same for options that decide about it: a library, an engine."""
+    def availability_for(self, source: Source, options: LoadOptions) -> Availability:
+        """Say the same for a model and options that decide about it: a library, an engine."""
         return self.availability()
 
     @abc.abstractmethod

@@ -152,7 +152,7 @@ class _Contender:
         name, options = self.backend.name, self.options
         self._devices: dict[str, Device] = {}
         try:
-            state = self.backend.availability_with(options)
+            state = self.backend.availability_for(self.source, options)
             if not isinstance(state, Availability):
                 raise TypeError(f"availability() returned {state!r:.60}, not an Availability")  # noqa: TRY301
             if not state.available:
@@ -181,6 +181,8 @@ class _Contender:
 
     def _refused(self, error: AccelerateError, *, device: str = "", accepted: bool = False, final: bool = False) -> Row:
         where = device or self.options.device or "-"
+        if accepted and self.match.remedy:
+            error = type(error)(error.reason, "; ".join(filter(None, (error.remedy, self.match.remedy))))
         candidate = Candidate(self.backend.name, where, error.reason, error.remedy)
         return Row(self.backend, candidate, error, accepted, final)
 

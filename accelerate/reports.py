@@ -77,7 +77,7 @@ class Match:
     reason : str
         Why, or why not.
     remedy : str
-        What to do where it does not.
+        What to do where it does not, or where the device is missing: another way to run the same model.
     named : bool
         The user has named the server that would run it, in an option or the environment: it ranks as a GPU does.
     """

@@ -174,7 +174,7 @@ def test_devices_by_corals_words(tell: Any) -> None:
         with load(device=given) as loaded:
             assert loaded.device == wanted
     for given in ("usb:2", ":3", "pci:1"):
-        with pytest.raises(DeviceNotFoundError, match="there are: usb:0, pci:0, usb:1"):
+        with pytest.raises(DeviceNotFoundError, match="its devices: usb:0, pci:0, usb:1"):
             load(device=given)
 
 
@@ -204,7 +204,7 @@ def test_a_stick_that_needs_a_second_attempt(tell: Any) -> None:
 def test_replicas_take_the_devices_in_turn(tell: Any) -> None:
     tell(DEVICES="usb,usb,pci")
     with accelerate.load(stand_in.bits(), backend="edgetpu", replicas=4) as replicated:
-        used = [replica.device for replica in replicated._replicas]  # type: ignore[attr-defined]
+        used = [replica.device for replica in replicated.models]  # type: ignore[attr-defined]
         assert used == ["usb:0", "usb:1", "pci:0", "usb:0"]
         assert replicated.infer(X)["y"].tolist() == NOT_X
     with load() as first, load() as second:

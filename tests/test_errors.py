@@ -18,10 +18,10 @@ from accelerate import errors
 from accelerate.errors import AccelerateError, NoBackendError
 from accelerate.image import to_tensor
 from accelerate.labels import load_labels
-from accelerate.metadata import TensorInfo
+from accelerate.metadata import Normalization, TensorInfo
 from accelerate.names import NameIndex, rename
 from accelerate.reports import Plan
-from accelerate.tensors import parse_normalization
+from accelerate.tensors import normalization_by_name
 
 ROOT = Path(__file__).parents[1]
 CLASSES = sorted({getattr(errors, name) for name in errors.__all__}, key=lambda kind: kind.__name__)
@@ -57,7 +57,7 @@ def _infer(value: Any) -> None:
         (lambda: load_labels("/nowhere/labels.txt"), "check the path"),
         (lambda: NameIndex(INPUTS, "input").find("image"), "use one of these names"),
         (lambda: rename(INPUTS, (), {"inputs": {"image": "mine"}}), "use one of these names"),
-        (lambda: parse_normalization({"image": (0, 1)}, INPUTS), "use one of these names"),
+        (lambda: normalization_by_name({"image": Normalization((0,), (1,), "user")}, INPUTS), "use one of these names"),
         (lambda: _infer(np.zeros((7, 7), np.float32)), "reshape or resize it"),
         (
             lambda: _infer(np.ma.MaskedArray(np.zeros((1, 4), np.float32), mask=True)),

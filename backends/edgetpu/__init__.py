@@ -38,36 +38,35 @@ class EdgeTPU(Backend):
         return ("tpu",) if os.path.isfile(find_file(wanted_file(None))) or look() else ()
 
     def availability(self) -> Availability:
-        return self.availability_with(LoadOptions())
-
-    def availability_with(self, options: LoadOptions) -> Availability:
-        from .devices import CONNECT, list_devices
         from .library import open_library
-        from .namesake import about_namesake
         from .trial import judge
 
-        engine = options.backend_options.get("engine")
-        state = engine_availability(engine)
+        state = _library_state(LoadOptions())
         if not state.available:
             return state
-        try:
-            library = open_library(options.backend_options.get("library"))
-        except BackendNotAvailableError as error:
-            return Availability(False, reason=error.reason + about_namesake(), remedy=error.remedy)
-        version = f"{state.version} with Edge TPU runtime {library.runtime_version or 'of unknown version'}"
-        usable, crash, remedy = judge(pick(engine), library)
+        # which models have crashed is for a load of another one to find out
+        usable, crash, remedy = judge(pick(None), open_library(None))
         if not usable:
-            return Availability(False, version, crash, remedy)
-        if not list_devices(self.name, library):
-            return Availability(False, version, f"{library.path} works, but no Edge TPU is connected", CONNECT)
+            return Availability(False, state.version, crash, remedy)
+        try:
+            self.devices(LoadOptions())
+        except DeviceNotFoundError as error:
+            return Availability(False, state.version, error.reason, error.remedy)
         about = f"; it has run other models, but {crash}" if crash else ""
-        return Availability(True, version, f"{version} lists an Edge TPU{about}", remedy)
+        return Availability(True, state.version, f"{state.version} lists an Edge TPU{about}", remedy)
+
+    def availability_for(self, source: Source, options: LoadOptions) -> Availability:
+        return _library_state(options)
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
-        from .devices import list_devices
+        from .devices import CONNECT, list_devices
         from .library import open_library
 
-        return list_devices(self.name, open_library(options.backend_options.get("library")))
+        library = open_library(options.backend_options.get("library"))
+        found = list_devices(self.name, library)
+        if not found:
+            raise DeviceNotFoundError(f"{library.path} works, but no Edge TPU is connected", CONNECT)
+        return found
 
     def match(self, source: Source, options: LoadOptions) -> Match:
         if source.format == "object":
@@ -77,7 +76,7 @@ class EdgeTPU(Backend):
                 )
             check_settled(options, "interpreter")
             return Match(True, "an interpreter with the Edge TPU's delegate")
-        from ..tflite_cpu.diagnosis import not_tflite
+        from ..tflite_cpu.diagnosis import cpu_twin, not_tflite
 
         if source.format != "tflite":
             return Match(False, not_tflite(source), "convert it to TFLite, and compile that with edgetpu_compiler")
@@ -87,24 +86,18 @@ class EdgeTPU(Backend):
         _delegate_options(options.backend_options.get("delegate_options"))
         wanted_file(options.backend_options.get("library"))
         if is_compiled(source):
-            return Match(True, "a model compiled for the Edge TPU")
+            other = cpu_twin(source)
+            return Match(True, "a model compiled for the Edge TPU", f"on the CPU run its twin {other}" if other else "")
         twin, reason, remedy = compiled_twin(source)
         return Match(twin is not None, reason, remedy)
 
     def load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
         if source.format == "object":
             return self._adopt(source, options)
-        from ..tflite_cpu.diagnosis import cpu_twin
         from .routing import compiled_twin, is_compiled
 
         if is_compiled(source):
-            try:
-                return self._load(source, options)
-            except (DeviceNotFoundError, BackendNotAvailableError) as error:
-                if twin := cpu_twin(source):
-                    remedy = "; ".join(filter(None, (error.remedy, f"on the CPU run the model's twin {twin}")))
-                    raise type(error)(error.reason, remedy) from error
-                raise
+            return self._load(source, options)
         twin, _, _ = compiled_twin(source)
         assert twin is not None, "match has said so"
         model = self._load(Source(twin), options)
@@ -158,6 +151,22 @@ class EdgeTPU(Backend):
         device = listed[0].id if len(listed) == 1 else "edgetpu"  # of several, it does not tell which one it has
         model.runtime = replace(model.runtime, device=device)
         return model
+
+
+def _library_state(options: LoadOptions) -> Availability:
+    """Say whether engine and library can be loaded here."""
+    from .library import open_library
+    from .namesake import about_namesake
+
+    state = engine_availability(options.backend_options.get("engine"))
+    if not state.available:
+        return state
+    try:
+        library = open_library(options.backend_options.get("library"))
+    except BackendNotAvailableError as error:
+        return Availability(False, reason=error.reason, remedy=error.remedy + about_namesake())
+    version = f"{state.version} with Edge TPU runtime {library.runtime_version or 'of unknown version'}"
+    return Availability(True, version, f"{version} can be loaded")
 
 
 def _edgetpu_library(interpreter: Any) -> str | None:

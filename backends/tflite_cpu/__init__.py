@@ -32,7 +32,7 @@ class TFLiteCPU(Backend):
     def availability(self) -> Availability:
         return availability()
 
-    def availability_with(self, options: LoadOptions) -> Availability:
+    def availability_for(self, source: Source, options: LoadOptions) -> Availability:
         return availability(options.backend_options.get("engine"))
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
