@@ -342,7 +342,6 @@ def test_quantised_levels_survive_the_round_trip(levels: Array) -> None:
 )
 def test_normalization_option(given_: Any) -> None:
     assert parse_normalization(given_) == Normalization((127.5,), (127.5,), "user")
-    info = tensor("float32", (1, 2, 2, 3))
     assert parse_normalization({"x": given_}) == {"x": Normalization((127.5,), (127.5,), "user")}
 
 
