@@ -19,8 +19,9 @@ from .contract import Backend
 from .errors import BackendNotAvailableError
 from .names import suggestion
 from .reports import Availability, BackendInfo
+from .source import Source
 
-__all__ = ["BROKEN_REMEDY", "availability", "backends", "find", "info"]
+__all__ = ["BROKEN_REMEDY", "availability", "backends", "describe", "find", "info", "recognize"]
 
 GROUP = "accelerate.backends"
 _log = logging.getLogger("accelerate")
@@ -39,10 +40,8 @@ _read: tuple[object, dict[str, str]] = (None, {})  # (the state of sys.path, wha
 
 
 def backends() -> Mapping[str, Backend]:
-    """Return the backends whose module could be imported, those with a higher priority first."""
-    found = [(name, entry) for name, entry in _all().items() if isinstance(entry, Backend)]
-    found.sort(key=lambda pair: (-pair[1].priority, pair[0]))
-    return MappingProxyType(dict(found))
+    """Return the backends whose module could be imported, by name."""
+    return MappingProxyType({name: entry for name, entry in sorted(_all().items()) if isinstance(entry, Backend)})
 
 
 def find(name: str) -> Backend:
@@ -57,12 +56,12 @@ def find(name: str) -> Backend:
     if name not in declared:
         raise BackendNotAvailableError(
             f"there is no backend {name!r}{suggestion(name, declared)}; "
-            f"installed: {', '.join(sorted(declared)) or 'none'}. "
-            "A backend of another distribution appears once that is installed in this environment"
+            f"installed: {', '.join(sorted(declared)) or 'none'}",
+            "install the distribution that brings it in this environment",
         )
     entry = _load(name, declared[name])
     if isinstance(entry, _Broken):
-        raise BackendNotAvailableError(_broken_reason(entry)) from entry.error
+        raise BackendNotAvailableError(_broken_reason(entry), BROKEN_REMEDY) from entry.error
     return entry
 
 
@@ -86,7 +85,7 @@ def availability(backend: Backend) -> Availability:
             raise TypeError(f"it returned {state!r:.60}, not an Availability")  # noqa: TRY301
         return state
     except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-        return Availability(False, reason=f"availability() raised {_describe(error)}", remedy=BROKEN_REMEDY)
+        return Availability(False, reason=f"availability() raised {describe(error)}", remedy=BROKEN_REMEDY)
 
 
 #: What helps against a backend whose own code fails.
@@ -94,10 +93,25 @@ BROKEN_REMEDY = "update or uninstall the distribution that declares it"
 
 
 def _broken_reason(entry: _Broken) -> str:
-    return f"importing {entry.target} raised {_describe(entry.error)}"
+    return f"importing {entry.target} raised {describe(entry.error)}"
 
 
-def _describe(error: BaseException) -> str:
+def recognize(source: Source) -> Source:
+    """Ask the backends about a file of a format that the core does not know."""
+    if source.format == "" and source.path is not None:
+        for name, backend in backends().items():
+            try:
+                kind = backend.sniff(source.head)
+                if kind:
+                    source.format, source.likeness = kind, backend.formats[kind]
+                    break
+            except (Exception, SystemExit) as error:  # a stranger's code
+                _log.warning("backend %r cannot tell a file's format: sniff() raised %s", name, describe(error))
+    return source
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's class and text."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -122,14 +136,14 @@ def _import(name: str, target: str) -> Backend | _Broken:
             raise TypeError(f"{target} is {entry!r}, not a subclass of accelerate.Backend")  # noqa: TRY301
         if getattr(entry, "name", None) != name:
             raise TypeError(f"{target} calls itself {getattr(entry, 'name', None)!r}, declared as {name!r}")  # noqa: TRY301
-        for attribute, kind in (("description", str), ("extra", str), ("options", tuple), ("priority", int)):
+        for attribute, kind in (("description", str), ("extra", str), ("options", tuple), ("formats", Mapping)):
             if not isinstance(getattr(entry, attribute, None), kind):
                 raise TypeError(f"{target}.{attribute} is missing or no {kind.__name__}")  # noqa: TRY301
         return entry()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit included: a plugin never ends the program
-        _log.warning("backend %r is unavailable: importing %s raised %s", name, target, _describe(error))
+        _log.warning("backend %r is unavailable: importing %s raised %s", name, target, describe(error))
         return _Broken(target, error)
 
 

@@ -44,6 +44,8 @@ class Source:
     format : str
         "tflite", "onnx", "url", "object", "directory", or "" for content of no format known here; a backend may still
         know it.
+    head : bytes
+        The first 4096 bytes of a file.
     likeness : str
         What it is, for messages: "a TFLite model", "a PNG picture", "a text file that starts with ...".
     """
@@ -56,9 +58,10 @@ class Source:
         self._data: bytes | None = None
         self._stamp: tuple[int, int, int] | None = None
         self._kept: dict[Any, Any] | None = None
+        self.head = b""
         self.format = self.likeness = ""
         if isinstance(given, Source):
-            raise OptionError("load() was given a Source; give it the path, bytes, URL or runtime object itself")
+            raise OptionError("load() was given a Source", "give it the path, bytes, URL or runtime object itself")
         if isinstance(given, str) and "://" in given:
             self.url, self.format, self.likeness = given, "url", "a URL"
         elif isinstance(given, (str, os.PathLike)):
@@ -164,9 +167,7 @@ class Source:
 
     def no_model(self) -> ModelError:
         """Return the error for content that no backend here knows."""
-        return ModelError(
-            f"{self} is {self.likeness}, not a model that any backend here knows; check the path, or fetch it again"
-        )
+        return ModelError(f"{self} is {self.likeness}, not a model that any backend here knows", "check the path")
 
     def digest(self) -> str:
         """Return the SHA-256 of the model file as hexadecimal text."""
@@ -180,7 +181,7 @@ class Source:
             self.format, self.likeness = "directory", "a directory"
             return
         if _is_special(path):  # opening a pipe waits for its writer
-            raise ModelError(f"{path} is no file but a pipe, socket or device; save the model to a file")
+            raise ModelError(f"{path} is no file but a pipe, socket or device", "save the model to a file")
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD)
@@ -193,7 +194,8 @@ class Source:
 
     def _judge(self, head: bytes) -> None:
         if not head:
-            raise ModelError(f"{self} is empty (0 bytes): the download or copy may have failed; fetch it again")
+            raise ModelError(f"{self} is empty (0 bytes): the download or copy may have failed", "fetch it again")
+        self.head = head
         self.format = sniff(head)
         self.likeness = _FORMATS[self.format] if self.format else _likeness(head)
 
@@ -267,5 +269,7 @@ def _unreadable(path: Path, error: OSError) -> ModelError:
     if isinstance(error, FileNotFoundError):
         near = path.parent
         hint = f"the folder {near} exists" if near.is_dir() else f"nor is there a folder {near}"
-        return ModelNotFoundError(f"there is no file {path} ({hint}; the working folder is {Path.cwd()})")
-    return ModelError(f"{path} cannot be read: {error.strerror or error}; check its permissions")
+        return ModelNotFoundError(
+            f"there is no file {path} ({hint}; the working folder is {Path.cwd()})", "check the path"
+        )
+    return ModelError(f"{path} cannot be read: {error.strerror or error}", "check its permissions")

@@ -37,9 +37,9 @@ def interface_of(source: Source, signature: str | None = None) -> Interface | No
         from .tflite_interface import interface as tflite_interface
 
         return tflite_interface(source.opened(TFLiteFile), signature)
-    if signature is not None:
-        raise OptionError(f"{source.likeness} has no signatures", "leave the option out")
     if source.format == "onnx":
+        if signature is not None:
+            raise OptionError("an ONNX model has no signatures", "leave signature out")
         from .onnx import ModelFile as ONNXFile
         from .onnx_interface import interface as onnx_interface
 

@@ -123,7 +123,7 @@ class Library:
         thread.join(CREATE_SECONDS)
         if not outcome:
             raise BackendNotAvailableError(
-                f"{self.path} does not open the device within {CREATE_SECONDS:g} s: unplug it and plug it in again"
+                f"{self.path} does not open the device within {CREATE_SECONDS:g} s", "unplug it and plug it in again"
             )
         (result,) = outcome
         if isinstance(result, Exception):
@@ -181,14 +181,12 @@ def open_library(option: str | os.PathLike[str] | None) -> Library:
         return _opened[path][1]
     key = f"edge-accelerate {__version__} {path} {state}"
     if recall("edgetpu", key) is None:
-        verdict = _try_in_child(path)
-        if verdict:
-            raise BackendNotAvailableError(verdict)
+        _try_in_child(path)
         remember("edgetpu", key, "")
     try:
         library = Library(path)
     except (OSError, AttributeError) as error:
-        raise BackendNotAvailableError(why_unloadable(path, str(error), named=bool(wanted))) from error
+        raise BackendNotAvailableError(*why_unloadable(path, str(error), named=bool(wanted))) from error
     _opened[path] = state, library
     return library
 
@@ -202,18 +200,17 @@ def stamp(path: str) -> str:
     return f"{status.st_mtime_ns} {status.st_size}"
 
 
-def _try_in_child(path: str) -> str:
-    """Return why the library is not to be loaded into this process, "" if nothing speaks against it."""
+def _try_in_child(path: str) -> None:
+    """Raise where the library is not to be loaded into this process."""
     if not Path(path).is_file():  # most machines have none, and a bare name is looked up by the loader anyway
-        return ""
+        return
     try:
         run_in_child("backends.edgetpu.library:try_listing", b"", _LISTING_SECONDS, path=path)
     except ChildError as error:
-        return (
-            f"{path} cannot be used: listing its devices was tried in a child process and {error}. Install a version "
-            "of the library that is built for this system (README, 'Where is PyCoral?')"
-        )
-    return ""
+        raise BackendNotAvailableError(
+            f"{path} cannot be used: listing its devices was tried in a child process and {error}",
+            "install a version of the library that is built for this system (README, 'Where is PyCoral?')",
+        ) from error
 
 
 def try_listing(_: bytes, path: str) -> Any:

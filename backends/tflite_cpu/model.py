@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ...binding import Binding, allocate
+from ...binding import Binding, CopyingBinding, allocate
 from ...chatter import held_back
 from ...conventions import ASSUMED_NORMALIZATION
-from ...errors import AccelerateError, ClosedError, InferenceError, ModelError, OptionError, TensorError
+from ...errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError
 from ...formats.interface import Interface
 from ...formats.tflite import ModelFile
 from ...formats.tflite_interface import choose_signature, interface
 from ...metadata import Metadata
-from ...model import Model
 from ...reports import LoadOptions, RuntimeInfo
+from ...runtime_model import RuntimeModel
 from ...source import Source
 from ...tensors import Array
 from .calls import ENGINE_ERRORS, Calls, runner
@@ -36,14 +36,14 @@ _log = logging.getLogger("accelerate")
 _SUB_BYTE = frozenset({"int4", "uint4", "int2"})
 
 
-class TFLiteModel(Model):
+class TFLiteModel(RuntimeModel):
     """One interpreter. Use `build` or `adopt`.
 
     A backend that runs a model through a delegate of the interpreter subclasses it.
     """
 
-    _assumed_normalization = ASSUMED_NORMALIZATION
-    _backend: ClassVar[str] = "tflite_cpu"
+    assumed_normalization = ASSUMED_NORMALIZATION
+    backend_name: ClassVar[str] = "tflite_cpu"
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class TFLiteModel(Model):
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
         self._plain = all(t.shape and min(t.shape) > 0 for t in outputs)
         self._use(interpreter, calls)
-        super().__init__(self._backend, inputs, outputs, runtime, options)
+        super().__init__(self.backend_name, inputs, outputs, runtime, options)
 
     def _use(self, interpreter: Any, calls: Calls) -> None:
         self._interpreter = interpreter  # owns the memory behind `calls`
@@ -136,8 +136,9 @@ class TFLiteModel(Model):
         signature = choose_signature(signatures_of(interpreter), options.signature)
         if signature.subgraph:
             raise OptionError(
-                f"signature {signature.key!r} is not the main one, and an existing interpreter runs only that",
-                "load the model file",
+                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main "
+                "signature",
+                "load the model file to run another",
             )
         calls = Calls.of_users(interpreter)
         try:
@@ -157,18 +158,13 @@ class TFLiteModel(Model):
 
         return why_refused(source, error)
 
-    def _execute(self, feeds: list[Array]) -> list[Array]:
+    def execute(self, feeds: list[Array]) -> list[Array]:
         run, calls = self._once, self._calls  # a call that runs keeps the interpreter alive through them
         if run is None or calls is None:  # closed since this call got its turn
-            raise ClosedError(f"this {self._backend} model is closed; load it again")
-        try:
-            if self._dynamic:
-                self._resize(calls, feeds)
-            return run(feeds)
-        except AccelerateError:  # ours is a ValueError, too
-            raise
-        except ENGINE_ERRORS as error:
-            raise InferenceError(f"{self._engine.title} failed: {' '.join(str(error).split())}") from error
+            raise ClosedError(f"this {self.backend} model is closed", "load it again")
+        if self._dynamic:
+            self._resize(calls, feeds)
+        return run(feeds)
 
     def _allocated(self, calls: Calls) -> list[tuple[int, ...]]:
         return [tuple(calls.details(i)["shape"]) for i in self._input_indices]
@@ -188,24 +184,24 @@ class TFLiteModel(Model):
             raise _impossible_shapes(shapes, error) from error
         self._shapes = shapes
 
-    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:  # noqa: D102
-        self._check_open()
-        arrays = allocate(self._inputs, self._input_index, shapes)
+    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
+        self.check_open()
+        arrays = allocate(self.inputs, self.input_index, shapes)
         if (
             not self._source.unchanged()
         ):  # an adopted interpreter, or a file that is gone: there is only this interpreter
-            return Binding(self._run, arrays, self._outputs)
+            return CopyingBinding(self, self.run, arrays, self.outputs)
         bound = [array.shape for array in arrays.values()]
         if not self._tensors_stay(bound):
-            return Binding(self._run, arrays, self._outputs)
+            return CopyingBinding(self, self.run, arrays, self.outputs)
         from .binding import InterpreterBinding
 
         calls = self._another(bound, self.runtime.details["num_threads"])
         return InterpreterBinding(
-            calls,
-            dict(zip(self._input_indices, self._inputs, strict=True)),
-            dict(zip(self._output_indices, self._outputs, strict=True)),
             self,
+            calls,
+            dict(zip(self._input_indices, self.inputs, strict=True)),
+            dict(zip(self._output_indices, self.outputs, strict=True)),
         )
 
     def _another(self, shapes: Sequence[tuple[int, ...]], threads: int, *, plain: bool = False) -> Calls:
@@ -236,25 +232,25 @@ class TFLiteModel(Model):
         calls = self._another(shapes, 1, plain=True)
         return all(map(calls.placed, file.computed_tensors(subgraph)))
 
-    def _release(self) -> None:
+    def release(self) -> None:
         self._once = self._calls = self._interpreter = self._file = None
 
-    def _describe(self) -> Metadata:
+    def describe(self) -> Metadata:
         file, self._file = self._file, None
         if file is None:
-            self._check_open()  # an adopted interpreter has none; a model that another thread has just closed neither
-            return super()._describe()
+            self.check_open()  # an adopted interpreter has none; a model that another thread has just closed neither
+            return super().describe()
         if self._source.overwritten():
             raise ModelError(
-                f"{self._source} was written to after it was loaded, and holds another model: load it again"
+                f"{self._source} was written to after it was loaded, and holds another model", "load it again"
             )
         from ...formats.tflite_description import describe
 
         try:
-            return describe(file, self._subgraph, self._inputs, self._outputs, labels=self._options.label_path is None)
+            return describe(file, self._subgraph, self.inputs, self.outputs, labels=self.options.labels is None)
         except ModelError as error:  # the engine reads it: only what the file says about itself is lost
-            _log.warning("%s; the model goes without metadata", error)
-            return super()._describe()
+            _log.warning("%s; the model goes without metadata", error.reason)
+            return super().describe()
 
 
 def _impossible_shapes(shapes: Sequence[tuple[int, ...]], error: Exception) -> TensorError:

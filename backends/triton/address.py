@@ -11,12 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 from ...errors import OptionError, ServerError
 from ...source import without_secrets
+from . import SERVER_VARIABLE
 
-__all__ = ["SCHEMES", "SERVER_VARIABLE", "Address", "Target", "server_address"]
+__all__ = ["SCHEMES", "Address", "Target", "server_address"]
 
 SCHEMES = ("triton", "tritons")
-#: The environment variable with the server that model files are shipped to where load(..., url=) names none.
-SERVER_VARIABLE = "EDGE_ACCELERATE_TRITON_URL"
 _DEFAULT_PORT = 8001  # Triton's own for gRPC
 _WANTED = "wanted triton://host:8001/model[/version], or tritons:// for TLS"
 

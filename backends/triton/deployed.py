@@ -27,7 +27,7 @@ _log = logging.getLogger("accelerate")
 class _TFLiteModel(TritonModel):
     """What is taken for granted of a .tflite model here is so on a server."""
 
-    _assumed_normalization = ASSUMED_NORMALIZATION
+    assumed_normalization = ASSUMED_NORMALIZATION
 
 
 def load_deployed(source: Source, options: LoadOptions) -> TritonModel:

@@ -94,8 +94,8 @@ def check_shippable(source: Source, device: str | None, signature: str | None) -
     """
     kind = KINDS[kind_of(source)]
     _check_device(source, kind, device, by_shim=not kind.backend)
-    if signature is not None:
-        interface_of(source, signature)
+    if signature is not None and interface_of(source, signature) is None:
+        raise OptionError(f"{source} is {source.likeness}, which has no signatures", "leave signature out")
 
 
 def package(
