@@ -24,6 +24,7 @@ else:
             for method in (__init__, __repr__, __eq__, __hash__, __setattr__, __delattr__):
                 setattr(cls, method.__name__, method)
             cls.__dataclass_fields__ = {name: _field(cls, name, kind) for name, kind in cls.__annotations__.items()}
+            cls.__match_args__, cls.__replace__ = tuple(cls.__dataclass_fields__), dataclasses.replace
             return cls
 
         return make
