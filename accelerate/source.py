@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +117,33 @@ class Source:
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError):  # a file system without mmap, or a file that has become empty
             return self.read()
+
+    @contextlib.contextmanager
+    def as_path(self, suffix: str) -> Iterator[Path]:
+        """Give a path whose name ends in `suffix`, for a runtime that reads nothing else; one that was made goes again.
+
+        Raises
+        ------
+        ModelError
+            There is no file, or no room for one.
+        """
+        if self.path is not None and self.path.suffix == suffix:
+            yield self.path
+            return
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="edge-accelerate-") as folder:
+            made = Path(folder) / f"model{suffix}"
+            try:
+                if self.path is not None:
+                    made.symlink_to(self.path.resolve())
+                else:
+                    made.write_bytes(self.read())
+            except OSError as error:
+                raise ModelError(
+                    f"{self} cannot be written to {folder}: {error.strerror}", "free some space"
+                ) from error
+            yield made
 
     def unchanged(self) -> bool:
         """Return whether the model can be read again as it was: nobody has removed, replaced or written its file."""
