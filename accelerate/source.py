@@ -142,6 +142,33 @@ class Source:
         finally:
             self._kept = outer
 
+    @contextlib.contextmanager
+    def as_path(self, suffix: str) -> Iterator[Path]:
+        """Give a path whose name ends in `suffix`, for a runtime that reads nothing else; one that was made goes again.
+
+        Raises
+        ------
+        ModelError
+            There is no file, or no room for one.
+        """
+        if self.path is not None and self.path.suffix == suffix:
+            yield self.path
+            return
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="edge-accelerate-") as folder:
+            made = Path(folder) / f"model{suffix}"
+            try:
+                if self.path is not None:
+                    made.symlink_to(self.path.resolve())
+                else:
+                    made.write_bytes(self.read())
+            except OSError as error:
+                raise ModelError(
+                    f"{self} cannot be written to {folder}: {error.strerror}", "free some space"
+                ) from error
+            yield made
+
     def unchanged(self) -> bool:
         """Return whether the model can be read again as it was: nobody has removed, replaced or written its file."""
         if self._data is not None:

@@ -66,7 +66,7 @@ class TFLiteModel(RuntimeModel):
         self._dynamic = any(min(t.shape, default=0) < 0 for t in inputs)
         self._shapes: list[tuple[int, ...]] | None = self._allocated(calls) if self._dynamic else None
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
-        self._plain = all(t.shape and min(t.shape) > 0 for t in outputs)
+        self._plain = all(t.shape and 0 not in t.shape for t in outputs)
         self._use(interpreter, calls)
         super().__init__(self.backend_name, inputs, outputs, runtime, options)
 
@@ -162,18 +162,24 @@ class TFLiteModel(RuntimeModel):
         run, calls = self._once, self._calls  # a call that runs keeps the interpreter alive through them
         if run is None or calls is None:  # closed since this call got its turn
             raise ClosedError(f"this {self.backend} model is closed", "load it again")
-        if self._dynamic:
+        if not self._dynamic:
+            return run(feeds)
+        self._resize(calls, feeds)
+        try:
+            return run(feeds)
+        except ValueError:  # refused as an input was set
+            if self._source.format != "object" or self._allocated(calls) == self._shapes:
+                raise
+            self._shapes = None  # its owner has resized it meanwhile
             self._resize(calls, feeds)
-        return run(feeds)
+            return run(feeds)
 
     def _allocated(self, calls: Calls) -> list[tuple[int, ...]]:
-        return [tuple(calls.details(i)["shape"]) for i in self._input_indices]
+        return [calls.shape(i) for i in self._input_indices]
 
     def _resize(self, calls: Calls, feeds: list[Array]) -> None:
         shapes = [feed.shape for feed in feeds]
-        if shapes == self._shapes and not (
-            self._source.format == "object" and shapes != self._allocated(calls)  # its owner has resized it meanwhile
-        ):
+        if shapes == self._shapes:
             return
         self._shapes = None  # a resize that fails half way is done again by the next call
         for index, shape in zip(self._input_indices, shapes, strict=True):
