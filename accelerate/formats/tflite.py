@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .packed import PackedFiles
     from .tflite_metadata import DescribedFile, ModelMetadata, SubgraphMetadata
 
-__all__ = ["LabelsReading", "MetadataReading", "ModelFile", "NamesReading", "custom_operators", "label_file"]
+__all__ = ["LabelsReading", "MetadataReading", "ModelFile", "NamesReading", "label_file"]
 
 IDENTIFIER = b"TFL3"
 METADATA_ENTRY = "TFLITE_METADATA"
@@ -165,7 +165,10 @@ class ModelFile:
 
     @cached_property
     def custom_operators(self) -> tuple[str, ...]:
-        """The names of the operators that are not built into TensorFlow Lite."""
+        """The names of the operators that are not built into TensorFlow Lite, such as "edgetpu-custom-op".
+
+        This reads the list of operators only, so it can be asked of every file to see who can run it.
+        """
         codes = self._root.tables(1, "OperatorCode")
         names = (custom_name(code) for code in codes)
         return tuple(dict.fromkeys(name for name in names if name is not None))
@@ -296,19 +299,6 @@ class ModelFile:
         if length > METADATA_LIMIT:
             raise ModelError(f"{self._metadata_where}: it has {length} bytes; at most {METADATA_LIMIT} are read")
         return bytes(self._reader.buffer[start : start + length])
-
-
-def custom_operators(buffer: bytes | mmap, where: str = "model") -> tuple[str, ...]:
-    """Return the names of a .tflite file's custom operators, such as "edgetpu-custom-op".
-
-    It reads the list of operators only, so it can be asked of every file to see who can run it.
-
-    Raises
-    ------
-    ModelError
-        If it is not a .tflite file, or damaged there.
-    """
-    return ModelFile(buffer, where).custom_operators
 
 
 def label_file(subgraph: SubgraphMetadata) -> DescribedFile | None:

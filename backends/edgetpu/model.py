@@ -20,7 +20,7 @@ from ...errors import (
     DeviceNotFoundError,
     ModelError,
 )
-from ...formats.tflite import custom_operators
+from ...formats.tflite import ModelFile
 from ...reports import LoadOptions
 from ...runtime_model import RuntimeModel
 from ...source import Source
@@ -220,7 +220,7 @@ class EdgeTPUModel(TFLiteModel):
                 f"the Edge TPU's runtime library and this version of the interpreter do not fit together: {said}",
                 "install a build of the library for this interpreter (README, 'Where is PyCoral?')",
             )
-        others = [name for name in custom_operators(source.buffer(), str(source)) if name != COMPILED_OPERATOR]
+        others = [name for name in source.opened(ModelFile).custom_operators if name != COMPILED_OPERATOR]
         return why_unresolved(source, others, error)
 
 
