@@ -221,7 +221,16 @@ def _row(name: str, reason: str, remedy: str) -> Device:
     kind, _, number = name.partition(":")
     titles = {"cuda": f"NVIDIA GPU {number}", "tensorrt": f"NVIDIA GPU {number}, by TensorRT"}
     aliases = (kind,) if number == "0" else ()
-    return Device("onnxruntime", name, "cpu" if kind == "cpu" else "gpu", titles.get(kind, kind), not reason, reason, remedy, aliases)
+    return Device(
+        "onnxruntime",
+        name,
+        "cpu" if kind == "cpu" else "gpu",
+        titles.get(kind, kind),
+        not reason,
+        reason,
+        remedy,
+        aliases,
+    )
 
 
 def _processor() -> str:
