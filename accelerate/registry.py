@@ -205,7 +205,7 @@ def _entry_points() -> Iterator[tuple[str, str]]:
                 yield _normalized(stem.partition("-")[0]), _read_text(os.path.join(folder, name, "entry_points.txt"))
 
 
-def _asked_of_importers(**where: list[str]) -> Iterator[tuple[str, str]]:
+def _asked_of_importers(**where: Any) -> Iterator[tuple[str, str]]:
     from importlib.metadata import distributions
 
     for distribution in distributions(**where):

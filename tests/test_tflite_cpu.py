@@ -336,12 +336,13 @@ def test_a_file_that_crashes_the_engine_is_known_from_then_on(tmp_path: Path, mo
     with load(odd_models.add3(), "tflite-runtime"):
         verdicts = list((tmp_path / "models").iterdir())
     assert len(verdicts) == 1
-    assert verdicts[0].read_text() == '""'
-    verdicts[0].write_text('"the process was killed by SIGSEGV"')
+    assert verdicts[0].read_text() == '{"": ["", ""]}'
+    verdicts[0].write_text('{"": ["", "the process was killed by SIGSEGV"]}')
     with pytest.raises(ModelError, match="killed by SIGSEGV"):
         load(odd_models.add3(), "tflite-runtime")
-    verdicts[0].write_text("not JSON")
-    load(odd_models.add3(), "tflite-runtime").close()
+    for nonsense in ("not JSON", "[]", '{"": "x"}', '{"": null}', "3"):
+        verdicts[0].write_text(nonsense)
+        load(odd_models.add3(), "tflite-runtime").close()
 
 
 # Errors while running, output on stderr, leaks
