@@ -379,15 +379,6 @@ def test_the_runtime_writes_nothing_to_stderr(engine: str, capfd: Any, caplog: A
         load(odd_models.custom_op("Mystery"), engine)  # asked for: nothing is held back
 
 
-def test_other_writers_keep_their_stderr(capfd: Any) -> None:
-    from accelerate.chatter import held_back
-
-    with held_back():
-        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nERROR: disk is full\n")
-        print("a warning of the program", file=sys.stderr)
-    assert sorted(capfd.readouterr().err.splitlines()) == ["ERROR: disk is full", "a warning of the program"]
-
-
 @ANY
 def test_closing_leaves_no_descriptor(engine: str, tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"

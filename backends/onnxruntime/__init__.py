@@ -13,6 +13,7 @@ from ...reports import Availability, Device, LoadOptions, Match
 from ...source import Source
 from .model import ONNXModel, check_settled, full_delegation
 from .providers import CPU, check_one_of, devices, devices_of_providers, known_answer, parse_providers, place
+from .runtime import import_runtime
 
 __all__ = ["ONNXRuntime"]
 
@@ -44,8 +45,7 @@ class ONNXRuntime(Backend):
         try:
             if importlib.util.find_spec("onnxruntime") is None:
                 return Availability(False, reason="onnxruntime is not installed", remedy=_REMEDY)
-            import onnxruntime
-
+            onnxruntime = import_runtime()
             problem = known_answer([CPU], CPU)
         except Exception as error:  # a broken native library can raise anything
             problem = f"{type(error).__name__}: {error}"
@@ -84,7 +84,7 @@ class ONNXRuntime(Backend):
                 f"onnxruntime cannot run {source}: it is {source.likeness}, not an ONNX model"
             )
         try:
-            import onnxruntime
+            onnxruntime = import_runtime()
         except Exception as error:  # a broken native library can raise anything
             raise BackendNotAvailableError(
                 f"onnxruntime cannot be imported ({type(error).__name__}: {error}). Install it: {_REMEDY}"

@@ -10,8 +10,8 @@ import numpy as np
 from ...binding import Binding, read_only
 from ...metadata import TensorInfo
 from ...tensors import Array, dtype_of
-from .cancelling import cancellable, run_options
 from .errors import while_running
+from .runtime import cancellable, run_options
 
 __all__ = ["SessionBinding", "can_share"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import platform
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,19 @@ import numpy as np
 
 from ... import __version__ as our_version
 from ..._records import record
-from ...chatter import held_back
 from ...children import ChildError, verdict
 from ...errors import BackendNotAvailableError, OptionError
 from ...names import suggestion
 from ...reports import Availability
+from ...stderr import held_back
 
-__all__ = ["ENGINES", "Engine", "availability", "check_option", "engine_of", "pick"]
+__all__ = ["ENGINES", "LINES", "Engine", "availability", "check_option", "engine_of", "pick"]
 
+#: How the interpreter ("INFO: ...") begins its lines, and how absl ("W0000 00:00:...", with a preamble) and cpuinfo do.
+LINES = re.compile(
+    rb"(VERBOSE|INFO|WARNING|ERROR): .*(TensorFlow|LiteRT|XNN|[Dd]elegate|tflite|Node number|custom op)"
+    rb"|[IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before absl|(Warning|Error) in cpuinfo: "
+)
 _PROBE_TIMEOUT = 30.0
 _PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits_uint8.tflite"
 
@@ -56,7 +63,9 @@ class Engine:
         BackendNotAvailableError
         """
         try:
-            return importlib.import_module(f"{self.package}.interpreter").Interpreter
+            name = f"{self.package}.interpreter"
+            with held_back(LINES) if name not in sys.modules else contextlib.nullcontext():
+                return importlib.import_module(name).Interpreter
         except Exception as error:  # a broken native library can raise anything
             raise BackendNotAvailableError(
                 f"{self.title} cannot be imported ({type(error).__name__}: {error})", self.remedy
@@ -189,7 +198,7 @@ def _stamp(spec: Any) -> float:
 
 def run_known_answer(_: bytes, option: str) -> str:
     """Run the project's digit model on a blank picture; return "" or what went wrong."""
-    with held_back():
+    with held_back(LINES):
         interpreter = ENGINES[option].interpreter_class()(model_path=str(_PROBE_MODEL))
         interpreter.allocate_tensors()
         (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
