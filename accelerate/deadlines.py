@@ -1,4 +1,4 @@
-"""One caller at a time, and a thread for native calls whose caller may leave at a deadline."""
+"""One caller at a time, a thread for native calls whose caller may leave at a deadline, and the end of such calls."""
 
 from __future__ import annotations
 

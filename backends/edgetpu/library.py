@@ -208,18 +208,17 @@ def _try_in_child(path: str, state: str) -> None:
     if not Path(path).is_file():  # most machines have none, and a bare name is looked up by the loader anyway
         return
     versions = f"edge-accelerate {__version__} {path} {state}"
-    remedy = "install a version of the library that is built for this system (README, 'Where is PyCoral?')"
+    remedy = (
+        "install a version of the library that is built for this system (README, 'Where is PyCoral?'); a crash is "
+        f"remembered: to try this one again, delete {folder() / 'edgetpu'}"
+    )
     try:
-        crash = verdict("edgetpu", versions, f"{__name__}:try_listing", lambda: b"", _LISTING_SECONDS, path=path).crash
-        if crash:
-            remedy += f"; to try this one again, delete {folder() / 'edgetpu'}"
+        said = verdict("edgetpu", versions, f"{__name__}:try_listing", lambda: b"", _LISTING_SECONDS, path=path).crash
     except ChildError as error:
-        crash = str(error)
-        if error.impossible:
-            raise BackendNotAvailableError(f"{path} could crash this program, and {error}", error.remedy) from error
-    if crash:
+        said, remedy = str(error), error.remedy or remedy
+    if said:
         raise BackendNotAvailableError(
-            f"{path} cannot be used: listing its devices was tried in a child process and {crash}", remedy
+            f"{path} cannot be used: its devices are listed in a child process first, and {said}", remedy
         )
 
 
