@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...binding import Binding, CopyingBinding, allocate
-from ...chatter import held_back
 from ...conventions import ASSUMED_NORMALIZATION
 from ...errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError
 from ...formats.interface import Interface
@@ -22,9 +21,10 @@ from ...metadata import Metadata
 from ...reports import LoadOptions, RuntimeInfo
 from ...runtime_model import RuntimeModel
 from ...source import Source
+from ...stderr import held_back
 from ...tensors import Array
 from .calls import ENGINE_ERRORS, Calls, runner
-from .engines import Engine
+from .engines import LINES, Engine
 from .graph import as_allocated, interface_of_interpreter, learn_dtypes, signatures_of
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class TFLiteModel(RuntimeModel):
         learn_dtypes((*told.inputs, *told.outputs))
         try:
             interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates)
-            with held_back():
+            with held_back(LINES):
                 calls = Calls.of_ours(interpreter, told.subgraph)
                 calls.allocate()
             details = {"engine": engine.option, "num_threads": threads, "signature": told.signature}
@@ -142,7 +142,7 @@ class TFLiteModel(RuntimeModel):
             )
         calls = Calls.of_users(interpreter)
         try:
-            with held_back():
+            with held_back(LINES):
                 calls.allocate()
         except ENGINE_ERRORS as error:
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
@@ -215,7 +215,7 @@ class TFLiteModel(RuntimeModel):
         try:
             interpreter = make_interpreter(self._engine, self._source, threads, verified=True, plain=plain)
             calls = Calls.of_ours(interpreter, self._subgraph)
-            with held_back():
+            with held_back(LINES):
                 for index, shape in zip(self._input_indices, shapes, strict=True):
                     calls.resize(index, np.asarray(shape, np.int32))
                 calls.allocate()
@@ -293,7 +293,7 @@ def make_interpreter(
         model["experimental_op_resolver_type"] = engine.resolver("BUILTIN_WITHOUT_DEFAULT_DELEGATES")
     if delegates:
         model["experimental_delegates"] = list(delegates)
-    with held_back():
+    with held_back(LINES):
         interpreter = interpreter_class(num_threads=threads, **model)
     for delegate in delegates:
         # the interpreter's destructor calls into the delegates' kernels, and `Calls` may keep the native interpreter

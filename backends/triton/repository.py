@@ -169,7 +169,8 @@ def package(
 
 def _check_device(source: Source, kind: Kind, device: str | None, *, by_shim: bool) -> None:
     if source.format == "tflite" and COMPILED_OPERATOR in source.opened(TFLiteFile).custom_operators:
-        raise UnsupportedModelError(f"{source}: {'; '.join(compiled_for_edgetpu(source))}")
+        reason, remedy = compiled_for_edgetpu(source)
+        raise UnsupportedModelError(f"{source}: {reason}", remedy)
     if by_shim and source.format not in _BY_SHIM:
         raise UnsupportedModelError(
             f"{source} is {kind.title}; Triton's Python backend is given ONNX and TFLite models only"
