@@ -19,7 +19,6 @@ from .errors import (
     OptionError,
     UnsupportedModelError,
 )
-from .formats.description import interface_of
 from .names import rename, suggestion
 from .reports import KINDS, Availability, Candidate, Device, LoadOptions, Match, Plan
 from .source import Source
@@ -189,6 +188,8 @@ def _check_names(source: Source, options: LoadOptions) -> None:
     """Refuse a signature that the file does not have, and names that no tensor has, where the file is read here."""
     if options.signature is None and not options.tensor_names and not isinstance(options.normalization, Mapping):
         return
+    from .formats.description import interface_of  # few callers name a tensor
+
     interface = interface_of(source, options.signature)
     if interface is not None:
         inputs, _ = rename(interface.inputs, interface.outputs, options.tensor_names)
