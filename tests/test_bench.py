@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import accelerate
-from accelerate.bench import machine, runner, subjects
+from accelerate.bench import machine, rows, runner
 from accelerate.bench.agreement import are_twins, compare_answers, feeds_from, random_real_inputs
 from accelerate.bench.comparing import Gate, compare_reports, differences, judge, read_report
-from accelerate.bench.figures import disagreement, ratio_interval, summarize, thin
+from accelerate.bench.report_text import name
 from accelerate.bench.sampling import calls_within, is_steady, own_cost_us, sample
+from accelerate.bench.statistics import disagreement, ratio_interval, summarize, thin
 from accelerate.bench.traffic import at_rate, throughput
-from accelerate.bench.wording import name
 from accelerate.errors import InferenceError, ModelError, OptionError
 
 pytest.importorskip("ai_edge_litert", reason="needs LiteRT")
@@ -380,7 +380,7 @@ def test_a_device_that_fails_midway_is_a_row(monkeypatch: pytest.MonkeyPatch) ->
             model.infer = failing  # type: ignore[method-assign]
         return model
 
-    monkeypatch.setattr(subjects, "load", load)
+    monkeypatch.setattr(rows, "load", load)
     report = runner.run([DIGITS, TWIN], runner.Settings(seconds=0.3, callers=(1,)))
     lost = next(row for row in report["results"] if row["backend"] == "onnxruntime")
     assert (lost["status"], lost["reason"]) == ("failed", "InferenceError: the cable came off")
@@ -389,7 +389,7 @@ def test_a_device_that_fails_midway_is_a_row(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_device_that_is_not_here_is_a_row() -> None:
-    (missing,) = subjects.find_subjects([DIGITS], ["tflite_cpu"], ["warp:9"])
+    (missing,) = rows.find_subjects([DIGITS], ["tflite_cpu"], ["warp:9"])
     assert missing.row["status"] == "missing"
     assert "warp:9" in missing.row["reason"]
     assert missing.row["remedy"]
@@ -408,7 +408,7 @@ def test_a_device_that_is_not_here_is_a_row() -> None:
     ],
 )
 def test_models_are_named_by_what_tells_them_apart(paths: list[str], names: list[str]) -> None:
-    assert list(subjects.distinguish(paths).values()) == names
+    assert list(rows.distinguish(paths).values()) == names
 
 
 def test_twins_in_two_folders_stay_two_rows(tmp_path: Path) -> None:
@@ -433,10 +433,10 @@ def test_what_is_no_model_is_refused_in_one_line(backends: tuple[str, ...], tmp_
     text = tmp_path / "a.py"
     text.write_text("import this\n")
     with pytest.raises(ModelError, match="text file that starts with 'import this', not a model") as found:
-        subjects.find_subjects([str(text)], backends)
+        rows.find_subjects([str(text)], backends)
     assert "\n" not in str(found.value)
     with pytest.raises(ModelError, match="is a directory, not a model"):
-        subjects.find_subjects([str(tmp_path)], backends)
+        rows.find_subjects([str(tmp_path)], backends)
 
 
 def test_the_peak_of_memory_is_seen() -> None:

@@ -19,9 +19,9 @@ pytest.importorskip("rich", reason="needs the extra: bench")
 pytest.importorskip("click", reason="needs the extra: bench")
 
 from accelerate.bench.charts import distribution
-from accelerate.bench.figures import summarize
 from accelerate.bench.page import make_page, write_page
 from accelerate.bench.runner import SCHEMA
+from accelerate.bench.statistics import summarize
 from accelerate.bench.svg import logarithmic
 from accelerate.errors import OptionError
 

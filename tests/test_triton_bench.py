@@ -10,7 +10,7 @@ from triton_server import TritonServer, needs_triton, triton  # noqa: F401 - a f
 
 import accelerate
 from accelerate.bench.runner import Settings, run
-from accelerate.bench.tables import print_report
+from accelerate.cli.bench_tables import print_report
 
 MODELS = [f"{accelerate.__path__[0]}/data/{name}" for name in ("digits.onnx", "digits_uint8.tflite")]
 

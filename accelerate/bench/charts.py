@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import svg
-from .wording import Row, duration, is_reference, name, say_callers
+from .report_text import Row, duration, is_reference, name, say_callers
 
 __all__ = ["COLOURS", "agreement", "distribution", "throughput", "timeline"]
 

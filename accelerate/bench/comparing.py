@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import OptionError
-from .figures import PERCENTILES, Rounds, ratio_interval, summarize
+from .statistics import PERCENTILES, Rounds, ratio_interval, summarize
 
 __all__ = ["Change", "Gate", "Outcome", "compare_reports", "differences", "judge", "read_report"]
 

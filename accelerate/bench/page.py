@@ -9,8 +9,7 @@ from typing import Any
 
 from ..errors import OptionError
 from . import charts
-from .figures import PERCENTILES
-from .wording import (
+from .report_text import (
     NOTHING,
     PARTS,
     Row,
@@ -23,6 +22,7 @@ from .wording import (
     say_ratio,
     say_unmeasured,
 )
+from .statistics import PERCENTILES
 
 __all__ = ["make_page", "write_page"]
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
-from .figures import PERCENTILES, disagreement, interval, ratio_interval, summarize, thin
 from .machine import condition, describe_machine
 from .phases import measure_phases
+from .report_text import reference_name
+from .rows import Subject, by_fitness_as_reference, find_subjects
 from .sampling import calls_within, is_steady, own_cost_us, sample, without_collector
-from .subjects import Subject, by_fitness_as_reference, find_subjects
+from .statistics import PERCENTILES, disagreement, interval, ratio_interval, summarize, thin
 from .traffic import at_rate, throughput
-from .wording import reference_name
 
 __all__ = ["SCHEMA", "Settings", "run"]
 

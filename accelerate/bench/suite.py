@@ -14,10 +14,10 @@ import pytest
 from ..errors import AccelerateError
 from ..model import Model
 from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
-from .figures import PERCENTILES, summarize
+from .report_text import reference_name, say_unmeasured
+from .rows import Subject, by_fitness_as_reference, find_subjects
 from .sampling import sample
-from .subjects import Subject, by_fitness_as_reference, find_subjects
-from .wording import reference_name, say_unmeasured
+from .statistics import PERCENTILES, summarize
 
 __all__ = ["DeviceComparison"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..model import Model
-from .figures import summarize
+from .statistics import summarize
 
 __all__ = ["at_rate", "throughput"]
 

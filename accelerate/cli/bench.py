@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..bench.comparing import Gate, as_dicts, compare_reports, differences, judge, read_report
 from ..bench.runner import Notify, Settings, run
-from ..bench.tables import print_changes, print_report
 from ..errors import OptionError
+from .bench_tables import print_changes, print_report
 from .cleaning import clean
 from .parameters import POSITIVE
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..cli.rendering import print_fields, print_heading, print_line, print_table
-from .comparing import Change, Outcome
-from .figures import PERCENTILES
-from .wording import (
+from ..bench.comparing import Change, Outcome
+from ..bench.report_text import (
     NOTHING,
     PARTS,
     Row,
@@ -22,6 +20,8 @@ from .wording import (
     say_ratio,
     say_unmeasured,
 )
+from ..bench.statistics import PERCENTILES
+from .rendering import print_fields, print_heading, print_line, print_table
 
 __all__ = ["print_changes", "print_report"]
 
