@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -19,7 +20,7 @@ from accelerate.bench.agreement import are_twins, compare_answers, feeds_from, r
 from accelerate.bench.comparing import Gate, compare_reports, differences, judge, read_report
 from accelerate.bench.report_text import name
 from accelerate.bench.sampling import calls_within, is_steady, own_cost_us, sample
-from accelerate.bench.statistics import disagreement, ratio_interval, summarize, thin
+from accelerate.bench.statistics import compared_interval, disagreement, interval, summarize, thin
 from accelerate.bench.traffic import at_rate, throughput
 from accelerate.errors import InferenceError, ModelError, OptionError
 
@@ -141,8 +142,32 @@ def test_a_paired_interval_is_narrower() -> None:
     random = np.random.default_rng(1)
     common = random.lognormal(0, 0.3, (100, 1))
     ours, theirs = (list(common * random.lognormal(0, 0.01, (100, 20))) for _ in range(2))
-    paired, unpaired = (ratio_interval(ours, theirs, 50.0, paired=paired) for paired in (True, False))
+    paired, unpaired = (compared_interval(np.divide, ours, theirs, 50.0, paired=paired) for paired in (True, False))
     assert paired[1] - paired[0] < unpaired[1] - unpaired[0]
+
+
+@pytest.mark.parametrize("rank", [50.0, 99.0])
+def test_the_percentiles_of_drawn_segments_are_numpys(rank: float) -> None:
+    random = np.random.default_rng(2)
+    rounds = [random.lognormal(0, 0.1, random.integers(1, 30)).round(2) for _ in range(47)]
+    bounds = np.linspace(0, len(rounds), 21).astype(int).tolist()
+    segments = [np.concatenate(rounds[start:end]) for start, end in pairwise(bounds)]
+    draws = np.random.default_rng(0).integers(0, 20, (1000, 20)).tolist()
+    drawn = [np.percentile(np.concatenate([segments[i] for i in draw]), rank) for draw in draws]
+    assert interval(rounds, rank) == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))))
+
+
+def test_what_lasts_for_many_rounds_is_in_the_interval() -> None:
+    random = np.random.default_rng(3)
+    covered = 0
+    for _ in range(100):
+        # one value a round, as benchmarks/ has them; the clock keeps its rate for ten rounds
+        ours, theirs = (
+            np.exp(np.repeat(random.normal(0, 0.01, 100), 10) + random.normal(0, 0.002, 1000)) for _ in range(2)
+        )
+        low, high = compared_interval(np.divide, ours[:, None], theirs[:, None], 50.0, paired=True)
+        covered += low <= 1 <= high
+    assert covered >= 85  # single rounds, taken for independent, cover less than half
 
 
 def test_a_row_that_is_lost_fails_every_gate() -> None:

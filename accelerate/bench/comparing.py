@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import OptionError
-from .statistics import PERCENTILES, Rounds, ratio_interval, summarize
+from .statistics import PERCENTILES, Rounds, compared_interval, summarize
 
 __all__ = ["Change", "Gate", "Outcome", "compare_reports", "differences", "judge", "read_report"]
 
@@ -232,7 +232,7 @@ def _change(
         for row, kept in ((old, theirs), (new, ours))
     )
     ratio = after / before
-    low, high = ratio_interval(ours, theirs, rank, confidence=_CONFIDENCE)
+    low, high = compared_interval(np.divide, ours, theirs, rank, confidence=_CONFIDENCE)
     both = (("before", old), ("after", new))
     invalid = [f"{which} is INVALID: {row['reason']}" for which, row in both if row["status"] != "ok"]
     if invalid:

@@ -16,7 +16,7 @@ from .phases import measure_phases
 from .report_text import reference_name
 from .rows import Subject, by_fitness_as_reference, find_subjects
 from .sampling import calls_within, is_steady, own_cost_us, sample, without_collector
-from .statistics import PERCENTILES, disagreement, interval, ratio_interval, summarize, thin
+from .statistics import PERCENTILES, compared_interval, disagreement, interval, summarize, thin
 from .traffic import at_rate, throughput
 
 __all__ = ["SCHEMA", "Settings", "run"]
@@ -236,7 +236,7 @@ class _Run:
             reference = _reference([s for s in group if s.model is not None])
             for subject in group:
                 if reference is not None and subject.model is not None:
-                    low, high = ratio_interval(subject.kept, reference.kept, 50.0, paired=True)
+                    low, high = compared_interval(np.divide, subject.kept, reference.kept, 50.0, paired=True)
                     value = subject.row["latency_us"]["p50"] / reference.row["latency_us"]["p50"]
                     subject.row["ratio"] = {"value": value, "low": low, "high": high}
 
