@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ __all__ = ["PERCENTILES", "Rounds", "compared_interval", "disagreement", "interv
 PERCENTILES = {"p50": (50.0, 2), "p90": (90.0, 10), "p95": (95.0, 20), "p99": (99.0, 100), "p99.9": (99.9, 1000)}
 
 #: The latencies of one row, microseconds, one array a round.
-Rounds = Sequence[npt.NDArray[np.float64]]
+Rounds: TypeAlias = "Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64]"
 
 _SEGMENTS, _RESAMPLES = 20, 1000
 _KEPT_A_ROUND = 100
