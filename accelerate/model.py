@@ -119,6 +119,13 @@ class Model(abc.ABC):
         """Return the commands of `do_command` that only this backend knows."""
         return {}
 
+    def phases(self) -> Mapping[str, tuple[int, float]] | None:
+        """Return how often and for how many milliseconds in all each part of a call has run so far.
+
+        None where the runtime measures no parts itself.
+        """
+        return None
+
     def _release(self) -> None:  # noqa: B027 - many runtimes have nothing to let go of
         """Let go of the runtime's objects. Called once; a call that still runs keeps what it uses alive."""
 

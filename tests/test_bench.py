@@ -19,9 +19,8 @@ from accelerate.bench import machine, rows, runner
 from accelerate.bench.agreement import are_twins, compare_answers, feeds_from, random_real_inputs
 from accelerate.bench.comparing import Gate, compare_reports, differences, judge, read_report
 from accelerate.bench.report_text import name
-from accelerate.bench.sampling import calls_within, is_steady, own_cost_us, sample
 from accelerate.bench.statistics import compared_interval, disagreement, interval, summarize, thin
-from accelerate.bench.traffic import at_rate, throughput
+from accelerate.bench.timing import at_rate, calls_within, is_steady, measure_phases, own_cost_us, sample, throughput
 from accelerate.errors import InferenceError, ModelError, OptionError
 
 pytest.importorskip("ai_edge_litert", reason="needs LiteRT")
@@ -316,6 +315,17 @@ def test_an_error_of_a_caller_reaches_the_one_who_asked() -> None:
 
     with pytest.raises(accelerate.TensorError):
         throughput(load, {"image": np.zeros(3)}, 1, 0.05)
+
+
+def test_parts_that_a_runtime_measures_itself_are_means_of_the_calls_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    with accelerate.load(DIGITS, backend="tflite_cpu") as model:
+        feeds = {"image": np.zeros((1, 8, 8, 1), np.uint8)}
+        assert not {"inside", "outside"} & measure_phases(model, feeds, 0.02).keys()
+        told = iter([{"queue": (10, 5.0), "compute": (0, 0.0)}, {"queue": (30, 5.04), "compute": (20, 0.002)}])
+        monkeypatch.setattr(model, "phases", lambda: next(told))
+        phases = measure_phases(model, feeds, 0.02)
+    assert phases["inside"] == pytest.approx({"queue": 2.0, "compute": 0.1})
+    assert 0 <= phases["outside"] < phases["execute"] * 10
 
 
 # Twins

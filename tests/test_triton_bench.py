@@ -29,9 +29,9 @@ def test_a_server_is_a_row_that_says_where_its_time_goes(
     for row in rows:
         assert row["agreement"]["reference"].startswith("tflite_cpu:cpu, ")  # not the CPU behind the server
         assert row["agreement"]["top1"] == 1
-        assert set(row["phases_us"]["server"]) == {"queue", "compute_input", "compute_infer", "compute_output"}
-        assert all(0 < part < 1e6 for part in row["phases_us"]["server"].values())
-        assert row["phases_us"]["network"] > 0
+        assert set(row["phases_us"]["inside"]) == {"queue", "compute_input", "compute_infer", "compute_output"}
+        assert all(0 < part < 1e6 for part in row["phases_us"]["inside"].values())
+        assert row["phases_us"]["outside"] > 0
         assert len(row["throughput"]) == 1
     print_report(report)
     assert "means: queue " in " ".join(capsys.readouterr().out.split())

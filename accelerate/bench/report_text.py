@@ -89,7 +89,7 @@ def say_agreement(agreement: Mapping[str, Any]) -> str:
 
 
 def say_parts(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield what is to be known of the parts of a call, and a line for each row whose time went to a server."""
+    """Yield what is to be known of the parts of a call, and a line for each row whose runtime measures some itself."""
     measured = [(row, row.get("phases_us", {})) for row in rows]
     if any(parts.get("convert") is not None for _, parts in measured):
         yield (
@@ -97,10 +97,9 @@ def say_parts(rows: Sequence[Row]) -> Iterator[str]:
             "model's own values."
         )
     for row, parts in measured:
-        if "server" in parts:
-            said = [f"{part.replace('_', ' ')} {duration(took)}" for part, took in parts["server"].items()]
-            rest = duration(parts["network"])
-            yield f"{name(row, rows)}, means: {', '.join(said)} on the server; {rest} network and client"
+        if "inside" in parts:
+            said = [f"{part.replace('_', ' ')} {duration(took)}" for part, took in parts["inside"].items()]
+            yield f"{name(row, rows)}, means: {', '.join(said)} in the runtime; {duration(parts['outside'])} outside it"
 
 
 def say_unmeasured(rows: Sequence[Row]) -> Iterator[Sequence[str]]:

@@ -12,12 +12,10 @@ import numpy as np
 
 from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
 from .machine import condition, describe_machine
-from .phases import measure_phases
 from .report_text import reference_name
 from .rows import Subject, by_fitness_as_reference, find_subjects
-from .sampling import calls_within, is_steady, own_cost_us, sample, without_collector
 from .statistics import PERCENTILES, compared_interval, disagreement, interval, summarize, thin
-from .traffic import at_rate, throughput
+from .timing import at_rate, calls_within, is_steady, measure_phases, own_cost_us, sample, throughput, without_collector
 
 __all__ = ["SCHEMA", "Settings", "run"]
 

@@ -16,8 +16,8 @@ from ..model import Model
 from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
 from .report_text import reference_name, say_unmeasured
 from .rows import Subject, by_fitness_as_reference, find_subjects
-from .sampling import sample
 from .statistics import PERCENTILES, summarize
+from .timing import sample
 
 __all__ = ["DeviceComparison"]
 
