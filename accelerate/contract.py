@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -52,6 +52,8 @@ class Backend(abc.ABC):
         The extra of the distribution that installs the runtime.
     options : tuple of str
         The backend options that `load` accepts beside the common ones.
+    formats : mapping of str to str
+        The formats whose own engine it is, with what a person calls such a file.
     priority : int
         `auto` asks backends with a higher priority first (an accelerator before the CPU), then by name.
     """
@@ -60,6 +62,7 @@ class Backend(abc.ABC):
     description: ClassVar[str]
     extra: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
+    formats: ClassVar[Mapping[str, str]] = {}
     priority: ClassVar[int] = 0
 
     @abc.abstractmethod

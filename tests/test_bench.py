@@ -18,7 +18,7 @@ import accelerate
 from accelerate.bench import machine, rows, runner
 from accelerate.bench.agreement import are_twins, compare_answers, feeds_from, random_real_inputs
 from accelerate.bench.comparing import Gate, compare_reports, differences, judge, read_report
-from accelerate.bench.report_text import name
+from accelerate.bench.report_text import name, say_comparison
 from accelerate.bench.statistics import compared_interval, disagreement, interval, summarize, thin
 from accelerate.bench.timing import at_rate, calls_within, is_steady, measure_phases, own_cost_us, sample, throughput
 from accelerate.errors import InferenceError, ModelError, OptionError
@@ -384,6 +384,65 @@ def test_a_run_says_all_that_it_promises(report: dict[str, Any]) -> None:
         assert row["agreement"]["top1"] == 1.0
         assert row["ratio"]["low"] <= row["ratio"]["high"]
     assert rows[0]["ratio"]["value"] == 1
+
+
+def test_all_rows_have_as_many_threads(report: dict[str, Any]) -> None:
+    ran = [row for row in report["results"] if row["status"] != "missing"]
+    assert [(row["threads"], row["runtime"]["details"]["num_threads"]) for row in ran] == [(1, 1)] * 2
+    for subject in rows.find_subjects([DIGITS, TWIN], ["tflite_cpu", "onnxruntime"], arguments={"num_threads": 2}):
+        if subject.row["status"] == "ok":
+            with subject.load() as model:
+                assert model.runtime.details["num_threads"] == 2
+
+
+def test_a_backend_whose_threads_are_settled_is_measured_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(*given: Any, **options: Any) -> accelerate.Plan:
+        if options["backend"] == "onnxruntime" and "num_threads" in options:
+            raise OptionError("num_threads is settled on the server", "leave it out")
+        return accelerate.plan(*given, **options)
+
+    monkeypatch.setattr(rows, "plan", plan)
+    found = [s for s in rows.find_subjects([DIGITS, TWIN]) if s.row["status"] == "ok"]
+    assert [(s.place, s.row["threads"], dict(s.arguments)) for s in found] == [
+        ("tflite_cpu:cpu", 1, {"num_threads": 1}),
+        ("onnxruntime:cpu", None, {}),
+    ]
+    assert list(say_comparison([s.row for s in found])) == [
+        "Each has 1 CPU thread, but for those below.",
+        "Threads that bench cannot set: onnxruntime cpu digits.onnx.",
+    ]
+
+
+def test_an_option_that_a_backend_does_not_have_is_the_reason_of_its_row() -> None:
+    models, settings = [DIGITS, TWIN], runner.Settings(seconds=0.1, callers=(1,))
+    report = runner.run(models, settings, backends=["tflite_cpu", "onnxruntime"], options={"engine": "litert"})
+    told = {row["backend"]: row for row in report["results"]}
+    assert told["tflite_cpu"]["runtime"]["details"]["engine"] == "litert"
+    assert told["onnxruntime"]["status"] == "missing"
+    assert "no option 'engine'" in told["onnxruntime"]["reason"]
+    assert report["settings"]["options"] == ["engine"]
+
+
+def test_the_reference_is_the_engine_of_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stranger.py").write_text(
+        "from accelerate.backends.tflite_cpu import TFLiteCPU\n"
+        "class Stranger(TFLiteCPU):\n    name, formats, priority = 'a_stranger', {}, 5\n"
+    )
+    declared = tmp_path / "stranger-1.0.dist-info" / "entry_points.txt"
+    declared.parent.mkdir()
+    declared.write_text("[accelerate.backends]\na_stranger = stranger:Stranger\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = runner.Settings(seconds=0.1, callers=(1,))
+    both = runner.run([DIGITS], settings, backends=["a_stranger", "tflite_cpu"])["results"]
+    told = [(row["agreement"]["reference"], row["agreement"]["own_engine"]) for row in both]
+    assert told == [("tflite_cpu:cpu, digits_uint8.tflite", True)] * 2
+    assert [row["ratio"]["value"] == 1 for row in both] == [False, True]
+    (alone,) = runner.run([DIGITS], settings, backends=["a_stranger"])["results"]
+    assert (alone["agreement"]["reference"], alone["agreement"]["own_engine"]) == (
+        "a_stranger:cpu, digits_uint8.tflite",
+        False,
+    )
+    assert "no own engine of the format is here" in next(say_comparison([alone]))
 
 
 def test_devices_take_turns(report: dict[str, Any]) -> None:

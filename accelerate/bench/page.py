@@ -17,6 +17,7 @@ from .report_text import (
     is_reference,
     name,
     say_agreement,
+    say_comparison,
     say_conditions,
     say_parts,
     say_ratio,
@@ -96,7 +97,7 @@ def write_page(path: Path, report: Mapping[str, Any]) -> None:
         # a file's name need not be text
         path.write_text(make_page(report), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise OptionError(f"the report {path} cannot be written: {error.strerror}; give another --html") from error
+        raise OptionError(f"the report {path} cannot be written: {error.strerror}", "give another --html") from error
 
 
 def make_page(report: Mapping[str, Any]) -> str:
@@ -153,7 +154,8 @@ def _group(rows: Sequence[Row], report: Mapping[str, Any]) -> Iterator[str]:
 def _lead(rows: Sequence[Row]) -> str:
     best = min(rows, key=lambda row: row["latency_us"]["p50"])
     told = f"The shortest: {name(best, rows)}, p50 {duration(best['latency_us']['p50'])}"
-    return f'<p class="soft">{escape(told)}. Ratios are to the CPU reference, with an interval of 95 %.</p>'
+    lines = (f"{told}. Ratios have an interval of 95 %.", *say_comparison(rows))
+    return f'<p class="soft">{escape(" ".join(lines))}</p>'
 
 
 def _latencies(rows: Sequence[Row]) -> str:

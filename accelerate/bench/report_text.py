@@ -16,6 +16,7 @@ __all__ = [
     "reference_name",
     "say_agreement",
     "say_callers",
+    "say_comparison",
     "say_conditions",
     "say_parts",
     "say_ratio",
@@ -86,6 +87,20 @@ def say_agreement(agreement: Mapping[str, Any]) -> str:
         return "equal"
     text = "differ" if largest is None else f"within {largest:.2g}"
     return text if agreement["top1"] is None else f"top-1 {agreement['top1']:.0%}, {text}"
+
+
+def say_comparison(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield what the rows are set against, and how many threads each has."""
+    against = next((row["agreement"] for row in rows if "reference" in row.get("agreement", {})), None)
+    if against is not None:
+        why = "the CPU engine of its format" if against["own_engine"] else "a CPU: no own engine of the format is here"
+        yield f"The reference is {against['reference']}, {why}."
+    counts = {row["threads"] for row in rows} - {None}
+    settled = [name(row, rows) for row in rows if row["threads"] is None]
+    for count in counts:
+        yield f"Each has {count} CPU thread{'' if count == 1 else 's'}{', but for those below' if settled else ''}."
+    if settled:
+        yield f"Threads that bench cannot set: {', '.join(settled)}."
 
 
 def say_parts(rows: Sequence[Row]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from ..errors import AccelerateError
 from ..model import Model
 from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
 from .report_text import reference_name, say_unmeasured
-from .rows import Subject, by_fitness_as_reference, find_subjects
+from .rows import Subject, find_subjects
 from .statistics import PERCENTILES, summarize
 from .timing import sample
 
@@ -86,7 +86,7 @@ def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callab
     def test(benchmark: Any, request: pytest.FixtureRequest, place: str) -> None:
         subject = mine[place]
         if subject.row["status"] == "missing":
-            pytest.skip(f"{subject.row['reason']}; {subject.row['remedy']}")
+            pytest.skip("; ".join(filter(None, (subject.row["reason"], subject.row["remedy"]))))
         with subject.load() as model, _reference(model, subjects) as (named, reference):
             benchmark.group = named.row["model"]
             answers = compare_answers(reference, model, _SEED + 1)
@@ -108,8 +108,8 @@ def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callab
 
 @contextmanager
 def _reference(model: Model, subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Model]]:
-    """Load the twin that the answers are compared with: on the CPU if there is one."""
-    for subject in by_fitness_as_reference(subjects):
+    """Load the twin that the answers are compared with: of the file's own CPU engine, if there is one."""
+    for subject in sorted(subjects, key=lambda s: s.unfitness):
         if subject.row["status"] != "ok":
             continue
         with suppress(AccelerateError):  # its own test says why
@@ -138,6 +138,7 @@ def _facts(subject: Subject, model: Model) -> dict[str, Any]:
         "sha256": subject.row["sha256"],
         "backend": model.backend,
         "device": model.device,
+        "threads": subject.row["threads"],
         "runtime": f"{runtime.name} {runtime.version}",
         "delegated": runtime.delegated,
         "operators": runtime.total,

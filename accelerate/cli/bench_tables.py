@@ -15,6 +15,7 @@ from ..bench.report_text import (
     name,
     say_agreement,
     say_callers,
+    say_comparison,
     say_conditions,
     say_parts,
     say_ratio,
@@ -52,6 +53,8 @@ def _print_group(rows: Sequence[Row]) -> None:
     columns = ("latency of a call", *(f"{metric}\n{unit}" for metric in PERCENTILES), "vs\nCPU", "answers")
     latencies = [(_marked(called, row), *_latency(row, unit)) for called, row in zip(names, rows, strict=True)]
     print_table(columns, latencies, wrap=[columns[0], "answers"], tight=True)
+    for line in say_comparison(rows):
+        print_line(line)
     print()
     columns = ("start, and its parts", *_START)
     print_table(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from ...contract import Backend
 from ...errors import BackendNotAvailableError, ModelError, OptionError, UnsupportedModelError
@@ -26,6 +27,7 @@ class ONNXRuntime(Backend):
     description = "ONNX models on the CPU and on NVIDIA GPUs, by ONNX Runtime"
     extra = "onnxruntime"
     options = ("full_delegation", "providers")
+    formats: ClassVar[Mapping[str, str]] = {"onnx": "an ONNX model"}
     priority = 20
 
     def __init__(self, asked: LoadOptions | None = None) -> None:

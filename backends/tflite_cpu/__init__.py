@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from ...contract import Backend
 from ...errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
@@ -25,6 +26,7 @@ class TFLiteCPU(Backend):
     description = "TFLite models on the CPU, by LiteRT or tflite-runtime"
     extra = "litert"
     options = ("engine",)
+    formats: ClassVar[Mapping[str, str]] = {"tflite": "a TFLite model"}
     priority = 10
 
     def __init__(self, options: LoadOptions | None = None) -> None:
