@@ -206,7 +206,9 @@ def _holds_a_batch(info: TensorInfo, array: Array) -> bool:
 def _partners(reference: Sequence[TensorInfo], other: Sequence[TensorInfo], what: str) -> list[int]:
     """Return the position in `other` of each tensor of `reference`."""
     if len(reference) != len(other):
-        raise TensorError(f"{what}: {len(other)}, but the reference has {len(reference)}; are they the same network?")
+        raise TensorError(
+            f"{what}: {len(other)}, but the reference has {len(reference)}", "give models of the same network"
+        )
     by_name = []
     for tensor in reference:
         names = {tensor.name, *tensor.aliases}
