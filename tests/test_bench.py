@@ -18,7 +18,7 @@ import accelerate
 from accelerate.bench import machine, rows, runner
 from accelerate.bench.agreement import are_twins, compare_answers, feeds_from, random_real_inputs
 from accelerate.bench.comparing import Gate, compare_reports, differences, judge, read_report
-from accelerate.bench.report_text import name, say_comparison
+from accelerate.bench.report_text import comparison, name
 from accelerate.bench.statistics import compared_interval, disagreement, interval, summarize, thin
 from accelerate.bench.timing import at_rate, calls_within, is_steady, measure_phases, own_cost_us, sample, throughput
 from accelerate.errors import InferenceError, ModelError, OptionError
@@ -407,7 +407,7 @@ def test_a_backend_whose_threads_are_settled_is_measured_without(monkeypatch: py
         ("tflite_cpu:cpu", 1, {"num_threads": 1}),
         ("onnxruntime:cpu", None, {}),
     ]
-    assert list(say_comparison([s.row for s in found])) == [
+    assert list(comparison([s.row for s in found])) == [
         "Each has 1 CPU thread, but for those below.",
         "Threads that bench cannot set: onnxruntime cpu digits.onnx.",
     ]
@@ -442,7 +442,7 @@ def test_the_reference_is_the_engine_of_the_format(tmp_path: Path, monkeypatch: 
         "a_stranger:cpu, digits_uint8.tflite",
         False,
     )
-    assert "no own engine of the format is here" in next(say_comparison([alone]))
+    assert "no own engine of the format is here" in next(comparison([alone]))
 
 
 def test_devices_take_turns(report: dict[str, Any]) -> None:

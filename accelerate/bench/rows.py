@@ -73,7 +73,7 @@ class Subject:
         row = self.row
         return load(row["path"], backend=row["backend"], device=row["device"], **self.arguments, **more)
 
-    def open(self) -> None:
+    def open(self) -> Model:
         """Load the model, and note how long that took."""
         # a high-water mark that cannot be reset still shows the growth of the model that needs most
         reset_peak_memory()
@@ -81,16 +81,9 @@ class Subject:
         started = perf_counter_ns()
         self.model = self.load()
         self.row["load_ms"] = (perf_counter_ns() - started) / 1e6
-        runtime = self.model.runtime
-        self.row["runtime"] = {
-            "name": runtime.name,
-            "version": runtime.version,
-            "device": runtime.device,
-            "delegated": runtime.delegated,
-            "total": runtime.total,
-            "details": {key: _plain(value) for key, value in runtime.details.items()},
-        }
+        self.row["runtime"] = _plain(vars(self.model.runtime))
         self.row["inputs"] = {t.name: f"{t.data_type}{list(t.shape)}" for t in self.model.metadata().inputs}
+        return self.model
 
     def call_first(self) -> None:
         """Make the first call, which often pays for what later ones do not."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from . import report_text as say
 from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
 from .machine import condition, describe_machine
-from .report_text import is_reference, reference_name
 from .rows import THREADS, Subject, find_subjects, told_of
 from .statistics import PERCENTILES, compared_interval, disagreement, interval, summarize, thin
 from .timing import at_rate, calls_within, is_steady, measure_phases, own_cost_us, sample, throughput, without_collector
@@ -170,7 +170,7 @@ class _Run:
                 with _caught(subject):
                     if subject.model is not None:
                         agreement = compare_answers(reference.model, subject.model, self._settings.seed + 1)
-                        named = {"reference": reference_name(reference.row), "own_engine": reference.is_own_engine}
+                        named = {"reference": say.reference_name(reference.row), "own_engine": reference.is_own_engine}
                         subject.row["agreement"] = {**named, **agreement}
 
     def _warm_up(self) -> None:
@@ -240,7 +240,7 @@ class _Run:
             if reasons := list(_doubts(row, len(subject.rounds))):
                 row.update(status="INVALID", reason="; ".join(reasons), remedy=_STEADY_REMEDY)
         for group in self._groups:
-            reference = next((s for s in group if s.model is not None and is_reference(s.row)), None)
+            reference = next((s for s in group if s.model is not None and say.is_reference(s.row)), None)
             for subject in group:
                 if reference is not None and subject.model is not None:
                     low, high = compared_interval(np.divide, subject.kept, reference.kept, 50.0, paired=True)
