@@ -8,7 +8,6 @@ rounds passes over what did not. Ratios travel from machine to machine; times do
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from accelerate.bench.statistics import compared_interval
+from accelerate.bench.timing import without_collector
 
 __all__ = ["Estimate", "Timings", "measure", "same_answer"]
 
@@ -94,18 +94,12 @@ def measure(
     calls = {name: _calls_for_a_block(call) for name, call in ways.items()}
     times: dict[str, list[float]] = {name: [] for name in ways}
     order = list(ways)
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
+    with without_collector():
         end = perf_counter() + seconds
         while perf_counter() < end or len(times[order[0]]) < len(order):
             for name in order:
                 times[name].append(_block(ways[name], calls[name]))
             order.append(order.pop(0))
-    finally:
-        if was_enabled:
-            gc.enable()
     return Timings(times)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import OptionError
+from .runner import SCHEMA
 from .statistics import PERCENTILES, Rounds, compared_interval, summarize
 
 __all__ = ["Change", "Gate", "Outcome", "compare_reports", "differences", "judge", "read_report"]
@@ -124,8 +125,6 @@ def read_report(path: Path) -> dict[str, Any]:
         raise OptionError(f"the report {path} cannot be read: {error.strerror}", "check the path") from error
     except ValueError as error:
         raise OptionError(f"{path} is no report: {error}", _WRITE) from error
-    from .runner import SCHEMA
-
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise OptionError(f"{path} is no report of this version", _WRITE)
     rows = report.get("results")
