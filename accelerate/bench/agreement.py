@@ -16,7 +16,7 @@ import numpy as np
 from ..model import Model
 from ..random_tensors import random_tensor
 from ..tensors import Array, InputAdapter, concrete_shape, dequantize, dtype_of
-from ..testing import compare
+from ..testing.comparison import compare, turned
 
 _INPUTS = 8
 
@@ -45,7 +45,8 @@ def feeds_from(real: Sequence[Array], reference: Model, model: Model) -> dict[st
     """
     feeds = {}
     for value, theirs, ours in zip(real, reference.metadata().inputs, model.metadata().inputs, strict=True):
-        fitting = _in_layout(value, theirs.layout, ours.layout)
+        moves = theirs.layout and ours.layout and theirs.layout[-3:] != ours.layout[-3:]
+        fitting = turned(value, ours.layout.endswith("HWC")) if moves else value
         if fitting.dtype.kind == "f" and ours.quantization is None and dtype_of(ours).kind in "iu":
             fitting = np.rint(fitting).astype(ours.data_type)  # integers that stand for themselves
         wanted = tuple(n if n >= 0 else 1 for n in ours.shape)
@@ -94,16 +95,6 @@ def compare_answers(reference: Model, model: Model, seed: int) -> dict[str, Any]
         "largest_difference": largest if math.isfinite(largest) else None,
         "range": high - low if math.isfinite(high - low) else None,
     }
-
-
-def _in_layout(value: Array, given: str, wanted: str) -> Array:
-    if not given or not wanted or given == wanted or len(given) != value.ndim:
-        return value
-    if len(given) != len(wanted):
-        given, wanted = (name.replace("N", "") for name in (given, wanted))
-        value = value.reshape(value.shape[-len(given) :])
-    moved: Array = value.transpose([given.index(axis) for axis in wanted])
-    return moved
 
 
 class _Quiet:
