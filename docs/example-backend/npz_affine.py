@@ -24,7 +24,6 @@ from accelerate.contract import (
 )
 from accelerate.metadata import Metadata, TensorInfo
 
-
 Tensors = tuple[list[TensorInfo], list[TensorInfo]]
 
 
