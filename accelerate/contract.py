@@ -17,6 +17,7 @@ from .children import ChildError, Verdict, run_in_child, verdict, verdicts
 from .cpus import default_threads, usable_cpus
 from .deadlines import guarded, in_words, seconds
 from .errors import AccelerateError, ModelError
+from .known_answers import try_runtime
 from .metadata import Metadata
 from .model import Model
 from .names import NameIndex, name_tensors, suggestion
@@ -63,6 +64,7 @@ __all__ = [
     "run_in_child",
     "seconds",
     "suggestion",
+    "try_runtime",
     "usable_cpus",
     "verdict",
     "verdicts",

@@ -181,7 +181,7 @@ def test_tflite_runtime_in_a_frozen_program(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setenv("EDGE_ACCELERATE_CACHE", str(tmp_path))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    monkeypatch.setattr(backend_engines, "_probed", {})
+    monkeypatch.setattr("accelerate.known_answers._tried", {})
     state = backend_engines.availability("tflite-runtime")
     assert not state.available
     assert "is frozen" in state.reason

@@ -33,7 +33,7 @@ class TFLiteCPU(Backend):
         return availability()
 
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
-        return availability(options.backend_options.get("engine"))
+        return availability(options.backend_options.get("engine"), tried=False)
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
         return [Device(self.name, "cpu", "cpu", platform.machine())]

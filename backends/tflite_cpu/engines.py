@@ -16,6 +16,7 @@ from ... import __version__ as our_version
 from ..._records import record
 from ...children import ChildError, verdict
 from ...errors import BackendNotAvailableError, OptionError
+from ...known_answers import try_runtime
 from ...names import suggestion
 from ...reports import Availability
 from ...stderr import held_back
@@ -123,13 +124,9 @@ def pick(option: str | None) -> Engine:
         engine.interpreter_class()
         return engine
     for engine in ENGINES.values():
-        if importlib.util.find_spec(engine.package) is not None:
-            if engine.verifies:  # it shows with the model itself whether it works: no need to try another one first
-                with contextlib.suppress(BackendNotAvailableError):
-                    engine.interpreter_class()
-                    return engine
-            elif _probe(engine).available:
-                return engine
+        # one that verifies shows with the model itself whether it works: no need to try another one first
+        if _probe(engine, tried=not engine.verifies).available:
+            return engine
     state = availability()
     raise BackendNotAvailableError(f"no TFLite interpreter runs here: {state.reason}", state.remedy)
 
@@ -143,41 +140,32 @@ def engine_of(interpreter: object) -> Engine | None:
     return None
 
 
-def availability(option: str | None = None) -> Availability:
-    """Say which engine, or whether the named one, can build and run a model here, established by doing it."""
-    states = [_probe(engine) for engine in ENGINES.values() if option in (None, engine.option)]
+def availability(option: str | None = None, *, tried: bool = True) -> Availability:
+    """Say which engine, or whether the named one, can build and run a model here, established by doing it.
+
+    `tried` is False where a model that is to be loaded shows it; an engine that does not verify files is always tried.
+    """
+    states = [_probe(engine, tried=tried) for engine in ENGINES.values() if option in (None, engine.option)]
     for state in states:
         if state.available:
             return state
     return Availability(False, reason="; ".join(s.reason for s in states), remedy=states[0].remedy)
 
 
-_probed: dict[str, Availability] = {}
+def _probe(engine: Engine, *, tried: bool = True) -> Availability:
+    """Build the project's own model with an engine and compare one answer."""
 
+    def version() -> str:
+        engine.interpreter_class()
+        return engine.version()
 
-def _probe(engine: Engine) -> Availability:
-    """Build the project's own model with an engine and compare one answer; remembered for this process."""
-    if engine.option not in _probed:
-        _probed[engine.option] = _try_engine(engine)
-    return _probed[engine.option]
+    def compute() -> str:
+        return run_known_answer(b"", engine.option) if engine.verifies else _try_in_child(engine)
 
-
-def _try_engine(engine: Engine) -> Availability:
-    try:
-        if importlib.util.find_spec(engine.package) is None:
-            return Availability(False, reason=f"{engine.title} is not installed", remedy=engine.remedy)
-        error = run_known_answer(b"", engine.option) if engine.verifies else _try_in_child(engine)
-        version = f"{engine.title} {engine.version()}" if not error else ""
-    except ChildError as failure:
-        if failure.impossible:
-            reason = f"{engine.title} does not verify files and could crash this program, and {failure}"
-            return Availability(False, reason=reason, remedy=ENGINES["litert"].remedy)
-        error, version = str(failure), ""
-    except Exception as failure:  # a broken native library can raise anything
-        error, version = f"{type(failure).__name__}: {failure}", ""
-    if error:
-        return Availability(False, reason=f"{engine.title} is installed but fails: {error}", remedy=engine.remedy)
-    return Availability(True, version, f"{version} computes a known answer")
+    # one that may take the process down is imported once it has proved itself
+    return try_runtime(
+        engine.title, engine.package, engine.remedy, version, compute if tried or not engine.verifies else None
+    )
 
 
 def _try_in_child(engine: Engine) -> str:
@@ -186,9 +174,15 @@ def _try_in_child(engine: Engine) -> str:
     versions = (
         f"{our_version} {spec and spec.origin} {_stamp(spec)} numpy {np.__version__} python {platform.python_version()}"
     )
-    tried = verdict(
-        "engines", versions, f"{__name__}:run_known_answer", lambda: b"", _PROBE_TIMEOUT, option=engine.option
-    )
+    try:
+        tried = verdict(
+            "engines", versions, f"{__name__}:run_known_answer", lambda: b"", _PROBE_TIMEOUT, option=engine.option
+        )
+    except ChildError as error:
+        if not error.impossible:
+            return str(error)
+        reason = f"{engine.title} does not verify files and could crash this program, and {error}"
+        raise BackendNotAvailableError(reason, ENGINES["litert"].remedy) from error
     return tried.crash or str(tried.wrong or "")
 
 
