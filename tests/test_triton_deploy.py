@@ -29,12 +29,12 @@ from tritonclient.grpc import model_config_pb2
 
 import accelerate
 from accelerate.backends.triton.address import Address
+from accelerate.backends.triton.calls.regions import Deadline
 from accelerate.backends.triton.connection import Connection, Settings
-from accelerate.backends.triton.deploy import Deployment, deploy, redeploy, undeploy
-from accelerate.backends.triton.export import to_pbtxt, write_repository
-from accelerate.backends.triton.refusals import explain
-from accelerate.backends.triton.regions import Deadline
-from accelerate.backends.triton.repository import Package, package
+from accelerate.backends.triton.shipping.configuration import to_pbtxt, write_repository
+from accelerate.backends.triton.shipping.package import Package, package
+from accelerate.backends.triton.shipping.refusals import explain
+from accelerate.backends.triton.shipping.server import Deployment, deploy, redeploy, undeploy
 from accelerate.errors import DeviceNotFoundError, ModelError, OptionError, ServerError, UnsupportedModelError
 from accelerate.source import Source
 from accelerate.testing import random_inputs

@@ -14,9 +14,8 @@ pytest.importorskip("tritonclient.grpc")
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
-from accelerate.backends.triton.description import TensorSpec
-from accelerate.backends.triton.outputs import pair, read_output
-from accelerate.backends.triton.wire import (
+from accelerate.backends.triton.calls.outputs import pair, read_output
+from accelerate.backends.triton.calls.wire import (
     Answer,
     Place,
     bytes_of,
@@ -26,6 +25,7 @@ from accelerate.backends.triton.wire import (
     request_head,
     unpack_strings,
 )
+from accelerate.backends.triton.description import TensorSpec
 from accelerate.errors import InferenceError
 
 names = st.text(max_size=8)

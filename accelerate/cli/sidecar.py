@@ -88,7 +88,8 @@ def _repository_functions() -> tuple[Any, Any]:
     """Import the backend, which the core otherwise never does."""
     try:
         repository, export = (
-            importlib.import_module(f"..backends.triton.{name}", __package__) for name in ("repository", "export")
+            importlib.import_module(f"..backends.triton.shipping.{name}", __package__)
+            for name in ("package", "configuration")
         )
     except ImportError as error:
         raise BackendNotAvailableError(

@@ -6,11 +6,12 @@ import logging
 import os
 from collections.abc import Sequence
 
-from ...contract import Backend
-from ...errors import BackendNotAvailableError, OptionError, UnsupportedModelError
-from ...model import Model
-from ...reports import Availability, Device, LoadOptions, Match
-from ...source import Source, without_secrets
+from accelerate.contract import Backend
+from accelerate.errors import BackendNotAvailableError, OptionError, UnsupportedModelError
+from accelerate.model import Model
+from accelerate.reports import Availability, Device, LoadOptions, Match
+from accelerate.source import Source, without_secrets
+
 from .address import SCHEMES, SERVER_VARIABLE, Address, server_address
 
 __all__ = ["Triton"]
@@ -86,7 +87,7 @@ class Triton(Backend):
             _say_once(str(error))
             return Match(False, f"{SERVER_VARIABLE} names no server: {error}", f"correct {SERVER_VARIABLE}")
         from .connection import Settings
-        from .repository import check_shippable
+        from .shipping.package import check_shippable
 
         Settings.parse(self._options, address)
         device = None if self._options.device == "server" else self._options.device
@@ -107,7 +108,7 @@ class Triton(Backend):
                 match = self.match(source)
                 raise UnsupportedModelError(f"triton cannot run {source}: {match.reason}: {match.remedy}")
             import_grpc()
-            from .deployed import load_deployed
+            from .shipping.shipped import load_deployed
 
             return load_deployed(source, options)
         match = self.match(source)

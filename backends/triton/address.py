@@ -9,8 +9,8 @@ import socket
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
-from ...errors import OptionError, ServerError
-from ...source import without_secrets
+from accelerate.errors import OptionError, ServerError
+from accelerate.source import without_secrets
 
 __all__ = ["SCHEMES", "SERVER_VARIABLE", "Address", "Target", "server_address"]
 

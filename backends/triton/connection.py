@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import BackendNotAvailableError, ClosedError, OptionError
-from ...names import suggestion
-from ...reports import LoadOptions
+from accelerate.errors import BackendNotAvailableError, ClosedError, OptionError
+from accelerate.names import suggestion
+from accelerate.reports import LoadOptions
+
 from .address import Address, Target
 
 __all__ = ["SERVICE", "Connection", "Settings", "import_grpc"]

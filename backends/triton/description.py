@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DeviceNotFoundError, ModelError, UnsupportedModelError
-from ...metadata import AssociatedFile, Metadata, TensorInfo
+from accelerate.errors import DeviceNotFoundError, ModelError, UnsupportedModelError
+from accelerate.metadata import AssociatedFile, Metadata, TensorInfo
 
 __all__ = ["ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ...deadlines import in_words
-from ...errors import (
+from accelerate.deadlines import in_words
+from accelerate.errors import (
     AccelerateError,
     InferenceError,
     InferenceTimeoutError,

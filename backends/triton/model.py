@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...binding import allocate
-from ...deadlines import seconds
-from ...errors import AccelerateError, OptionError
-from ...metadata import Metadata
-from ...model import Command, Model
-from ...reports import LoadOptions, RuntimeInfo
-from ...tensors import Array, concrete_shape
+from accelerate.binding import allocate
+from accelerate.deadlines import seconds
+from accelerate.errors import AccelerateError, OptionError
+from accelerate.metadata import Metadata
+from accelerate.model import Command, Model
+from accelerate.reports import LoadOptions, RuntimeInfo
+from accelerate.tensors import Array, concrete_shape
+
 from .address import Address
-from .binding import ServerBinding, SharedBinding
+from .calls.binding import ServerBinding, SharedBinding
+from .calls.regions import Deadline, Regions, Slot
+from .calls.transport import Restore, Transport
+from .calls.wire import bytes_of, join, pack_strings, read_answer, request_head, unpack_strings
 from .connection import Connection, Settings
 from .description import ModelDescription, check_device, labels_of
 from .errors import timed_out, translate
-from .regions import Deadline, Regions, Slot
-from .transport import Restore, Transport
-from .wire import bytes_of, join, pack_strings, read_answer, request_head, unpack_strings
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import AccelerateError, ClosedError, InferenceError, ServerError
-from ...tensors import Array, concrete_shape
-from .connection import Connection
-from .description import ModelDescription
-from .errors import SharingError, lost_registration, repeatable, timed_out, translate
+from accelerate.errors import AccelerateError, ClosedError, InferenceError, ServerError
+from accelerate.tensors import Array, concrete_shape
+
+from ..connection import Connection
+from ..description import ModelDescription
+from ..errors import SharingError, lost_registration, repeatable, timed_out, translate
 from .layout import Layout
 from .outputs import pair, read_output
 from .regions import Deadline, Regions, Slot

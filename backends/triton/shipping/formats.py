@@ -7,8 +7,8 @@ import zipfile
 from dataclasses import dataclass
 from io import BytesIO
 
-from ...errors import UnsupportedModelError
-from ...source import Source
+from accelerate.errors import UnsupportedModelError
+from accelerate.source import Source
 
 __all__ = ["KINDS", "Kind", "kind_of"]
 

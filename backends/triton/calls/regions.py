@@ -11,10 +11,11 @@ import threading
 import time
 from typing import Any
 
-from ...errors import AccelerateError, ClosedError
-from ...tensors import Array
-from .connection import Connection
-from .errors import SharingError, region_in_use, timed_out, translate
+from accelerate.errors import AccelerateError, ClosedError
+from accelerate.tensors import Array
+
+from ..connection import Connection
+from ..errors import SharingError, region_in_use, timed_out, translate
 from .layout import Layout
 from .shared_memory import Region, sweep
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InferenceError
-from ...tensors import Array
+from accelerate.errors import InferenceError
+from accelerate.tensors import Array
 
 __all__ = [
     "Answer",

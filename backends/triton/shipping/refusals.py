@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ...errors import DeviceNotFoundError, ModelError, ServerError, UnsupportedModelError
-from ...source import Source
-from .errors import translate
-from .repository import Package
+from accelerate.errors import DeviceNotFoundError, ModelError, ServerError, UnsupportedModelError
+from accelerate.source import Source
+
+from ..errors import translate
+from .package import Package
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from ..connection import Connection
 
 __all__ = ["BackendMissingError", "at", "explain"]
 

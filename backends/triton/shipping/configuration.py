@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import ModelError, OptionError
-from .repository import CONFIG, Package
+from accelerate.errors import ModelError, OptionError
+
+from .package import CONFIG, Package
 
 __all__ = ["to_pbtxt", "write_repository"]
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING
 
-from ...deadlines import in_words
-from ...errors import InferenceTimeoutError
-from .regions import Deadline
+from accelerate.deadlines import in_words
+from accelerate.errors import InferenceTimeoutError
+
+from ..calls.regions import Deadline
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from ..connection import Connection
 
 __all__ = ["Place", "place_of"]
 

@@ -8,16 +8,17 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...conventions import ASSUMED_NORMALIZATION
-from ...errors import AccelerateError, InferenceTimeoutError
-from ...metadata import TensorInfo
-from ...reports import LoadOptions
-from ...source import Source
-from .address import server_address
-from .connection import Connection, Settings
-from .deploy import Deployment, deploy, redeploy, undeploy
-from .description import ModelDescription
-from .model import TritonModel
+from accelerate.conventions import ASSUMED_NORMALIZATION
+from accelerate.errors import AccelerateError, InferenceTimeoutError
+from accelerate.metadata import TensorInfo
+from accelerate.reports import LoadOptions
+from accelerate.source import Source
+
+from ..address import server_address
+from ..connection import Connection, Settings
+from ..description import ModelDescription
+from ..model import TritonModel
+from .server import Deployment, deploy, redeploy, undeploy
 
 __all__ = ["load_deployed"]
 

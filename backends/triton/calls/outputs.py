@@ -7,9 +7,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from ...errors import InferenceError
-from ...tensors import Array
-from .description import TensorSpec
+from accelerate.errors import InferenceError
+from accelerate.tensors import Array
+
+from ..description import TensorSpec
 from .wire import Answer, shaped, unpack_strings
 
 __all__ = ["pair", "read_output"]

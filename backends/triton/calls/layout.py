@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...errors import TensorError
-from ...tensors import Array
-from .description import ModelDescription, TensorSpec
+from accelerate.errors import TensorError
+from accelerate.tensors import Array
+
+from ..description import ModelDescription, TensorSpec
 from .wire import Place, request_head
 
 __all__ = ["Layout"]

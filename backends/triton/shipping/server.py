@@ -21,18 +21,19 @@ from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from ...errors import AccelerateError, ModelError, ServerError, UnsupportedModelError
-from ...metadata import Metadata
-from ...source import Source
-from .errors import translate
-from .export import to_pbtxt
-from .places import Place, place_of
+from accelerate.errors import AccelerateError, ModelError, ServerError, UnsupportedModelError
+from accelerate.metadata import Metadata
+from accelerate.source import Source
+
+from ..calls.regions import Deadline
+from ..errors import translate
+from .configuration import to_pbtxt
+from .package import Package, describe, package
 from .refusals import BackendMissingError, at, explain
-from .regions import Deadline
-from .repository import Package, describe, package
+from .residents import Place, place_of
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from ..connection import Connection
 
 __all__ = ["Deployment", "deploy", "redeploy", "undeploy"]
 

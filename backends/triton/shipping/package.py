@@ -13,19 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
-from ...formats.onnx import ModelFile as ONNXFile
-from ...formats.onnx_description import describe as describe_onnx
-from ...formats.onnx_description import tensor_info
-from ...formats.tflite import ModelFile as TFLiteFile
-from ...formats.tflite import custom_operators
-from ...formats.tflite_description import describe as describe_tflite
-from ...formats.tflite_graph import Signature, Tensor
-from ...metadata import Metadata, TensorInfo
-from ...names import name_tensors, suggestion
-from ...source import Source
-from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu
-from .kinds import KINDS, Kind, kind_of
+from accelerate.backends.tflite_cpu.diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu
+from accelerate.errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
+from accelerate.formats.onnx import ModelFile as ONNXFile
+from accelerate.formats.onnx_description import describe as describe_onnx
+from accelerate.formats.onnx_description import tensor_info
+from accelerate.formats.tflite import ModelFile as TFLiteFile
+from accelerate.formats.tflite import custom_operators
+from accelerate.formats.tflite_description import describe as describe_tflite
+from accelerate.formats.tflite_graph import Signature, Tensor
+from accelerate.metadata import Metadata, TensorInfo
+from accelerate.names import name_tensors, suggestion
+from accelerate.source import Source
+
+from .formats import KINDS, Kind, kind_of
 
 __all__ = ["CONFIG", "Package", "describe", "package"]
 

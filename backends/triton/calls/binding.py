@@ -8,11 +8,12 @@ from time import monotonic
 
 import numpy as np
 
-from ...binding import Binding, read_only
-from ...deadlines import in_words
-from ...errors import InferenceTimeoutError
-from ...metadata import TensorInfo
-from ...tensors import Array
+from accelerate.binding import Binding, read_only
+from accelerate.deadlines import in_words
+from accelerate.errors import InferenceTimeoutError
+from accelerate.metadata import TensorInfo
+from accelerate.tensors import Array
+
 from .regions import Regions, Slot
 
 __all__ = ["ServerBinding", "SharedBinding"]
