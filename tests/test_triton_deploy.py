@@ -29,8 +29,7 @@ from tritonclient.grpc import model_config_pb2
 
 import accelerate
 from accelerate.backends.triton.address import Address
-from accelerate.backends.triton.calls.regions import Deadline
-from accelerate.backends.triton.connection import Connection, Settings
+from accelerate.backends.triton.connection import Connection, Deadline, Settings
 from accelerate.backends.triton.shipping.configuration import to_pbtxt, write_repository
 from accelerate.backends.triton.shipping.package import Package, package
 from accelerate.backends.triton.shipping.refusals import explain

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from accelerate.errors import BackendNotAvailableError, ClosedError, OptionError
@@ -17,8 +18,9 @@ from accelerate.names import suggestion
 from accelerate.reports import LoadOptions
 
 from .address import Address, Target
+from .errors import timed_out
 
-__all__ = ["SERVICE", "Connection", "Settings", "import_grpc"]
+__all__ = ["SERVICE", "Connection", "Deadline", "Settings", "import_grpc"]
 
 SERVICE = "inference.GRPCInferenceService"
 
@@ -38,6 +40,7 @@ _DEFAULTS: dict[str, int | str] = {
 #: Calls go round the servers that are connected and, where they tell (grpc.health.v1), healthy.
 _FLEET = json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}})
 _SSL_KEYS = ("ca", "certificate", "key")
+_FOREVER = 1e8  # seconds; gRPC counts nanoseconds, and takes a larger number for a time that has passed
 _INT_END = 1 << 31  # gRPC's options are C ints
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 
@@ -154,6 +157,31 @@ def _mapping(option: str, given: Any, example: str) -> Mapping[Any, Any]:
     if not isinstance(given, Mapping):
         raise OptionError(f"{option} is {type(given).__name__}; wanted a mapping such as {example}")
     return given
+
+
+class Deadline:
+    """A point in time, and the timeout that it came from."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self._at = monotonic() + min(timeout, _FOREVER)
+
+    def left(self, who: str) -> float:
+        """Return the seconds that are left.
+
+        Raises
+        ------
+        InferenceTimeoutError
+            None are.
+        """
+        left = self._at - monotonic()
+        if left <= 0:
+            raise timed_out(who, self.timeout)
+        return left
+
+    def pause(self, seconds: float, who: str) -> None:
+        """Sleep, though not beyond the deadline."""
+        sleep(min(seconds, self.left(who)))
 
 
 class Connection:

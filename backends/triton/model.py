@@ -20,11 +20,12 @@ from accelerate.reports import LoadOptions, RuntimeInfo
 from accelerate.tensors import Array, concrete_shape
 
 from .address import Address
+from .calls.answer import read_answer, unpack_strings
 from .calls.binding import ServerBinding, SharedBinding
-from .calls.regions import Deadline, Regions, Slot
+from .calls.regions import Regions, Slot
+from .calls.request import bytes_of, join, pack_strings, request_head
 from .calls.transport import Restore, Transport
-from .calls.wire import bytes_of, join, pack_strings, read_answer, request_head, unpack_strings
-from .connection import Connection, Settings
+from .connection import Connection, Deadline, Settings
 from .description import ModelDescription, check_device, labels_of
 from .errors import timed_out, translate
 

@@ -13,13 +13,12 @@ import numpy as np
 from accelerate.errors import AccelerateError, ClosedError, InferenceError, ServerError
 from accelerate.tensors import Array, concrete_shape
 
-from ..connection import Connection
+from ..connection import Connection, Deadline
 from ..description import ModelDescription
 from ..errors import SharingError, lost_registration, repeatable, timed_out, translate
-from .layout import Layout
-from .outputs import pair, read_output
-from .regions import Deadline, Regions, Slot
-from .wire import bytes_of, join, pack_strings, read_answer
+from .answer import pair, read_answer, read_output
+from .regions import Regions, Slot
+from .request import Layout, bytes_of, join, pack_strings
 
 __all__ = ["Restore", "Transport"]
 

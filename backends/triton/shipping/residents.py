@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 from accelerate.deadlines import in_words
 from accelerate.errors import InferenceTimeoutError
 
-from ..calls.regions import Deadline
-
 if TYPE_CHECKING:
-    from ..connection import Connection
+    from ..connection import Connection, Deadline
 
 __all__ = ["Place", "place_of"]
 

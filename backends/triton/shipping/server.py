@@ -25,7 +25,6 @@ from accelerate.errors import AccelerateError, ModelError, ServerError, Unsuppor
 from accelerate.metadata import Metadata
 from accelerate.source import Source
 
-from ..calls.regions import Deadline
 from ..errors import translate
 from .configuration import to_pbtxt
 from .package import Package, describe, package
@@ -33,7 +32,7 @@ from .refusals import BackendMissingError, at, explain
 from .residents import Place, place_of
 
 if TYPE_CHECKING:
-    from ..connection import Connection
+    from ..connection import Connection, Deadline
 
 __all__ = ["Deployment", "deploy", "redeploy", "undeploy"]
 
