@@ -99,7 +99,8 @@ class EdgeTPU(Backend):
     def load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:  # noqa: D102
         if source.format == "object":
             return self._adopt(source, options)
-        from ..tflite_cpu.diagnosis import cpu_twin, not_tflite
+        from ...formats.tflite_compiled import cpu_twin
+        from ..tflite_cpu.diagnosis import not_tflite
         from .routing import compiled_twin, is_compiled
 
         if source.format != "tflite":
@@ -109,7 +110,7 @@ class EdgeTPU(Backend):
             try:
                 return self._load(source, options)
             except (DeviceNotFoundError, BackendNotAvailableError) as error:
-                if twin := cpu_twin(source):
+                if twin := cpu_twin(source.path):
                     raise type(error)(f"{error}. On the CPU run the model's twin {twin}") from error
                 raise
         twin, reason, remedy = compiled_twin(source)

@@ -22,12 +22,13 @@ from ...errors import (
     ModelError,
 )
 from ...formats.tflite import custom_operators
+from ...formats.tflite_compiled import COMPILED_OPERATOR
 from ...model import Model
 from ...reports import LoadOptions
 from ...source import Source
 from ...tensors import Array
 from ..tflite_cpu.calls import ENGINE_ERRORS, Calls
-from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, why_unresolved
+from ..tflite_cpu.diagnosis import why_unresolved
 from ..tflite_cpu.engines import Engine
 from ..tflite_cpu.model import TFLiteModel, make_interpreter
 from .devices import Lease, move, why_not_opened

@@ -49,13 +49,14 @@ class TFLiteCPU(Backend):
             _check_settled(self._options)
             return Match(True, f"an interpreter of {engine.title}")
         from ...formats.tflite import custom_operators
-        from .diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu, not_tflite
+        from ...formats.tflite_compiled import COMPILED_OPERATOR, compiled_for_edgetpu
+        from .diagnosis import not_tflite
 
         if source.format != "tflite":
             return Match(False, not_tflite(source), "convert it to TFLite, or use the backend for its format")
         custom = custom_operators(source.buffer(), str(source))
         if COMPILED_OPERATOR in custom:
-            return Match(False, *compiled_for_edgetpu(source))
+            return Match(False, *compiled_for_edgetpu(source.path))
         if doubtful := [name for name in custom if name not in _KNOWN_OPERATORS]:
             return Match(
                 True, f"a TFLite model with {', '.join(doubtful)}, which the engine may lack (loading shows it)"

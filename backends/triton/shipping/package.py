@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate.backends.tflite_cpu.diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu
 from accelerate.errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
 from accelerate.formats.onnx import ModelFile as ONNXFile
 from accelerate.formats.onnx_description import describe as describe_onnx
 from accelerate.formats.onnx_description import tensor_info
 from accelerate.formats.tflite import ModelFile as TFLiteFile
 from accelerate.formats.tflite import custom_operators
+from accelerate.formats.tflite_compiled import COMPILED_OPERATOR, compiled_for_edgetpu
 from accelerate.formats.tflite_description import describe as describe_tflite
 from accelerate.formats.tflite_graph import Signature, Tensor
 from accelerate.metadata import Metadata, TensorInfo
@@ -230,7 +230,7 @@ def package(
 
 def _check_device(source: Source, kind: Kind, device: str | None, *, by_shim: bool) -> None:
     if source.format == "tflite" and COMPILED_OPERATOR in custom_operators(source.buffer(), str(source)):
-        raise UnsupportedModelError(f"{source}: {'; '.join(compiled_for_edgetpu(source))}")
+        raise UnsupportedModelError(f"{source}: {'; '.join(compiled_for_edgetpu(source.path))}")
     if by_shim and source.format not in _BY_SHIM:
         raise UnsupportedModelError(
             f"{source} is {kind.title}; Triton's Python backend is given ONNX and TFLite models only"
