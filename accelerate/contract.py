@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -54,6 +54,10 @@ class Backend(abc.ABC):
         The backend options that `load` accepts beside the common ones.
     priority : int
         `auto` asks backends with a higher priority first (an accelerator before the CPU), then by name.
+    commands : Mapping of str to str
+        What the backend brings to the command line: the name of a command, and the "module:object" of a
+        `click.Command`. The module is imported when the command is called, or listed by ``--help``. Needs the extra
+        ``cli``, as every command does.
     """
 
     name: ClassVar[str]
@@ -61,6 +65,7 @@ class Backend(abc.ABC):
     extra: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
     priority: ClassVar[int] = 0
+    commands: ClassVar[Mapping[str, str]] = {}
 
     @abc.abstractmethod
     def availability(self) -> Availability:

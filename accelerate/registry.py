@@ -122,7 +122,13 @@ def _import(name: str, target: str) -> Backend | _Broken:
             raise TypeError(f"{target} is {entry!r}, not a subclass of accelerate.Backend")  # noqa: TRY301
         if getattr(entry, "name", None) != name:
             raise TypeError(f"{target} calls itself {getattr(entry, 'name', None)!r}, declared as {name!r}")  # noqa: TRY301
-        for attribute, kind in (("description", str), ("extra", str), ("options", tuple), ("priority", int)):
+        for attribute, kind in (
+            ("description", str),
+            ("extra", str),
+            ("options", tuple),
+            ("priority", int),
+            ("commands", Mapping),
+        ):
             if not isinstance(getattr(entry, attribute, None), kind):
                 raise TypeError(f"{target}.{attribute} is missing or no {kind.__name__}")  # noqa: TRY301
         return entry()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from accelerate.contract import Backend
 from accelerate.errors import BackendNotAvailableError, OptionError, UnsupportedModelError
@@ -17,7 +18,6 @@ from .address import SCHEMES, SERVER_VARIABLE, Address, server_address
 __all__ = ["Triton"]
 
 _log = logging.getLogger("accelerate")
-_INSTALL = "pip install 'edge-accelerate[triton]'"
 _told: set[str] = set()  # why the server of the variable is not used; once is enough
 
 
@@ -29,6 +29,7 @@ class Triton(Backend):
     extra = "triton"
     options = ("url", "shared_memory", "headers", "ssl", "channel_args")
     priority = 30
+    commands: ClassVar[Mapping[str, str]] = {"sidecar": "accelerate.backends.triton.sidecar:sidecar"}
 
     def __init__(self, options: LoadOptions | None = None) -> None:
         self._options = options or LoadOptions()
@@ -45,7 +46,7 @@ class Triton(Backend):
             grpc.insecure_channel("localhost:0").close()
         except BackendNotAvailableError as error:
             _say_once(str(error))
-            return Availability(False, reason=str(error), remedy=_INSTALL)
+            return Availability(False, reason=error.reason, remedy=error.remedy)
         return Availability(True, f"gRPC {grpc.__version__}", "it can open connections; a URL names the server")
 
     def devices(self) -> Sequence[Device]:  # noqa: D102
@@ -85,7 +86,7 @@ class Triton(Backend):
             if self._url:
                 raise
             _say_once(str(error))
-            return Match(False, f"{SERVER_VARIABLE} names no server: {error}", f"correct {SERVER_VARIABLE}")
+            return Match(False, f"{SERVER_VARIABLE} names no server: {error.reason}", f"correct {SERVER_VARIABLE}")
         from .connection import Settings
         from .shipping.package import check_shippable
 
@@ -94,10 +95,7 @@ class Triton(Backend):
         try:
             check_shippable(source, device, self._options.signature)
         except UnsupportedModelError as error:
-            reason, _, remedy = str(error).partition("; ")
-            return Match(
-                False, reason, remedy or "give a format that the server runs on this device, or another device"
-            )
+            return Match(False, error.reason, error.remedy)
         return Match(True, f"{source.likeness}, to be shipped to {address}")
 
     def load(self, source: Source, options: LoadOptions) -> Model:  # noqa: D102
@@ -106,19 +104,19 @@ class Triton(Backend):
         if source.url is None:
             if not (options.backend_options.get("url") or os.environ.get(SERVER_VARIABLE)):
                 match = self.match(source)
-                raise UnsupportedModelError(f"triton cannot run {source}: {match.reason}: {match.remedy}")
+                raise UnsupportedModelError(f"triton cannot run {source}: {match.reason}", match.remedy)
             import_grpc()
-            from .shipping.shipped import load_deployed
+            from .shipping.shipped import load_shipped
 
-            return load_deployed(source, options)
+            return load_shipped(source, options)
         match = self.match(source)
         if not match.accepts:
-            raise UnsupportedModelError(f"triton cannot run {source}: {match.reason}")
+            raise UnsupportedModelError(f"triton cannot run {source}: {match.reason}", match.remedy)
         if options.backend_options.get("url") is not None:
-            raise OptionError(f"url= says which server to use, and {source} does already: leave one out")
+            raise OptionError(f"url= says which server to use, and {source} does already", "leave one out")
         for option in ("num_threads", "signature"):
             if getattr(options, option) is not None:
-                raise OptionError(f"{option} is settled in the model's configuration on the server: leave it out")
+                raise OptionError(f"{option} is settled in the model's configuration on the server", "leave it out")
         import_grpc()
         from .model import TritonModel
 

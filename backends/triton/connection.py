@@ -60,7 +60,7 @@ def import_grpc() -> Any:
         from tritonclient.grpc import service_pb2  # noqa: F401
     except ImportError as error:
         raise BackendNotAvailableError(
-            f"triton needs tritonclient and grpcio: {error}; pip install 'edge-accelerate[triton]'"
+            f"triton needs tritonclient and grpcio: {error}", "pip install 'edge-accelerate[triton]'"
         ) from error
     finally:
         if quiet:
@@ -96,7 +96,7 @@ class Settings:
         """
         given = options.backend_options
         if given.get("ssl") and not address.secure:
-            raise OptionError(f"ssl= is for TLS, and {address} is without: write tritons://")
+            raise OptionError(f"ssl= is for TLS, and {address} is without", "write tritons://")
         return cls(
             tuple(_headers(given.get("headers"))),
             _certificates(given.get("ssl")),
@@ -109,10 +109,10 @@ def _headers(given: Any) -> Iterator[tuple[str, str]]:
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()) or name.lower().endswith("-bin"):
             raise OptionError(f"headers: {name!r} is no name of a text header; wanted letters, digits, '-', '_', '.'")
         if name.lower().startswith("grpc-"):
-            raise OptionError(f"headers: {name!r} is gRPC's own; leave it out")
+            raise OptionError(f"headers: {name!r} is gRPC's own", "leave it out")
         # the value may be a secret: no message shows it
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-            raise OptionError(f"headers: the value of {name!r} must be printable ASCII text")
+            raise OptionError(f"headers: the value of {name!r} is no printable ASCII text")
         yield name.lower(), value
 
 
@@ -130,7 +130,8 @@ def _certificates(given: Any) -> dict[str, bytes]:
         if b"-----BEGIN" not in files[key]:
             raise OptionError(f"ssl[{key!r}] = {str(path)!r} is no PEM file (it has no '-----BEGIN' line)")
     if ("certificate" in files) != ("key" in files):
-        raise OptionError("ssl: a client certificate needs both 'certificate' and 'key'")
+        missing = "key" if "certificate" in files else "certificate"
+        raise OptionError("ssl: a client certificate needs both 'certificate' and 'key'", f"add {missing!r}")
     return files
 
 
@@ -195,6 +196,8 @@ class Connection:
 
     Attributes
     ----------
+    server : str
+        Hosts and ports, for messages.
     pid : int
         The process that built it: in a forked child the threads and sockets behind it are not the child's.
     """
@@ -204,6 +207,7 @@ class Connection:
 
         grpc = import_grpc()
         self.address, self.target, self.settings = address, target, settings
+        self.server = ", ".join(f"{host}:{port}" for host, port in address.hosts)
         self.pid = os.getpid()
         arguments: dict[str, int | str] = {**_DEFAULTS}
         if target.fleet:
@@ -271,7 +275,7 @@ class Connection:
         """
         with self._lock:
             if self._closed and not self._in_flight:
-                raise ClosedError(f"the model {self.address} is closed; load it again")
+                raise ClosedError(f"the model {self.address} is closed", "load it again")
             self._in_flight += 1
         try:
             yield

@@ -27,8 +27,8 @@ class ServerBinding(Binding):
         if not self._lock.acquire(blocking=False):
             if not self._lock.acquire(timeout=timeout):
                 raise InferenceTimeoutError(
-                    f"no answer within {in_words(timeout)}: another thread ran this Binding all that time; "
-                    "give a longer timeout, or each thread a Binding of its own"
+                    f"no answer within {in_words(timeout)}: another thread ran this Binding all that time",
+                    "give a longer timeout, or each thread a Binding of its own",
                 )
             timeout = max(0.0, timeout - (monotonic() - started))
         try:

@@ -143,7 +143,7 @@ class Regions:
         """
         with self._lock:
             if self._closed or slot.discarded:
-                raise ClosedError(f"the model {self._who} is closed; load it again")
+                raise ClosedError(f"the model {self._who} is closed", "load it again")
             slot.busy = True
 
     def give(self, slot: Slot) -> None:
@@ -208,7 +208,7 @@ class Regions:
     def _idle(self, size: int) -> Slot | None:
         with self._lock:
             if self._closed:
-                raise ClosedError(f"the model {self._who} is closed; load it again")
+                raise ClosedError(f"the model {self._who} is closed", "load it again")
             for position in range(len(self._free) - 1, -1, -1):  # the one used last is the warmest
                 slot = self._free[position]
                 if not slot.dirty and slot.region.size >= size:
@@ -296,8 +296,8 @@ class Regions:
             # ALREADY_EXISTS: the answer to an earlier try was lost on its way; nobody else can know the name
             if status != "ALREADY_EXISTS":
                 raise SharingError(
-                    f"{self._who}: the server cannot share memory with this program: {error.details()} ({status}); "
-                    "it must run on this machine, as root or the same user, with this /dev/shm (docker: --ipc=host)"
+                    f"{self._who}: the server cannot share memory with this program: {error.details()} ({status})",
+                    "run it on this machine, as root or the same user, with this /dev/shm (docker: --ipc=host)",
                 ) from error
         slot.registered = True
 

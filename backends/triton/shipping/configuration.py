@@ -1,4 +1,4 @@
-"""Models as a Triton model repository on the disk has them: a folder each, with the configuration as text."""
+"""A package's configuration in the forms that Triton reads, and packages in a model repository on the disk."""
 
 from __future__ import annotations
 
@@ -12,9 +12,37 @@ from typing import Any
 
 from accelerate.errors import ModelError, OptionError
 
-from .package import CONFIG, Package
+from .formats import CONFIG
+from .package import Package
 
-__all__ = ["to_pbtxt", "write_repository"]
+__all__ = ["to_json", "to_pbtxt", "write_repository"]
+
+
+def to_json(name: str, package: Package) -> str:
+    """Return the configuration as the load API of a server takes it; what the user wrote goes before ours.
+
+    Raises
+    ------
+    ModelError
+        What the user wrote is no configuration.
+    """
+    if not package.pbtxt:
+        return json.dumps({"name": name, **package.config})
+    from google.protobuf import json_format, text_format
+    from tritonclient.grpc import model_config_pb2
+
+    try:
+        theirs = text_format.Parse(package.pbtxt, model_config_pb2.ModelConfig())
+    except text_format.ParseError as error:
+        raise ModelError(
+            f"{package.origin}: the {CONFIG} beside it is no model configuration: {error}", "correct it"
+        ) from error
+    complete = text_format.Parse(to_pbtxt(name, package.config), model_config_pb2.ModelConfig())
+    if theirs.instance_group and "instance_group" not in package.config:
+        complete.ClearField("instance_group")
+    complete.MergeFrom(theirs)
+    complete.name = name
+    return str(json_format.MessageToJson(complete, preserving_proto_field_name=True))
 
 
 def to_pbtxt(name: str, config: Mapping[str, Any]) -> str:
@@ -50,7 +78,7 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def write_repository(folder: Path, packages: Iterable[Package]) -> list[Path]:
+def write_repository(root: Path, packages: Iterable[Package]) -> list[Path]:
     """Write models into a model repository; a model is there whole or not at all.
 
     Returns
@@ -65,36 +93,38 @@ def write_repository(folder: Path, packages: Iterable[Package]) -> list[Path]:
     ModelError
         The folder cannot be written.
     """
-    made_of = list(packages)
-    names = [one.name for one in made_of]
+    every = list(packages)
+    names = [package.name for package in every]
     for name in names:
         if names.count(name) > 1:
-            raise OptionError(f"two of the models would be {folder / name}; rename the file of one")
-        if (folder / name).exists():
-            raise OptionError(f"{folder / name} is there already; remove it, or name another --repository")
-    written = []
-    for one in made_of:
-        place = folder / one.name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch:
-                made = Path(scratch) / one.name
-                for path, content in {**one.files, CONFIG: _config_text(one).encode()}.items():
-                    (made / path).parent.mkdir(parents=True, exist_ok=True)
-                    (made / path).write_bytes(content)
-                os.rename(made, place)
-        except OSError as error:
-            raise ModelError(f"{place} cannot be written: {error.strerror or error}") from error
-        written.append(place)
-    return written
+            raise OptionError(f"two of the models would be {root / name}", "rename the file of one")
+        if (root / name).exists():
+            raise OptionError(f"{root / name} is there already", "remove it, or name another --repository")
+    return [_write(root, package) for package in every]
 
 
-def _config_text(one: Package) -> str:
-    if not one.pbtxt:
-        return to_pbtxt(one.name, one.config)
+def _write(root: Path, package: Package) -> Path:
+    folder = root / package.name
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=root) as scratch:
+            written = Path(scratch) / package.name
+            for path, content in {**package.files, CONFIG: _text_of(package).encode()}.items():
+                (written / path).parent.mkdir(parents=True, exist_ok=True)
+                (written / path).write_bytes(content)
+            os.rename(written, folder)
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+def _text_of(package: Package) -> str:
+    if not package.pbtxt:
+        return to_pbtxt(package.name, package.config)
     # what the user wrote stands; what it may leave open is added where it is not there
-    own = {key: value for key, value in {"name": one.name, **one.config}.items() if not _has(one.pbtxt, key)}
-    return "".join(f"{line}\n" for line in _fields(own, "")) + one.pbtxt
+    complete = {"name": package.name, **package.config}
+    ours = {key: value for key, value in complete.items() if not _has(package.pbtxt, key)}
+    return "".join(f"{line}\n" for line in _fields(ours, "")) + package.pbtxt
 
 
 def _has(pbtxt: str, field: str) -> bool:
