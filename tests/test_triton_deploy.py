@@ -273,7 +273,7 @@ def test_tflite_on_the_server_answers_like_here(
 ) -> None:
     model = DATA / f"digits_{form}.tflite"
     deployment = deployed(model, num_threads=1)
-    assert (deployment.backend, deployment.loaded) == ("python", True)
+    assert (deployment.backend, deployment.resident.ours) == ("python", True)
     about = describe(Source(model))
     assert about is not None
     assert about.labels[7] == "seven"
@@ -361,7 +361,7 @@ def test_one_model_is_shipped_once_and_goes_with_its_last_user(server: TritonSer
     with ThreadPoolExecutor(4) as pool:
         deployments = [*pool.map(lambda _: ship(connection, package(TFLITE)), range(4))]
     (name,) = {one.name for one in deployments}
-    assert all(one.loaded for one in deployments)
+    assert all(one.resident.ours for one in deployments)
     assert server.log().count(f"loading: {name}:1") == 1
     for one in deployments:
         assert server.is_ready(name)
@@ -380,7 +380,7 @@ print(ship(connect({server.url!r}), package(TFLITE)).name)
     done = subprocess.run([sys.executable, "-c", theirs], capture_output=True, text=True, check=True, timeout=60)
     ours = ship(connection, package(TFLITE))
     assert ours.name == done.stdout.strip()
-    assert not ours.loaded
+    assert not ours.resident.ours
     withdraw(connection, ours)
     assert server.is_ready(ours.name)
     server.request(f"v2/repository/models/{ours.name}/unload", {})

@@ -55,11 +55,6 @@ class Shipment:
     backend: str
     resident: Resident = field(repr=False)
 
-    @property
-    def loaded(self) -> bool:
-        """Whether this process has loaded it; what was there before is left alone."""
-        return self.resident.ours
-
 
 class BackendMissingError(UnsupportedModelError):
     """The server has not the Triton backend that a package asks for."""
