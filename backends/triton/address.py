@@ -188,8 +188,9 @@ def server_address(url: object) -> Address:
         scheme = SCHEMES[0]
     if scheme.lower() not in SCHEMES or not {"?", "#"}.isdisjoint(rest) or "/" in rest.rstrip("/"):
         raise OptionError(
-            f"url is {without_secrets(given)!r}; wanted a server, such as 'host:8001' or 'tritons://host:8001'",
-            "leave the model out: the file is it",
+            f"url is {without_secrets(given)!r}; wanted a server without a model, such as 'host:8001' or "
+            "'tritons://host:8001'",
+            "give the server only: the file is the model",
         )
     address = Address.parse(f"{scheme}://{rest.rstrip('/')}/-")
     if len(address.hosts) > 1:
