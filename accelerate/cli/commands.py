@@ -32,7 +32,7 @@ class Commands(click.Group):
 
     @cached_property
     def _brought(self) -> dict[str, tuple[str, str]]:
-        """The backend and the "module:object" of each command that is not ours, by its name."""
+        """The backend and the "module:object" of each command that backends bring, by its name."""
         found: dict[str, tuple[str, str]] = {}
         for owner, backend in backends().items():
             for name, target in backend.commands.items():

@@ -113,7 +113,8 @@ def files_of(source: Source, kind: Format) -> dict[str, bytes]:
         weights = None if source.path is None else source.path.with_suffix(".bin")
         if weights is None or not weights.is_file():
             raise ModelError(
-                f"{source} is the .xml of an OpenVINO model; its weights must lie beside it as {weights or '.bin'}"
+                f"{source} is the .xml of an OpenVINO model, without its weights",
+                f"put them beside it: {weights or '.bin'}",
             )
         files["1/model.bin"] = weights.read_bytes()
     return files
