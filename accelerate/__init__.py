@@ -18,7 +18,6 @@ if _message := _collision(_os.path.dirname(_os.path.dirname(_os.path.abspath(__f
 
 from ._version import __version__
 from .api import list_backends, list_devices, load, plan
-from .asynchronous import map
 from .binding import Binding
 from .contract import Backend
 from .errors import (
@@ -37,6 +36,7 @@ from .errors import (
     TensorError,
     UnsupportedModelError,
 )
+from .mapping import map
 from .metadata import AssociatedFile, Metadata, Normalization, Quantization, TensorInfo
 from .model import Model
 from .reports import Availability, BackendInfo, Candidate, Device, LoadOptions, Match, Plan, RuntimeInfo

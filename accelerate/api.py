@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from . import registry
-from .contract import Backend, whole_number
-from .errors import ModelError, NoBackendError, OptionError, UnsupportedModelError
+from .arguments import whole_number
+from .contract import Backend
+from .errors import AccelerateError, NoBackendError, OptionError
+from .labels import load_labels
 from .model import Model
-from .planning import check_options, make_plan
+from .names import check_tensor_names, suggestion
+from .planning import Row, decide, summarize
 from .reports import BackendInfo, Device, LoadOptions, Plan
 from .source import Source
+from .tensors import parse_normalization
 
 # far above what any machine gains from; a runtime that is asked for more may take the process down
 _MOST_THREADS = 1024
@@ -29,7 +34,7 @@ _log = logging.getLogger("accelerate")
 def load(
     source: Any,
     *,
-    backend: str = "auto",
+    backend: str | Sequence[str] = "auto",
     device: str | None = None,
     label_path: str | PathLike[str] | None = None,
     num_threads: int | None = None,
@@ -47,14 +52,15 @@ def load(
     ----------
     source : path, bytes, URL, or runtime object
         A model file (its kind is told by its content), or an existing interpreter or session.
-    backend : str
-        A name from `list_backends`; "auto" takes the first that can run the model here (see `plan`).
+    backend : str or sequence of str
+        A name from `list_backends`, or several in order; "auto" takes the first that can run the model here (see
+        `plan`).
     device : str, optional
-        A device id from `list_devices`; it is used, or an error is raised.
+        A device id from `list_devices`, or a kind of device ("gpu"); it is used, or an error is raised.
     label_path : path, optional
         A file with one label a line; default: the labels packed in the model.
     num_threads : int, optional
-        Of each replica. Default: the backend's own (1 for ``tflite_cpu``, elsewhere a share of the CPUs).
+        Of each replica. Default: the backend's own (1 for TFLite on the CPU, elsewhere a share of the CPUs).
     signature : str, optional
         Which of the model's signatures to run.
     tensor_names : mapping, optional
@@ -69,7 +75,7 @@ def load(
     replicas : int
         How many copies of the model run side by side, for callers in several threads.
     **backend_options
-        What only one backend knows, such as ``engine=`` of ``tflite_cpu``.
+        What only one backend knows, such as ``engine=``.
 
     Returns
     -------
@@ -84,30 +90,13 @@ def load(
     OptionError
         About an argument.
     """
-    found, considered, options = _prepare(
-        source,
-        backend,
-        device=device,
-        label_path=label_path,
-        num_threads=num_threads,
-        signature=signature,
-        tensor_names={} if tensor_names is None else tensor_names,
-        normalization=normalization,
-        dequantize=dequantize,
-        strict=strict,
-        replicas=replicas,
-        backend_options=backend_options,
-    )
-    if backend != "auto":
-        return _load_with(considered[backend], found, options)
-    decided = make_plan(found, options, considered)
-    return _load_first(found, options, considered, decided)
+    return _carry_out(*_decide(**locals()), single=isinstance(backend, str) and backend != "auto")
 
 
 def plan(
     source: Any,
     *,
-    backend: str = "auto",
+    backend: str | Sequence[str] = "auto",
     device: str | None = None,
     label_path: str | PathLike[str] | None = None,
     num_threads: int | None = None,
@@ -126,21 +115,8 @@ def plan(
     ModelNotFoundError, ModelError, OptionError, BackendNotAvailableError
         Where `load` would raise before it chooses.
     """
-    found, considered, options = _prepare(
-        source,
-        backend,
-        device=device,
-        label_path=label_path,
-        num_threads=num_threads,
-        signature=signature,
-        tensor_names={} if tensor_names is None else tensor_names,
-        normalization=normalization,
-        dequantize=dequantize,
-        strict=strict,
-        replicas=replicas,
-        backend_options=backend_options,
-    )
-    return make_plan(found, options, considered)
+    _, _, rows = _decide(**locals())
+    return summarize(list(rows))
 
 
 def list_backends() -> Mapping[str, BackendInfo]:
@@ -154,87 +130,119 @@ def list_devices() -> list[Device]:
     for name, backend in registry.backends().items():
         if registry.availability(backend).available:
             try:
-                found += backend.devices()
+                found += backend.devices(LoadOptions())
             except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-                found.append(Device(name, "-", "", "", False, f"devices() raised {type(error).__name__}: {error}"))
+                reason = f"devices() raised {registry.describe(error)}"
+                found.append(Device(name, "-", "", "", False, reason, registry.BROKEN_REMEDY))
     return found
 
 
-def _prepare(source: Any, backend: str, **options: Any) -> tuple[Source, Mapping[str, Backend], LoadOptions]:
-    if not isinstance(backend, str):
-        raise OptionError(f"backend is {backend!r}; wanted 'auto' or a name from list_backends()")
-    considered = registry.backends() if backend == "auto" else {backend: registry.find(backend)}
-    check_options(options["backend_options"], considered)
-    if options["num_threads"] is not None:
-        options["num_threads"] = whole_number("num_threads", options["num_threads"], _MOST_THREADS)
-    options["replicas"] = whole_number("replicas", options["replicas"], _MOST_REPLICAS)
+def _decide(
+    source: Any, backend: str | Sequence[str], backend_options: Mapping[str, Any], **common: Any
+) -> tuple[Source, LoadOptions, Iterator[Row]]:
+    """Check the arguments that no backend has to be asked about, and begin to decide."""
+    considered = _considered(backend)
+    _check_option_names(backend_options, considered)
+    if common["num_threads"] is not None:
+        common["num_threads"] = whole_number("num_threads", common["num_threads"], _MOST_THREADS)
+    common["replicas"] = whole_number("replicas", common["replicas"], _MOST_REPLICAS)
     for name in ("device", "signature"):
-        if options[name] is not None and not (isinstance(options[name], str) and options[name]):
-            raise OptionError(f"{name} is {options[name]!r:.60}; wanted a text, or None")
+        if common[name] is not None and not (isinstance(common[name], str) and common[name]):
+            raise OptionError(f"{name} is {common[name]!r:.60}; wanted a text, or None")
     for name in ("dequantize", "strict"):
-        if not isinstance(options[name], (bool, np.bool_)):
-            raise OptionError(f"{name} is {options[name]!r:.60}; wanted True or False")
-    found = Source(source)
-    if options["replicas"] > 1 and found.format == "object":
-        raise OptionError("an existing interpreter or session cannot be copied: give the model file, or replicas=1")
-    return found, considered, LoadOptions(**options)
+        if not isinstance(common[name], (bool, np.bool_)):
+            raise OptionError(f"{name} is {common[name]!r:.60}; wanted True or False")
+    common["tensor_names"] = check_tensor_names(common["tensor_names"])
+    common["normalization"] = parse_normalization(common["normalization"])
+    labels = None if common["label_path"] is None else load_labels(common["label_path"])
+    found = registry.recognize(Source(source))
+    if common["replicas"] > 1 and found.format == "object":
+        raise OptionError(
+            "an existing interpreter or session cannot be copied", "give the model file, or leave replicas out"
+        )
+    options = LoadOptions(**common, backend_options=backend_options, asked=common["device"], labels=labels)
+    return found, options, decide(found, options, considered, ranked=backend == "auto")
 
 
-def _load_with(backend: Backend, source: Source, options: LoadOptions) -> Model:
-    if options.replicas == 1:
-        return backend.load(source, options)
-    from .pool import ReplicatedModel
-
-    models: list[Model] = []
-    try:
-        for _ in range(options.replicas):
-            models.append(backend.load(source, options))  # noqa: PERF401 - those before a failure must be closed
-        return ReplicatedModel(models, options)
-    except BaseException:
-        for model in models:
-            model.close()
-        raise
+def _considered(backend: object) -> list[Backend]:
+    if backend == "auto":
+        return list(registry.backends().values())
+    names = [backend] if isinstance(backend, str) else backend
+    if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
+        raise OptionError(f"backend is {backend!r:.80}; wanted 'auto', a name from list_backends(), or a list of names")
+    return [registry.find(name) for name in dict.fromkeys(names)]
 
 
-def _load_first(source: Source, options: LoadOptions, considered: Mapping[str, Backend], decided: Plan) -> Model:
+def _check_option_names(given: Mapping[str, object], considered: Sequence[Backend]) -> None:
+    """Refuse an option that none of the backends knows."""
+    known = sorted({*_COMMON, *(name for backend in considered for name in backend.options)})
+    for name in given:
+        if name not in known:
+            names = " or ".join(backend.name for backend in considered) or "no backend at all"
+            raise OptionError(
+                f"load() has no option {name!r}{suggestion(name, known)}; known for {names}: {', '.join(known)}"
+            )
+
+
+_COMMON = {"backend", *(f.name for f in fields(LoadOptions))} - {"asked", "backend_options", "labels", "passed_over"}
+
+
+def _carry_out(source: Source, options: LoadOptions, rows: Iterator[Row], *, single: bool) -> Model:
     """Load with the first candidate that can; falling to a later one is said aloud."""
-    failures: list[str] = []
-    for candidate in decided.candidates:
+    seen: list[Row] = []
+    failures: list[tuple[Row, BaseException]] = []
+    for row in rows:
+        seen.append(row)
+        if row.error is not None:
+            continue
+        told = tuple(f"{one.candidate.backend} on {one.candidate.device}: {error}" for one, error in failures)
         try:
-            model = _load_with(considered[candidate.backend], source, options)
+            model = _load_row(row, source, replace(options, device=row.candidate.device, passed_over=told))
         except OptionError:
             raise
         except (Exception, SystemExit) as error:  # a stranger's code may raise anything
-            if len(decided.candidates) == 1:
+            if single:  # another device is another choice
                 raise
-            failures.append(f"{candidate.backend}: {type(error).__name__}: {error}")
+            failures.append((row, error))
             continue
-        if failures:
-            _log.warning("auto chose %s after: %s", candidate.backend, "; ".join(failures))
+        if told:
+            _log.warning("%s on %s runs %s after: %s", model.backend, model.device, source, "; ".join(told))
         else:
-            _log.debug("auto chose %s on %s: %s", candidate.backend, candidate.device, candidate.reason)
+            _log.debug("%s on %s: %s", row.candidate.backend, row.candidate.device, row.candidate.reason)
         return model
-    if not decided.candidates:
-        _raise_what_is_clear(source, options, considered)
+    raise _why_not(source, seen, failures, single=single)
+
+
+def _load_row(row: Row, source: Source, options: LoadOptions) -> Model:
+    backend = row.backend
+    try:
+        if options.replicas == 1:
+            return backend.load(source, options)
+        from .combined.replicas import Replicas
+
+        return Replicas(backend.load_replicas(source, options, options.replicas))
+    except AccelerateError:
+        raise
+    except Exception as error:
+        raise backend.translate(error, source) from error
+
+
+def _why_not(
+    source: Source, rows: Sequence[Row], failures: Sequence[tuple[Row, BaseException]], *, single: bool
+) -> BaseException:
+    """Return the error of a load that nothing could do."""
+    if len(failures) == 1:
+        return failures[0][1]
+    refusals = [row.error for row in rows if row.error is not None]
+    if single:  # a device that is not ready says more than those that are not there
+        return refusals[0]
+    if not failures:
+        for row in rows:
+            if row.final and row.error is not None:
+                return row.error
         if source.format in ("", "directory"):
-            raise source.no_model()
-    table = (
-        str(decided) if decided.skipped or decided.candidates else "no backend is installed: reinstall edge-accelerate"
-    )
-    tried = "".join(f"\n{failure}" for failure in failures)
-    raise NoBackendError(f"no backend here can run {source}\n{table}{tried}", decided)
-
-
-def _raise_what_is_clear(source: Source, options: LoadOptions, considered: Mapping[str, Backend]) -> None:
-    """Raise what a backend says of a damaged file of its own format, or of a wrong option: no other would help."""
-    for backend in considered.values():
-        if not set(options.backend_options) <= set(backend.options):
-            continue
-        try:
-            backend.configured(options).match(source)
-        except UnsupportedModelError:
-            continue
-        except (ModelError, OptionError):
-            raise
-        except (Exception, SystemExit):  # a stranger's code; the plan has told it
-            continue
+            return source.no_model()
+    decided = summarize(rows)
+    table = str(decided) if rows else "no backend is installed: reinstall edge-accelerate"
+    tried = "".join(f"\n{row.candidate.backend} on {row.candidate.device}: {error}" for row, error in failures)
+    return NoBackendError(f"no backend here can run {source}\n{table}{tried}", decided)

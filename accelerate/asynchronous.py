@@ -1,24 +1,18 @@
-"""Awaits a call that blocks, and streams many items through a model. `asyncio` is imported by those who use it."""
+"""Awaits a call that blocks. `asyncio` is imported by those who use it."""
 
 from __future__ import annotations
 
-import collections
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sized
-from os import PathLike
+from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .contract import whole_number
-from .deadlines import Job, Worker
-from .errors import OptionError
+from .deadlines import Worker, left, seconds
 
 if TYPE_CHECKING:
     import asyncio
 
-    from .model import Model
-    from .tensors import Array
-
-__all__ = ["call_async", "map"]
+__all__ = ["Background"]
 
 
 class _AwaitedJob:
@@ -45,93 +39,28 @@ class _AwaitedJob:
             self._loop.call_soon_threadsafe(hand_over)
 
 
-async def call_async(worker: Worker, call: Callable[[], Any]) -> Any:
-    """Make a blocking call on a worker and await its outcome. Cancelling the task leaves a call that runs alone."""
-    import asyncio
+class Background:
+    """The threads of one model's awaited calls."""
 
-    job = _AwaitedJob(call, asyncio.get_running_loop())
-    worker.submit(job)
-    return await job.future
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
 
+    async def infer(
+        self, infer: Callable[..., Any], threads: int, inputs: Any, timeout: float | None, dequantize: bool | None
+    ) -> Any:
+        """Make a blocking call of a Model's `infer` and await its outcome; the timeout counts from now.
 
-def map(
-    model: Model, frames: Iterable[Any], *, in_flight: int | None = None, progress: bool = False
-) -> Iterator[dict[str, Array] | Exception]:
-    """Run a model on many inputs, in order.
+        Cancelling the task leaves a call that runs alone.
+        """
+        import asyncio
 
-    Parameters
-    ----------
-    model : Model
-    frames : iterable
-        Each item is what `Model.infer` takes, or, for a model whose one input is an image, a picture for
-        `Model.infer_image`: a path or a Pillow image. It is asked for the next item only when there is room for it;
-        what it raises comes after the results of the items before.
-    in_flight : int, optional
-        How many items are in work at a time; default: one more than the model runs side by side.
-    progress : bool
-        Show a progress bar (needs the extra ``cli``).
+        until = None if timeout is None else monotonic() + seconds(timeout)
+        if self._worker is None or not self._worker.usable:
+            self._worker = Worker(threads)
+        job = _AwaitedJob(lambda: infer(inputs, timeout=left(until), dequantize=dequantize), asyncio.get_running_loop())
+        self._worker.submit(job)
+        return await job.future
 
-    Yields
-    ------
-    dict of str to numpy.ndarray, or Exception
-        The outputs of each item, or what went wrong with it: one failure does not lose the others.
-
-    Raises
-    ------
-    OptionError
-    """
-    limit = model._calls_at_once + 1 if in_flight is None else whole_number("in_flight", in_flight)
-    results = _in_order(model, frames, limit)
-    return _with_progress(results, frames) if progress else results
-
-
-def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[str, Array] | Exception]:
-    # one more thread than the model runs side by side: it converts the next item meanwhile
-    worker = Worker(threads=min(limit, model._calls_at_once + 1))
-    waiting: collections.deque[Job] = collections.deque()
-    items = iter(frames)
-    failure: BaseException | None = None
-    while True:
-        try:
-            frame = next(items)
-        except StopIteration:
-            break
-        except Exception as error:  # of the caller's own iterable, raised behind the results of what came before
-            failure = error
-            break
-        job = Job(_call_for(model, frame))
-        worker.submit(job)
-        waiting.append(job)
-        if len(waiting) >= limit:
-            yield _outcome(waiting.popleft())
-    while waiting:
-        yield _outcome(waiting.popleft())
-    if failure is not None:
-        raise failure
-
-
-def _call_for(model: Model, frame: Any) -> Callable[[], Any]:
-    def call() -> dict[str, Array]:  # whatever fails in it is the outcome of this one item
-        if hasattr(frame, "getbands") or (isinstance(frame, (str, PathLike)) and model._takes_pictures()):
-            return model.infer_image(frame)  # a Pillow image, or a path
-        return model.infer(frame)
-
-    return call
-
-
-def _outcome(job: Job) -> dict[str, Array] | Exception:
-    job.wait(-1)
-    try:
-        outputs: dict[str, Array] = job.result()
-    except Exception as error:
-        return error
-    return outputs
-
-
-def _with_progress(results: Iterator[Any], frames: Iterable[Any]) -> Iterator[Any]:
-    try:
-        from rich.progress import track
-    except ImportError as error:
-        raise OptionError('progress=True needs rich: pip install "edge-accelerate[cli]"') from error
-    total = len(frames) if isinstance(frames, Sized) else None
-    return iter(track(results, description="inference", total=total))
+    def close(self) -> None:
+        """Let the threads end once they are idle."""
+        self._worker = None

@@ -1,46 +1,79 @@
-"""What a backend is. A new runtime implements `Backend` and a `Model`, and nothing else.
+"""All that a backend imports from the core: a new runtime implements `Backend` and a `RuntimeModel`, and nothing else.
 
-The core never imports a backend: it finds them through entry points (`registry`) and talks to them only through
-this module and `model.Model`.
+The core never imports a backend: it finds them through entry points (`registry`) and talks to them only through what
+is here.
 """
 
 from __future__ import annotations
 
 import abc
-import contextlib
-import operator
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
+from .arguments import check_settled, whole_number
+from .binding import Binding, CopyingBinding, allocate, read_only
+from .cache import folder, recall, remember
+from .children import ChildError, Verdict, run_in_child, verdict, verdicts
+from .cpus import default_threads, usable_cpus
+from .deadlines import guarded, in_words, seconds
+from .errors import AccelerateError, ModelError
+from .metadata import Metadata
+from .model import Model
+from .names import NameIndex, name_tensors, suggestion
+from .reports import Availability, Device, LoadOptions, Match, RuntimeInfo
+from .runtime_model import Command, RuntimeModel
+from .source import Source, without_secrets
+from .stderr import held_back
+from .tensors import Array, InputAdapter, blank, concrete_shape, dtype_of
 
-from .errors import OptionError
-from .reports import Availability, Device, LoadOptions, Match
-
-if TYPE_CHECKING:
-    from .model import Model
-    from .source import Source
-
-__all__ = ["Availability", "Backend", "Device", "LoadOptions", "Match", "whole_number"]
-
-
-def whole_number(name: str, value: Any, most: int | None = None) -> int:
-    """Check an option that counts something, from 1; NumPy's integers are integers.
-
-    Raises
-    ------
-    OptionError
-    """
-    with contextlib.suppress(TypeError):
-        count = operator.index(value)
-        if not isinstance(value, (bool, np.bool_)) and count >= 1 and (most is None or count <= most):
-            return count
-    limit = "" if most is None else f" to {most}"
-    raise OptionError(f"{name} is {value!r:.60}; wanted a whole number from 1{limit}")
+__all__ = [
+    "Array",
+    "Availability",
+    "Backend",
+    "Binding",
+    "ChildError",
+    "Command",
+    "CopyingBinding",
+    "Device",
+    "InputAdapter",
+    "LoadOptions",
+    "Match",
+    "Model",
+    "NameIndex",
+    "RuntimeInfo",
+    "RuntimeModel",
+    "Source",
+    "Verdict",
+    "allocate",
+    "blank",
+    "check_settled",
+    "concrete_shape",
+    "default_threads",
+    "dtype_of",
+    "folder",
+    "guarded",
+    "held_back",
+    "in_words",
+    "name_tensors",
+    "read_only",
+    "recall",
+    "remember",
+    "run_in_child",
+    "seconds",
+    "suggestion",
+    "usable_cpus",
+    "verdict",
+    "verdicts",
+    "whole_number",
+    "without_secrets",
+]
 
 
 class Backend(abc.ABC):
     """One runtime.
+
+    `load` is `plan` carried out: `match`, `availability` and `devices` are asked alike for both, and what they answer
+    or raise is what the plan shows and `load` raises.
 
     Class attributes
     ----------------
@@ -52,8 +85,9 @@ class Backend(abc.ABC):
         The extra of the distribution that installs the runtime.
     options : tuple of str
         The backend options that `load` accepts beside the common ones.
-    priority : int
-        `auto` asks backends with a higher priority first (an accelerator before the CPU), then by name.
+    formats : Mapping of str to str
+        The formats of which this is the files' own engine, each with what a person calls such a file: among devices of
+        one kind `auto` takes it first, and other engines' answers are judged by its own.
     commands : Mapping of str to str
         What the backend brings to the command line: the name of a command, and the "module:object" of a
         `click.Command`. The module is imported when the command is called, or listed by ``--help``. Needs the extra
@@ -64,38 +98,69 @@ class Backend(abc.ABC):
     description: ClassVar[str]
     extra: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
-    priority: ClassVar[int] = 0
+    formats: ClassVar[Mapping[str, str]] = {}
     commands: ClassVar[Mapping[str, str]] = {}
+
+    def kinds(self) -> Sequence[str]:
+        """Tell which kinds of device (`reports.KINDS`) there may be here, without the runtime.
+
+        From /dev, /sys, package files. `auto` starts a runtime only for the kinds that it names.
+        """
+        return ("cpu",)
+
+    @abc.abstractmethod
+    def match(self, source: Source, options: LoadOptions) -> Match:
+        """Judge a source and the options by what they are. Must not import the runtime.
+
+        Reasons are sentences that name the source.
+
+        Raises
+        ------
+        OptionError, ModelError, BackendNotAvailableError
+            What `load` would raise.
+        """
 
     @abc.abstractmethod
     def availability(self) -> Availability:
         """Say whether a model can be built here, established by building one."""
 
+    def availability_for(self, source: Source, options: LoadOptions) -> Availability:
+        """Say the same for a model and options that decide about it: a library, an engine."""
+        return self.availability()
+
     @abc.abstractmethod
-    def devices(self) -> Sequence[Device]:
-        """List the devices, preferred first. Called only where the backend is available."""
+    def devices(self, options: LoadOptions) -> Sequence[Device]:
+        """List the devices, preferred first. Called only where the backend is available.
 
-    def configured(self, options: LoadOptions) -> Backend:
-        """Return a backend whose other answers take the options of `load` into account, for `plan`.
-
-        A backend whose options change nothing about what it can run keeps this method. Must not import the runtime.
-
-        Raises
-        ------
-        OptionError, BackendNotAvailableError
-            Where `load` would refuse them.
+        A device that is only used when it is named is listed where `options.device` names it.
         """
-        return self
-
-    @abc.abstractmethod
-    def match(self, source: Source) -> Match:
-        """Judge a source by what it is. Must not import the runtime."""
 
     @abc.abstractmethod
     def load(self, source: Source, options: LoadOptions) -> Model:
-        """Build the model.
+        """Build the model on the device `options.device`. What the runtime raises becomes ours by `translate`."""
 
-        Raises
-        ------
-        BackendNotAvailableError, DeviceNotFoundError, ModelError, UnsupportedModelError, OptionError
-        """
+    def load_replicas(self, source: Source, options: LoadOptions, count: int) -> list[Model]:
+        """Build several models for as many callers; a runtime that can share one among them overrides this."""
+        models: list[Model] = []
+        try:
+            for _ in range(count):
+                models.append(self.load(source, options))  # noqa: PERF401 - those before a failure must be closed
+        except BaseException:
+            for model in models:
+                model.close()
+            raise
+        return models
+
+    def translate(self, error: Exception, source: Source) -> AccelerateError:
+        """Return the error for what the runtime has raised while a model was loaded."""
+        text = " ".join(str(error).split()) or type(error).__name__
+        return error if isinstance(error, AccelerateError) else ModelError(f"{self.name} refuses {source}: {text}")
+
+    @classmethod
+    def sniff(cls, head: bytes) -> str:
+        """Return which of `formats` a file is of by its first bytes, "" for none; for formats unknown to the core."""
+        return ""
+
+    def describe(self, source: Source, signature: str | None) -> Metadata | None:
+        """Return what a file of `formats` says about itself, without the runtime; for formats unknown to the core."""
+        return None

@@ -1,21 +1,24 @@
-"""One caller at a time, and a thread for native calls whose caller may leave at a deadline."""
+"""One caller at a time, a thread for native calls whose caller may leave at a deadline, and the end of such calls."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import os
 import threading
 from collections.abc import Callable
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from .errors import InferenceTimeoutError, OptionError
+from .errors import ClosedError, InferenceTimeoutError, OptionError
 
 if TYPE_CHECKING:
     import queue
 
-__all__ = ["Job", "Turn", "Worker", "in_words", "left", "seconds"]
+__all__ = ["Job", "Turn", "Worker", "guarded", "in_words", "left", "seconds"]
+
+Result = TypeVar("Result")
 
 
 def seconds(timeout: float) -> float:
@@ -31,7 +34,7 @@ def seconds(timeout: float) -> float:
             raise TypeError(type(timeout))  # noqa: TRY301
         value = float(timeout)
     except (TypeError, ValueError, OverflowError) as error:
-        raise OptionError(f"timeout is {timeout!r}; wanted seconds as a number, or None") from error
+        raise OptionError(f"timeout is {timeout!r:.60}; wanted seconds as a number, or None") from error
     if math.isnan(value) or value < 0:
         raise OptionError(f"timeout is {timeout!r}; wanted 0 or more seconds, or None for no deadline")
     return min(value, threading.TIMEOUT_MAX)
@@ -61,12 +64,9 @@ class Job:
     moment, has nothing to give back.
     """
 
-    def __init__(
-        self, call: Callable[[], Any], turn: threading.Lock | None = None, ended: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, call: Callable[[], Any], turn: threading.Lock | None = None) -> None:
         self._call: Callable[[], Any] | None = call
         self._turn = turn
-        self._ended = ended
         self._claim = threading.Lock()  # whoever gets it decides: the worker begins, or the caller calls it off
         self._done = threading.Lock()
         self._done.acquire()
@@ -81,8 +81,6 @@ class Job:
                     self._result = self._call()  # type: ignore[misc]
                 except BaseException as error:  # handed to the caller, whatever it is
                     self._error = error
-        if self._ended is not None:
-            self._ended()
         self._done.release()
 
     def call_off(self) -> bool:
@@ -140,27 +138,41 @@ def _serve(inbox: queue.SimpleQueue[Runnable | None]) -> None:
         del job  # the thread must not keep the last call's arrays alive while it waits
 
 
+class _Signal:
+    """Tells somebody that the jobs before it have ended."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.run = callback
+
+
 class Turn:
-    """Who may use a runtime's object that takes one call at a time.
+    """Who may use a runtime's object that takes one call at a time, and whether it is still open.
+
+    Parameters
+    ----------
+    what, remedy : str
+        For `ClosedError`: "this Binding", "call bind() again".
 
     Attributes
     ----------
     lock : threading.Lock
         Held while the runtime works. A plain call takes it itself.
+    closed : bool
     """
 
-    def __init__(self) -> None:
+    def __init__(self, what: str, remedy: str) -> None:
+        self._what = what
+        self._remedy = remedy
         self.lock = threading.Lock()
+        self.closed = False
         self._worker: Worker | None = None
 
-    def call_within(
-        self,
-        call: Callable[[], Any],
-        cancel: Callable[[], None],
-        timeout: float,
-        check_open: Callable[[], None],
-        ended: Callable[[], None] | None = None,
-    ) -> Any:
+    def check_open(self) -> None:
+        """Raise ClosedError once `close` has been called."""
+        if self.closed:
+            raise ClosedError(f"{self._what} is closed", self._remedy)
+
+    def call_within(self, call: Callable[[], Any], cancel: Callable[[], None], timeout: float) -> Any:
         """Make a call on the worker thread and give up at the deadline; the turn is the worker's until the call ends.
 
         Parameters
@@ -170,26 +182,17 @@ class Turn:
             Asks the call to end early, at the deadline.
         timeout : float
             Seconds, the wait for the turn included.
-        check_open : callable
-            Raises ClosedError where the turn has come too late.
-        ended : callable, optional
-            Called once, when the call has ended or was never made.
 
         Raises
         ------
         InferenceTimeoutError, ClosedError, and what the call raises
         """
-        submitted = False
-        try:
-            check_open()
-            if self._worker is None or not self._worker.usable:
-                self._worker = Worker()
-            job = Job(call, self.lock, ended)
-            submitted = True
-            self._worker.submit(job)
-        finally:
-            if not submitted and ended is not None:
-                ended()
+        self.check_open()
+        worker = self._worker
+        if worker is None or not worker.usable:
+            worker = self._worker = Worker()
+        job = Job(call, self.lock)
+        worker.submit(job)
         try:
             if job.wait(timeout):
                 return job.result()
@@ -198,16 +201,76 @@ class Turn:
                 cancel()
             raise
         if job.call_off():
-            check_open()
+            self.check_open()
             raise InferenceTimeoutError(
-                f"no answer within {in_words(timeout)}: the model was busy with earlier calls all that time; "
-                "give a longer timeout, call it less often, or load(..., replicas=n)"
+                f"no answer within {in_words(timeout)}: the model was busy with earlier calls all that time",
+                "give a longer timeout, call it less often, or load(..., replicas=n)",
             )
         cancel()
         raise InferenceTimeoutError(
             f"no answer within {in_words(timeout)}; the runtime is still computing and later calls wait for it"
         )
 
-    def stop(self) -> None:
-        """Let the worker thread end once it is idle."""
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Call something once the calls that have been left at their deadlines have ended; at once without any."""
+        if self._worker is None or not self._worker.usable:
+            callback()
+        else:
+            self._worker.submit(_Signal(callback))
+
+    def close(self) -> None:
+        """Refuse further calls, and let the worker thread end once it is idle."""
+        self.closed = True
         self._worker = None
+
+
+# The calls that are being made, each with what cancels it. Until Python 3.14, a thread that returns from a runtime into
+# an interpreter that is being finalised is ended on the spot. A runtime whose code does not stand that (pybind11's
+# gil_scoped_release does not) aborts the process: "terminate called without an active exception".
+_running: dict[object, Callable[[], None]] = {}
+_ending = False
+_PATIENCE = 10.0  # seconds
+
+
+def guarded(call: Callable[[], Result], cancel: Callable[[], None]) -> Callable[[], Result]:
+    """Return a call that the end of the program cancels and waits for, though its caller has left it.
+
+    Parameters
+    ----------
+    call : callable
+    cancel : callable
+        Asks a running call to end early.
+
+    Returns
+    -------
+    callable
+        Raises ClosedError where the program is ending already.
+    """
+
+    def run() -> Result:
+        ticket = object()
+        _running[ticket] = cancel
+        try:
+            if _ending:
+                raise ClosedError("the program is ending")
+            return call()
+        finally:
+            _running.pop(ticket, None)  # a forked child has none
+
+    return run
+
+
+def _end_calls() -> None:
+    global _ending
+    _ending = True
+    for cancel in tuple(_running.values()):
+        with contextlib.suppress(Exception):  # whatever a stranger's raises: the others are cancelled too
+            cancel()
+    end = monotonic() + _PATIENCE
+    while _running and monotonic() < end:
+        sleep(0.001)
+
+
+atexit.register(_end_calls)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.clear)  # the threads are the parent's

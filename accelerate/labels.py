@@ -87,13 +87,13 @@ def load_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
             data = file.read(SIZE_LIMIT + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise OptionError(f"{where}: the label file cannot be read: {reason}; check the path") from error
+        raise OptionError(f"{where}: the label file cannot be read: {reason}", "check the path") from error
     try:
         labels = read_labels(data, where)
     except ModelError as error:
-        raise OptionError(str(error)) from error
+        raise OptionError(error.reason, error.remedy) from error
     if not labels:
-        raise OptionError(f"{where}: the label file has no labels; write one a line, or leave label_path out")
+        raise OptionError(f"{where}: the label file has no labels", "write one a line, or leave label_path out")
     return labels
 
 
@@ -119,8 +119,8 @@ def _not_utf8(data: bytes, where: str) -> ModelError:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return ModelError(
-            f"{where}: byte {error.start} (line {line}) is not UTF-8: 0x{data[error.start]:02x}; "
-            "save the label file as UTF-8"
+            f"{where}: byte {error.start} (line {line}) is not UTF-8: 0x{data[error.start]:02x}",
+            "save the label file as UTF-8",
         )
     raise AssertionError("what fails in pieces fails as a whole")
 

@@ -144,6 +144,15 @@ class Metadata:
     labels: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the one input is an image."""
+        return len(self.inputs) == 1 and bool(self.inputs[0].layout)
+
+    def label(self, index: int) -> str:
+        """Return the name of a class, or its index as text where it has none."""
+        return (self.labels[index] if 0 <= index < len(self.labels) else "") or str(index)
+
     def __str__(self) -> str:
         kind = f"{self.type} (guessed)" if self.extra.get("type_guessed") else self.type
         title = " · ".join(part for part in (self.name, kind, self.description) if part)

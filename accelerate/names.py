@@ -9,7 +9,7 @@ from typing import Any
 from .errors import OptionError, TensorError
 from .metadata import TensorInfo
 
-__all__ = ["NameIndex", "name_tensors", "rename", "suggestion"]
+__all__ = ["NameIndex", "check_tensor_names", "name_tensors", "rename", "suggestion"]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -80,7 +80,7 @@ class NameIndex:
         """
         if name in self._shared:
             owners = " and ".join(map(repr, self._shared[str(name)]))
-            raise TensorError(f"{name!r} is an alias of both {owners}; use one of these names")
+            raise TensorError(f"{name!r} is an alias of both {owners}", "use one of these names")
         if isinstance(name, str) and name in self._position:
             return self._position[name]
         known = ", ".join(repr(t.name) for t in self._tensors) or "none"
@@ -89,25 +89,37 @@ class NameIndex:
         )
 
 
+def check_tensor_names(given: Any) -> Mapping[str, Mapping[str, str]]:
+    """Return ``load(tensor_names=...)`` if it has the right form, whatever the names in it.
+
+    Raises
+    ------
+    OptionError
+    """
+    if given is None:
+        return {}
+    if not (
+        isinstance(given, Mapping)
+        and set(given) <= {"inputs", "outputs"}
+        and all(isinstance(side, Mapping) for side in given.values())
+        and all(isinstance(mine, str) and mine for side in given.values() for mine in side.values())
+    ):
+        raise OptionError(
+            f"tensor_names is {given!r:.80}; wanted {{'inputs': {{theirs: mine}}, 'outputs': {{theirs: mine}}}}"
+        )
+    return given
+
+
 def rename(
-    inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], tensor_names: Any
+    inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], tensor_names: Mapping[str, Mapping[str, str]]
 ) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     """Apply ``tensor_names={"inputs": {theirs: mine}, "outputs": {theirs: mine}}``; `theirs` may be any alias.
 
     Raises
     ------
     OptionError
-        For another key, an unknown name, or two tensors that would have one name.
+        For an unknown name, or two tensors that would have one name.
     """
-    if not (
-        isinstance(tensor_names, Mapping)
-        and set(tensor_names) <= {"inputs", "outputs"}
-        and all(isinstance(side, Mapping) for side in tensor_names.values())
-        and all(isinstance(mine, str) and mine for side in tensor_names.values() for mine in side.values())
-    ):
-        raise OptionError(
-            f"tensor_names is {tensor_names!r:.80}; wanted {{'inputs': {{theirs: mine}}, 'outputs': {{theirs: mine}}}}"
-        )
     return (
         _rename_side(inputs, tensor_names.get("inputs", {}), "input"),
         _rename_side(outputs, tensor_names.get("outputs", {}), "output"),
@@ -121,7 +133,7 @@ def _rename_side(tensors: Sequence[TensorInfo], mapping: Mapping[str, str], kind
         try:
             position = index.find(theirs)
         except TensorError as error:
-            raise OptionError(f"tensor_names: {error}") from error
+            raise OptionError(f"tensor_names: {error.reason}", error.remedy) from error
         if position in given:
             raise OptionError(f"tensor_names names one {kind} twice, as {given[position]!r} and as {theirs!r}")
         given[position] = theirs

@@ -1,91 +1,215 @@
-"""Decides which backend and device run a model, and keeps every reason. Never loads the model."""
+"""Decides which backend and device run a model, and keeps every reason. Never loads the model.
+
+`decide` yields one row after the other, the preferred ones first. `plan` shows them all; `load` takes the first that
+loads, so that no runtime is started which it can do without.
+"""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from . import registry
 from .contract import Backend
-from .errors import AccelerateError, ModelError, OptionError
-from .names import suggestion
-from .registry import BROKEN_REMEDY, availability
-from .reports import Candidate, Device, LoadOptions, Plan
+from .errors import (
+    AccelerateError,
+    BackendNotAvailableError,
+    DeviceNotFoundError,
+    ModelError,
+    OptionError,
+    UnsupportedModelError,
+)
+
+# INTERFACE
+from .names import rename, suggestion
+from .reports import KINDS, Availability, Candidate, Device, LoadOptions, Match, Plan
 from .source import Source
+from .tensors import normalization_by_name
 
-__all__ = ["check_options", "make_plan"]
-
-
-def make_plan(source: Source, options: LoadOptions, considered: Mapping[str, Backend]) -> Plan:
-    """Ask each backend, in the order given, whether it can run `source` with `options` here."""
-    rows = [_consider(backend, source, options) for backend in considered.values()]
-    candidates = tuple(row for fit, row in rows if fit is _Fit.RUNS)
-    # what lacks only its runtime or device is nearer than what is for other models
-    skipped = tuple(row for wanted in (_Fit.ACCEPTS, _Fit.REFUSES) for fit, row in rows if fit is wanted)
-    return Plan(candidates[0] if candidates else None, candidates, skipped)
+__all__ = ["Row", "decide", "summarize"]
 
 
-class _Fit(enum.Enum):
-    RUNS, ACCEPTS, REFUSES = range(3)
+@dataclass(frozen=True)
+class Row:
+    """One line of a plan.
 
-
-def _consider(backend: Backend, source: Source, options: LoadOptions) -> tuple[_Fit, Candidate]:
-    name, device, fit = backend.name, options.device or "-", _Fit.REFUSES
-    if unknown := sorted(set(options.backend_options) - set(backend.options)):
-        reason = f"it has no option {unknown[0]!r}"
-        return fit, Candidate(name, device, reason, f"leave {unknown[0]!r} out for this backend")
-    try:
-        backend = backend.configured(options)
-        match = backend.match(source)
-        if not match.accepts:  # asked first: it costs nothing, while availability may have to start a runtime
-            return fit, Candidate(name, device, match.reason, match.remedy)
-        fit = _Fit.ACCEPTS
-        state = availability(backend)
-        if not state.available:
-            return fit, Candidate(name, device, state.reason, state.remedy)
-        found = _choose_device(backend.devices(), options.device)
-    except AccelerateError as error:
-        return fit, Candidate(name, device, str(error), _remedy(error))
-    except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-        return fit, Candidate(name, device, f"it raised {type(error).__name__}: {error}", BROKEN_REMEDY)
-    if isinstance(found, Device):
-        if not found.ready:
-            return fit, Candidate(name, found.id, found.reason, found.remedy)
-        return _Fit.RUNS, Candidate(name, found.id, f"{match.reason}; {state.version} on {found.name}")
-    return fit, Candidate(name, device, *found)
-
-
-def _remedy(error: AccelerateError) -> str:
-    if isinstance(error, ModelError):
-        return "fetch the model again, or convert it again"
-    return "correct this argument" if isinstance(error, OptionError) else "do what it says"
-
-
-def _choose_device(devices: Sequence[Device], wanted: str | None) -> Device | tuple[str, str]:
-    """Return the device to use, else (reason, remedy)."""
-    if wanted is None:
-        return next((d for d in devices if d.ready), devices[0] if devices else ("it finds no device", "connect one"))
-    known = [d.id for d in devices if d.ready] or [d.id for d in devices]
-    for device in devices:
-        if wanted == device.id or wanted in device.aliases:
-            return device
-    return f"it has no device {wanted!r}{suggestion(wanted, known)}", f"its devices: {', '.join(known) or 'none'}"
-
-
-def check_options(given: Mapping[str, object], considered: Mapping[str, Backend]) -> None:
-    """Refuse an option that none of the backends knows.
-
-    Raises
-    ------
-    OptionError
+    Attributes
+    ----------
+    backend : Backend
+    candidate : Candidate
+    error : AccelerateError or None
+        What `load` raises of it; None where it can run the model. Its reason and remedy are the candidate's.
+    accepted : bool
+        The backend takes the source: only its runtime or device is missing.
+    final : bool
+        No other backend would help: a damaged file of its own format, or a wrong option.
     """
-    known = sorted({*_COMMON, *(name for b in considered.values() for name in b.options)})
-    for name in given:
-        if name not in known:
-            raise OptionError(
-                f"load() has no option {name!r}{suggestion(name, known)}; known for "
-                f"{' or '.join(considered) or 'no backend at all'}: {', '.join(known)}"
-            )
+
+    backend: Backend
+    candidate: Candidate
+    error: AccelerateError | None = None
+    accepted: bool = False
+    final: bool = False
 
 
-_COMMON = {"backend", *(f.name for f in fields(LoadOptions) if f.name != "backend_options")}
+def decide(source: Source, options: LoadOptions, backends: Sequence[Backend], *, ranked: bool) -> Iterator[Row]:
+    """Yield every backend and device that was considered, as late as possible.
+
+    Parameters
+    ----------
+    source : Source
+    options : LoadOptions
+    backends : sequence of Backend
+    ranked : bool
+        Order by kind of device, and within a kind the file's own engine first; else the order given is kept.
+    """
+    contenders: list[_Contender] = []
+    refused: list[Row] = []
+    for place, backend in enumerate(backends):
+        contender = _Contender(backend, place, source, options)
+        refusal = contender.refusal()
+        if refusal is None:
+            contenders.append(contender)
+        else:
+            refused.append(refusal)
+    turns = [
+        (contender.rank(kind, ranked=ranked), contender, kind) for contender in contenders for kind in contender.kinds
+    ]
+    for _, contender, kind in sorted(turns, key=lambda turn: turn[0]):
+        yield from contender.rows(kind)
+    for contender in contenders:  # what it did not expect to have here, or why there is nothing
+        yield from contender.rows(None)
+    yield from refused
+
+
+def summarize(rows: Sequence[Row]) -> Plan:
+    """Make a plan of all rows."""
+    candidates = tuple(row.candidate for row in rows if row.error is None)
+    # what lacks only its runtime or device is nearer than what is for other models
+    skipped = [row for accepted in (True, False) for row in rows if row.error is not None and row.accepted is accepted]
+    return Plan(candidates[0] if candidates else None, candidates, tuple(row.candidate for row in skipped))
+
+
+@dataclass(eq=False)
+class _Contender:
+    """A backend that is asked about a model: at first what needs no runtime, its devices once it is their turn."""
+
+    backend: Backend
+    place: int
+    source: Source
+    options: LoadOptions
+    kinds: tuple[str, ...] = ()
+    match: Match = field(default_factory=lambda: Match(False))
+    waiting: list[Row] | None = None  # of its devices; None until they were asked for
+
+    def refusal(self) -> Row | None:
+        """Ask what needs no runtime; return the row of a backend that refuses."""
+        name, options = self.backend.name, self.options
+        if unknown := sorted(set(options.backend_options) - set(self.backend.options)):
+            reason = f"{name} has no option {unknown[0]!r}{suggestion(unknown[0], self.backend.options)}"
+            return self._refused(OptionError(reason, f"leave {unknown[0]!r} out for this backend"))
+        try:
+            match = self.backend.match(self.source, options)
+            if not isinstance(match, Match):
+                raise TypeError(f"match() returned {match!r:.60}, not a Match")  # noqa: TRY301
+            if not match.accepts:
+                kind = ModelError if self.source.format in ("", "directory") else UnsupportedModelError
+                return self._refused(kind(match.reason, match.remedy))
+            _check_names(self.source, options)
+            kinds = tuple(self.backend.kinds())
+            if unknown := [kind for kind in kinds if kind not in KINDS]:
+                raise TypeError(f"kinds() returned {unknown[0]!r:.60}; wanted some of {', '.join(KINDS)}")  # noqa: TRY301
+        except AccelerateError as error:
+            return self._refused(error, final=isinstance(error, (OptionError, ModelError)))
+        except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
+            return self._refused(_broken(self.backend, error))
+        self.match, self.kinds = match, kinds
+        return None
+
+    def rank(self, kind: str, *, ranked: bool) -> tuple[int, ...]:
+        """Return the place of a kind of device among all, the smallest first."""
+        wanted = self.options.device not in KINDS or kind == self.options.device
+        place = KINDS.index("gpu" if kind == "server" and self.match.named else kind)
+        own = self.source.format in self.backend.formats
+        return (not wanted, place, not own, self.place) if ranked else (not wanted, self.place, place)
+
+    def rows(self, kind: str | None) -> Iterator[Row]:
+        """Yield the rows of the devices of a kind; None yields those that are left."""
+        if self.waiting is None:
+            self.waiting = list(self._ask())
+        devices, self.waiting = self.waiting, []
+        for row in devices:
+            if kind is None or row.error is not None or self._kind_of(row) == kind:
+                yield row
+            else:
+                self.waiting.append(row)
+
+    def _kind_of(self, row: Row) -> str:
+        return self._devices[row.candidate.device].kind
+
+    def _ask(self) -> Iterator[Row]:
+        name, options = self.backend.name, self.options
+        self._devices: dict[str, Device] = {}
+        try:
+            state = self.backend.availability_for(self.source, options)
+            if not isinstance(state, Availability):
+                raise TypeError(f"availability() returned {state!r:.60}, not an Availability")  # noqa: TRY301
+            if not state.available:
+                yield self._refused(BackendNotAvailableError(state.reason, state.remedy), accepted=True)
+                return
+            devices = list(self.backend.devices(options))
+            if unknown := [d for d in devices if getattr(d, "kind", None) not in KINDS]:
+                raise TypeError(f"devices() returned {unknown[0]!r:.80}; wanted Devices of a known kind")  # noqa: TRY301
+        except AccelerateError as error:
+            yield self._refused(error, accepted=True)
+            return
+        except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
+            yield self._refused(_broken(self.backend, error), accepted=True)
+            return
+        fitting = [device for device in devices if _is_wanted(device, options.device)]
+        if not fitting:
+            yield self._refused(_no_device(self.backend, devices, options.device), accepted=True)
+        for device in fitting:
+            self._devices[device.id] = device
+            if device.ready:
+                reason = f"{self.match.reason}; {state.version} on {device.name}"
+                yield Row(self.backend, Candidate(name, device.id, reason), accepted=True)
+            else:
+                refusal = DeviceNotFoundError(device.reason, device.remedy)
+                yield self._refused(refusal, device=device.id, accepted=True)
+
+    def _refused(self, error: AccelerateError, *, device: str = "", accepted: bool = False, final: bool = False) -> Row:
+        where = device or self.options.device or "-"
+        if accepted and self.match.remedy:
+            error = type(error)(error.reason, "; ".join(filter(None, (error.remedy, self.match.remedy))))
+        candidate = Candidate(self.backend.name, where, error.reason, error.remedy)
+        return Row(self.backend, candidate, error, accepted, final)
+
+
+def _check_names(source: Source, options: LoadOptions) -> None:
+    """Refuse names that no tensor of the file has, where the file can be read here."""
+    if not options.tensor_names and not isinstance(options.normalization, Mapping):
+        return
+    interface: Any = None
+    if interface is not None:
+        inputs, _ = rename(interface.inputs, interface.outputs, options.tensor_names)
+        normalization_by_name(options.normalization, inputs)
+
+
+def _broken(backend: Backend, error: BaseException) -> BackendNotAvailableError:
+    wrapped = BackendNotAvailableError(f"{backend.name} raised {registry.describe(error)}", registry.BROKEN_REMEDY)
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _is_wanted(device: Device, wanted: str | None) -> bool:
+    return wanted is None or wanted in (device.id, device.kind, *device.aliases)
+
+
+def _no_device(backend: Backend, devices: Sequence[Device], wanted: str | None) -> DeviceNotFoundError:
+    if wanted is None:
+        return DeviceNotFoundError(f"{backend.name} finds no device", "connect one")
+    known = [device.id for device in devices]
+    reason = f"{backend.name} has no device {wanted!r}{suggestion(wanted, known)}"
+    return DeviceNotFoundError(reason, f"its devices: {', '.join(known)}" if known else "connect one")

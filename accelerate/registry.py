@@ -1,26 +1,30 @@
 """Finds the backends that are installed, the built-in ones exactly like a stranger's.
 
 A distribution declares ``name = "module:Class"`` in the entry-point group ``accelerate.backends``. The declarations are
-read from the ``entry_points.txt`` files on `sys.path` directly: `importlib.metadata` says the same, but importing it
-costs over 30 ms, more than everything else that loading a model adds.
+read from the ``entry_points.txt`` files in the folders of `sys.path` directly: `importlib.metadata` says the same, but
+importing it costs over 30 ms, more than everything else that loading a model adds. It is asked only where no folder
+can be read: about a zip file on `sys.path`, and in a frozen program, whose importer knows where its parts are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from ._records import record
 from .contract import Backend
 from .errors import BackendNotAvailableError
 from .names import suggestion
 from .reports import Availability, BackendInfo
+from .source import Source
 
-__all__ = ["BROKEN_REMEDY", "availability", "backends", "find", "info"]
+__all__ = ["BROKEN_REMEDY", "availability", "backends", "describe", "find", "info", "recognize"]
 
 GROUP = "accelerate.backends"
 _log = logging.getLogger("accelerate")
@@ -39,10 +43,8 @@ _read: tuple[object, dict[str, str]] = (None, {})  # (the state of sys.path, wha
 
 
 def backends() -> Mapping[str, Backend]:
-    """Return the backends whose module could be imported, those with a higher priority first."""
-    found = [(name, entry) for name, entry in _all().items() if isinstance(entry, Backend)]
-    found.sort(key=lambda pair: (-pair[1].priority, pair[0]))
-    return MappingProxyType(dict(found))
+    """Return the backends whose module could be imported, by name."""
+    return MappingProxyType({name: entry for name, entry in sorted(_all().items()) if isinstance(entry, Backend)})
 
 
 def find(name: str) -> Backend:
@@ -57,12 +59,14 @@ def find(name: str) -> Backend:
     if name not in declared:
         raise BackendNotAvailableError(
             f"there is no backend {name!r}{suggestion(name, declared)}; "
-            f"installed: {', '.join(sorted(declared)) or 'none'}. "
-            "A backend of another distribution appears once that is installed in this environment"
+            f"installed: {', '.join(sorted(declared)) or 'none'}",
+            "freeze the program with the metadata (*.dist-info) of the distributions whose backends it uses"
+            if _frozen()
+            else "install the distribution that has it into this environment",
         )
     entry = _load(name, declared[name])
     if isinstance(entry, _Broken):
-        raise BackendNotAvailableError(_broken_reason(entry)) from entry.error
+        raise BackendNotAvailableError(_broken_reason(entry), BROKEN_REMEDY) from entry.error
     return entry
 
 
@@ -86,7 +90,7 @@ def availability(backend: Backend) -> Availability:
             raise TypeError(f"it returned {state!r:.60}, not an Availability")  # noqa: TRY301
         return state
     except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-        return Availability(False, reason=f"availability() raised {_describe(error)}", remedy=BROKEN_REMEDY)
+        return Availability(False, reason=f"availability() raised {describe(error)}", remedy=BROKEN_REMEDY)
 
 
 #: What helps against a backend whose own code fails.
@@ -94,10 +98,25 @@ BROKEN_REMEDY = "update or uninstall the distribution that declares it"
 
 
 def _broken_reason(entry: _Broken) -> str:
-    return f"importing {entry.target} raised {_describe(entry.error)}"
+    return f"importing {entry.target} raised {describe(entry.error)}"
 
 
-def _describe(error: BaseException) -> str:
+def recognize(source: Source) -> Source:
+    """Ask the backends about a file of a format that the core does not know."""
+    if source.format == "" and source.path is not None:
+        for name, backend in backends().items():
+            try:
+                kind = backend.sniff(source.head)
+                if kind:
+                    source.format, source.likeness = kind, backend.formats[kind]
+                    break
+            except (Exception, SystemExit) as error:  # a stranger's code
+                _log.warning("backend %r cannot tell a file's format: sniff() raised %s", name, describe(error))
+    return source
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's class and text."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -122,21 +141,31 @@ def _import(name: str, target: str) -> Backend | _Broken:
             raise TypeError(f"{target} is {entry!r}, not a subclass of accelerate.Backend")  # noqa: TRY301
         if getattr(entry, "name", None) != name:
             raise TypeError(f"{target} calls itself {getattr(entry, 'name', None)!r}, declared as {name!r}")  # noqa: TRY301
-        for attribute, kind in (
-            ("description", str),
-            ("extra", str),
-            ("options", tuple),
-            ("priority", int),
-            ("commands", Mapping),
-        ):
-            if not isinstance(getattr(entry, attribute, None), kind):
-                raise TypeError(f"{target}.{attribute} is missing or no {kind.__name__}")  # noqa: TRY301
+        _check(entry, target)
         return entry()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit included: a plugin never ends the program
-        _log.warning("backend %r is unavailable: importing %s raised %s", name, target, _describe(error))
+        _log.warning("backend %r is unavailable: importing %s raised %s", name, target, describe(error))
         return _Broken(target, error)
+
+
+def _check(kind: type[Backend], target: str) -> None:
+    """Refuse a class that says nonsense about itself, which others print, join and look up."""
+    for attribute, (wanted, in_words) in _SAID.items():
+        value: Any = getattr(kind, attribute, None)
+        parts = (*value, *value.values()) if isinstance(value, Mapping) else value
+        if not isinstance(value, wanted) or not all(isinstance(part, str) for part in parts):
+            raise TypeError(f"{target}.{attribute} is {value!r:.60}; wanted {in_words}")
+
+
+_SAID: dict[str, tuple[type, str]] = {
+    "description": (str, "a str"),
+    "extra": (str, "a str"),
+    "options": (tuple, "a tuple of str"),
+    "formats": (Mapping, "a mapping of str to str"),
+    "commands": (Mapping, "a mapping of str to str"),
+}
 
 
 def _declared() -> dict[str, str]:
@@ -160,40 +189,65 @@ def _read_declarations() -> dict[str, str]:
     """Return name -> "module:Class" for every declaration; the first one on the path wins."""
     declared: dict[str, str] = {}
     distributions: set[str] = set()
-    for folder in dict.fromkeys(sys.path):
-        for distribution, path in _entry_point_files(folder or os.curdir):
-            if distribution in distributions:  # an earlier entry of sys.path shadows this copy
-                continue
-            distributions.add(distribution)
-            for name, target in _parse(path):
-                if declared.setdefault(name, target) != target:
-                    _log.warning("backend %r is declared twice: %s is used, %s is not", name, declared[name], target)
+    for distribution, text in _entry_points():
+        if distribution in distributions:  # an earlier entry of sys.path shadows this copy
+            continue
+        distributions.add(distribution)
+        for name, target in _parse(text):
+            if declared.setdefault(name, target) != target:
+                _log.warning("backend %r is declared twice: %s is used, %s is not", name, declared[name], target)
     return declared
 
 
-def _entry_point_files(folder: str) -> Iterator[tuple[str, str]]:
-    """Yield (distribution, path of its entry_points.txt) for the distributions installed in a folder."""
-    try:
-        names = os.listdir(folder)
-    except OSError:  # a zip file, or an entry that does not exist
+def _frozen() -> bool:
+    return bool(getattr(sys, "frozen", False))  # PyInstaller, cx_Freeze, py2exe, Nuitka, PyOxidizer
+
+
+def _entry_points() -> Iterator[tuple[str, str]]:
+    """Yield (distribution, text of its entry_points.txt) for the distributions on `sys.path`, in its order."""
+    if _frozen():
+        yield from _asked_of_importers()
         return
-    for name in sorted(names):
-        stem, dot, suffix = name.rpartition(".")
-        if dot and suffix in ("dist-info", "egg-info"):
-            distribution = stem.partition("-")[0].lower().replace("_", "-").replace(".", "-")
-            yield distribution, os.path.join(folder, name, "entry_points.txt")
+    for folder in dict.fromkeys(sys.path):
+        try:
+            names = sorted(os.listdir(folder or os.curdir))
+        except NotADirectoryError:  # a zip file
+            yield from _asked_of_importers(path=[folder])
+            continue
+        except OSError:  # an entry that does not exist, or is not ours to read
+            continue
+        for name in names:
+            stem, dot, suffix = name.rpartition(".")
+            if dot and suffix in ("dist-info", "egg-info"):
+                yield _normalized(stem.partition("-")[0]), _read_text(os.path.join(folder, name, "entry_points.txt"))
 
 
-def _parse(path: str) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of our group (https://packaging.python.org/specifications/entry-points)."""
+def _asked_of_importers(**where: Any) -> Iterator[tuple[str, str]]:
+    from importlib.metadata import distributions
+
+    for distribution in distributions(**where):
+        with contextlib.suppress(Exception):  # a stranger's importer, or a damaged archive: it has no backends
+            yield _normalized(distribution.metadata["Name"]), distribution.read_text("entry_points.txt") or ""
+
+
+def _normalized(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def _read_text(path: str) -> str:
+    """Return the text of a file, "" where it has nothing of our group."""
     try:
         with open(path, "rb") as file:
             content = file.read()
-        lines = content.decode().splitlines() if GROUP.encode() in content else ()
+        return content.decode() if GROUP.encode() in content else ""
     except (OSError, UnicodeDecodeError):
-        return
+        return ""
+
+
+def _parse(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of our group (https://packaging.python.org/specifications/entry-points)."""
     group = ""
-    for line in map(str.strip, lines):
+    for line in map(str.strip, text.splitlines()):
         if line.startswith("["):
             group = line.strip("[]").strip()
         elif group == GROUP and "=" in line and not line.startswith(("#", ";")):

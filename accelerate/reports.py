@@ -77,7 +77,7 @@ class Match:
     reason : str
         Why, or why not.
     remedy : str
-        What to do where it does not.
+        What to do where it does not, or where the device is missing: another way to run the same model.
     named : bool
         The user has named the server that would run it, in an option or the environment: it ranks as a GPU does.
     """
@@ -93,8 +93,19 @@ class LoadOptions:
     """The arguments of `load` that a backend and its Model see. See `api.load` for their meaning.
 
     A backend builds one model, whatever `replicas` says: it is there so that a default number of threads can be a share
-    of the CPUs (`contract.default_threads`). `device` is what the user asked for while `match` and `devices` are asked,
-    and the id of the chosen device, or None, when it comes to `load`.
+    of the CPUs (`contract.default_threads`).
+
+    Attributes
+    ----------
+    device : str or None
+        What the user asked for while `match` and `devices` are asked; the id of the chosen device when it comes to
+        `load`.
+    asked : str or None
+        What the user asked for, always.
+    labels : tuple of str or None
+        The lines of `label_path`.
+    passed_over : tuple of str
+        What `auto` preferred, and why it could not load there.
     """
 
     device: str | None = None
@@ -107,6 +118,9 @@ class LoadOptions:
     strict: bool = False
     replicas: int = 1
     backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a token
+    asked: str | None = None
+    labels: tuple[str, ...] | None = None
+    passed_over: tuple[str, ...] = ()
 
 
 @record(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,8 @@ class Source:
     format : str
         "tflite", "onnx", "url", "object", "directory", or "" for content of no format known here; a backend may still
         know it.
+    head : bytes
+        The first 4096 bytes of a file.
     likeness : str
         What it is, for messages: "a TFLite model", "a PNG picture", "a text file that starts with ...".
     """
@@ -52,9 +56,10 @@ class Source:
         self.object: Any = None
         self._data: bytes | None = None
         self._stamp: tuple[int, int, int] | None = None
+        self.head = b""
         self.format = self.likeness = ""
         if isinstance(given, Source):
-            raise OptionError("load() was given a Source; give it the path, bytes, URL or runtime object itself")
+            raise OptionError("load() was given a Source", "give it the path, bytes, URL or runtime object itself")
         if isinstance(given, str) and "://" in given:
             self.url, self.format, self.likeness = given, "url", "a URL"
         elif isinstance(given, (str, os.PathLike)):
@@ -113,6 +118,33 @@ class Source:
         except (OSError, ValueError):  # a file system without mmap, or a file that has become empty
             return self.read()
 
+    @contextlib.contextmanager
+    def as_path(self, suffix: str) -> Iterator[Path]:
+        """Give a path whose name ends in `suffix`, for a runtime that reads nothing else; one that was made goes again.
+
+        Raises
+        ------
+        ModelError
+            There is no file, or no room for one.
+        """
+        if self.path is not None and self.path.suffix == suffix:
+            yield self.path
+            return
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="edge-accelerate-") as folder:
+            made = Path(folder) / f"model{suffix}"
+            try:
+                if self.path is not None:
+                    made.symlink_to(self.path.resolve())
+                else:
+                    made.write_bytes(self.read())
+            except OSError as error:
+                raise ModelError(
+                    f"{self} cannot be written to {folder}: {error.strerror}", "free some space"
+                ) from error
+            yield made
+
     def unchanged(self) -> bool:
         """Return whether the model can be read again as it was: nobody has removed, replaced or written its file."""
         if self._data is not None:
@@ -138,9 +170,7 @@ class Source:
 
     def no_model(self) -> ModelError:
         """Return the error for content that no backend here knows."""
-        return ModelError(
-            f"{self} is {self.likeness}, not a model that any backend here knows; check the path, or fetch it again"
-        )
+        return ModelError(f"{self} is {self.likeness}, not a model that any backend here knows", "check the path")
 
     def digest(self) -> str:
         """Return the SHA-256 of the model file as hexadecimal text."""
@@ -154,7 +184,7 @@ class Source:
             self.format, self.likeness = "directory", "a directory"
             return
         if _is_special(path):  # opening a pipe waits for its writer
-            raise ModelError(f"{path} is no file but a pipe, socket or device; save the model to a file")
+            raise ModelError(f"{path} is no file but a pipe, socket or device", "save the model to a file")
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD)
@@ -167,7 +197,8 @@ class Source:
 
     def _judge(self, head: bytes) -> None:
         if not head:
-            raise ModelError(f"{self} is empty (0 bytes): the download or copy may have failed; fetch it again")
+            raise ModelError(f"{self} is empty (0 bytes): the download or copy may have failed", "fetch it again")
+        self.head = head
         self.format = sniff(head)
         self.likeness = _FORMATS[self.format] if self.format else _likeness(head)
 
@@ -241,5 +272,7 @@ def _unreadable(path: Path, error: OSError) -> ModelError:
     if isinstance(error, FileNotFoundError):
         near = path.parent
         hint = f"the folder {near} exists" if near.is_dir() else f"nor is there a folder {near}"
-        return ModelNotFoundError(f"there is no file {path} ({hint}; the working folder is {Path.cwd()})")
-    return ModelError(f"{path} cannot be read: {error.strerror or error}; check its permissions")
+        return ModelNotFoundError(
+            f"there is no file {path} ({hint}; the working folder is {Path.cwd()})", "check the path"
+        )
+    return ModelError(f"{path} cannot be read: {error.strerror or error}", "check its permissions")

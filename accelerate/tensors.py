@@ -26,7 +26,9 @@ __all__ = [
     "dequantize",
     "dtype_of",
     "image_layout",
+    "normalization_by_name",
     "parse_normalization",
+    "with_image_meaning",
 ]
 
 if TYPE_CHECKING:
@@ -101,15 +103,13 @@ def _per_axis(q: Quantization, rank: int, dtype: type[np.floating[Any]]) -> tupl
     return np.asarray(q.scale, dtype).reshape(shape), np.asarray(q.zero_point, dtype).reshape(shape)
 
 
-def parse_normalization(given: Any, inputs: Sequence[TensorInfo]) -> Mapping[str, Normalization] | Normalization | None:
+def parse_normalization(given: Any) -> Mapping[str, Normalization] | Normalization | None:
     """Turn ``load(normalization=...)`` into Normalization objects with source "user".
 
     Parameters
     ----------
     given : Normalization, (mean, std), or a mapping from input name to one of these
         `mean` and `std` are numbers or one number per channel, in 0..255 units.
-    inputs : sequence of TensorInfo
-        A mapping may use only their names and aliases.
 
     Raises
     ------
@@ -118,12 +118,27 @@ def parse_normalization(given: Any, inputs: Sequence[TensorInfo]) -> Mapping[str
     if given is None:
         return None
     if isinstance(given, Mapping):
-        index = NameIndex(inputs, "input")
-        try:
-            return {inputs[index.find(name)].name: _one_normalization(value) for name, value in given.items()}
-        except TensorError as error:
-            raise OptionError(f"normalization: {error}") from error
+        return {str(name): _one_normalization(value) for name, value in given.items()}
     return _one_normalization(given)
+
+
+def normalization_by_name(
+    given: Mapping[str, Normalization] | Normalization | None, inputs: Sequence[TensorInfo]
+) -> Mapping[str, Normalization] | Normalization | None:
+    """Put the inputs' canonical names in the place of any of their names.
+
+    Raises
+    ------
+    OptionError
+        No input has such a name.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    index = NameIndex(inputs, "input")
+    try:
+        return {inputs[index.find(name)].name: one for name, one in given.items()}
+    except TensorError as error:
+        raise OptionError(f"normalization: {error.reason}", error.remedy) from error
 
 
 def _one_normalization(given: Any) -> Normalization:
@@ -163,9 +178,26 @@ class InputAdapter:
 
     def fast_path(self) -> Callable[[Any], Array]:
         """Return a function that passes an array which fits through untouched and adapts every other value."""
-        if self._dynamic or self._dtype.hasobject:
+        if self._dtype.hasobject:
             return self.adapt
         dtype, shape, adapt, ndarray = self._dtype, self.info.shape, self.adapt, np.ndarray
+        if self._dynamic:
+            fitting: Any = None  # the shape that came last
+
+            def pass_or_judge(value: Any) -> Array:
+                nonlocal fitting
+                if (
+                    type(value) is ndarray
+                    and value.dtype is dtype
+                    and value.shape == fitting
+                    and value.flags.c_contiguous
+                ):
+                    return value
+                array = adapt(value)
+                fitting = array.shape
+                return array
+
+            return pass_or_judge
 
         def pass_or_adapt(value: Any) -> Array:
             # `is`: NumPy has one object for each native built-in dtype, and comparing identities is 10 times cheaper
@@ -193,7 +225,7 @@ class InputAdapter:
 
     def _as_array(self, value: Any) -> Array:
         if isinstance(value, np.ma.MaskedArray) and not value.dtype.names and np.any(value.mask):
-            raise self._refusal(value, "some of its values are masked: array.filled(value) says what they are")
+            raise self._refusal(value, "some of its values are masked", "say what they are: array.filled(value)")
         if self._dtype.hasobject and not isinstance(value, np.ndarray):
             # as objects: NumPy's own strings end at the first of the NULs behind them, and turn numbers into text
             return self._to_array(value, np.dtype(object))
@@ -223,20 +255,20 @@ class InputAdapter:
             return array[np.newaxis]
         if array.ndim <= 1 and not self._dynamic and array.size == math.prod(want):
             return array.reshape(want)
-        raise self._refusal(array, self._shape_remedy(got))
+        raise self._refusal(array, *self._about_shape(got))
 
-    def _shape_remedy(self, got: tuple[int, ...]) -> str:
+    def _about_shape(self, got: tuple[int, ...]) -> tuple[str, str]:
         layout = self._details().layout
         if layout.endswith("CHW") and image_layout(got).endswith("HWC"):
-            return "the model wants channels first: move the last axis, np.moveaxis(array, -1, -3)"
+            return "the model wants channels first", "move the last axis: np.moveaxis(array, -1, -3)"
         if layout and image_layout(got)[-3:] == layout[-3:]:
-            return "resize the frame to the model's height and width first"
-        return "reshape or resize it; only dimensions shown as -1 may vary"
+            return "", "resize the frame to the model's height and width first"
+        return "only dimensions shown as -1 may vary", "reshape or resize it"
 
     def _strings(self, array: Array) -> Array:
         words = array.ravel().tolist() if array.dtype.kind in "USOT" else [None]
         if not all(isinstance(word, (str, bytes)) for word in words):
-            raise self._refusal(array, "give str or bytes")
+            raise self._refusal(array, "", "give str or bytes")
         encoded = np.empty(array.shape, object)
         try:
             encoded.ravel()[:] = [word.encode() if isinstance(word, str) else word for word in words]
@@ -248,7 +280,7 @@ class InputAdapter:
         want, kind = self._dtype, array.dtype.kind
         floats = _is_float(array.dtype) and _is_float(want)
         if self._strict:
-            raise self._refusal(array, f"strict=True converts nothing: array.astype('{want}')")
+            raise self._refusal(array, "strict=True converts nothing", f"convert it first: array.astype('{want}')")
         pixels = array.dtype == np.uint8 and want.name in ("float32", "float16", "int8", "int16")
         if pixels and (converted := self._from_pixels(array)) is not None:
             return converted
@@ -259,7 +291,7 @@ class InputAdapter:
             return self._quantize(array, self.info.quantization)
         if kind in "iub" and want.kind in "iu":
             return self._cast_integers(array)
-        raise self._refusal(array, self._dtype_remedy(array))
+        raise self._refusal(array, *self._about_dtype(array))
 
     def _from_pixels(self, array: Array) -> Array | None:
         """Convert a uint8 frame for an image tensor; None where the tensor is no image."""
@@ -279,8 +311,9 @@ class InputAdapter:
             return None
         raise self._refusal(
             array,
-            "the model does not say how pixels become its values: load(..., normalization=(mean, std)) in 0..255 "
-            "units, such as (127.5, 127.5) for [-1, 1] or (0, 255) for [0, 1]",
+            "the model does not say how pixels become its values",
+            "say it: load(..., normalization=(mean, std)) in 0..255 units, such as (127.5, 127.5) for [-1, 1] or "
+            "(0, 255) for [0, 1]",
         )
 
     def _normalize(self, pixels: Array, n: Normalization, layout: str) -> Array:
@@ -297,8 +330,8 @@ class InputAdapter:
         if len(n.mean) not in (1, channels) or len(n.std) not in (1, channels):
             raise self._refusal(
                 pixels,
-                f"its normalization has {len(n.mean)} means and {len(n.std)} stds for {channels} channels: "
-                "load(..., normalization=(mean, std)) goes before it",
+                f"its normalization has {len(n.mean)} means and {len(n.std)} stds for {channels} channels",
+                "give load(..., normalization=(mean, std)), which goes before it",
             )
         shape = (-1,) if layout.endswith("C") else (-1, 1, 1)
         real: Array = np.subtract(pixels, np.asarray(n.mean, np.float32).reshape(shape), dtype=np.float32)
@@ -315,7 +348,7 @@ class InputAdapter:
             levels: Array = np.divide(real, scale, dtype=work)
         levels += zero
         if np.isnan(levels).any():
-            raise self._refusal(real, "it contains NaN, which has no quantised value: replace it first")
+            raise self._refusal(real, "it contains NaN, which has no quantised value", "replace it first")
         np.rint(levels, out=levels)
         if "saturated" not in self._said:
             outside = np.count_nonzero((levels < limits.min) | (levels > limits.max))
@@ -339,21 +372,23 @@ class InputAdapter:
             low, high = int(array.min()), int(array.max())
             if low < limits.min or high > limits.max:
                 raise self._refusal(
-                    array, f"its values {low}..{high} do not fit {limits.min}..{limits.max}; rescale them first"
+                    array, f"its values {low}..{high} do not fit {limits.min}..{limits.max}", "rescale them first"
                 )
         return array.astype(self._dtype)
 
-    def _dtype_remedy(self, array: Array) -> str:
+    def _about_dtype(self, array: Array) -> tuple[str, str]:
         if array.dtype.kind == "f" and self._dtype.name in _QUANTISED:
-            return "the tensor carries no scale and zero_point, so a real value has no level: convert it yourself"
+            return "the tensor carries no scale and zero_point, so a real value has no level", "convert it yourself"
+        remedy = f"convert it first: array.astype({self.info.data_type!r})"
         if array.dtype.kind in "iub" and self._dtype.kind == "f":
-            return f"are these levels, pixels or plain numbers? Say so: array.astype('{self._dtype}')"
-        return f"convert it first: array.astype({self.info.data_type!r})"
+            return "these may be levels, pixels or plain numbers", remedy
+        return "", remedy
 
-    def _refusal(self, value: Any, remedy: str) -> TensorError:
+    def _refusal(self, value: Any, problem: str, remedy: str = "") -> TensorError:
         got = f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
         want = f"{self.info.data_type}{list(self.info.shape)}"
-        return TensorError(f"input {self.info.name!r} got {got}, wanted {want}: {remedy}")
+        about = f": {problem}" if problem else ""
+        return TensorError(f"input {self.info.name!r} got {got}, wanted {want}{about}", remedy)
 
     def _say_once(self, topic: str, message: str, *values: object) -> None:
         if topic not in self._said:

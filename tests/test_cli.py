@@ -383,8 +383,8 @@ class {name}(Backend):
     commands = {commands}
 
     def availability(self): return Availability(False, reason="it is of a test")
-    def devices(self): return []
-    def match(self, source): return Match(False, "it is of a test")
+    def devices(self, options): return []
+    def match(self, source, options): return Match(False, "it is of a test")
     def load(self, source, options): raise NotImplementedError
 """
 
@@ -430,4 +430,4 @@ def test_a_backend_whose_commands_are_nonsense(tmp_path: Path) -> None:
     path = install(tmp_path, "worse", 5)
     done = call("--help", PYTHONPATH=path)
     assert "Show a model's file" in done.stdout
-    assert "worse.commands is missing or no Mapping" in done.stderr
+    assert "worse.commands is 5; wanted a mapping of str to str" in done.stderr

@@ -135,6 +135,6 @@ def test_replicas_on_two_devices(real_library: Library, device: str, models_dir:
     if len(real_library.devices()) < 2:
         pytest.skip("needs two Edge TPUs")
     with accelerate.load(models_dir / COMPILED, backend="edgetpu", replicas=2) as model:
-        used = {replica.device for replica in model._replicas}  # type: ignore[attr-defined]
+        used = {replica.device for replica in model.models}  # type: ignore[attr-defined]
         assert len(used) == 2
         assert device in used

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelerate import OptionError, TensorError, TensorInfo
-from accelerate.names import NameIndex, name_tensors, rename, suggestion
+from accelerate.names import NameIndex, check_tensor_names, name_tensors, rename, suggestion
 
 some_names = st.lists(st.lists(st.sampled_from(["", "x", "x:1", "y", "serving_default_x:0"]), min_size=1, max_size=3))
 
@@ -86,4 +86,4 @@ def test_renaming() -> None:
 )
 def test_impossible_renaming(tensor_names: dict[str, dict[str, str]], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        rename([TensorInfo("a"), TensorInfo("b")], [TensorInfo("y")], tensor_names)
+        rename([TensorInfo("a"), TensorInfo("b")], [TensorInfo("y")], check_tensor_names(tensor_names))

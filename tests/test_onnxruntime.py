@@ -526,7 +526,7 @@ def test_the_file_may_go_once_loaded(tmp_path: Path) -> None:
 @NO_CUDA_BUILD
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:1", "tensorrt:0"])
 def test_a_gpu_asked_of_a_build_without_it(device: str) -> None:
-    with pytest.raises(DeviceNotFoundError, match=rf"{device}.*built without.*pip install onnxruntime-gpu"):
+    with pytest.raises(DeviceNotFoundError, match=r"built without.*pip install onnxruntime-gpu"):
         load(odd_onnx.double(), device=device)
     with pytest.raises(NoBackendError):
         accelerate.load(odd_onnx.double(), device=device)
@@ -535,9 +535,9 @@ def test_a_gpu_asked_of_a_build_without_it(device: str) -> None:
         load(odd_onnx.double(), providers=[name, CPU])
 
 
-@pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:x", "CPU"])
+@pytest.mark.parametrize("device", ["npu", "cpu:0", "cuda:x", "CPU"])
 def test_unknown_devices(device: str) -> None:
-    with pytest.raises(DeviceNotFoundError, match=r"wanted 'cpu', 'cuda:0'.*providers="):
+    with pytest.raises(DeviceNotFoundError, match=rf"has no device '{device}'.*its devices: cpu"):
         load(odd_onnx.double(), device=device)
 
 
@@ -589,9 +589,9 @@ def test_a_plan_says_what_the_build_lacks(options: Any) -> None:
 @NO_CUDA_BUILD
 @pytest.mark.parametrize("gpu", [False, True])
 def test_the_gpu_that_a_build_cannot_use_is_listed_where_there_is_one(gpu: bool, monkeypatch: Any) -> None:
-    monkeypatch.setattr("accelerate.backends.onnxruntime.providers._shows_gpu", lambda: gpu)
+    monkeypatch.setattr("accelerate.backends.onnxruntime.providers.shows_gpu", lambda: gpu)
     rows = [d for d in accelerate.list_devices() if d.backend == "onnxruntime"]
-    assert [(d.id, d.ready) for d in rows] == [("cpu", True), ("cuda:0", False)][: 1 + gpu]
+    assert [(d.id, d.ready) for d in rows] == [("cuda:0", False), ("cpu", True)][1 - gpu :]
     assert all("onnxruntime-gpu" in d.remedy for d in rows if not d.ready)
 
 
@@ -612,9 +612,9 @@ def test_options_are_judged_without_the_runtime() -> None:
     code = (
         "import sys\n"
         "from accelerate.backends.onnxruntime import ONNXRuntime\n"
-        "from accelerate import LoadOptions\n"
+        "from accelerate import LoadOptions, Source\n"
         "asked = {'providers': ['Nothing', ('x', {})], 'full_delegation': True}\n"
-        "ONNXRuntime().configured(LoadOptions(backend_options=asked))\n"
+        f"assert ONNXRuntime().match(Source({str(DIGITS)!r}), LoadOptions(backend_options=asked)).accepts\n"
         "print('onnxruntime' in sys.modules)"
     )
     done = child(code)
@@ -622,7 +622,7 @@ def test_options_are_judged_without_the_runtime() -> None:
 
 
 def test_impossible_options() -> None:
-    with pytest.raises(OptionError, match="not both"):
+    with pytest.raises(OptionError, match="both say where"):
         load(odd_onnx.double(), device="cpu", providers=[CPU])
     with pytest.raises(OptionError, match="full_delegation is 'yes'"):
         load(odd_onnx.double(), full_delegation="yes")

@@ -17,6 +17,7 @@ from accelerate.tensors import (
     InputAdapter,
     dequantize,
     image_layout,
+    normalization_by_name,
     parse_normalization,
     with_image_meaning,
 )
@@ -340,9 +341,8 @@ def test_quantised_levels_survive_the_round_trip(levels: Array) -> None:
     [(127.5, 127.5), ((127.5,), [127.5]), Normalization((127.5,), (127.5,), "metadata"), (np.float32(127.5),) * 2],
 )
 def test_normalization_option(given_: Any) -> None:
-    assert parse_normalization(given_, []) == Normalization((127.5,), (127.5,), "user")
-    info = tensor("float32", (1, 2, 2, 3))
-    assert parse_normalization({"x": given_}, [info]) == {"x": Normalization((127.5,), (127.5,), "user")}
+    assert parse_normalization(given_) == Normalization((127.5,), (127.5,), "user")
+    assert parse_normalization({"x": given_}) == {"x": Normalization((127.5,), (127.5,), "user")}
 
 
 @pytest.mark.parametrize(
@@ -350,9 +350,9 @@ def test_normalization_option(given_: Any) -> None:
 )
 def test_impossible_normalizations(given_: Any) -> None:
     with pytest.raises(OptionError, match="normalization"):
-        parse_normalization(given_, [])
+        parse_normalization(given_)
     with pytest.raises(OptionError, match="normalization: the model has no input"):
-        parse_normalization({"y": (0, 1)}, [tensor("float32", (2,))])
+        normalization_by_name(parse_normalization({"y": (0, 1)}), [tensor("float32", (2,))])
 
 
 def test_floats_of_ml_dtypes_are_floats() -> None:

@@ -12,6 +12,7 @@ from .. import registry
 from ..api import list_devices, load, plan
 from ..contract import Backend
 from ..model import Model
+from ..reports import LoadOptions
 from ..source import Source
 from .machine import peak_memory_mb, reset_peak_memory, resident_mb
 
@@ -142,7 +143,7 @@ def by_fitness_as_reference(subjects: Iterable[Subject]) -> list[Subject]:
 
     What auto takes before it is an accelerator, or the CPU of another machine.
     """
-    return sorted(subjects, key=lambda s: (s.row["device"] != "cpu", registry.find(s.row["backend"]).priority))
+    return sorted(subjects, key=lambda s: (s.row["device"] != "cpu", bool(not registry.find(s.row["backend"]).formats)))
 
 
 def _of_model(path: str, name: str, names: Sequence[str], devices: Sequence[str]) -> Iterator[Subject]:
@@ -178,7 +179,7 @@ def _others(common: Mapping[str, Any], backend: str, first: str) -> Iterator[Sub
 
 def _accepts(backend: Backend, source: Source) -> bool:
     try:
-        return backend.match(source).accepts
+        return backend.match(source, LoadOptions()).accepts
     except Exception:  # a stranger's code: the plan says what it raised
         return True
 

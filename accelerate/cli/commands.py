@@ -36,7 +36,7 @@ class Commands(click.Group):
         found: dict[str, tuple[str, str]] = {}
         for owner, backend in backends().items():
             for name, target in backend.commands.items():
-                found.setdefault(str(name), (owner, str(target)))
+                found.setdefault(name, (owner, target))
         return found
 
     def list_commands(self, context: click.Context) -> list[str]:

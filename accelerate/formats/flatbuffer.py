@@ -22,6 +22,7 @@ from flatbuffers import encode
 from flatbuffers import number_types as flags
 
 from ..errors import ModelError
+from . import REFETCH
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -77,7 +78,8 @@ class Reader:
         if self._left < 0:
             raise ModelError(
                 f"{self.where}: {what} at byte {position} is more than this reader takes from one file "
-                f"(about {self._allowance >> 20} MiB once read); the file is damaged or hostile"
+                f"(about {self._allowance >> 20} MiB once read); the file is damaged or hostile",
+                REFETCH,
             )
 
     def number(self, kind: Any, position: int, what: str) -> Any:
@@ -101,7 +103,8 @@ class Reader:
         """Return the error for something at `position` that does not fit into the buffer."""
         return ModelError(
             f"{self.where}: {what} at byte {position}, which leaves its {self.size} bytes; "
-            "the file is damaged or cut short"
+            "the file is damaged or cut short",
+            REFETCH,
         )
 
 
@@ -238,7 +241,7 @@ class TableVector:
         name = f"{self._name} {index}"
         if not 0 <= index < self._count:
             raise ModelError(
-                f"{self._reader.where}: {name} is asked for, but there are {self._count}; the file is damaged"
+                f"{self._reader.where}: {name} is asked for, but there are {self._count}; the file is damaged", REFETCH
             )
         return Table(self._reader, self._reader.follow(self._start + OFFSET_SIZE * index, name), name)
 

@@ -97,7 +97,7 @@ class ModelFile:
         graphs = list(self._model.messages(7))
         if not graphs:
             raise ModelError(
-                f"{where}: this is not an .onnx file: it has no graph; check that the download is complete"
+                f"{where}: this is not an .onnx file: it has no graph", "check that the download is complete"
             )
         self._graph = _Merged(graphs)
 

@@ -78,9 +78,9 @@ class PackedFiles:
         info = self._archive.getinfo(name)
         what = f"{self._where}: the packed file {name!r}"
         if info.flag_bits & ENCRYPTED_FLAG:
-            raise ModelError(f"{what} is encrypted; pack it without a password")
+            raise ModelError(f"{what} is encrypted", "pack it without a password")
         if info.compress_type not in (STORED, DEFLATED):
-            raise ModelError(f"{what} is compressed by method {info.compress_type}; pack it by deflate")
+            raise ModelError(f"{what} is compressed by method {info.compress_type}", "pack it by deflate")
         if info.file_size > FILE_LIMIT:
             raise ModelError(f"{what} has {info.file_size} bytes; at most {FILE_LIMIT} are read from within a model")
         return self._content(info, what)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from mmap import mmap
 
 from ..errors import ModelError
+from . import REFETCH
 
 __all__ = ["Message"]
 
@@ -133,4 +134,4 @@ class Message:
         raise self._damaged("a number does not end", position)
 
     def _damaged(self, what: str, position: int) -> ModelError:
-        return ModelError(f"{self.where}: {what} at byte {position}; it is damaged or cut short")
+        return ModelError(f"{self.where}: {what} at byte {position}; it is damaged or cut short", REFETCH)

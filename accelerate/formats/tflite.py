@@ -23,6 +23,7 @@ from flatbuffers import number_types as flags
 from .._records import record
 from ..errors import ModelError
 from ..labels import read_labels
+from . import REFETCH
 from .flatbuffer import Reader
 from .tflite_graph import (
     Signature,
@@ -111,8 +112,8 @@ class ModelFile:
         self._reader = Reader(buffer, where)
         if self._reader.identifier() != IDENTIFIER:
             raise ModelError(
-                f"{where}: this is not a .tflite file: it has no {IDENTIFIER.decode()} at byte 4; "
-                "convert the model to TensorFlow Lite, or check that the download is complete"
+                f"{where}: this is not a .tflite file: it has no {IDENTIFIER.decode()} at byte 4",
+                "convert the model to TensorFlow Lite, or check that the download is complete",
             )
         self._root = self._reader.root("Model")
         self._metadata_where = f"{where}: TFLite metadata"
@@ -122,7 +123,7 @@ class ModelFile:
         """Raise where a graph lacks what the interpreters take for granted (see `tflite_graph.check_graph`)."""
         graphs = self._root.tables(2, "SubGraph")
         if not graphs:
-            raise ModelError(f"{self.where}: the model has no graph; the file is damaged")
+            raise ModelError(f"{self.where}: the model has no graph; the file is damaged", REFETCH)
         codes = [builtin_code(code) for code in self._root.tables(1, "OperatorCode")]
         root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
         buffers = root.tables(4, "Buffer")
@@ -157,7 +158,8 @@ class ModelFile:
         for code, count in counts.items():
             if code >= len(codes):
                 raise ModelError(
-                    f"{self.where}: an operator has the code {code}, but there are {len(codes)}; the file is damaged"
+                    f"{self.where}: an operator has the code {code}, but there are {len(codes)}; the file is damaged",
+                    REFETCH,
                 )
             result[codes[code]] += count
         return dict(result.most_common())

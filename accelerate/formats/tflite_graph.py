@@ -12,6 +12,7 @@ from flatbuffers import number_types as flags
 from .._records import record
 from ..errors import ModelError
 from ..metadata import Quantization
+from . import REFETCH
 from .flatbuffer import Table, TableVector
 from .tflite_names import CUSTOM, DATA_TYPES, OPERATORS, name_of
 
@@ -107,7 +108,7 @@ def check_graph(graph: Table, codes: Sequence[int], buffers: TableVector, where:
     """
     for slot, what in enumerate(("tensors", "inputs", "outputs", "operators")):
         if not graph.has(slot):
-            raise ModelError(f"{where}: a graph has no list of {what}; the file is damaged")
+            raise ModelError(f"{where}: a graph has no list of {what}; the file is damaged", REFETCH)
     tensors = graph.tables(0, "Tensor")
     computed = set(graph.numbers(1, flags.Int32Flags))
     for number, operator in enumerate(graph.tables(3, "Operator")):
@@ -117,7 +118,7 @@ def check_graph(graph: Table, codes: Sequence[int], buffers: TableVector, where:
             -1 in inputs[:2] and code < len(codes) and codes[code] not in _FIRST_TENSORS_OPTIONAL
         )
         if absent:
-            raise ModelError(f"{where}: operator {number} lacks an input or output; the file is damaged")
+            raise ModelError(f"{where}: operator {number} lacks an input or output; the file is damaged", REFETCH)
         kind = codes[code] if code < len(codes) else -1
         if kind in (_RESHAPE, _DEPTHWISE_CONV_2D):
             types = [tensors[i].number(1, flags.Int8Flags) for i in (*inputs[:1], *outputs[:1])]
@@ -128,15 +129,15 @@ def check_graph(graph: Table, codes: Sequence[int], buffers: TableVector, where:
             continue
         buffer = tensors[index].number(2, flags.Uint32Flags)
         if buffer == 0 or not _has_content(buffers[buffer]):
-            raise ModelError(f"{where}: nothing computes the output with index {index}; the file is damaged")
+            raise ModelError(f"{where}: nothing computes the output with index {index}; the file is damaged", REFETCH)
 
 
 def _check_operands(code: int, types: Sequence[int], inputs: Sequence[int], what: str) -> None:
     """Raise for operands that LiteRT 2.3 does not check: a reshape copies by the input's size, a bias is just read."""
     if code == _RESHAPE and len(set(types)) > 1:
-        raise ModelError(f"{what} reshapes one type into another; the file is damaged")
+        raise ModelError(f"{what} reshapes one type into another; the file is damaged", REFETCH)
     if code == _DEPTHWISE_CONV_2D and types[:1] != [_FLOAT32] and (len(inputs) < 3 or inputs[2] == -1):
-        raise ModelError(f"{what} is a quantised convolution without a bias; the file is damaged")
+        raise ModelError(f"{what} is a quantised convolution without a bias; the file is damaged", REFETCH)
 
 
 def _has_content(buffer: Table) -> bool:

@@ -10,6 +10,7 @@ from mmap import mmap
 from flatbuffers import number_types as flags
 
 from ..errors import ModelError
+from . import REFETCH
 from .flatbuffer import Reader, Table
 
 __all__ = ["check_structure"]
@@ -86,7 +87,7 @@ def _check_tensor(tensor: Table, buffers: int, where: str) -> None:
     tensor.check_text(3)
     for slot in (0, 7):
         if any(not -1 <= n < _DIMENSION_LIMIT for n in tensor.numbers(slot, flags.Int32Flags)):
-            raise ModelError(f"{where}: a tensor has a negative dimension; the file is damaged")
+            raise ModelError(f"{where}: a tensor has a negative dimension; the file is damaged", REFETCH)
     if data := tensor.number(2, flags.Uint32Flags):  # 0 is the empty buffer, which need not be there
         _check_index(data, buffers, f"{where}: a tensor's buffer")
     quantization = tensor.table(4, "QuantizationParameters")
@@ -124,4 +125,4 @@ def _check_operator(operator: Table, codes: int, tensors: int, where: str) -> No
 
 def _check_index(index: int, count: int, what: str) -> None:
     if not 0 <= index < count:
-        raise ModelError(f"{what} has the index {index}, but there are {count}; the file is damaged")
+        raise ModelError(f"{what} has the index {index}, but there are {count}; the file is damaged", REFETCH)

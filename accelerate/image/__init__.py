@@ -96,6 +96,8 @@ def geometry(frame_size: Sequence[int], info: TensorInfo, resize: str = "stretch
     except (TypeError, ValueError):
         height = width = 0
     if height < 1 or width < 1:
-        raise TensorError(f"frame_size is {frame_size!r:.80}; wanted (height, width), each from 1: frame.shape[:2]")
+        raise TensorError(
+            f"frame_size is {frame_size!r:.80}; wanted (height, width), each from 1", "give frame.shape[:2]"
+        )
     shape = image_shape(info)
     return place(height, width, shape.height_for(height), shape.width_for(width), resize)

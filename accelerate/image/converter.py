@@ -147,8 +147,8 @@ class Converter:
     def _new(self, height: int, width: int) -> Array:
         if self._shape.frames > 1:
             raise self._refusal(
-                "it takes several frames at once: make an array for all of them and give the place of each in turn, "
-                "out=batch[i : i + 1]"
+                "it takes several frames at once",
+                "make an array for all of them and give the place of each in turn, out=batch[i : i + 1]",
             )
         return np.empty(self._shape_for(height, width), self._dtype)
 
@@ -182,8 +182,9 @@ class Converter:
         sides = {"N": 1, "C": shape.channels, "H": shape.height_for(height), "W": shape.width_for(width)}
         return tuple(sides[axis] for axis in shape.layout)
 
-    def _refusal(self, problem: str) -> TensorError:
-        return TensorError(f"input {self._info.name!r}, {self._info.data_type}{list(self._info.shape)}: {problem}")
+    def _refusal(self, problem: str, remedy: str = "") -> TensorError:
+        about = f"input {self._info.name!r}, {self._info.data_type}{list(self._info.shape)}"
+        return TensorError(f"{about}: {problem}", remedy)
 
 
 def _draw(

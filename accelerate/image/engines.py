@@ -88,8 +88,8 @@ class Engine:
     def _bilinear(self, source: Array, target: Array) -> None:
         raise OptionError(
             f"the frame has {source.shape[0]} x {source.shape[1]} pixels and must have {target.shape[0]} x "
-            f"{target.shape[1]}, but neither OpenCV nor Pillow is installed, one of which bilinear resizing needs: "
-            'pip install "edge-accelerate[vision]"'
+            f"{target.shape[1]}, but neither OpenCV nor Pillow is installed, one of which bilinear resizing needs",
+            'pip install "edge-accelerate[vision]"',
         )
 
     def _mean(self, source: Array, target: Array) -> None:

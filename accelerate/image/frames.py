@@ -57,13 +57,15 @@ def as_frame(given: Any, color: Any) -> tuple[Array, str]:
         elif color == "RGB":
             given = opened
         else:
-            raise OptionError(f"color is {color!r}; it describes arrays, and a picture says by itself what it holds")
+            raise OptionError(
+                f"color is {color!r}; it describes arrays, and a picture says by itself what it holds", "leave it out"
+            )
     if given.dtype != np.uint8:
-        raise _refusal(given, color, _dtype_remedy(given.dtype))
+        raise _refusal(given, color, *_about_dtype(given.dtype))
     if isinstance(given, np.ma.MaskedArray) and np.any(given.mask):
-        raise TensorError("some of the frame's pixels are masked: frame.filled(value) says what they are")
+        raise TensorError("some of the frame's pixels are masked", "say what they are: frame.filled(value)")
     if not given.size:
-        raise _refusal(given, color, "it is empty; did the camera deliver anything?")
+        raise _refusal(given, color, "it is empty", "see whether the camera delivers anything")
     return _aligned(*_by_channels(given, color))
 
 
@@ -77,12 +79,12 @@ def _by_channels(array: Array, color: str) -> tuple[Array, str]:
     """Give every frame three axes, after checking that they are what `color` says."""
     flat = array[:, :, np.newaxis] if array.ndim == 2 else array
     if flat.ndim != 3:
-        raise _refusal(array, color, "give one frame at a time" if flat.ndim == 4 else "reshape it")
+        raise _refusal(array, color, "", "give one frame at a time" if flat.ndim == 4 else "reshape it")
     rows, columns, channels = flat.shape
     if channels == 1 and color in _REVERSED:
         return flat, "GRAY"
     if channels != _CHANNELS[color]:
-        raise _refusal(array, color, _channels_remedy(flat.shape))
+        raise _refusal(array, color, *_about_channels(flat.shape))
     if color == "NV12" and (rows % 3 or columns % 2):
         raise _refusal(array, color, "NV12 has even sides: rows of Y, then half as many of U and V side by side")
     if color == "YUYV" and columns % 2:
@@ -115,25 +117,27 @@ def _as_array(given: Any) -> Array:
         raise TensorError(f"the frame is a {type(given).__name__}, and NumPy makes no array of it: {reason}") from error
 
 
-def _dtype_remedy(dtype: np.dtype[Any]) -> str:
+def _about_dtype(dtype: np.dtype[Any]) -> tuple[str, str]:
     if dtype == np.uint16:
-        return "bring 16 bits down to 8 first: (frame >> 8).astype('uint8') where all of them are used"
+        return "", "bring 16 bits down to 8 first: (frame >> 8).astype('uint8') where all of them are used"
     if dtype.kind == "f":
-        return "`infer` takes real values as they are; for 0..1, (frame * 255).round().astype('uint8')"
-    return "convert it first: frame.astype('uint8')"
+        return "`infer` takes real values as they are", "for 0..1, give (frame * 255).round().astype('uint8')"
+    return "", "convert it first: frame.astype('uint8')"
 
 
-def _channels_remedy(shape: tuple[int, ...]) -> str:
+def _about_channels(shape: tuple[int, ...]) -> tuple[str, str]:
     if shape[0] in (1, 3, 4) and shape[2] not in _CHANNELS.values():
-        return "its channels come first: give np.moveaxis(frame, 0, -1)"
+        return "its channels come first", "give np.moveaxis(frame, 0, -1)"
     fitting = {3: "'RGB' or 'BGR'", 4: "'RGBA' or 'BGRA'", 1: "'GRAY' or 'NV12'", 2: "'YUYV'"}.get(shape[2])
-    return f"color={fitting} says what {shape[2]} channels are" if fitting else "nothing here has that many channels"
+    if not fitting:
+        return "nothing here has that many channels", ""
+    return "", f"say what {shape[2]} channels are: color={fitting}"
 
 
-def _refusal(given: Array, color: str, remedy: str) -> TensorError:
-    return TensorError(
-        f"the frame is {given.dtype}{list(given.shape)}, wanted uint8{_SHAPES[color]} for color={color!r}: {remedy}"
-    )
+def _refusal(given: Array, color: str, problem: str, remedy: str = "") -> TensorError:
+    about = f": {problem}" if problem else ""
+    wanted = f"wanted uint8{_SHAPES[color]} for color={color!r}"
+    return TensorError(f"the frame is {given.dtype}{list(given.shape)}, {wanted}{about}", remedy)
 
 
 # Pictures
@@ -178,8 +182,8 @@ def _read_by_opencv(path: str | os.PathLike[str]) -> Array:
         import cv2
     except ImportError as error:
         raise OptionError(
-            f"nothing is installed that could read the picture {path}: "
-            'pip install "edge-accelerate[cli]" (Pillow) or "edge-accelerate[vision]" (OpenCV)'
+            f"nothing is installed that could read the picture {path}",
+            'pip install "edge-accelerate[cli]" (Pillow) or "edge-accelerate[vision]" (OpenCV)',
         ) from error
     try:
         data = np.fromfile(path, np.uint8)
@@ -212,7 +216,7 @@ def _pixels(picture: Picture, what: str) -> Array:
     try:
         return np.asarray(picture if picture.mode == mode else picture.convert(mode))
     except ValueError as error:
-        raise TensorError(f"{what} has the mode {picture.mode}; convert it to RGB") from error
+        raise TensorError(f"{what} has the mode {picture.mode}", "convert it to RGB") from error
 
 
 def _unreadable(path: str | os.PathLike[str], error: Exception) -> OptionError:
@@ -221,4 +225,4 @@ def _unreadable(path: str | os.PathLike[str], error: Exception) -> OptionError:
 
 
 def _deep(what: str) -> TensorError:
-    return TensorError(f"{what} has more than 8 bits a channel; bring it down to 8, or give `infer` an array")
+    return TensorError(f"{what} has more than 8 bits a channel", "bring it down to 8, or give `infer` an array")

@@ -45,7 +45,8 @@ def image_shape(info: TensorInfo) -> ImageShape:
     if layout not in ("NHWC", "NCHW", "HWC", "CHW") or len(layout) != len(info.shape):
         raise TensorError(
             f"input {info.name!r}, {info.data_type}{list(info.shape)}, is no image that a frame could become; wanted "
-            "a tensor of layout NHWC, NCHW, HWC or CHW: give `infer` an array"
+            "a tensor of layout NHWC, NCHW, HWC or CHW",
+            "give `infer` an array",
         )
     sides = dict(zip(layout, info.shape, strict=True))
     channels = sides["C"]
@@ -54,7 +55,8 @@ def image_shape(info: TensorInfo) -> ImageShape:
     if channels not in (1, 3) or 0 in info.shape:
         raise TensorError(
             f"input {info.name!r}, {info.data_type}{list(info.shape)} in {layout}, is no image that a frame could "
-            "become; wanted 1 or 3 channels and no side of 0: give `infer` an array"
+            "become; wanted 1 or 3 channels and no side of 0",
+            "give `infer` an array",
         )
     return ImageShape(layout, sides.get("N", 1), sides["H"], sides["W"], channels)
 

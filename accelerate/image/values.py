@@ -137,5 +137,6 @@ def _along_channels(info: TensorInfo, layout: str) -> Quantization | None:
         return replace(q, axis=None)
     raise TensorError(
         f"input {info.name!r} has a scale for each index along axis {q.axis} of {layout}; "
-        "wanted one for all or one for each channel: give `infer` an array"
+        "wanted one for all or one for each channel",
+        "give `infer` an array",
     )

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...contract import Backend
-from ...errors import (
-    BackendNotAvailableError,
-    DeviceNotFoundError,
-    ModelError,
-    OptionError,
-    UnsupportedModelError,
-)
-from ...reports import Availability, Device, LoadOptions, Match
+from ...arguments import check_settled
+from ...contract import Availability, Backend, Device, LoadOptions, Match, Model
+from ...errors import BackendNotAvailableError, DeviceNotFoundError, OptionError
 from ...source import Source
 from ..tflite_cpu.engines import availability as engine_availability
 from ..tflite_cpu.engines import check_option, engine_of, pick
-from .finding import wanted_file
+from .finding import find_file, wanted_file
 
 if TYPE_CHECKING:
     from .model import EdgeTPUModel
@@ -36,90 +31,95 @@ class EdgeTPU(Backend):
     description = "TFLite models compiled for the Coral Edge TPU, by libedgetpu"
     extra = "edgetpu"
     options = ("engine", "library", "delegate_options")
-    priority = 20
 
-    def __init__(self, options: LoadOptions | None = None) -> None:
-        self._options = options or LoadOptions()
-        self._engine = self._options.backend_options.get("engine")
-        self._library = self._options.backend_options.get("library")
+    def kinds(self) -> Sequence[str]:
+        from .system import look
 
-    def configured(self, options: LoadOptions) -> EdgeTPU:  # noqa: D102
-        check_option(options.backend_options.get("engine"))
-        _delegate_options(options.backend_options.get("delegate_options"))
-        wanted_file(options.backend_options.get("library"))
-        return EdgeTPU(options)
+        return ("tpu",) if os.path.isfile(find_file(wanted_file(None))) or look() else ()
 
-    def availability(self) -> Availability:  # noqa: D102
-        from .devices import CONNECT, list_devices
+    def availability(self) -> Availability:
         from .library import open_library
-        from .namesake import about_namesake
         from .trial import judge
 
-        state = engine_availability(self._engine)
+        state = _library_state(LoadOptions())
         if not state.available:
             return state
-        try:
-            library = open_library(self._library)
-        except BackendNotAvailableError as error:
-            reason, _, remedy = str(error).partition("; ")
-            return Availability(False, reason=reason + about_namesake(), remedy=remedy)
-        version = f"{state.version} with Edge TPU runtime {library.runtime_version or 'of unknown version'}"
-        usable, crash, remedy = judge(pick(self._engine), library)
+        # which models have crashed is for a load of another one to find out
+        usable, crash, remedy = judge(pick(None), open_library(None))
         if not usable:
-            return Availability(False, version, crash, remedy)
-        if not list_devices(self.name, library):
-            return Availability(False, version, f"{library.path} works, but no Edge TPU is connected", CONNECT)
+            return Availability(False, state.version, crash, remedy)
+        try:
+            self.devices(LoadOptions())
+        except DeviceNotFoundError as error:
+            return Availability(False, state.version, error.reason, error.remedy)
         about = f"; it has run other models, but {crash}" if crash else ""
-        return Availability(True, version, f"{version} lists an Edge TPU{about}", remedy)
+        return Availability(True, state.version, f"{state.version} lists an Edge TPU{about}", remedy)
 
-    def devices(self) -> Sequence[Device]:  # noqa: D102
-        from .devices import list_devices
+    def availability_for(self, source: Source, options: LoadOptions) -> Availability:
+        state = _library_state(options)
+        if not state.available or source.format == "object":
+            return state
+        from .library import open_library
+        from .routing import compiled_twin, is_compiled
+        from .trial import known_crash
+
+        given = options.backend_options
+        engine, library = pick(given.get("engine")), open_library(given.get("library"))
+        runs = source if is_compiled(source) else Source(compiled_twin(source)[0])
+        crash = known_crash(engine, library, runs, _delegate_options(given.get("delegate_options")))
+        return state if crash is None else Availability(False, state.version, *crash)
+
+    def devices(self, options: LoadOptions) -> Sequence[Device]:
+        from .devices import CONNECT, list_devices
         from .library import open_library
 
-        return list_devices(self.name, open_library(self._library))
+        library = open_library(options.backend_options.get("library"))
+        found = list_devices(self.name, library)
+        if not found:
+            raise DeviceNotFoundError(f"{library.path} works, but no Edge TPU is connected", CONNECT)
+        return found
 
-    def match(self, source: Source) -> Match:  # noqa: D102
+    def match(self, source: Source, options: LoadOptions) -> Match:
         if source.format == "object":
             if _edgetpu_library(source.object) is None:
                 return Match(
                     False, f"{source} is no TFLite interpreter with the Edge TPU's delegate", "give the model file"
                 )
-            _check_settled(self._options)
+            check_settled(options, "interpreter")
             return Match(True, "an interpreter with the Edge TPU's delegate")
+        from ...formats.tflite_compiled import cpu_twin
         from ..tflite_cpu.diagnosis import not_tflite
-        from .routing import compiled_twin, is_compiled
 
         if source.format != "tflite":
             return Match(False, not_tflite(source), "convert it to TFLite, and compile that with edgetpu_compiler")
+        from .routing import compiled_twin, is_compiled
+
+        check_option(options.backend_options.get("engine"))
+        _delegate_options(options.backend_options.get("delegate_options"))
+        wanted_file(options.backend_options.get("library"))
         if is_compiled(source):
-            return Match(True, "a model compiled for the Edge TPU")
+            other = cpu_twin(source.path)
+            return Match(True, "a model compiled for the Edge TPU", f"on the CPU run its twin {other}" if other else "")
         twin, reason, remedy = compiled_twin(source)
         return Match(twin is not None, reason, remedy)
 
-    def load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:  # noqa: D102
+    def load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
         if source.format == "object":
             return self._adopt(source, options)
-        from ...formats.tflite_compiled import cpu_twin
-        from ..tflite_cpu.diagnosis import not_tflite
         from .routing import compiled_twin, is_compiled
 
-        if source.format != "tflite":
-            known = source.format not in ("", "directory")
-            raise (UnsupportedModelError if known else ModelError)(f"edgetpu cannot run {source}: {not_tflite(source)}")
         if is_compiled(source):
-            try:
-                return self._load(source, options)
-            except (DeviceNotFoundError, BackendNotAvailableError) as error:
-                if twin := cpu_twin(source.path):
-                    raise type(error)(f"{error}. On the CPU run the model's twin {twin}") from error
-                raise
-        twin, reason, remedy = compiled_twin(source)
-        if twin is None:
-            raise UnsupportedModelError(f"edgetpu cannot run {source}: {reason}; {remedy}")
+            return self._load(source, options)
+        twin, _, _ = compiled_twin(source)
+        assert twin is not None, "match has said so"
         model = self._load(Source(twin), options)
         _log.warning("%s: its compiled twin %s runs in its place, on %s", source, twin, model.device)
         model.runtime = replace(model.runtime, details={**model.runtime.details, "compiled_twin": str(twin)})
         return model
+
+    def load_replicas(self, source: Source, options: LoadOptions, count: int) -> list[Model]:
+        # each goes to the stick that the fewest models use, unless one was named
+        return super().load_replicas(source, replace(options, device=options.asked), count)
 
     def _load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
         from ...cpus import default_threads
@@ -137,8 +137,8 @@ class EdgeTPU(Backend):
         needed, there = needed_runtime(source.buffer()), library.runtime_version
         if needed is not None and there is not None and needed > there:
             raise BackendNotAvailableError(
-                f"{source} was compiled for runtime version {needed} of the Edge TPU, and {library.path} has {there}; "
-                f"update the library, or compile with: edgetpu_compiler --min_runtime_version {there}"
+                f"{source} was compiled for runtime version {needed} of the Edge TPU, and {library.path} has {there}",
+                f"update the library, or compile with: edgetpu_compiler --min_runtime_version {there}",
             )
         held = lease(self.name, library, options.device)
         try:
@@ -153,11 +153,8 @@ class EdgeTPU(Backend):
 
     def _adopt(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
         engine, path = engine_of(source.object), _edgetpu_library(source.object)
-        if engine is None or path is None:
-            raise UnsupportedModelError(
-                f"edgetpu takes compiled models, and interpreters with the Edge TPU's delegate, not {source}"
-            )
-        _check_settled(options)
+        assert engine is not None, "match has said so"
+        assert path is not None, "match has said so"
         from .library import Library
         from .model import EdgeTPUModel
 
@@ -168,11 +165,20 @@ class EdgeTPU(Backend):
         return model
 
 
-def _check_settled(options: LoadOptions) -> None:
-    if options.backend_options or options.num_threads is not None or options.device is not None:
-        raise OptionError(
-            "the engine, library, device and threads of an existing interpreter are settled: leave the options out"
-        )
+def _library_state(options: LoadOptions) -> Availability:
+    """Say whether engine and library can be loaded here."""
+    from .library import open_library
+    from .namesake import about_namesake
+
+    state = engine_availability(options.backend_options.get("engine"))
+    if not state.available:
+        return state
+    try:
+        library = open_library(options.backend_options.get("library"))
+    except BackendNotAvailableError as error:
+        return Availability(False, reason=error.reason, remedy=error.remedy + about_namesake())
+    version = f"{state.version} with Edge TPU runtime {library.runtime_version or 'of unknown version'}"
+    return Availability(True, version, f"{version} can be loaded")
 
 
 def _edgetpu_library(interpreter: Any) -> str | None:
@@ -192,5 +198,5 @@ def _delegate_options(given: Any) -> dict[str, str]:
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise OptionError(f"delegate_options is {given!r}; wanted a mapping such as {{'Performance': 'Max'}}")
     if "device" in given:
-        raise OptionError("delegate_options has 'device'; give load(..., device=...) instead")
+        raise OptionError("delegate_options has 'device'", "give load(..., device=...) instead")
     return {key: str(value) for key, value in given.items()}

@@ -66,7 +66,9 @@ def list_devices(backend: str, library: Library, root: Path = Path("/")) -> list
         rows.append(_row(backend, f"{other.kind}:{counts[other.kind]}", other, listed=False))
         counts[other.kind] += 1
     rows = [replace(row, aliases=_words_for(i, row.id)) for i, row in enumerate(rows)]
-    return sorted(rows, key=lambda row: not row.ready)
+    # of several, the one that the fewest models of this process use
+    used = {device.id: _users(device) for device in library.devices()}
+    return sorted(rows, key=lambda row: (not row.ready, used.get(row.id, 0)))
 
 
 def _words_for(position: int, name: str) -> tuple[str, ...]:
@@ -110,10 +112,10 @@ def lease(backend: str, library: Library, words: str | None, root: Path = Path("
         (row for row in rows.values() if not row.ready and (said is None or said[1] in (None, row.id[:3]))), None
     )
     if unusable is not None:
-        raise DeviceNotFoundError(f"the Edge TPU {unusable.id} cannot be used: {unusable.reason}; {unusable.remedy}")
-    which = "no Edge TPU is connected" if not listed else f"there is no Edge TPU {words!r}"
-    known = f"there are: {', '.join(d.id for d in listed)}" if listed else CONNECT
-    raise DeviceNotFoundError(f"{which}; {known}")
+        raise DeviceNotFoundError(f"the Edge TPU {unusable.id} cannot be used: {unusable.reason}", unusable.remedy)
+    if not listed:
+        raise DeviceNotFoundError("no Edge TPU is connected", CONNECT)
+    raise DeviceNotFoundError(f"there is no Edge TPU {words!r}; there are: {', '.join(d.id for d in listed)}")
 
 
 #: What to do where neither the library nor the system shows a device.
@@ -146,20 +148,24 @@ def used_before(held: Lease) -> bool:
         return _users(held.device) > 1
 
 
-def why_not_opened(library: Library, words: str, root: Path = Path("/")) -> str:
-    """Say why the library does not open a device, which it does not tell, and what to do."""
+def why_not_opened(library: Library, words: str, root: Path = Path("/")) -> tuple[str, str]:
+    """Return why the library does not open a device, which it does not tell, and what to do."""
     device = next((d for d in library.devices() if d.id == words), None)
     if device is None:
-        return f"{words} is no longer connected; {CONNECT}"
+        return f"{words} is no longer connected", CONNECT
     known = _find(look(root), device)
     if known is not None and known.reason:
-        return f"{known.reason}; {known.remedy}"
+        return known.reason, known.remedy
     if known is not None and known.node is not None and (others := holders(known.node, root)):
-        return f"it is busy: {', '.join(others)} has it open; an Edge TPU works for one process at a time, so end that"
+        return f"it is busy: {', '.join(others)} has it open; an Edge TPU works for one process at a time", "end that"
     return (
-        "it gives no reason; another user's process may have it open (sudo lsof shows it), or the device is stuck: "
-        "unplug it and plug it in again"
+        "it gives no reason; another user's process may have it open, or the device is stuck",
+        f"end the process that sudo lsof shows, or {_revive(device.kind)}",
     )
+
+
+def _revive(kind: str) -> str:
+    return "restart the machine" if kind == "pci" else "unplug it and plug it in again"
 
 
 def _users(device: ListedDevice) -> int:
@@ -176,7 +182,7 @@ def _row(backend: str, name: str, seen: Seen, *, listed: bool = True) -> Device:
         return Device(backend, name, "tpu", seen.name, not seen.reason, seen.reason, seen.remedy)
     return Device(
         backend, name, "tpu", seen.name, False, "the system shows it, but the library does not list it",
-        "unplug it and plug it in again" if seen.kind == "usb" else "restart the machine",
+        _revive(seen.kind),
     )  # fmt: skip
 
 

@@ -68,8 +68,8 @@ def _folders() -> list[str]:
     ]
 
 
-def why_unloadable(path: str, said: str, *, named: bool) -> str:
-    """Say why the loader refuses the library, and what to do.
+def why_unloadable(path: str, said: str, *, named: bool) -> tuple[str, str]:
+    """Return why the loader refuses the library, and what to do.
 
     Parameters
     ----------
@@ -81,25 +81,25 @@ def why_unloadable(path: str, said: str, *, named: bool) -> str:
     """
     if not os.path.isfile(path) and (named or path in said or "not found" in said):
         if named:
-            return f"there is no library {path}; correct library= or EDGE_ACCELERATE_EDGETPU_LIBRARY"
-        return f"the Edge TPU's runtime library {path} is not installed; {INSTALL}"
+            return f"there is no library {path}", "correct library= or EDGE_ACCELERATE_EDGETPU_LIBRARY"
+        return f"the Edge TPU's runtime library {path} is not installed", INSTALL
     theirs, ours = _machine(path), _machine("/proc/self/exe")
     if theirs and ours and theirs != ours:
-        return f"{path} is built for {theirs}, this Python for {ours}; install the library's package for {ours}"
+        return f"{path} is built for {theirs}, this Python for {ours}", f"install the library's package for {ours}"
     if os.path.isfile(path) and not theirs and sys.platform == "linux":
-        return f"{path} is no library ({said}); {INSTALL}"
+        return f"{path} is no library ({said})", INSTALL
     if "libusb" in said:
-        return f"{path} needs libusb-1.0, which is not installed; sudo apt install libusb-1.0-0"
+        return f"{path} needs libusb-1.0, which is not installed", "sudo apt install libusb-1.0-0"
     if missing := re.search(r"([\w.+-]+\.so[\w.]*): cannot open shared object", said):
-        return f"{path} needs {missing[1]}, which is not installed; install the package that has it"
+        return f"{path} needs {missing[1]}, which is not installed", "install the package that has it"
     if version := re.search(r"version [`'](\w+_[\d.]+)'", said):
         return (
-            f"{path} is built for a newer system: it needs {version[1]}; install the library's package for this "
-            "version of the system"
+            f"{path} is built for a newer system: it needs {version[1]}",
+            "install the library's package for this version of the system",
         )
     if "symbol" in said:
-        return f"{path} is not the Edge TPU's runtime library, or damaged ({said}); {INSTALL}"
-    return f"{path} cannot be loaded ({said}); {INSTALL}"
+        return f"{path} is not the Edge TPU's runtime library, or damaged ({said})", INSTALL
+    return f"{path} cannot be loaded ({said})", INSTALL
 
 
 def _machine(path: str) -> str:

@@ -11,27 +11,26 @@ from time import monotonic
 from typing import Any
 
 from ...binding import Binding
-from ...chatter import held_back
 from ...errors import (
     AccelerateError,
     BackendNotAvailableError,
     ClosedError,
     DeviceLostError,
     DeviceNotFoundError,
-    InferenceError,
     ModelError,
 )
 from ...formats.tflite import custom_operators
 from ...formats.tflite_compiled import COMPILED_OPERATOR
-from ...model import Model
 from ...reports import LoadOptions
+from ...runtime_model import RuntimeModel
 from ...source import Source
+from ...stderr import held_back
 from ...tensors import Array
 from ..tflite_cpu.calls import ENGINE_ERRORS, Calls
 from ..tflite_cpu.diagnosis import why_unresolved
-from ..tflite_cpu.engines import Engine
+from ..tflite_cpu.engines import LINES, Engine
 from ..tflite_cpu.model import TFLiteModel, make_interpreter
-from .devices import Lease, move, why_not_opened
+from .devices import CONNECT, Lease, move, why_not_opened
 from .library import Delegate, Library
 
 __all__ = ["EdgeTPUModel", "connect"]
@@ -64,13 +63,14 @@ def connect(library: Library, device: str, options: Mapping[str, str]) -> Delega
     try:
         return library.create({"device": device, **options})
     except DeviceNotFoundError as error:
-        raise DeviceNotFoundError(f"{error}: {why_not_opened(library, device)}") from error
+        reason, remedy = why_not_opened(library, device)
+        raise DeviceNotFoundError(f"{error.reason}: {reason}", remedy) from error
 
 
 class EdgeTPUModel(TFLiteModel):
     """See the module. A Model whose device has gone opens it again when it is called after a growing delay."""
 
-    _backend = "edgetpu"
+    backend_name = "edgetpu"
 
     def __init__(self, engine: Engine, interpreter: Any, *arguments: Any) -> None:
         self._library: Library | None = None  # None for an interpreter that is its owner's to open again
@@ -120,24 +120,26 @@ class EdgeTPUModel(TFLiteModel):
         )
         return model
 
-    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:  # noqa: D102
+    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         # Copies: 3 us for a picture of 224 x 224, of the milliseconds that its way over USB takes. Sharing would need
         # a second interpreter, which would hold the device in the library while this one has to open it again.
-        return Model.bind(self, shapes)
+        return RuntimeModel.bind(self, shapes)
 
-    def _execute(self, feeds: list[Array]) -> list[Array]:
+    def execute(self, feeds: list[Array]) -> list[Array]:
         if self._lost:
             self._reopen()
         try:
-            return super()._execute(feeds)
-        except InferenceError as error:
-            cause = error.__cause__
-            if cause is None or not self._device_failed(str(cause)):
+            return super().execute(feeds)
+        except AccelerateError:  # ours is a ValueError, too
+            raise
+        except ENGINE_ERRORS as error:
+            cause: Exception = error
+            if not self._device_failed(str(cause)):
                 raise
         self._lose()
         raise DeviceLostError(
-            f"the Edge TPU {self.device} was lost during a run ({' '.join(str(cause).split())}); "
-            "the model opens it again when it is called and the device is back"
+            f"the Edge TPU {self.device} was lost during a run ({' '.join(str(cause).split())})",
+            "call the model again once the device is back: it opens it then",
         ) from _without_frames(cause)
 
     def _device_failed(self, said: str) -> bool:
@@ -160,61 +162,64 @@ class EdgeTPUModel(TFLiteModel):
             raise DeviceLostError(f"the Edge TPU {self.device} is lost; it is tried again in {wait:.2f} s")
         try:
             interpreter, calls = self._open_again()
-        except (AccelerateError, *ENGINE_ERRORS) as error:
-            reason, cause = str(error), _without_frames(error)
+        except AccelerateError as error:
+            reason, remedy, cause = error.reason, error.remedy, _without_frames(error)
+        except ENGINE_ERRORS as error:
+            reason, remedy, cause = str(error), "", _without_frames(error)
         else:
             self._shapes = None  # this interpreter has its first shapes again
             self._use(interpreter, calls)
             self._lost = False
-            if self._closed:
-                self._release()
+            if self.turn.closed:
+                self.release()
                 raise ClosedError("this edgetpu model was closed while its device was being opened again")
             _log.warning("the Edge TPU %s is back", self.device)
             return
         self._delay = min(2 * self._delay, _LONGEST_DELAY)
         self._next_attempt = monotonic() + self._delay
         raise DeviceLostError(
-            f"the Edge TPU {self.device} is lost ({reason}); it is tried again in {self._delay:.2f} s"
+            f"the Edge TPU {self.device} is lost ({reason}); it is tried again in {self._delay:.2f} s", remedy
         ) from cause
 
     def _open_again(self) -> tuple[Any, Calls]:
         library, lease = self._library, self._lease
         if library is None or lease is None:
-            raise ClosedError("this edgetpu model is closed; load it again")
+            raise ClosedError("this edgetpu model is closed", "load it again")
         if not self._source.unchanged():
-            raise ModelError(f"{self._source} has changed since; load it again")
-        asked = self._options.device
+            raise ModelError(f"{self._source} has changed since", "load it again")
+        asked = self.options.asked
         kinds = ("usb", "pci") if asked is None else (asked,) if asked in ("usb", "pci") else ()
         if not move(lease, library, kinds):
-            raise DeviceNotFoundError("it is not connected")
+            raise DeviceNotFoundError("it is not connected", CONNECT)
         delegate = library.create({"device": lease.device.id, **self._delegate_options})
         interpreter = make_interpreter(
             self._engine, self._source, self.runtime.details["num_threads"], verified=True, delegates=[delegate]
         )
         calls = Calls.of_ours(interpreter, self._signature.subgraph)
-        with held_back():
+        with held_back(LINES):
             calls.allocate()
         details = {**self.runtime.details, "device_path": lease.device.path}
         self.runtime = replace(self.runtime, device=lease.device.id, details=details)
         return interpreter, calls
 
-    def _release(self) -> None:
-        super()._release()
+    def release(self) -> None:
+        super().release()
         if self._lease is not None:
             self._lease.release()
 
     @staticmethod
     def _why_refused(source: Source, error: Exception) -> AccelerateError:
-        said = " ".join(str(error).split())
+        said = " ".join(str(error).split()).rstrip(".")
         if "newer than this runtime version" in said:
             return BackendNotAvailableError(
-                f"{source} was compiled for a newer version of the Edge TPU's runtime library: {said}. Update the "
-                "library (README, 'Where is PyCoral?'), or compile with: edgetpu_compiler --min_runtime_version"
+                f"{source} was compiled for a newer version of the Edge TPU's runtime library: {said}",
+                "update the library (README, 'Where is PyCoral?'), or compile with an older one: "
+                "edgetpu_compiler --min_runtime_version",
             )
         if "Unsupported data type in custom op handler" in said:
             return BackendNotAvailableError(
-                f"the Edge TPU's runtime library and this version of the interpreter do not fit together: {said}. "
-                "Install a build of the library for this interpreter (README, 'Where is PyCoral?')"
+                f"the Edge TPU's runtime library and this version of the interpreter do not fit together: {said}",
+                "install a build of the library for this interpreter (README, 'Where is PyCoral?')",
             )
         others = [name for name in custom_operators(source.buffer(), str(source)) if name != COMPILED_OPERATOR]
         return why_unresolved(source, others, error)

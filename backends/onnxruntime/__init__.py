@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...contract import Backend
-from ...errors import BackendNotAvailableError, ModelError, OptionError, UnsupportedModelError
-from ...reports import Availability, Device, LoadOptions, Match
+from ...arguments import check_settled
+from ...contract import Availability, Backend, Device, LoadOptions, Match
+from ...errors import AccelerateError, OptionError
 from ...source import Source
-from .model import ONNXModel, check_settled, full_delegation
-from .providers import CPU, check_one_of, devices, devices_of_providers, known_answer, parse_providers, place
+
+if TYPE_CHECKING:
+    from .model import ONNXModel
 
 __all__ = ["ONNXRuntime"]
 
-_NO_SIGNATURES = "an ONNX model has no signatures"
 _REMEDY = 'pip install "edge-accelerate[onnxruntime]"'
 
 
@@ -26,24 +28,19 @@ class ONNXRuntime(Backend):
     description = "ONNX models on the CPU and on NVIDIA GPUs, by ONNX Runtime"
     extra = "onnxruntime"
     options = ("full_delegation", "providers")
-    priority = 20
+    formats: ClassVar[Mapping[str, str]] = {"onnx": "an ONNX model"}
 
-    def __init__(self, asked: LoadOptions | None = None) -> None:
-        self._asked = asked  # None where nobody asks for a model
+    def kinds(self) -> Sequence[str]:
+        return ("gpu", "cpu") if shows_gpu() and _has_gpu_build() else ("cpu",)
 
-    def configured(self, options: LoadOptions) -> ONNXRuntime:  # noqa: D102
-        full_delegation(options.backend_options)
-        if options.backend_options.get("providers") is not None:
-            parse_providers(options.backend_options["providers"])
-            check_one_of(options.device, options.backend_options["providers"])
-        return ONNXRuntime(options)
+    def availability(self) -> Availability:
+        from .providers import CPU, known_answer
+        from .runtime import import_runtime
 
-    def availability(self) -> Availability:  # noqa: D102
         try:
             if importlib.util.find_spec("onnxruntime") is None:
                 return Availability(False, reason="onnxruntime is not installed", remedy=_REMEDY)
-            import onnxruntime
-
+            onnxruntime = import_runtime()
             problem = known_answer([CPU], CPU)
         except Exception as error:  # a broken native library can raise anything
             problem = f"{type(error).__name__}: {error}"
@@ -52,49 +49,73 @@ class ONNXRuntime(Backend):
         version = f"ONNX Runtime {onnxruntime.__version__}"
         return Availability(True, version, *_conflict(onnxruntime.__file__, f"{version} computes a known answer"))
 
-    def devices(self) -> Sequence[Device]:  # noqa: D102
-        if self._asked is not None and self._asked.backend_options.get("providers") is not None:
-            return devices_of_providers(self._asked.backend_options["providers"])
-        return devices(all_kinds=self._asked is not None)
+    def devices(self, options: LoadOptions) -> Sequence[Device]:
+        from .providers import devices, devices_of_providers
 
-    def match(self, source: Source) -> Match:  # noqa: D102
-        if source.format == "onnx":
-            if self._asked is not None and self._asked.signature is not None:
-                raise OptionError(f"{_NO_SIGNATURES}: leave the option out")
-            return Match(True, "an ONNX model")
+        if options.backend_options.get("providers") is not None:
+            return devices_of_providers(options.backend_options["providers"])
+        return devices(options.device)
+
+    def match(self, source: Source, options: LoadOptions) -> Match:
         if source.format == "object" and _is_session(source.object):
-            check_settled(self._asked or LoadOptions())
+            check_settled(options, "session")
             return Match(True, "an existing InferenceSession")
-        return Match(
-            False,
-            f"it is {source.likeness}, not an ONNX model",
-            "convert it to ONNX, or use the backend for its format",
-        )
-
-    def load(self, source: Source, options: LoadOptions) -> ONNXModel:  # noqa: D102
-        if options.signature is not None:
-            raise OptionError(f"{_NO_SIGNATURES}: leave the option out")
-        if source.format == "object" and _is_session(source.object):
-            return ONNXModel.adopt(source, options)
         if source.format != "onnx":
-            known = source.format not in ("", "directory")
-            raise (UnsupportedModelError if known else ModelError)(
-                f"onnxruntime cannot run {source}: it is {source.likeness}, not an ONNX model"
+            return Match(
+                False,
+                f"{source} is {source.likeness}, not an ONNX model",
+                "convert it to ONNX, or use the backend for its format",
             )
-        try:
-            import onnxruntime
-        except Exception as error:  # a broken native library can raise anything
-            raise BackendNotAvailableError(
-                f"onnxruntime cannot be imported ({type(error).__name__}: {error}). Install it: {_REMEDY}"
-            ) from error
-        placement = place(options.device, options.backend_options.get("providers"))
-        return ONNXModel.build(onnxruntime, placement, source, options)
+        if options.signature is not None:
+            raise OptionError("an ONNX model has no signatures", "leave signature out")
+        _check_options(options)
+        return Match(True, "an ONNX model")
+
+    def load(self, source: Source, options: LoadOptions) -> ONNXModel:
+        from .model import ONNXModel
+        from .providers import place
+
+        if source.format == "object":
+            return ONNXModel.adopt(source, options)
+        assert options.device is not None, "the core has chosen one"
+        return ONNXModel.build(place(options.device, options.backend_options.get("providers")), source, options)
+
+    def translate(self, error: Exception, source: Source) -> AccelerateError:
+        from .errors import while_loading
+
+        return while_loading(error, str(source))
+
+
+def _check_options(options: LoadOptions) -> None:
+    given = options.backend_options.get("full_delegation", False)
+    if not isinstance(given, bool):
+        raise OptionError(f"full_delegation is {given!r:.60}; wanted True or False")
+    providers: Any = options.backend_options.get("providers")
+    if providers is not None:
+        from .providers import parse_providers
+
+        parse_providers(providers)
+        if options.asked is not None:
+            raise OptionError(f"device={options.asked!r} and providers={providers!r:.200} both say where", "give one")
 
 
 def _is_session(given: object) -> bool:
     return any(
         k.__name__ == "InferenceSession" and k.__module__.startswith("onnxruntime.") for k in type(given).__mro__
     )
+
+
+def shows_gpu() -> bool:
+    """Tell whether this system has an NVIDIA GPU, as Linux shows one of a card or of a Jetson."""
+    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvhost-gpu")))
+
+
+def _has_gpu_build() -> bool:
+    """Tell whether the installed build of ONNX Runtime brings a provider for GPUs."""
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        return False
+    return any((Path(spec.origin).parent / "capi").glob("*onnxruntime_providers_cuda*"))
 
 
 def _conflict(package_file: str, reason: str) -> tuple[str, str]:

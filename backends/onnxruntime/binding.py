@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ...binding import Binding, read_only
+from ...binding import Binding
 from ...metadata import TensorInfo
+from ...runtime_model import RuntimeModel
 from ...tensors import Array, dtype_of
-from .cancelling import cancellable, run_options
-from .errors import while_running
+from .runtime import cancellable, run_options
 
 __all__ = ["SessionBinding", "can_share"]
 
@@ -27,6 +27,7 @@ class SessionBinding(Binding):
 
     Parameters
     ----------
+    model : RuntimeModel
     session : onnxruntime.InferenceSession
     feed_names, fetch_names : sequence of str
         The session's own names of inputs and outputs.
@@ -34,26 +35,21 @@ class SessionBinding(Binding):
         C-contiguous, by canonical name, in the order of `feed_names`.
     outputs : sequence of TensorInfo
         Of fixed shape, in the order of `fetch_names`.
-    check_model : callable
-        Raises ClosedError once the model is closed.
     """
-
-    zero_copy = True
 
     def __init__(
         self,
+        model: RuntimeModel,
         session: Any,
         feed_names: Sequence[str],
         fetch_names: Sequence[str],
         inputs: dict[str, Array],
         outputs: Sequence[TensorInfo],
-        check_model: Callable[[], None],
     ) -> None:
         import onnxruntime
 
-        self._inputs = inputs
         buffers = {t.name: np.zeros(t.shape, dtype_of(t)) for t in outputs}
-        self._outputs = {name: read_only(array) for name, array in buffers.items()}
+        super().__init__(model, inputs, buffers, zero_copy=True)
         self._bound = session.io_binding()
         # an OrtValue over a NumPy array on the CPU is the array's own memory, and keeps the array alive
         for name, array in zip(feed_names, inputs.values(), strict=True):
@@ -62,19 +58,9 @@ class SessionBinding(Binding):
             self._bound.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         self._session = session
         self._options = run_options()
-        self._check_model = check_model
-        self._start()
 
-    def _run_within(self, timeout: float) -> None:
-        self._turn.call_within(*cancellable(self._run_with), timeout, self._check_open)
+    def cancellable(self) -> tuple[Callable[[], None], Callable[[], None]]:
+        return cancellable(lambda options: self._session.run_with_iobinding(self._bound, options))
 
-    def _step(self, timeout: float | None) -> None:
-        self._run_with(self._options)
-
-    def _run_with(self, options: Any) -> None:
-        self._check_open()  # it may have been closed while this run waited for its turn
-        self._check_model()
-        try:
-            self._session.run_with_iobinding(self._bound, options)
-        except Exception as error:
-            raise while_running(error) from error
+    def step(self) -> None:
+        self._session.run_with_iobinding(self._bound, self._options)

@@ -53,8 +53,8 @@ def data_type(kind: str, name: str) -> str:
     found = re.fullmatch(r"tensor\((\w+)\)", kind)
     if not found:
         raise UnsupportedModelError(
-            f"{name!r} is a {kind}; only tensors can be given and returned. Export the model so that it takes and "
-            "returns tensors (classifiers of scikit-learn: zipmap=False)"
+            f"{name!r} is a {kind}; only tensors can be given and returned",
+            "export the model so that it takes and returns tensors (classifiers of scikit-learn: zipmap=False)",
         )
     element = _TYPES.get(found[1], found[1])
     if element == "string":
@@ -65,7 +65,8 @@ def data_type(kind: str, name: str) -> str:
         return str(np.dtype(element).name)
     except TypeError as error:
         raise UnsupportedModelError(
-            f"{name!r} is a {kind}, for which neither NumPy nor this ml_dtypes has a type"
+            f"{name!r} is a {kind}, for which neither NumPy nor this ml_dtypes has a type",
+            "update ml_dtypes, or export the model without tensors of this type",
         ) from error
 
 
@@ -74,14 +75,15 @@ def _register_ml_dtypes(element: str, name: str) -> None:
         import ml_dtypes  # makes np.dtype("bfloat16") and the like known
     except ImportError as error:
         raise UnsupportedModelError(
-            f"{name!r} is of {element}, which needs ml_dtypes: pip install ml_dtypes"
+            f"{name!r} is of {element}, which needs ml_dtypes", "pip install ml_dtypes"
         ) from error
     del ml_dtypes
     import onnxruntime
 
     if not hasattr(onnxruntime.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
         raise UnsupportedModelError(
-            f"{name!r} is of {element}, which onnxruntime {onnxruntime.__version__} cannot take from Python: update it"
+            f"{name!r} is of {element}, which onnxruntime {onnxruntime.__version__} cannot take from Python",
+            "update onnxruntime",
         )
 
 

@@ -48,10 +48,10 @@ def while_loading(error: Exception, where: str) -> AccelerateError:
     text = _text(error)
     for mark, remedy in _UNSUPPORTED:
         if mark.lower() in text.lower():
-            return UnsupportedModelError(f"{where}: ONNX Runtime cannot run the model: {text}; {remedy}")
+            return UnsupportedModelError(f"{where}: ONNX Runtime cannot run the model: {text}", remedy)
     kind = _LOADING.get(type(error).__name__, ModelError)
     if "external data" in text.lower():
-        return ModelError(f"{where}: its external data cannot be used: {text}; {_EXTERNAL_DATA}")
+        return ModelError(f"{where}: its external data cannot be used: {text}", _EXTERNAL_DATA)
     return kind(f"{where}: ONNX Runtime refuses the model: {text}")
 
 

@@ -26,8 +26,8 @@ def check_external_files(source: Source) -> None:
         return
     if source.path is None:  # ONNX Runtime would look for them in the working folder
         raise ModelError(
-            f"{source}: its weights lie in other files ({', '.join(names)[:200]}); load the model by its path, with "
-            "those files beside it"
+            f"{source}: its weights lie in other files ({', '.join(names)[:200]})",
+            "load the model by its path, with those files beside it",
         )
     # ONNX Runtime looks beside the path that it is given; in the cache of Hugging Face both files are links from there
     # into the folder of the model's content. Links to other places are not followed: archives can bring them, too.
@@ -40,12 +40,12 @@ def check_external_files(source: Source) -> None:
             inside, there = True, False
         if not inside:
             raise ModelError(
-                f"{source}: its external data {name!r:.200} lies outside of the model's folder; it is not followed. If "
-                "you trust the model, export it again with its weights beside it"
+                f"{source}: its external data {name!r:.200} lies outside of the model's folder; it is not followed",
+                "if you trust the model, export it again with its weights beside it",
             )
         if not there:
             raise ModelError(
-                f"{source}: its external data {name!r:.200} is missing in {os.path.abspath(folder)}; copy it there"
+                f"{source}: its external data {name!r:.200} is missing in {os.path.abspath(folder)}", "copy it there"
             )
 
 

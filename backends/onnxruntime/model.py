@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...binding import Binding, allocate
-from ...chatter import held_back
+from ...binding import Binding, CopyingBinding, allocate
 from ...cpus import default_threads
 from ...errors import (
     AccelerateError,
@@ -22,35 +21,38 @@ from ...errors import (
     TensorError,
     UnsupportedModelError,
 )
+from ...formats import REFETCH
 from ...formats.onnx import ModelFile
 from ...formats.onnx_description import describe
 from ...metadata import Metadata, TensorInfo
-from ...model import Command, Model
+from ...model import Model
 from ...names import name_tensors
 from ...reports import LoadOptions, RuntimeInfo
+from ...runtime_model import Command, RuntimeModel
 from ...source import Source
+from ...stderr import held_back
 from ...tensors import Array, InputAdapter
 from .binding import SessionBinding, can_share
-from .cancelling import cancellable, run_options
 from .elements import data_type, from_value, needs_value, strings_in, strings_out, to_value
 from .errors import while_loading, while_running
 from .external import check_external_files
 from .profile import profile
 from .providers import CPU, Placement, device_name
+from .runtime import LINES, cancellable, import_runtime, run_options
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ONNXModel", "full_delegation"]
+__all__ = ["ONNXModel"]
 
 _log = logging.getLogger("accelerate")
 _ERROR = 3  # log_severity_level: errors of a provider that does not start say why
 
 
-class ONNXModel(Model):
+class ONNXModel(RuntimeModel):
     """One session. Use `build` or `adopt`."""
 
-    _concurrent = True
+    concurrent = True
 
     def __init__(self, session: Any, source: Source, runtime: RuntimeInfo, options: LoadOptions) -> None:
         self._session: Any = session
@@ -73,15 +75,17 @@ class ONNXModel(Model):
         super().__init__("onnxruntime", inputs, outputs, runtime, options)
 
     @classmethod
-    def build(cls, runtime: Any, placement: Placement, source: Source, options: LoadOptions) -> Self:
+    def build(cls, placement: Placement, source: Source, options: LoadOptions) -> Self:
         """Build a session for a model file.
 
         Raises
         ------
         ModelError, UnsupportedModelError, DeviceNotFoundError, OptionError
         """
+        runtime = import_runtime()
+
         threads = default_threads(options)
-        full = full_delegation(options.backend_options)
+        full = options.backend_options.get("full_delegation", False)
         check_external_files(source)
         settings, providers = session_options(runtime, threads), placement.providers
         if full and placement.provider != CPU and not _tells_nodes(runtime.InferenceSession):
@@ -108,35 +112,30 @@ class ONNXModel(Model):
         """
         import onnxruntime
 
-        check_settled(options)
         providers = source.object.get_providers()
         device = device_name(providers[0], source.object.get_provider_options().get(providers[0], {}))
         details = {"providers": providers, "adopted": True}
         info = RuntimeInfo("ONNX Runtime", onnxruntime.__version__, device, details=details)
         return cls(source.object, source, info, options)
 
-    def _execute(self, feeds: list[Array]) -> list[Array]:
+    def translate(self, error: Exception) -> AccelerateError:
+        return while_running(error)
+
+    def execute(self, feeds: list[Array]) -> list[Array]:
         return self._call(feeds, self._run_options)
 
-    def _cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None]]:
+    def cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None]]:
         return cancellable(lambda options: self._call(feeds, options))
 
     def _call(self, feeds: list[Array], options: Any) -> list[Array]:
         session = self._session  # a call that runs keeps it alive after close()
         if session is None:
-            self._check_open()
-        try:
-            if self._by_value:
-                return self._call_by_value(session, feeds, options)
-            if self._strings:
-                return self._call_with_strings(session, feeds, options)
-            outputs: list[Array] = session.run(
-                self._fetch_names, dict(zip(self._feed_names, feeds, strict=True)), options
-            )
-        except AccelerateError:
-            raise
-        except Exception as error:
-            raise while_running(error) from error
+            self.check_open()
+        if self._by_value:
+            return self._call_by_value(session, feeds, options)
+        if self._strings:
+            return self._call_with_strings(session, feeds, options)
+        outputs: list[Array] = session.run(self._fetch_names, dict(zip(self._feed_names, feeds, strict=True)), options)
         # outputs of one name are one memory; an output that is an input is the caller's array (ONNX Runtime 1.23)
         return [output.copy() for output in outputs] if self._repeats else outputs
 
@@ -151,13 +150,13 @@ class ONNXModel(Model):
 
         values = {}
         for i, (name, feed) in enumerate(zip(self._feed_names, feeds, strict=True)):
-            if needs_value(self._inputs[i].data_type):
+            if needs_value(self.inputs[i].data_type):
                 values[name] = to_value(feed)
             else:
                 values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(self._as_text(i, feed))
         results = session.run_with_ort_values(self._fetch_names, values, options)
         outputs = []
-        for info, value in zip(self._outputs, results, strict=True):
+        for info, value in zip(self.outputs, results, strict=True):
             if needs_value(info.data_type):
                 outputs.append(from_value(value, info.data_type))
             else:
@@ -166,12 +165,12 @@ class ONNXModel(Model):
         return outputs
 
     def _as_text(self, position: int, feed: Array) -> Array:
-        return strings_in(feed, self._inputs[position].name) if feed.dtype.hasobject else feed
+        return strings_in(feed, self.inputs[position].name) if feed.dtype.hasobject else feed
 
-    def _adapter(self, position: int) -> Callable[[Any], Array]:
-        info = self._inputs[position]
+    def adapter(self, position: int) -> Callable[[Any], Array]:
+        info = self.inputs[position]
         if "rank" not in info.extra:
-            return super()._adapter(position)
+            return super().adapter(position)
 
         def adapt(value: Any) -> Array:
             """Take any shape; the runtime judges it."""
@@ -180,32 +179,25 @@ class ONNXModel(Model):
             except ValueError:  # a ragged list
                 shape = ()
             wanted = replace(info, shape=shape)
-            return InputAdapter(wanted, lambda: wanted, strict=self._options.strict).adapt(value)
+            return InputAdapter(wanted, lambda: wanted, strict=self.options.strict).adapt(value)
 
         return adapt
 
-    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:  # noqa: D102
-        self._check_open()
-        if unranked := [t.name for t in self._inputs if "rank" in t.extra]:
+    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
+        self.check_open()
+        if unranked := [t.name for t in self.inputs if "rank" in t.extra]:
             raise TensorError(
-                f"input {unranked[0]!r} cannot be bound: the model does not give its shape; use infer, or export the "
-                "model with the shapes of its inputs"
+                f"input {unranked[0]!r} cannot be bound: the model does not give its shape",
+                "use infer, or export the model with the shapes of its inputs",
             )
-        inputs = allocate(self._inputs, self._input_index, shapes)
+        inputs = allocate(self.inputs, self.input_index, shapes)
         # ONNX Runtime does not write an output that is an input at the same time, nor one output twice
         plain = not self._strings and not self._by_value and not self._repeats
-        if plain and self.device == "cpu" and can_share(inputs.values(), self._outputs):
-            return SessionBinding(
-                self._session,
-                self._feed_names,
-                self._fetch_names,
-                inputs,
-                self._outputs,
-                self._check_open,
-            )
-        return Binding(self._run, inputs, self._outputs)
+        if plain and self.device == "cpu" and can_share(inputs.values(), self.outputs):
+            return SessionBinding(self, self._session, self._feed_names, self._fetch_names, inputs, self.outputs)
+        return CopyingBinding(self, self.run, inputs, self.outputs)
 
-    def _describe(self) -> Metadata:
+    def describe(self) -> Metadata:
         with _readable(self._source):
             meta = self._session.get_modelmeta()
             about = meta.graph_name, meta.description or meta.graph_description
@@ -216,21 +208,23 @@ class ONNXModel(Model):
                 file = ModelFile(self._source.buffer(), str(self._source))
                 described = {v.name: v.description for v in (*file.inputs, *file.outputs)}
             except ModelError as error:  # the runtime reads it: only the doc strings are lost
-                _log.warning("%s; the tensors go without descriptions", error)
+                _log.warning("%s; the tensors go without descriptions", error.reason)
         return describe(
             *about,
             properties,
-            _with_descriptions(self._inputs, self._feed_names, described),
-            _with_descriptions(self._outputs, self._fetch_names, described),
+            _with_descriptions(self.inputs, self._feed_names, described),
+            _with_descriptions(self.outputs, self._fetch_names, described),
         )
 
-    def _commands(self) -> Mapping[str, Command]:
+    def commands(self) -> Mapping[str, Command]:
         return {"profile": self._profile}
 
     def _profile(self, command: Mapping[str, Any], until: float | None) -> dict[str, Any]:
         """Run a second session of the same model under ONNX Runtime's profiler."""
         if self._source.format != "onnx":
-            raise OptionError("only a model that was loaded from a file or bytes can be profiled")
+            raise OptionError(
+                "only a model that was loaded from a file or bytes can be profiled", "load the model file"
+            )
         return profile(self._profiled, command.get("runs", 10), until)
 
     def _profiled(self, prefix: str) -> tuple[Model, Any]:
@@ -247,33 +241,8 @@ class ONNXModel(Model):
         session = _session(onnxruntime, providers, self._source, options)
         return type(self)(session, self._source, self.runtime, LoadOptions()), session
 
-    def _release(self) -> None:
+    def release(self) -> None:
         self._session = None
-
-
-def full_delegation(backend_options: Mapping[str, Any]) -> bool:
-    """Return the option of this name.
-
-    Raises
-    ------
-    OptionError
-    """
-    given = backend_options.get("full_delegation", False)
-    if not isinstance(given, bool):
-        raise OptionError(f"full_delegation is {given!r:.60}; wanted True or False")
-    return given
-
-
-def check_settled(options: LoadOptions) -> None:
-    """Refuse an option that an existing session has settled.
-
-    Raises
-    ------
-    OptionError
-    """
-    chosen = {"device": options.device, "num_threads": options.num_threads, **options.backend_options}
-    if given := sorted(name for name, value in chosen.items() if value is not None):
-        raise OptionError(f"{given[0]} is settled by the existing session: leave it out, or load the model file")
 
 
 @contextlib.contextmanager
@@ -282,7 +251,9 @@ def _readable(source: Source) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise ModelError(f"{source}: a name in it is no UTF-8 text ({error.reason}); the file is damaged") from error
+        raise ModelError(
+            f"{source}: a name in it is no UTF-8 text ({error.reason}); the file is damaged", REFETCH
+        ) from error
 
 
 def session_options(runtime: Any, threads: int) -> Any:
@@ -298,7 +269,7 @@ def _session(runtime: Any, providers: Sequence[Any], source: Source, options: An
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     model = str(source.path) if source.path is not None else source.read()
     try:
-        with held_back():
+        with held_back(LINES):
             # without the fallback: it would print, and run on the CPU what was asked of another device
             session = runtime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
     except Exception as error:
@@ -329,7 +300,8 @@ def _check_placement(
     if wanted not in session.get_providers():
         raise DeviceNotFoundError(
             f"{placement.device}: {wanted} does not start (its libraries or the driver are missing, or there is no "
-            "such device); run edge-accelerate doctor"
+            "such device)",
+            "run edge-accelerate doctor",
         )
     if nodes is None and not full and wanted != CPU:
         _log.warning(
@@ -343,9 +315,11 @@ def _check_placement(
     operators = ((name, Counter(node.op_type for node in each)) for name, each in elsewhere.items())
     left = ", ".join(f"{n} x {op} on {name}" for name, counts in operators for op, n in counts.most_common(8))
     if wanted not in nodes:
-        raise UnsupportedModelError(f"{placement.device} runs no operator of this model ({left}); use device='cpu'")
+        raise UnsupportedModelError(f"{placement.device} runs no operator of this model ({left})", "use device='cpu'")
     if full:
-        raise UnsupportedModelError(f"full_delegation=True, but {placement.device} does not run: {left}")
+        raise UnsupportedModelError(
+            f"full_delegation=True, but {placement.device} does not run: {left}", "leave full_delegation out"
+        )
     _log.warning("%s runs only a part of the model; elsewhere: %s", placement.device, left)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...deadlines import left
 from ...errors import OptionError
 from ...model import Model
 
@@ -42,7 +43,7 @@ def profile(build: Callable[[str], tuple[Model, Any]], runs: object, until: floa
     with tempfile.TemporaryDirectory(prefix="edge-accelerate-profile-") as folder:
         model, session = build(str(Path(folder) / "run"))
         try:
-            model._warm(runs + 1, until)
+            model.do_command({"command": "warmup", "runs": runs + 1}, timeout=left(until))
         finally:
             written = Path(session.end_profiling())
         return _summary(json.loads(written.read_text(encoding="utf-8")), runs)

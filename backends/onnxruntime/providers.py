@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ...chatter import held_back
-from ...errors import DeviceNotFoundError, OptionError
+from ...errors import OptionError
 from ...names import suggestion
 from ...reports import Device
+from ...stderr import held_back
+from . import shows_gpu
+from .runtime import LINES, import_runtime
 
 __all__ = [
     "CPU",
     "Placement",
-    "check_one_of",
     "device_name",
     "devices",
     "devices_of_providers",
@@ -31,6 +32,14 @@ __all__ = [
 
 CPU = "CPUExecutionProvider"
 _PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+_KINDS = {
+    "cpu": "cpu",
+    "openvino": "cpu",
+    "xnnpack": "cpu",
+    "dnnl": "cpu",
+    "qnn": "npu",
+    "vitisai": "npu",
+}  # others: gpu
 _GPU_REMEDY = (
     "install a build with this provider (pip uninstall onnxruntime; pip install onnxruntime-gpu; on a Jetson NVIDIA's "
     "own wheel)"
@@ -57,48 +66,19 @@ class Placement:
     providers: list[Any]
 
 
-def place(device: str | None, providers: Sequence[Any] | None) -> Placement:
-    """Turn the options of `load` into execution providers.
-
-    Raises
-    ------
-    OptionError, DeviceNotFoundError
-    """
+def place(device: str, providers: Sequence[Any] | None) -> Placement:
+    """Turn a device that `devices` has listed, or ``providers=`` of `load`, into execution providers."""
     if providers is not None:
-        check_one_of(device, providers)
-        return _from_providers(providers)
-    if device is None:
-        device = next(d.id for d in devices() if d.ready)
-    kind, index = _parse(device)
+        pairs = parse_providers(providers)
+        return Placement(device, pairs[0][0], [pair if pair[1] else pair[0] for pair in pairs])
+    kind, _, index = device.partition(":")
     provider = _PROVIDERS[kind]
-    _check_built_in(provider, f"device {device!r}")
-    if kind == "cpu":
-        return Placement("cpu", CPU, [CPU])
-    chain: list[Any] = [(provider, {"device_id": str(index)})]
+    if provider == CPU:
+        return Placement(device, CPU, [CPU])
+    chain: list[Any] = [(provider, {"device_id": index})]
     if kind == "tensorrt" and _PROVIDERS["cuda"] in available():
-        chain.append((_PROVIDERS["cuda"], {"device_id": str(index)}))  # what TensorRT leaves
-    return Placement(f"{kind}:{index}", provider, [*chain, CPU])
-
-
-def check_one_of(device: str | None, providers: object) -> None:
-    """Refuse a device beside ``providers=``, which name theirs.
-
-    Raises
-    ------
-    OptionError
-    """
-    if device is not None:
-        raise OptionError(f"give device={device!r} or providers={providers!r:.200}, not both")
-
-
-def _parse(device: str) -> tuple[str, int]:
-    found = re.fullmatch(r"(cpu|cuda|tensorrt)(?::(\d+))?", device)
-    if not found or (found[1] == "cpu" and found[2]):
-        raise DeviceNotFoundError(
-            f"onnxruntime has no device {device!r}; wanted 'cpu', 'cuda:0', 'tensorrt:0', ..., or providers=[...] for "
-            f"others; this build has {', '.join(available())}"
-        )
-    return found[1], int(found[2] or 0)
+        chain.append((_PROVIDERS["cuda"], {"device_id": index}))  # what TensorRT leaves
+    return Placement(device, provider, [*chain, CPU])
 
 
 def parse_providers(given: object) -> list[tuple[str, dict[str, Any]]]:
@@ -127,35 +107,15 @@ def _pair(entry: object) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _from_providers(providers: object) -> Placement:
-    pairs = parse_providers(providers)
-    for name, _ in pairs:
-        _check_built_in(name, f"provider {name!r}")
-    return Placement(device_name(*pairs[0]), pairs[0][0], [pair if pair[1] else pair[0] for pair in pairs])
-
-
 def device_name(provider: str, options: Mapping[str, Any]) -> str:
     """Return what we call the device of an execution provider with these options."""
     kind = next((k for k, v in _PROVIDERS.items() if v == provider), provider.removesuffix("ExecutionProvider").lower())
     return kind if kind == "cpu" else f"{kind}:{options.get('device_id', 0)}"
 
 
-def _check_built_in(provider: str, what: str) -> None:
-    import onnxruntime
-
-    if provider in available():
-        return
-    known = onnxruntime.get_all_providers()
-    if provider not in known:
-        raise OptionError(f"{what} is no execution provider{suggestion(provider, known)}; known: {', '.join(known)}")
-    reason, remedy = _not_built_in(provider)
-    raise DeviceNotFoundError(f"{what} needs {provider}: {reason}; {remedy}")
-
-
 def _not_built_in(provider: str) -> tuple[str, str]:
     """Return reason and remedy."""
-    import onnxruntime
-
+    onnxruntime = import_runtime()
     reason = (
         f"this onnxruntime {onnxruntime.__version__} was built without {provider} (it has {', '.join(available())})"
     )
@@ -165,29 +125,34 @@ def _not_built_in(provider: str) -> tuple[str, str]:
 
 def available() -> list[str]:
     """Return the execution providers of this build of ONNX Runtime."""
-    import onnxruntime
-
+    onnxruntime = import_runtime()
     return [str(name) for name in onnxruntime.get_available_providers()]
 
 
-def devices(*, all_kinds: bool = False) -> list[Device]:
+def devices(asked: str | None) -> list[Device]:
     """Return the devices, preferred first; what computes nothing, or needs another build, is not ready.
 
     Parameters
     ----------
-    all_kinds : bool
-        Name the GPU that this build cannot use even where the system shows none, for somebody who asks for it.
+    asked : str or None
+        What a user names is listed even where the system shows none, and TensorRT, which starts for seconds and builds
+        an engine for minutes, only then.
     """
-    built = available()
-    found = []
+    built, found = available(), []
     if _PROVIDERS["cuda"] in built:
         found.append(_tried("cuda:0", _PROVIDERS["cuda"]))
-    found.append(Device("onnxruntime", "cpu", "cpu", _processor()))
-    kinds = ("cuda", "tensorrt") if all_kinds else ("cuda",) if _shows_gpu() else ()
-    if all_kinds and _PROVIDERS["tensorrt"] in built:  # not tried: it starts for seconds
-        found.append(Device("onnxruntime", "tensorrt:0", "gpu", "TensorRT"))
-    missing = [kind for kind in kinds if _PROVIDERS[kind] not in built]
-    return found + [_row(f"{kind}:0", *_not_built_in(_PROVIDERS[kind])) for kind in missing]
+    elif shows_gpu():
+        found.append(_row("cuda:0", *_not_built_in(_PROVIDERS["cuda"])))
+    named = re.fullmatch(r"(cuda|tensorrt)(?::(\d+))?", asked or "")
+    if named and (name := f"{named[1]}:{int(named[2] or 0)}") not in [device.id for device in found]:
+        provider = _PROVIDERS[named[1]]
+        if provider not in built:
+            found.append(_row(name, *_not_built_in(provider)))
+        elif named[1] == "tensorrt":
+            found.append(_row(name, "", ""))
+        else:
+            found.append(_tried(name, provider))
+    return [*found, Device("onnxruntime", "cpu", "cpu", _processor())]
 
 
 def devices_of_providers(providers: object) -> list[Device]:
@@ -197,18 +162,22 @@ def devices_of_providers(providers: object) -> list[Device]:
     ------
     OptionError
     """
-    pairs = parse_providers(providers)
+    import onnxruntime
+
+    pairs, known = parse_providers(providers), onnxruntime.get_all_providers()
     name = device_name(*pairs[0])
     for provider, _ in pairs:
-        try:
-            _check_built_in(provider, f"provider {provider!r}")
-        except DeviceNotFoundError:
+        if provider not in known:
+            raise OptionError(
+                f"{provider!r} is no execution provider{suggestion(provider, known)}; known: {', '.join(known)}"
+            )
+        if provider not in available():
             return [_row(name, *_not_built_in(provider))]
     return [Device("onnxruntime", "cpu", "cpu", _processor()) if name == "cpu" else _tried(name, pairs[0][0])]
 
 
 def _tried(name: str, provider: str) -> Device:
-    problem = _try_provider(provider)
+    problem = _try_provider(provider, name.partition(":")[2])
     remedy = (
         "run nvidia-smi; the versions of CUDA and cuDNN must be those that onnxruntime-gpu names"
         if name.startswith(("cuda:", "tensorrt:"))
@@ -221,34 +190,29 @@ def _row(name: str, reason: str, remedy: str) -> Device:
     kind, _, number = name.partition(":")
     titles = {"cuda": f"NVIDIA GPU {number}", "tensorrt": f"NVIDIA GPU {number}, by TensorRT"}
     aliases = (kind,) if number == "0" else ()
-    return Device("onnxruntime", name, "cpu" if kind == "cpu" else "gpu", titles.get(kind, kind), not reason, reason, remedy, aliases)
+    title = titles.get(kind, kind)
+    return Device("onnxruntime", name, _KINDS.get(kind, "gpu"), title, not reason, reason, remedy, aliases)
 
 
 def _processor() -> str:
     return os.uname().machine if hasattr(os, "uname") else "CPU"
 
 
-def _shows_gpu() -> bool:
-    """Tell whether this system has an NVIDIA GPU, as Linux shows one of a card or of a Jetson."""
-    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvhost-gpu")))
-
-
 @functools.cache
-def _try_provider(provider: str) -> str:
+def _try_provider(provider: str, index: str) -> str:
     """Return "" when a provider computes a known answer, else what is wrong; asked once in a process."""
     try:
-        return known_answer([provider, CPU], provider)
+        return known_answer([(provider, {"device_id": index}), CPU], provider)
     except Exception as error:  # a broken driver can raise anything
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def known_answer(providers: list[Any], wanted: str) -> str:
     """Run the project's digit model on a blank picture; return "" or what went wrong."""
-    import onnxruntime
-
+    onnxruntime = import_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    with held_back():
+    with held_back(LINES):
         session = onnxruntime.InferenceSession(str(_PROBE_MODEL), options, providers=providers, enable_fallback=0)
         if wanted not in session.get_providers():
             return f"{wanted} is part of this build but does not start (its libraries or the driver are missing)"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
-from ...contract import Backend
-from ...errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
-from ...reports import Availability, Device, LoadOptions, Match
+from ...arguments import check_settled
+from ...contract import Availability, Backend, Device, LoadOptions, Match
 from ...source import Source
 from .engines import availability, check_option, engine_of, pick
-from .model import TFLiteModel
+
+if TYPE_CHECKING:
+    from .model import TFLiteModel
 
 __all__ = ["TFLiteCPU"]
 
@@ -25,35 +27,32 @@ class TFLiteCPU(Backend):
     description = "TFLite models on the CPU, by LiteRT or tflite-runtime"
     extra = "litert"
     options = ("engine",)
-    priority = 10
+    formats: ClassVar[Mapping[str, str]] = {"tflite": "a TFLite model"}
 
-    def __init__(self, options: LoadOptions | None = None) -> None:
-        self._options = options or LoadOptions()
-        self._engine = self._options.backend_options.get("engine")
+    def availability(self) -> Availability:
+        return availability()
 
-    def configured(self, options: LoadOptions) -> TFLiteCPU:  # noqa: D102
-        check_option(options.backend_options.get("engine"))
-        return TFLiteCPU(options)
+    def availability_for(self, source: Source, options: LoadOptions) -> Availability:
+        return availability(options.backend_options.get("engine"))
 
-    def availability(self) -> Availability:  # noqa: D102
-        return availability(self._engine)
-
-    def devices(self) -> Sequence[Device]:  # noqa: D102
+    def devices(self, options: LoadOptions) -> Sequence[Device]:
         return [Device(self.name, "cpu", "cpu", platform.machine())]
 
-    def match(self, source: Source) -> Match:  # noqa: D102
+    def match(self, source: Source, options: LoadOptions) -> Match:
         if source.format == "object":
             engine = engine_of(source.object)
             if engine is None:
                 return Match(False, f"{source} is no TFLite interpreter", "give the model file, or an interpreter")
-            _check_settled(self._options)
+            check_settled(options, "interpreter")
             return Match(True, f"an interpreter of {engine.title}")
-        from ...formats.tflite import custom_operators
         from ...formats.tflite_compiled import COMPILED_OPERATOR, compiled_for_edgetpu
         from .diagnosis import not_tflite
 
         if source.format != "tflite":
             return Match(False, not_tflite(source), "convert it to TFLite, or use the backend for its format")
+        from ...formats.tflite import custom_operators
+
+        check_option(options.backend_options.get("engine"))
         custom = custom_operators(source.buffer(), str(source))
         if COMPILED_OPERATOR in custom:
             return Match(False, *compiled_for_edgetpu(source.path))
@@ -63,28 +62,11 @@ class TFLiteCPU(Backend):
             )
         return Match(True, "a TFLite model")
 
-    def load(self, source: Source, options: LoadOptions) -> TFLiteModel:  # noqa: D102
-        if options.device not in (None, "cpu"):
-            raise DeviceNotFoundError(f"tflite_cpu has no device {options.device!r}; its only device is 'cpu'")
+    def load(self, source: Source, options: LoadOptions) -> TFLiteModel:
+        from .model import TFLiteModel
+
         if source.format == "object":
-            return self._adopt(source, options)
-        if source.format != "tflite":
-            from .diagnosis import not_tflite
-
-            known = source.format not in ("", "directory")
-            raise (UnsupportedModelError if known else ModelError)(
-                f"tflite_cpu cannot run {source}: {not_tflite(source)}"
-            )
+            engine = engine_of(source.object)
+            assert engine is not None, "match has said so"
+            return TFLiteModel.adopt(engine, source, options)
         return TFLiteModel.build(pick(options.backend_options.get("engine")), source, options)
-
-    def _adopt(self, source: Source, options: LoadOptions) -> TFLiteModel:
-        engine = engine_of(source.object)
-        if engine is None:
-            raise UnsupportedModelError(f"tflite_cpu takes TFLite models and interpreters, not {source}")
-        _check_settled(options)
-        return TFLiteModel.adopt(engine, source, options)
-
-
-def _check_settled(options: LoadOptions) -> None:
-    if "engine" in options.backend_options or options.num_threads is not None:
-        raise OptionError("the engine and threads of an existing interpreter are settled: leave these options out")

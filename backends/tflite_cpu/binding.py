@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...binding import Binding, read_only
-from ...errors import InferenceError
+from ...binding import Binding
 from ...metadata import TensorInfo
-from ...model import Model
+from ...runtime_model import RuntimeModel
 from ...tensors import Array, dtype_of
-from .calls import ENGINE_ERRORS, Calls, own_array
+from .calls import Calls, own_array
 
 __all__ = ["InterpreterBinding"]
 
@@ -23,26 +22,25 @@ class InterpreterBinding(Binding):
 
     Parameters
     ----------
+    model : RuntimeModel
+        Once it is closed, the Binding runs no more.
     calls : Calls
         Of an interpreter for this Binding alone, its inputs resized and its tensors allocated.
     inputs, outputs : mapping of int to TensorInfo
         By the interpreter's index, in the model's order.
-    model : Model
-        Once it is closed, the Binding runs no more.
     """
 
     def __init__(
         self,
+        model: RuntimeModel,
         calls: Calls,
         inputs: Mapping[int, TensorInfo],
         outputs: Mapping[int, TensorInfo],
-        model: Model,
     ) -> None:
         self._calls = calls
         self._invoke = calls.invoke
-        self._model = model
-        self._inputs: dict[str, Array] = {}
-        self._outputs: dict[str, Array] = {}
+        given: dict[str, Array] = {}
+        results: dict[str, Array] = {}
         self._copied_inputs: list[tuple[int, Array]] = []
         self._copied_outputs: list[tuple[int, str]] = []
         for index, info in inputs.items():
@@ -53,28 +51,22 @@ class InterpreterBinding(Binding):
                 self._copied_inputs.append((index, array))
             else:
                 array[...] = 0  # the interpreter's memory holds whatever was there
-            self._inputs[info.name] = array
+            given[info.name] = array
         for index, info in outputs.items():
             array = calls.view(index)
             # an operator that works in place may have put an output into an input's memory
-            if array is None or any(np.shares_memory(array, other) for other in self._inputs.values()):
+            if array is None or any(np.shares_memory(array, other) for other in given.values()):
                 self._copied_outputs.append((index, info.name))
                 array = np.zeros([max(n, 0) for n in info.shape], dtype_of(info))
-            self._outputs[info.name] = read_only(array)
-        self.zero_copy = not (self._copied_inputs or self._copied_outputs)
-        self._start()
+            results[info.name] = array
+        super().__init__(model, given, results, zero_copy=not (self._copied_inputs or self._copied_outputs))
 
-    def _step(self, timeout: float | None) -> None:
-        if self._model._closed:
-            self._model._check_open()
-        try:
-            if self.zero_copy:
-                self._invoke()
-                return
-            for index, array in self._copied_inputs:
-                self._calls.set(index, array)
+    def step(self) -> None:
+        if self.zero_copy:
             self._invoke()
-            for index, name in self._copied_outputs:
-                self._outputs[name] = read_only(own_array(self._calls, index))
-        except ENGINE_ERRORS as error:
-            raise InferenceError(f"the interpreter failed: {' '.join(str(error).split())}") from error
+            return
+        for index, array in self._copied_inputs:
+            self._calls.set(index, array)
+        self._invoke()
+        for index, name in self._copied_outputs:
+            self.replace_output(name, own_array(self._calls, index))

@@ -33,6 +33,7 @@ class Calls:
     resize: Callable[[int, Array], None]
     allocate: Callable[[], None]
     details: Callable[[int], dict[str, Any]]
+    shape: Callable[[int], tuple[int, ...]]
     view: Callable[[int], Array | None]
     placed: Callable[[int], bool]
 
@@ -44,6 +45,9 @@ class Calls:
         def details(index: int) -> dict[str, Any]:
             found: dict[str, Any] = interpreter._get_tensor_details(index, subgraph)
             return found
+
+        def shape(index: int) -> tuple[int, ...]:
+            return tuple(native.TensorSize(index, subgraph).tolist())
 
         def memory(index: int) -> Any:
             if np.dtype(details(index)["dtype"]).kind == "S":  # asking for a string's memory crashes the engines
@@ -63,8 +67,8 @@ class Calls:
         if subgraph == 0:  # leaving the argument out is faster
             return cls(
                 native.SetTensor, native.Invoke, native.GetTensor,
-                lambda i, shape: native.ResizeInputTensor(i, shape, False), native.AllocateTensors, details, view,
-                placed,
+                lambda i, shape: native.ResizeInputTensor(i, shape, False), native.AllocateTensors, details, shape,
+                view, placed,
             )  # fmt: skip
         return cls(
             lambda i, value: native.SetTensor(i, value, subgraph),
@@ -73,6 +77,7 @@ class Calls:
             lambda i, shape: native.ResizeInputTensor(i, shape, False, subgraph),
             lambda: native.AllocateTensors(subgraph),
             details,
+            shape,
             view,
             placed,
         )
@@ -85,9 +90,12 @@ class Calls:
             both = (*interpreter.get_input_details(), *interpreter.get_output_details())
             return next(d for d in both if d["index"] == index)
 
+        def shape(index: int) -> tuple[int, ...]:
+            return tuple(interpreter._interpreter.TensorSize(index, 0).tolist())
+
         return cls(
             interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor,
-            interpreter.resize_tensor_input, interpreter.allocate_tensors, details, lambda _: None,
+            interpreter.resize_tensor_input, interpreter.allocate_tensors, details, shape, lambda _: None,
             lambda _: False,
         )  # fmt: skip
 
@@ -120,7 +128,7 @@ def runner(
 
 def own_array(calls: Calls, index: int) -> Array:
     """Read an output of any shape: the engines refuse to copy out an empty tensor and give scalars without an array."""
-    shape = tuple(calls.details(index)["shape"])
+    shape = calls.shape(index)
     if 0 in shape:
         dtype = np.dtype(calls.details(index)["dtype"])
         return np.empty(shape, object if dtype.kind == "S" else dtype)

@@ -32,13 +32,13 @@ def why_unresolved(source: Source, custom: Sequence[str], error: Exception) -> M
     unresolved = [name for name in custom if name in str(error)]
     if unresolved:
         return UnsupportedModelError(
-            f"{source} uses the custom operator {unresolved[0]!r}, which the TFLite interpreter does not have; "
-            "convert the model without it, or run it with the program that brings this operator"
+            f"{source} uses the custom operator {unresolved[0]!r}, which the TFLite interpreter does not have",
+            "convert the model without it, or run it with the program that brings this operator",
         )
     if "data-type" in str(error) or "data type" in str(error):
         return UnsupportedModelError(
-            f"{source} has a tensor of a type that this engine does not exchange with NumPy ({_first_line(error)}); "
-            "convert the model with inputs and outputs of a common type"
+            f"{source} has a tensor of a type that this engine does not exchange with NumPy ({_first_line(error)})",
+            "convert the model with inputs and outputs of a common type",
         )
     return ModelError(f"{source}: the TFLite interpreter refuses the model: {_first_line(error)}")
 

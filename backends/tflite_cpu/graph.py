@@ -47,7 +47,8 @@ def find_signature(interpreter: Any, wanted: str | None) -> Signature:
     if wanted not in known:
         raise OptionError(
             f"the model has no signature {wanted!r}{suggestion(str(wanted), known)}; "
-            f"its signatures: {', '.join(map(repr, sorted(known))) or 'none, leave the option out'}"
+            f"its signatures: {', '.join(map(repr, sorted(known))) or 'none'}",
+            "" if known else "leave the option out",
         )
     return Signature(wanted, subgraphs[wanted], _by_index(known[wanted]["inputs"]), _by_index(known[wanted]["outputs"]))
 
@@ -81,7 +82,7 @@ def metadata_names(file: ModelFile | None, subgraph: int) -> tuple[Sequence[str]
     try:
         names = file.metadata_names(subgraph)
     except ModelError as error:  # the engine reads it: only the better names are lost
-        _log.warning("%s; its tensors go by the names of the graph", error)
+        _log.warning("%s; its tensors go by the names of the graph", error.reason)
         return (), ()
     if names.problem:
         _log.warning("%s", names.problem)

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ...binding import Binding, allocate
-from ...chatter import held_back
+from ...binding import Binding, CopyingBinding, allocate
 from ...conventions import ASSUMED_NORMALIZATION
-from ...errors import AccelerateError, ClosedError, InferenceError, ModelError, OptionError, TensorError
+from ...errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError
 from ...formats.tflite import ModelFile
 from ...metadata import Metadata
-from ...model import Model
 from ...reports import LoadOptions, RuntimeInfo
+from ...runtime_model import RuntimeModel
 from ...source import Source
+from ...stderr import held_back
 from ...tensors import Array
 from .binding import InterpreterBinding
 from .calls import ENGINE_ERRORS, Calls, runner
 from .diagnosis import why_refused
-from .engines import Engine
+from .engines import LINES, Engine
 from .graph import Signature, describe_tensors, find_signature, learn_dtypes, metadata_names, tensor_indices
 from .verification import verify
 
@@ -37,14 +37,14 @@ _log = logging.getLogger("accelerate")
 _SUB_BYTE = frozenset({"int4", "uint4", "int2"})
 
 
-class TFLiteModel(Model):
+class TFLiteModel(RuntimeModel):
     """One interpreter. Use `build` or `adopt`.
 
     A backend that runs a model through a delegate of the interpreter subclasses it.
     """
 
-    _assumed_normalization = ASSUMED_NORMALIZATION
-    _backend: ClassVar[str] = "tflite_cpu"
+    assumed_normalization = ASSUMED_NORMALIZATION
+    backend_name: ClassVar[str] = "tflite_cpu"
 
     def __init__(
         self,
@@ -69,9 +69,9 @@ class TFLiteModel(Model):
         self._dynamic = any(min(t.shape, default=0) < 0 for t in inputs)
         self._shapes: list[tuple[int, ...]] | None = self._allocated(calls)
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
-        self._plain = all(t.shape and min(t.shape) > 0 for t in outputs)
+        self._plain = all(t.shape and 0 not in t.shape for t in outputs)
         self._use(interpreter, calls)
-        super().__init__(self._backend, inputs, outputs, runtime, options)
+        super().__init__(self.backend_name, inputs, outputs, runtime, options)
 
     def _use(self, interpreter: Any, calls: Calls) -> None:
         self._interpreter = interpreter  # owns the memory behind `calls`
@@ -111,7 +111,7 @@ class TFLiteModel(Model):
         file.check_graphs()
         try:
             interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates)
-            with held_back():
+            with held_back(LINES):
                 signature = find_signature(interpreter, options.signature)
                 calls = Calls.of_ours(interpreter, signature.subgraph)
                 calls.allocate()
@@ -137,11 +137,13 @@ class TFLiteModel(Model):
         signature = find_signature(interpreter, options.signature)
         if signature.subgraph:
             raise OptionError(
-                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main signature"
+                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main "
+                "signature",
+                "load the model file to run another",
             )
         calls = Calls.of_users(interpreter)
         try:
-            with held_back():
+            with held_back(LINES):
                 calls.allocate()
         except ENGINE_ERRORS as error:
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
@@ -154,27 +156,28 @@ class TFLiteModel(Model):
         """Turn the interpreter's refusal of a model into an error that names the cause."""
         return why_refused(source, error)
 
-    def _execute(self, feeds: list[Array]) -> list[Array]:
+    def execute(self, feeds: list[Array]) -> list[Array]:
         run, calls = self._once, self._calls  # a call that runs keeps the interpreter alive through them
         if run is None or calls is None:  # closed since this call got its turn
-            raise ClosedError(f"this {self._backend} model is closed; load it again")
-        try:
-            if self._dynamic:
-                self._resize(calls, feeds)
+            raise ClosedError(f"this {self.backend} model is closed", "load it again")
+        if not self._dynamic:
             return run(feeds)
-        except AccelerateError:  # ours is a ValueError, too
-            raise
-        except ENGINE_ERRORS as error:
-            raise InferenceError(f"{self._engine.title} failed: {' '.join(str(error).split())}") from error
+        self._resize(calls, feeds)
+        try:
+            return run(feeds)
+        except ValueError:  # refused as an input was set
+            if self._source.format != "object" or self._allocated(calls) == self._shapes:
+                raise
+            self._shapes = None  # its owner has resized it meanwhile
+            self._resize(calls, feeds)
+            return run(feeds)
 
     def _allocated(self, calls: Calls) -> list[tuple[int, ...]]:
-        return [tuple(calls.details(i)["shape"]) for i in self._input_indices]
+        return [calls.shape(i) for i in self._input_indices]
 
     def _resize(self, calls: Calls, feeds: list[Array]) -> None:
         shapes = [feed.shape for feed in feeds]
-        if shapes == self._shapes and not (
-            self._source.format == "object" and shapes != self._allocated(calls)  # its owner has resized it meanwhile
-        ):
+        if shapes == self._shapes:
             return
         self._shapes = None  # a resize that fails half way is done again by the next call
         for index, shape in zip(self._input_indices, shapes, strict=True):
@@ -185,22 +188,22 @@ class TFLiteModel(Model):
             raise _impossible_shapes(shapes, error) from error
         self._shapes = shapes
 
-    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:  # noqa: D102
-        self._check_open()
-        arrays = allocate(self._inputs, self._input_index, shapes)
+    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
+        self.check_open()
+        arrays = allocate(self.inputs, self.input_index, shapes)
         if (
             not self._source.unchanged()
         ):  # an adopted interpreter, or a file that is gone: there is only this interpreter
-            return Binding(self._run, arrays, self._outputs)
+            return CopyingBinding(self, self.run, arrays, self.outputs)
         bound = [array.shape for array in arrays.values()]
         if not self._tensors_stay(bound):
-            return Binding(self._run, arrays, self._outputs)
+            return CopyingBinding(self, self.run, arrays, self.outputs)
         calls = self._another(bound, self.runtime.details["num_threads"])
         return InterpreterBinding(
-            calls,
-            dict(zip(self._input_indices, self._inputs, strict=True)),
-            dict(zip(self._output_indices, self._outputs, strict=True)),
             self,
+            calls,
+            dict(zip(self._input_indices, self.inputs, strict=True)),
+            dict(zip(self._output_indices, self.outputs, strict=True)),
         )
 
     def _another(self, shapes: Sequence[tuple[int, ...]], threads: int, *, plain: bool = False) -> Calls:
@@ -208,7 +211,7 @@ class TFLiteModel(Model):
         try:
             interpreter = make_interpreter(self._engine, self._source, threads, verified=True, plain=plain)
             calls = Calls.of_ours(interpreter, self._signature.subgraph)
-            with held_back():
+            with held_back(LINES):
                 for index, shape in zip(self._input_indices, shapes, strict=True):
                     calls.resize(index, np.asarray(shape, np.int32))
                 calls.allocate()
@@ -231,27 +234,27 @@ class TFLiteModel(Model):
         calls = self._another(shapes, 1, plain=True)
         return all(map(calls.placed, file.computed_tensors(subgraph)))
 
-    def _release(self) -> None:
+    def release(self) -> None:
         self._once = self._calls = self._interpreter = self._file = None
 
-    def _describe(self) -> Metadata:
+    def describe(self) -> Metadata:
         file, self._file = self._file, None
         if file is None:
-            self._check_open()  # an adopted interpreter has none; a model that another thread has just closed neither
-            return super()._describe()
+            self.check_open()  # an adopted interpreter has none; a model that another thread has just closed neither
+            return super().describe()
         if self._source.overwritten():
             raise ModelError(
-                f"{self._source} was written to after it was loaded, and holds another model: load it again"
+                f"{self._source} was written to after it was loaded, and holds another model", "load it again"
             )
         from ...formats.tflite_description import describe
 
         try:
             return describe(
-                file, self._signature.subgraph, self._inputs, self._outputs, labels=self._options.label_path is None
+                file, self._signature.subgraph, self.inputs, self.outputs, labels=self.options.labels is None
             )
         except ModelError as error:  # the engine reads it: only what the file says about itself is lost
-            _log.warning("%s; the model goes without metadata", error)
-            return super()._describe()
+            _log.warning("%s; the model goes without metadata", error.reason)
+            return super().describe()
 
 
 def _impossible_shapes(shapes: Sequence[tuple[int, ...]], error: Exception) -> TensorError:
@@ -286,7 +289,7 @@ def make_interpreter(
         model["experimental_op_resolver_type"] = engine.resolver("BUILTIN_WITHOUT_DEFAULT_DELEGATES")
     if delegates:
         model["experimental_delegates"] = list(delegates)
-    with held_back():
+    with held_back(LINES):
         interpreter = interpreter_class(num_threads=threads, **model)
     for delegate in delegates:
         # the interpreter's destructor calls into the delegates' kernels, and `Calls` may keep the native interpreter

@@ -7,17 +7,19 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from accelerate.contract import Backend
-from accelerate.errors import BackendNotAvailableError, OptionError, UnsupportedModelError
-from accelerate.model import Model
-from accelerate.reports import Availability, Device, LoadOptions, Match
-from accelerate.source import Source, without_secrets
+from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, without_secrets
+from accelerate.errors import BackendNotAvailableError, OptionError
 
-from .address import SCHEMES, SERVER_VARIABLE, Address, server_address
-
-__all__ = ["Triton"]
+__all__ = ["SERVER_VARIABLE", "Triton"]
 
 _log = logging.getLogger("accelerate")
+#: The environment variable with the server that model files are shipped to where load(..., url=) names none.
+SERVER_VARIABLE = "EDGE_ACCELERATE_TRITON_URL"
+_DEVICES = {
+    "server": "whatever the server has chosen for the model",
+    "gpu": "a GPU of the server, which load() makes sure of",
+    "cpu": "the CPU of the server, which load() makes sure of",
+}
 _told: set[str] = set()  # why the server of the variable is not used; once is enough
 
 
@@ -28,17 +30,12 @@ class Triton(Backend):
     description = "Models on a Triton or other Open Inference server, over gRPC"
     extra = "triton"
     options = ("url", "shared_memory", "headers", "ssl", "channel_args")
-    priority = 30
     commands: ClassVar[Mapping[str, str]] = {"sidecar": "accelerate.backends.triton.sidecar:sidecar"}
 
-    def __init__(self, options: LoadOptions | None = None) -> None:
-        self._options = options or LoadOptions()
-        self._url = self._options.backend_options.get("url")
+    def kinds(self) -> Sequence[str]:
+        return ("server",)
 
-    def configured(self, options: LoadOptions) -> Triton:  # noqa: D102
-        return Triton(options)
-
-    def availability(self) -> Availability:  # noqa: D102
+    def availability(self) -> Availability:
         from .connection import import_grpc
 
         try:
@@ -49,75 +46,60 @@ class Triton(Backend):
             return Availability(False, reason=error.reason, remedy=error.remedy)
         return Availability(True, f"gRPC {grpc.__version__}", "it can open connections; a URL names the server")
 
-    def devices(self) -> Sequence[Device]:  # noqa: D102
+    def devices(self, options: LoadOptions) -> Sequence[Device]:
         # the model's instance_group on the server decides; `load` compares
-        return [
-            Device(self.name, "server", "server", "whatever the server that a URL names has chosen for the model"),
-            Device(self.name, "gpu", "server", "a GPU of that server, which load() makes sure of"),
-            Device(self.name, "cpu", "server", "the CPU of that server, which load() makes sure of"),
-        ]
+        wanted = options.device if options.device in _DEVICES else "server"
+        return [Device(self.name, wanted, "server", _DEVICES[wanted])]
 
-    def match(self, source: Source) -> Match:  # noqa: D102
+    def match(self, source: Source, options: LoadOptions) -> Match:
         if source.url is None:
-            return self._match_file(source)
+            return self._match_file(source, options)
+        from .address import SCHEMES, Address
+        from .connection import Settings
+
         scheme = source.url.partition("://")[0].lower()
         if scheme not in SCHEMES:
-            return Match(False, f"it begins with {scheme}://, not {' or '.join(f'{s}://' for s in SCHEMES)}")
-        if self._url is not None:
-            return Match(
-                False,
-                f"url={without_secrets(self._url)!r} says which server to use, and {source} does already",
-                "leave one out",
+            return Match(False, f"{source} does not begin with {' or '.join(f'{s}://' for s in SCHEMES)}")
+        address = Address.parse(source.url)
+        if (url := options.backend_options.get("url")) is not None:
+            raise OptionError(
+                f"url={without_secrets(url)!r} says which server to use, and {source} does already", "leave one out"
             )
-        return Match(True, f"a model on a server: {Address.parse(source.url)}")
-
-    def _match_file(self, source: Source) -> Match:
-        if not (self._url or os.environ.get(SERVER_VARIABLE)):
-            return Match(
-                False,
-                f"it is {source.likeness}, and triton runs what a server has",
-                f"load(..., backend='triton', url='host:8001') ships a file there, or set {SERVER_VARIABLE}",
-            )
-        if not self._url and source.format not in ("onnx", "tflite"):
-            return Match(False, f"it is {source.likeness}, which auto ships to no server", "backend='triton'")
-        try:
-            address = server_address(self._url)
-        except OptionError as error:
-            if self._url:
-                raise
-            _say_once(str(error))
-            return Match(False, f"{SERVER_VARIABLE} names no server: {error.reason}", f"correct {SERVER_VARIABLE}")
-        from .connection import Settings
-        from .shipping.package import check_shippable
-
-        Settings.parse(self._options, address)
-        device = None if self._options.device == "server" else self._options.device
-        try:
-            check_shippable(source, device, self._options.signature)
-        except UnsupportedModelError as error:
-            return Match(False, error.reason, error.remedy)
-        return Match(True, f"{source.likeness}, to be shipped to {address}")
-
-    def load(self, source: Source, options: LoadOptions) -> Model:  # noqa: D102
-        from .connection import import_grpc
-
-        if source.url is None:
-            if not (options.backend_options.get("url") or os.environ.get(SERVER_VARIABLE)):
-                match = self.match(source)
-                raise UnsupportedModelError(f"triton cannot run {source}: {match.reason}", match.remedy)
-            import_grpc()
-            from .shipping.shipped import load_shipped
-
-            return load_shipped(source, options)
-        match = self.match(source)
-        if not match.accepts:
-            raise UnsupportedModelError(f"triton cannot run {source}: {match.reason}", match.remedy)
-        if options.backend_options.get("url") is not None:
-            raise OptionError(f"url= says which server to use, and {source} does already", "leave one out")
         for option in ("num_threads", "signature"):
             if getattr(options, option) is not None:
                 raise OptionError(f"{option} is settled in the model's configuration on the server", "leave it out")
-        import_grpc()
+        Settings.parse(options, address)
+        return Match(True, f"a model on a server: {address}", named=True)
+
+    def _match_file(self, source: Source, options: LoadOptions) -> Match:
+        url = options.backend_options.get("url")
+        if not (url or os.environ.get(SERVER_VARIABLE)):
+            return Match(
+                False,
+                f"{source} is {source.likeness}, and triton runs what a server has",
+                f"load(..., backend='triton', url='host:8001') ships a file there, or set {SERVER_VARIABLE}",
+            )
+        from .address import server_address
+        from .connection import Settings
+        from .shipping.package import check_shippable
+
+        try:
+            address = server_address(url)
+        except OptionError as error:
+            if url:
+                raise
+            _say_once(str(error))
+            return Match(False, f"{SERVER_VARIABLE} names no server: {error.reason}", f"correct {SERVER_VARIABLE}")
+        Settings.parse(options, address)
+        check_shippable(source, None if options.device == "server" else options.device, options.signature)
+        return Match(True, f"{source.likeness}, to be shipped to {address}", named=True)
+
+    def load(self, source: Source, options: LoadOptions) -> Model:
+        if source.url is None:
+            from .shipping.shipped import load_shipped
+
+            return load_shipped(source, options)
+        from .address import Address
         from .model import TritonModel
 
         return TritonModel.connect(Address.parse(source.url), options)

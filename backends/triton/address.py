@@ -9,14 +9,14 @@ import socket
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
+from accelerate.contract import without_secrets
 from accelerate.errors import OptionError, ServerError
-from accelerate.source import without_secrets
 
-__all__ = ["SCHEMES", "SERVER_VARIABLE", "Address", "Target", "server_address"]
+from . import SERVER_VARIABLE
+
+__all__ = ["SCHEMES", "Address", "Target", "server_address"]
 
 SCHEMES = ("triton", "tritons")
-#: The environment variable with the server that model files are shipped to where load(..., url=) names none.
-SERVER_VARIABLE = "EDGE_ACCELERATE_TRITON_URL"
 _DEFAULT_PORT = 8001  # Triton's own for gRPC
 _WANTED = "wanted triton://host:8001/model[/version], or tritons:// for TLS"
 

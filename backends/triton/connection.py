@@ -13,9 +13,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from accelerate.contract import LoadOptions, suggestion
 from accelerate.errors import BackendNotAvailableError, ClosedError, OptionError
-from accelerate.names import suggestion
-from accelerate.reports import LoadOptions
 
 from .address import Address, Target
 from .errors import timed_out
@@ -74,6 +73,8 @@ class Settings:
 
     Attributes
     ----------
+    shared_memory : str or None
+        "system", "none", or None to find out.
     headers : tuple of (str, str)
         Sent with every call.
     ssl : Mapping
@@ -82,6 +83,7 @@ class Settings:
         gRPC's own options, over `_DEFAULTS`.
     """
 
+    shared_memory: str | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     ssl: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     channel_args: Mapping[str, int | str] = field(default_factory=dict)
@@ -95,9 +97,13 @@ class Settings:
         OptionError
         """
         given = options.backend_options
+        memory = given.get("shared_memory")
+        if memory not in (None, "system", "none"):
+            raise OptionError(f"shared_memory is {memory!r:.60}; wanted 'system', 'none', or None to find out")
         if given.get("ssl") and not address.secure:
             raise OptionError(f"ssl= is for TLS, and {address} is without", "write tritons://")
         return cls(
+            memory,
             tuple(_headers(given.get("headers"))),
             _certificates(given.get("ssl")),
             _arguments(given.get("channel_args")),

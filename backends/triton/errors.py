@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from accelerate.deadlines import in_words
+from accelerate.contract import in_words
 from accelerate.errors import (
     AccelerateError,
     InferenceError,

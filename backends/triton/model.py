@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelerate.binding import allocate
-from accelerate.deadlines import seconds
-from accelerate.errors import AccelerateError, OptionError
+from accelerate.contract import (
+    Array,
+    Command,
+    LoadOptions,
+    RuntimeInfo,
+    RuntimeModel,
+    allocate,
+    concrete_shape,
+    seconds,
+)
+from accelerate.errors import AccelerateError
 from accelerate.metadata import Metadata
-from accelerate.model import Command, Model
-from accelerate.reports import LoadOptions, RuntimeInfo
-from accelerate.tensors import Array, concrete_shape
 
 from .address import Address
 from .calls.answer import read_answer, unpack_strings
@@ -40,11 +45,10 @@ _MOST_REASON = 500  # characters
 _MOST_CLASSES = 100_000  # an answer with a label for each is some megabytes
 
 
-class TritonModel(Model):
+class TritonModel(RuntimeModel):
     """Use `connect`."""
 
-    _concurrent = True
-    _calls_at_once = 8  # enough to fill a batch where the server makes batches of calls
+    concurrent = True
 
     def __init__(
         self,
@@ -84,9 +88,6 @@ class TritonModel(Model):
         ------
         OptionError, ServerError, ModelError, UnsupportedModelError, DeviceNotFoundError, InferenceTimeoutError
         """
-        memory = options.backend_options.get("shared_memory")
-        if memory not in (None, "system", "none"):
-            raise OptionError(f"shared_memory is {memory!r}; wanted 'system', 'none', or None to find out")
         settings = Settings.parse(options, address)
         deadline = Deadline(_DEFAULT_TIMEOUT)
         connection = Connection(address, address.target(), settings)
@@ -104,7 +105,7 @@ class TritonModel(Model):
             "fleet": connection.target.fleet,
         }
         shares = "system_shared_memory" in extensions
-        transport = Transport(connection, description, memory, restore, shares=shares, details=details)
+        transport = Transport(connection, description, settings.shared_memory, restore, shares=shares, details=details)
         try:
             transport.settle(deadline)
             return cls(transport, extensions, description, replace(runtime, details=details), options)
@@ -112,30 +113,28 @@ class TritonModel(Model):
             transport.close()
             raise
 
-    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> ServerBinding:  # noqa: D102
-        self._check_open()
-        arrays = allocate(self._inputs, self._input_index, shapes)
+    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> ServerBinding:
+        self.check_open()
+        arrays = allocate(self.inputs, self.input_index, shapes)
         layout = self._transport.layout(tuple(array.shape for array in arrays.values()))
         shared = self._transport.bind(layout, _DEFAULT_TIMEOUT)
         if shared is None:
-            return ServerBinding(self._run, arrays, self._outputs)
-        return SharedBinding(self._run_bound, *shared, arrays, self._outputs)
+            return ServerBinding(self, self.run, arrays, self.outputs)
+        return SharedBinding(self, self._run_bound, *shared, arrays, self.outputs)
 
-    def _execute(self, feeds: list[Array]) -> list[Array]:
+    @property
+    def concurrency(self) -> int:
+        return 8  # enough to fill a batch where the server makes batches of calls
+
+    def execute(self, feeds: list[Array]) -> list[Array]:
         return self._transport.call(feeds, _DEFAULT_TIMEOUT)
 
-    def _execute_within(
-        self, feeds: list[Array], timeout: float, ended: Callable[[], None] | None = None
-    ) -> list[Array]:
-        try:
-            self._check_open()
-            return self._transport.call(feeds, timeout)
-        finally:
-            if ended is not None:
-                ended()
+    def execute_within(self, feeds: list[Array], timeout: float) -> list[Array]:
+        self.check_open()
+        return self._transport.call(feeds, timeout)
 
     def _run_bound(self, regions: Regions, slot: Slot, feeds: list[Array], timeout: float | None) -> list[Array]:
-        self._check_open()
+        self.check_open()
         limit = _DEFAULT_TIMEOUT if timeout is None else seconds(timeout)
         return self._transport.call_bound(regions, slot, feeds, limit)
 
@@ -143,21 +142,21 @@ class TritonModel(Model):
         """Call something when the model has been closed."""
         self._afterwards = finalizer
 
-    def _release(self) -> None:
+    def release(self) -> None:
         self._finalizer()
         if self._afterwards is not None:
             self._afterwards()
 
     # What the server tells beside the tensors
 
-    def _describe(self) -> Metadata:
+    def describe(self) -> Metadata:
         d = self._description
         if d.told is not None:
-            return replace(d.told, inputs=self._inputs, outputs=self._outputs)
+            return replace(d.told, inputs=self.inputs, outputs=self.outputs)
         labels: tuple[str, ...] = ()
-        if d.label_files and self._options.label_path is None:
+        if d.label_files and self.options.labels is None:
             labels = self._labels_of(next(iter(d.label_files)))
-        return Metadata(d.name, "", "", self._inputs, self._outputs, labels)
+        return Metadata(d.name, "", "", self.inputs, self.outputs, labels)
 
     def _labels_of(self, position: int) -> tuple[str, ...]:
         """Return the lines of an output's label file: Triton gives them only as the names of ranked results."""
@@ -197,7 +196,7 @@ class TritonModel(Model):
 
     # Commands
 
-    def _commands(self) -> Mapping[str, Command]:
+    def commands(self) -> Mapping[str, Command]:
         commands: dict[str, Command] = {}
         if "statistics" in self._extensions:
             commands["statistics"] = lambda _, until: self._statistics(until)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
+from accelerate.contract import Source
 from accelerate.errors import ModelError
-from accelerate.source import Source
 
 __all__ = ["sidecar"]
 

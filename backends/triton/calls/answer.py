@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from accelerate.contract import Array
 from accelerate.errors import InferenceError, ModelError
 from accelerate.formats.protobuf import BYTES, Message
-from accelerate.tensors import Array
 
 from ..description import TensorSpec
 
@@ -92,7 +92,7 @@ def _split(message: bytes) -> tuple[bytes, list[memoryview]]:
             else:
                 rest.append(view[start:end])
     except ModelError as error:
-        raise InferenceError(error.reason, error.remedy) from error
+        raise InferenceError(error.reason) from error
     return b"".join(rest), raw
 
 

@@ -8,21 +8,20 @@ from time import monotonic
 
 import numpy as np
 
-from accelerate.binding import Binding, read_only
-from accelerate.deadlines import in_words
+from accelerate.binding import Owner
+from accelerate.contract import Array, CopyingBinding, in_words, read_only
 from accelerate.errors import InferenceTimeoutError
 from accelerate.metadata import TensorInfo
-from accelerate.tensors import Array
 
 from .regions import Regions, Slot
 
 __all__ = ["ServerBinding", "SharedBinding"]
 
 
-class ServerBinding(Binding):
+class ServerBinding(CopyingBinding):
     """Its calls end at their deadlines by themselves: gRPC sees to it."""
 
-    def _run_within(self, timeout: float) -> None:
+    def step_within(self, timeout: float) -> None:
         started = monotonic()
         if not self._lock.acquire(blocking=False):
             if not self._lock.acquire(timeout=timeout):
@@ -32,10 +31,17 @@ class ServerBinding(Binding):
                 )
             timeout = max(0.0, timeout - (monotonic() - started))
         try:
-            self._check_open()
-            self._step(timeout)
+            self.check_open()
+            self.call(timeout)
         finally:
             self._lock.release()
+
+    def step(self) -> None:
+        self.call(None)
+
+    def call(self, timeout: float | None) -> None:
+        """Run once, with a deadline."""
+        self.take(self._call(list(self._inputs.values()), timeout))
 
 
 class SharedBinding(ServerBinding):
@@ -46,6 +52,7 @@ class SharedBinding(ServerBinding):
 
     Parameters
     ----------
+    owner : RuntimeModel
     run : callable
         Takes the slot's Regions, the slot, the input arrays and a timeout; returns the outputs.
     regions : Regions
@@ -57,6 +64,7 @@ class SharedBinding(ServerBinding):
 
     def __init__(
         self,
+        owner: Owner,
         run: Callable[[Regions, Slot, list[Array], float | None], list[Array]],
         regions: Regions,
         slot: Slot,
@@ -65,6 +73,7 @@ class SharedBinding(ServerBinding):
     ) -> None:
         shared = zip(inputs.items(), slot.inputs, strict=True)
         super().__init__(
+            owner,
             lambda feeds, timeout: run(regions, slot, feeds, timeout),
             {name: array if view is None else view for (name, array), view in shared},
             outputs,
@@ -73,15 +82,15 @@ class SharedBinding(ServerBinding):
         for tensor, view in zip(outputs, slot.outputs, strict=True):
             if view is not None:
                 self._buffers[tensor.name] = view
-                self._outputs[tensor.name] = read_only(view)
+                self.replace_output(tensor.name, view)
         self.zero_copy = all(view is not None for view in (*slot.inputs, *slot.outputs))
         self._views = dict(self._outputs)
         self._unsettled = False
         self._finalizer = weakref.finalize(self, regions.abandon, slot)
 
-    def _step(self, timeout: float | None) -> None:
+    def call(self, timeout: float | None) -> None:
         try:
-            results = self._run(list(self._inputs.values()), timeout)
+            results = self._call(list(self._inputs.values()), timeout)
         except BaseException:
             if self._slot.dirty and not self._unsettled:
                 self._unsettled = True
@@ -97,7 +106,7 @@ class SharedBinding(ServerBinding):
                 np.copyto(buffer, result)
             else:
                 self._buffers[name] = result.copy()
-                self._outputs[name] = read_only(self._buffers[name])
+                self.replace_output(name, self._buffers[name])
 
     def close(self) -> None:
         """End the Binding. Arrays taken from it stay readable."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from accelerate.contract import Array
 from accelerate.errors import AccelerateError, ClosedError
-from accelerate.tensors import Array
 
 from ..connection import Connection, Deadline
 from ..errors import SharingError, region_in_use, timed_out, translate

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from accelerate.contract import Array
 from accelerate.errors import TensorError
-from accelerate.tensors import Array
 
 from ..description import ModelDescription, TensorSpec
 

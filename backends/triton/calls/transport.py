@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from accelerate.contract import Array, concrete_shape
 from accelerate.errors import AccelerateError, ClosedError, InferenceError, ServerError
-from accelerate.tensors import Array, concrete_shape
 
 from ..connection import Connection, Deadline
 from ..description import ModelDescription

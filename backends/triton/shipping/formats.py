@@ -7,9 +7,9 @@ import zipfile
 from dataclasses import dataclass
 from io import BytesIO
 
+from accelerate.contract import Source
 from accelerate.errors import ModelError, UnsupportedModelError
 from accelerate.formats.onnx import ModelFile as ONNXFile
-from accelerate.source import Source
 
 __all__ = ["CONFIG", "Format", "files_of", "format_of", "users_config"]
 

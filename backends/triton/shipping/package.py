@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate.contract import Source, name_tensors, suggestion
 from accelerate.errors import DeviceNotFoundError, OptionError, UnsupportedModelError
 from accelerate.formats.onnx import ModelFile as ONNXFile
 from accelerate.formats.onnx_description import describe as describe_onnx
@@ -24,8 +25,6 @@ from accelerate.formats.tflite_compiled import COMPILED_OPERATOR, compiled_for_e
 from accelerate.formats.tflite_description import describe as describe_tflite
 from accelerate.formats.tflite_graph import Signature, Tensor
 from accelerate.metadata import Metadata, TensorInfo
-from accelerate.names import name_tensors, suggestion
-from accelerate.source import Source
 
 from .formats import Format, files_of, format_of, users_config
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING
 
-from accelerate.deadlines import in_words
+from accelerate.contract import in_words
 from accelerate.errors import InferenceTimeoutError
 
 if TYPE_CHECKING:

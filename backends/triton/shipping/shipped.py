@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from accelerate.contract import LoadOptions, Source
 from accelerate.conventions import ASSUMED_NORMALIZATION
 from accelerate.errors import AccelerateError, InferenceTimeoutError, UnsupportedModelError
 from accelerate.metadata import Metadata, TensorInfo
-from accelerate.reports import LoadOptions
-from accelerate.source import Source
 
 from ..address import server_address
 from ..connection import Connection, Settings
@@ -31,7 +30,7 @@ _told: set[tuple[str, str]] = set()  # of which it was said that they run on the
 class _TFLiteModel(TritonModel):
     """What is taken for granted of a .tflite model here is so on a server."""
 
-    _assumed_normalization = ASSUMED_NORMALIZATION
+    assumed_normalization = ASSUMED_NORMALIZATION
 
 
 def load_shipped(source: Source, options: LoadOptions) -> TritonModel:

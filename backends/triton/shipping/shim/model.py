@@ -98,7 +98,7 @@ class _ONNXRuntime:
 class TritonPythonModel:
     """The interface of the Python backend."""
 
-    def initialize(self, args: Any) -> None:  # noqa: D102
+    def initialize(self, args: Any) -> None:
         if int(np.__version__.split(".")[0]) >= 2:
             _check_numpy()
         config = json.loads(args["model_config"])
@@ -117,7 +117,7 @@ class TritonPythonModel:
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [(t["name"], pb_utils.triton_string_to_numpy(t["data_type"])) for t in config["output"]]
 
-    def execute(self, requests: Any) -> Any:  # noqa: D102
+    def execute(self, requests: Any) -> Any:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:

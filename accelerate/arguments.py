@@ -1,0 +1,47 @@
+"""Checks of arguments that several functions and backends take."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from typing import Any
+
+import numpy as np
+
+from .errors import OptionError
+from .reports import LoadOptions
+
+__all__ = ["check_settled", "whole_number"]
+
+
+def whole_number(name: str, value: Any, most: int | None = None) -> int:
+    """Check an option that counts something, from 1; NumPy's integers are integers.
+
+    Raises
+    ------
+    OptionError
+    """
+    with contextlib.suppress(TypeError):
+        count = operator.index(value)
+        if not isinstance(value, (bool, np.bool_)) and count >= 1 and (most is None or count <= most):
+            return count
+    limit = "" if most is None else f" to {most}"
+    raise OptionError(f"{name} is {value!r:.60}; wanted a whole number from 1{limit}")
+
+
+def check_settled(options: LoadOptions, what: str) -> None:
+    """Refuse the options that an existing runtime object has settled: device, threads, the backend's own.
+
+    Parameters
+    ----------
+    options : LoadOptions
+    what : str
+        "interpreter", "session", ...
+
+    Raises
+    ------
+    OptionError
+    """
+    chosen = {"device": options.asked, "num_threads": options.num_threads, **options.backend_options}
+    if given := sorted(name for name, value in chosen.items() if value is not None):
+        raise OptionError(f"{given[0]} is settled by the existing {what}", "leave it out, or load the model file")

@@ -1,0 +1,99 @@
+"""Streams many inputs through a model."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterable, Iterator, Sized
+from os import PathLike
+from typing import Any
+
+from .arguments import whole_number
+from .deadlines import Job, Worker
+from .errors import OptionError
+from .model import Model
+from .tensors import Array
+
+__all__ = ["map"]
+
+
+def map(
+    model: Model, frames: Iterable[Any], *, in_flight: int | None = None, progress: bool = False
+) -> Iterator[dict[str, Array] | Exception]:
+    """Run a model on many inputs, in order.
+
+    Parameters
+    ----------
+    model : Model
+    frames : iterable
+        Each item is what `Model.infer` takes, or, for a model whose one input is an image, a picture for
+        `Model.infer_image`: a path or a Pillow image. It is asked for the next item only when there is room for it;
+        what it raises comes after the results of the items before.
+    in_flight : int, optional
+        How many items are in work at a time; default: one more than the model runs side by side.
+    progress : bool
+        Show a progress bar (needs the extra ``cli``).
+
+    Yields
+    ------
+    dict of str to numpy.ndarray, or Exception
+        The outputs of each item, or what went wrong with it: one failure does not lose the others.
+
+    Raises
+    ------
+    OptionError
+    """
+    limit = model.concurrency + 1 if in_flight is None else whole_number("in_flight", in_flight)
+    results = _in_order(model, frames, limit)
+    return _with_progress(results, frames) if progress else results
+
+
+def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[str, Array] | Exception]:
+    # one more thread than the model runs side by side: it converts the next item meanwhile
+    worker = Worker(threads=min(limit, model.concurrency + 1))
+    waiting: collections.deque[Job] = collections.deque()
+    items = iter(frames)
+    failure: BaseException | None = None
+    while True:
+        try:
+            frame = next(items)
+        except StopIteration:
+            break
+        except Exception as error:  # of the caller's own iterable, raised behind the results of what came before
+            failure = error
+            break
+        job = Job(_call_for(model, frame))
+        worker.submit(job)
+        waiting.append(job)
+        if len(waiting) >= limit:
+            yield _outcome(waiting.popleft())
+    while waiting:
+        yield _outcome(waiting.popleft())
+    if failure is not None:
+        raise failure
+
+
+def _call_for(model: Model, frame: Any) -> Callable[[], Any]:
+    def call() -> dict[str, Array]:  # whatever fails in it is the outcome of this one item
+        if hasattr(frame, "getbands") or (isinstance(frame, (str, PathLike)) and model.metadata().takes_pictures):
+            return model.infer_image(frame)  # a Pillow image, or a path
+        return model.infer(frame)
+
+    return call
+
+
+def _outcome(job: Job) -> dict[str, Array] | Exception:
+    job.wait(-1)
+    try:
+        outputs: dict[str, Array] = job.result()
+    except Exception as error:
+        return error
+    return outputs
+
+
+def _with_progress(results: Iterator[Any], frames: Iterable[Any]) -> Iterator[Any]:
+    try:
+        from rich.progress import track
+    except ImportError as error:
+        raise OptionError("progress=True needs rich", 'pip install "edge-accelerate[cli]"') from error
+    total = len(frames) if isinstance(frames, Sized) else None
+    return iter(track(results, description="inference", total=total))
