@@ -20,6 +20,7 @@ from .errors import AccelerateError, ModelError
 from .metadata import Metadata
 from .model import Model
 from .names import NameIndex, name_tensors, suggestion
+from .random_tensors import random_tensor
 from .reports import Availability, Device, LoadOptions, Match, RuntimeInfo
 from .runtime_model import Command, RuntimeModel
 from .source import Source, without_secrets
@@ -55,6 +56,7 @@ __all__ = [
     "held_back",
     "in_words",
     "name_tensors",
+    "random_tensor",
     "read_only",
     "recall",
     "remember",

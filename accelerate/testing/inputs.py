@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..metadata import TensorInfo
 from ..model import Model
-from ..tensors import Array, concrete_shape, dtype_of
+from ..random_tensors import random_tensor
+from ..tensors import Array
 
 __all__ = ["random_inputs"]
 
@@ -14,18 +14,4 @@ __all__ = ["random_inputs"]
 def random_inputs(model: Model, seed: int = 0) -> dict[str, Array]:
     """Return random inputs that a model takes without conversion; dynamic dimensions are 1."""
     random = np.random.default_rng(seed)
-    return {t.name: _random_tensor(t, random) for t in model.metadata().inputs}
-
-
-def _random_tensor(info: TensorInfo, random: np.random.Generator) -> Array:
-    shape, dtype = concrete_shape(info.shape), dtype_of(info)
-    if dtype.hasobject:
-        words = np.empty(shape, object)
-        words.ravel()[:] = [f"wörd {n}".encode() for n in random.integers(0, 1000, words.size)]
-        return words
-    if dtype.kind in "fc":
-        return random.uniform(-1, 1, shape).astype(dtype)
-    if dtype.kind not in "iu":  # bool, and what ml_dtypes has: every type of it knows 0 and 1
-        return random.integers(0, 2, shape).astype(dtype)
-    limits = np.iinfo(dtype)
-    return random.integers(max(limits.min, -1000), min(limits.max, 1000), shape, endpoint=True).astype(dtype)
+    return {t.name: random_tensor(t, random) for t in model.metadata().inputs}

@@ -9,9 +9,9 @@ import numpy as np
 from ... import __version__
 from ...children import ChildError, verdict
 from ...errors import AccelerateError, BackendNotAvailableError, ModelError
+from ...random_tensors import random_tensor
 from ...reports import LoadOptions
 from ...source import Source
-from ...tensors import concrete_shape, dtype_of
 from .engines import ENGINES, Engine
 
 __all__ = ["verify"]
@@ -69,11 +69,4 @@ def try_model(model: bytes, option: str) -> None:
     ):
         random = np.random.default_rng(0)
         for _ in range(_RUNS):
-            loaded.infer(
-                {
-                    t.name: random.integers(0, 2, concrete_shape(t.shape)).astype(dtype_of(t))
-                    if t.data_type != "string"
-                    else np.full(concrete_shape(t.shape), b"text", object)
-                    for t in loaded.metadata().inputs
-                }
-            )
+            loaded.infer({t.name: random_tensor(t, random, (0, 1)) for t in loaded.metadata().inputs})
