@@ -92,6 +92,10 @@ class Backend(abc.ABC):
     formats : Mapping of str to str
         The formats of which this is the files' own engine, each with what a person calls such a file: among devices of
         one kind `auto` takes it first, and other engines' answers are judged by its own.
+    commands : Mapping of str to str
+        What the backend brings to the command line: the name of a command, and the "module:object" of a
+        `click.Command`. The module is imported when the command is called, or listed by ``--help``. Needs the extra
+        ``cli``, as every command does.
     """
 
     name: ClassVar[str]
@@ -99,6 +103,7 @@ class Backend(abc.ABC):
     extra: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
     formats: ClassVar[Mapping[str, str]] = {}
+    commands: ClassVar[Mapping[str, str]] = {}
 
     def kinds(self) -> Sequence[str]:
         """Tell which kinds of device (`reports.KINDS`) there may be here, without the runtime.

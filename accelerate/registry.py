@@ -164,6 +164,7 @@ _SAID: dict[str, tuple[type, str]] = {
     "extra": (str, "a str"),
     "options": (tuple, "a tuple of str"),
     "formats": (Mapping, "a mapping of str to str"),
+    "commands": (Mapping, "a mapping of str to str"),
 }
 
 

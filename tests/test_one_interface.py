@@ -19,7 +19,7 @@ from conftest import find_models
 from tflite_writer import Graph, build
 
 import accelerate
-from accelerate.backends.triton.repository import check_shippable
+from accelerate.backends.triton.shipping.package import check_shippable
 from accelerate.cli.inspection import inspect_model
 from accelerate.errors import AccelerateError, OptionError, UnsupportedModelError
 from accelerate.formats.description import describe_source, interface_of

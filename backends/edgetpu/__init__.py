@@ -87,7 +87,8 @@ class EdgeTPU(Backend):
                 )
             check_settled(options, "interpreter")
             return Match(True, "an interpreter with the Edge TPU's delegate")
-        from ..tflite_cpu.diagnosis import cpu_twin, not_tflite
+        from ...formats.tflite_compiled import cpu_twin
+        from ..tflite_cpu.diagnosis import not_tflite
 
         if source.format != "tflite":
             return Match(False, not_tflite(source), "convert it to TFLite, and compile that with edgetpu_compiler")
@@ -97,7 +98,7 @@ class EdgeTPU(Backend):
         _delegate_options(options.backend_options.get("delegate_options"))
         wanted_file(options.backend_options.get("library"))
         if is_compiled(source):
-            other = cpu_twin(source)
+            other = cpu_twin(source.path)
             return Match(True, "a model compiled for the Edge TPU", f"on the CPU run its twin {other}" if other else "")
         twin, reason, remedy = compiled_twin(source)
         return Match(twin is not None, reason, remedy)

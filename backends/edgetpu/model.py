@@ -20,13 +20,14 @@ from ...errors import (
     ModelError,
 )
 from ...formats.tflite import ModelFile
+from ...formats.tflite_compiled import COMPILED_OPERATOR
 from ...reports import LoadOptions
 from ...runtime_model import RuntimeModel
 from ...source import Source
 from ...stderr import held_back
 from ...tensors import Array
 from ..tflite_cpu.calls import ENGINE_ERRORS, Calls
-from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, why_unresolved
+from ..tflite_cpu.diagnosis import why_unresolved
 from ..tflite_cpu.engines import LINES, Engine
 from ..tflite_cpu.model import TFLiteModel, make_interpreter
 from .devices import CONNECT, Lease, move, why_not_opened

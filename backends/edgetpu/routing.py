@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ...errors import ModelError
 from ...formats.tflite import ModelFile
+from ...formats.tflite_compiled import COMPILED_OPERATOR
 from ...formats.tflite_interface import interface
 from ...metadata import TensorInfo
 from ...source import Source
-from ..tflite_cpu.diagnosis import COMPILED_OPERATOR
 
 __all__ = ["compiled_twin", "is_compiled"]
 

@@ -45,7 +45,8 @@ class TFLiteCPU(Backend):
                 return Match(False, f"{source} is no TFLite interpreter", "give the model file, or an interpreter")
             check_settled(options, "interpreter")
             return Match(True, f"an interpreter of {engine.title}")
-        from .diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu, not_tflite
+        from ...formats.tflite_compiled import COMPILED_OPERATOR, compiled_for_edgetpu
+        from .diagnosis import not_tflite
 
         if source.format != "tflite":
             return Match(False, not_tflite(source), "convert it to TFLite, or use the backend for its format")
@@ -54,7 +55,7 @@ class TFLiteCPU(Backend):
         check_option(options.backend_options.get("engine"))
         custom = source.opened(ModelFile).custom_operators
         if COMPILED_OPERATOR in custom:
-            return Match(False, *compiled_for_edgetpu(source))
+            return Match(False, *compiled_for_edgetpu(source.path))
         if doubtful := [name for name in custom if name not in _KNOWN_OPERATORS]:
             return Match(
                 True, f"a TFLite model with {', '.join(doubtful)}, which the engine may lack (loading shows it)"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ...errors import ModelError, UnsupportedModelError
 from ...formats.tflite import ModelFile
+from ...formats.tflite_compiled import COMPILED_OPERATOR, compiled_for_edgetpu
 from ...source import Source
 
-__all__ = ["COMPILED_OPERATOR", "compiled_for_edgetpu", "cpu_twin", "not_tflite", "why_refused", "why_unresolved"]
-
-COMPILED_OPERATOR = "edgetpu-custom-op"
+__all__ = ["not_tflite", "why_refused", "why_unresolved"]
 
 
 def not_tflite(source: Source) -> str:
@@ -20,28 +18,11 @@ def not_tflite(source: Source) -> str:
     return f"it is {source.likeness}, not a TFLite model{named}"
 
 
-def compiled_for_edgetpu(source: Source) -> tuple[str, str]:
-    """Return reason and remedy for a model that the Edge TPU compiler has written."""
-    reason = "the model is compiled for the Edge TPU, which only the 'edgetpu' backend runs"
-    if twin := cpu_twin(source):
-        return reason, f"on the CPU run its twin {twin}; with a Coral device use backend='edgetpu'"
-    return reason, "use backend='edgetpu' with a Coral device, or the model file from before the compilation"
-
-
-def cpu_twin(source: Source) -> Path | None:
-    """Return the file from before the compilation, where it lies beside a compiled model under the usual name."""
-    path = source.path
-    if path is None or not path.stem.endswith("_edgetpu"):
-        return None
-    twin = path.with_name(path.stem.removesuffix("_edgetpu") + path.suffix)
-    return twin if twin.is_file() else None
-
-
 def why_refused(source: Source, error: Exception) -> ModelError:
     """Turn the interpreter's refusal of a model into an error that names the cause."""
     custom = source.opened(ModelFile).custom_operators
     if COMPILED_OPERATOR in custom:
-        reason, remedy = compiled_for_edgetpu(source)
+        reason, remedy = compiled_for_edgetpu(source.path)
         return UnsupportedModelError(f"{source}: {reason}", remedy)
     return why_unresolved(source, custom, error)
 

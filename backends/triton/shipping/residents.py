@@ -1,4 +1,4 @@
-"""Which models this process wants on which servers: for how many of its users, and one at a time who ships one."""
+"""Which models this process wants on which servers: how many use each, and one at a time who ships it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING
 
-from ...deadlines import in_words
-from ...errors import InferenceTimeoutError
-from .regions import Deadline
+from accelerate.contract import in_words
+from accelerate.errors import InferenceTimeoutError
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from ..connection import Connection, Deadline
 
-__all__ = ["Place", "place_of"]
+__all__ = ["Resident", "resident_of"]
 
-_places: dict[tuple[str, str], Place] = {}
-# a collection may end a forgotten model, which leaves its place, while this thread is here: so nothing is made, and no
-# thread is started, while the lock is held
+_residents: dict[tuple[str, str], Resident] = {}
+# a collection may end a forgotten model, which then counts itself out, while this thread is here: so nothing is made,
+# and no thread is started, while the lock is held
 _counting = threading.RLock()
 
 
-class Place:
+class Resident:
     """A model on a server, as far as this process has to do with it.
 
     Attributes
@@ -76,7 +75,8 @@ class Place:
         if wait([restoring], deadline.left(who)).not_done:
             raise InferenceTimeoutError(
                 f"{who}: no answer within {in_words(deadline.timeout)}: the server has lost the model, which is "
-                "shipped to it again; call again, or give a longer timeout"
+                "shipped to it again",
+                "call again, or give a longer timeout",
             )
         restoring.result()
 
@@ -91,23 +91,23 @@ class Place:
             restoring.set_result(None)
 
 
-def place_of(connection: Connection, model: str) -> Place:
-    """Return the place of a model on the server that a connection goes to."""
+def resident_of(connection: Connection, model: str) -> Resident:
+    """Return a model of the server that a connection goes to."""
     target = connection.target
     # "localhost" and "127.0.0.1" are one server
     server = f"loopback:{connection.address.hosts[0][1]}" if target.loopback and not target.fleet else target.name
-    fresh = Place()
+    fresh = Resident()
     with _counting:
-        return _places.setdefault((server, model), fresh)
+        return _residents.setdefault((server, model), fresh)
 
 
 def _after_fork() -> None:
     """Free what threads of the parent, which are not in this process, were about to free."""
     global _counting
     _counting = threading.RLock()
-    for place in _places.values():
-        place.lock = threading.Lock()
-        place._restoring = None
+    for resident in _residents.values():
+        resident.lock = threading.Lock()
+        resident._restoring = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import AccelerateError, ClosedError, InferenceError, ServerError
-from ...tensors import Array, concrete_shape
-from .connection import Connection
-from .description import ModelDescription
-from .errors import SharingError, lost_registration, repeatable, timed_out, translate
-from .layout import Layout
-from .outputs import pair, read_output
-from .regions import Deadline, Regions, Slot
-from .wire import bytes_of, join, pack_strings, read_answer
+from accelerate.contract import Array, concrete_shape
+from accelerate.errors import AccelerateError, ClosedError, InferenceError, ServerError
+
+from ..connection import Connection, Deadline
+from ..description import ModelDescription
+from ..errors import SharingError, lost_registration, repeatable, timed_out, translate
+from .answer import pair, read_answer, read_output
+from .regions import Regions, Slot
+from .request import Layout, bytes_of, join, pack_strings
 
 __all__ = ["Restore", "Transport"]
 
@@ -88,8 +88,9 @@ class Transport:
         problem = self._try_sharing(deadline)
         if problem and self._must_share:
             raise ServerError(
-                f"{self._who}: shared_memory='system' cannot be had: {problem}. The server must run on this machine, "
-                "as root or the same user, with this /dev/shm (docker: --ipc=host); or leave the option out"
+                f"{self._who}: shared_memory='system' cannot be had: {problem}",
+                "run the server on this machine, as root or the same user, with this /dev/shm (docker: --ipc=host), or "
+                "leave the option out",
             )
         if problem:
             _log.debug("%s: tensors travel in messages: %s", self._who, problem)
@@ -143,7 +144,7 @@ class Transport:
         InferenceTimeoutError, InferenceError, ServerError, ModelError, TensorError, ClosedError
         """
         if regions.pid != os.getpid():
-            raise ClosedError("this Binding belongs to the process that this one was forked off; call bind() again")
+            raise ClosedError("this Binding belongs to the process that this one was forked off", "call bind() again")
         with self.connection.held():
             return self._call_bound(regions, slot, feeds, Deadline(timeout))
 
@@ -217,7 +218,7 @@ class Transport:
                 return str(error.details())
             if not isinstance(error, AccelerateError) and not self._must_share:
                 self._warn_no_memory(layout, error)
-            return str(error)
+            return error.reason if isinstance(error, AccelerateError) else str(error)
         if slot is not None:
             regions.give(slot)
         self.regions = regions
@@ -250,8 +251,8 @@ class Transport:
             raise error
         if self._must_share:
             raise ServerError(
-                f"{self._who}: no region of {layout.size} bytes in /dev/shm ({error}): enlarge it (docker: "
-                "--shm-size), or leave shared_memory='system' out"
+                f"{self._who}: no region of {layout.size} bytes in /dev/shm ({error})",
+                "enlarge it (docker: --shm-size), or leave shared_memory='system' out",
             ) from error
         if self.regions is regions:
             self._warn_no_memory(layout, error)
@@ -358,8 +359,8 @@ class Transport:
             if answer is None or answer.datatype != spec.datatype:
                 got = "nothing" if answer is None else answer.datatype
                 raise InferenceError(
-                    f"{self._who}: the server answered {got} for output {spec.name!r}, announced as {spec.datatype}; "
-                    "load the model again, or correct its configuration"
+                    f"{self._who}: the server answered {got} for output {spec.name!r}, announced as {spec.datatype}",
+                    "load the model again, or correct its configuration",
                 )
             results.append(read_output(spec, answer, contents.get(spec.name), view))
         if slot is not None and all(a is b for a, b in zip(results, slot.outputs, strict=True)):

@@ -61,21 +61,24 @@ class _LiteRT:
 class _Signature:
     """One of the functions of a TFLite model.
 
-    `inputs` and `outputs` give the place of each of its names among the tensors of its graph.
+    `inputs` and `outputs` give the position of each of its names among the tensors of its graph.
     """
 
     def __init__(self, path: str, threads: int, key: str, inputs: Any, outputs: Any) -> None:
         self._interpreter = _interpreter(path, threads)
         self._interpreter.allocate_tensors()
         self._runner = self._interpreter.get_signature_runner(key)
-        self._inputs, self._outputs = inputs, {place: name for name, place in outputs.items()}
+        self._inputs, self._outputs = inputs, {at: name for name, at in outputs.items()}
 
     def run(self, feeds: Any) -> Any:
         details = self._runner.get_input_details()
         results = self._runner(
-            **{name: _scalar_if(len(details[name]["shape"]) == 0, feeds[place]) for name, place in self._inputs.items()}
+            **{
+                name: _scalar_if(len(details[name]["shape"]) == 0, feeds[position])
+                for name, position in self._inputs.items()
+            }
         )
-        return [results[self._outputs[place]] for place in sorted(self._outputs)]
+        return [results[self._outputs[position]] for position in sorted(self._outputs)]
 
 
 class _ONNXRuntime:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...tensors import Array
+from accelerate.contract import Array
 
 __all__ = ["Region", "own_prefix", "sweep"]
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from ..errors import BackendNotAvailableError, ModelError
-from ..source import Source
-from .rendering import print_line
+from accelerate.contract import Source
+from accelerate.errors import ModelError
 
 __all__ = ["sidecar"]
 
@@ -50,10 +47,13 @@ def export(models: Sequence[str], repository: Path, device: str | None, *, pytho
     models run on the CPU, in Triton's Python backend, whose Python needs ai-edge-litert; with --python-backend ONNX
     models, too, for which it needs onnxruntime.
     """
-    package, write = _repository_functions()
-    made = [package(Source(model), device, native=not python_backend) for model in models]
-    for place in write(repository, made):
-        print_line(f"wrote {place}: load it as triton://HOST:8001/{place.name}")
+    from .shipping.configuration import write_repository
+    from .shipping.package import describe, pack
+
+    sources = [Source(model) for model in models]
+    packages = [pack(source, describe(source), device, by_shim=python_backend) for source in sources]
+    for folder in write_repository(repository, packages):
+        click.echo(f"wrote {folder}: load it as triton://HOST:8001/{folder.name}")
     return 0
 
 
@@ -70,7 +70,8 @@ def run(repository: Path, arguments: Sequence[str]) -> int:
     """
     if not repository.is_dir():
         raise ModelError(
-            f"there is no folder {repository}; write one: edge-accelerate sidecar export MODEL --repository"
+            f"there is no folder {repository}",
+            f"write one: edge-accelerate sidecar export MODEL --repository {shlex.quote(str(repository))}",
         )
     program = _find_server()
     if program is not None:
@@ -82,19 +83,6 @@ def run(repository: Path, arguments: Sequence[str]) -> int:
     )
     click.echo(shlex.join(_docker_command(repository, arguments)))
     return 1
-
-
-def _repository_functions() -> tuple[Any, Any]:
-    """Import the backend, which the core otherwise never does."""
-    try:
-        repository, export = (
-            importlib.import_module(f"..backends.triton.{name}", __package__) for name in ("repository", "export")
-        )
-    except ImportError as error:
-        raise BackendNotAvailableError(
-            f"the backend triton cannot be imported: {error}; reinstall edge-accelerate"
-        ) from error
-    return repository.package, export.write_repository
 
 
 def _find_server() -> Path | None:

@@ -8,11 +8,11 @@ from time import monotonic
 
 import numpy as np
 
-from ...binding import CopyingBinding, Owner, read_only
-from ...deadlines import in_words
-from ...errors import InferenceTimeoutError
-from ...metadata import TensorInfo
-from ...tensors import Array
+from accelerate.binding import Owner
+from accelerate.contract import Array, CopyingBinding, in_words, read_only
+from accelerate.errors import InferenceTimeoutError
+from accelerate.metadata import TensorInfo
+
 from .regions import Regions, Slot
 
 __all__ = ["ServerBinding", "SharedBinding"]
@@ -26,8 +26,8 @@ class ServerBinding(CopyingBinding):
         if not self._lock.acquire(blocking=False):
             if not self._lock.acquire(timeout=timeout):
                 raise InferenceTimeoutError(
-                    f"no answer within {in_words(timeout)}: another thread ran this Binding all that time; "
-                    "give a longer timeout, or each thread a Binding of its own"
+                    f"no answer within {in_words(timeout)}: another thread ran this Binding all that time",
+                    "give a longer timeout, or each thread a Binding of its own",
                 )
             timeout = max(0.0, timeout - (monotonic() - started))
         try:

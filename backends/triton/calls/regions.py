@@ -8,48 +8,22 @@ uses, so unregistering it is how we learn that it is free again.
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
-from ...errors import AccelerateError, ClosedError
-from ...tensors import Array
-from .connection import Connection
-from .errors import SharingError, region_in_use, timed_out, translate
-from .layout import Layout
+from accelerate.contract import Array
+from accelerate.errors import AccelerateError, ClosedError
+
+from ..connection import Connection, Deadline
+from ..errors import SharingError, region_in_use, timed_out, translate
+from .request import Layout
 from .shared_memory import Region, sweep
 
-__all__ = ["Deadline", "Regions", "Slot"]
+__all__ = ["Regions", "Slot"]
 
 _LIMIT = 16  # per model, so that calls which the server never ends cannot fill /dev/shm
 _REMEMBERED = 64
 _GOODBYE = 0.05  # seconds that letting go may spend on telling the server
-_FOREVER = 1e8  # seconds; gRPC counts nanoseconds, and takes a larger number for a time that has passed
 _PAUSE = 0.005  # seconds until a region in use is asked for again
-
-
-class Deadline:
-    """A point in time, and the timeout that it came from."""
-
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self._at = time.monotonic() + min(timeout, _FOREVER)
-
-    def left(self, who: str) -> float:
-        """Return the seconds that are left.
-
-        Raises
-        ------
-        InferenceTimeoutError
-            None are.
-        """
-        left = self._at - time.monotonic()
-        if left <= 0:
-            raise timed_out(who, self.timeout)
-        return left
-
-    def pause(self, seconds: float, who: str) -> None:
-        """Sleep, though not beyond the deadline."""
-        time.sleep(min(seconds, self.left(who)))
 
 
 class Slot:
@@ -73,7 +47,7 @@ class Slot:
         self.outputs: list[Array | None] = []
         self.request = b""
         self._generation = 0
-        self.confirmed = b""  # the answer that has been found to say: every output lies in its place
+        self.confirmed = b""  # the answer that has been found to say: every output lies in its view
 
     def arrange(self, layout: Layout) -> None:
         """Divide the region as a layout says."""
@@ -169,7 +143,7 @@ class Regions:
         """
         with self._lock:
             if self._closed or slot.discarded:
-                raise ClosedError(f"the model {self._who} is closed; load it again")
+                raise ClosedError(f"the model {self._who} is closed", "load it again")
             slot.busy = True
 
     def give(self, slot: Slot) -> None:
@@ -234,7 +208,7 @@ class Regions:
     def _idle(self, size: int) -> Slot | None:
         with self._lock:
             if self._closed:
-                raise ClosedError(f"the model {self._who} is closed; load it again")
+                raise ClosedError(f"the model {self._who} is closed", "load it again")
             for position in range(len(self._free) - 1, -1, -1):  # the one used last is the warmest
                 slot = self._free[position]
                 if not slot.dirty and slot.region.size >= size:
@@ -322,8 +296,8 @@ class Regions:
             # ALREADY_EXISTS: the answer to an earlier try was lost on its way; nobody else can know the name
             if status != "ALREADY_EXISTS":
                 raise SharingError(
-                    f"{self._who}: the server cannot share memory with this program: {error.details()} ({status}); "
-                    "it must run on this machine, as root or the same user, with this /dev/shm (docker: --ipc=host)"
+                    f"{self._who}: the server cannot share memory with this program: {error.details()} ({status})",
+                    "run it on this machine, as root or the same user, with this /dev/shm (docker: --ipc=host)",
                 ) from error
         slot.registered = True
 

@@ -6,6 +6,7 @@ The configuration is Triton's ModelConfig in its JSON form
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,25 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
-from ...formats.description import describe_source, interface_of
-from ...formats.onnx import ModelFile as ONNXFile
-from ...formats.tflite import ModelFile as TFLiteFile
-from ...formats.tflite_interface import choose_signature
-from ...metadata import Metadata, TensorInfo
-from ...source import Source
-from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu
-from .kinds import KINDS, Kind, kind_of
+from accelerate.contract import Source
+from accelerate.errors import DeviceNotFoundError, OptionError, UnsupportedModelError
+from accelerate.formats.description import describe_source, interface_of
+from accelerate.formats.tflite import ModelFile as TFLiteFile
+from accelerate.formats.tflite_compiled import COMPILED_OPERATOR, compiled_for_edgetpu
+from accelerate.formats.tflite_interface import choose_signature
+from accelerate.metadata import Metadata, TensorInfo
 
-__all__ = ["CONFIG", "Package", "describe", "package"]
+from .formats import Format, files_of, format_of, users_config
+
+__all__ = ["Package", "check_shippable", "describe", "pack"]
 
 _SHIM = Path(__file__).with_name("shim") / "model.py"
-CONFIG = "config.pbtxt"
 # requests that meet in the server's queue share a run of the model; more of them than this share two
 _MAX_BATCH = 64
-_BY_SHIM = ("onnx", "tflite")
 _BATCH_NAMES = re.compile(r"(?i)n|b|.*batch.*")
-_NATIVE_FORMATS = "Convert the model to ONNX or to a TensorRT plan, which Triton runs on the GPU"
+_NATIVE_FORMATS = "convert the model to ONNX or to a TensorRT plan, which Triton runs on the GPU"
 
 _DATA_TYPES = {
     "bool": "TYPE_BOOL", "string": "TYPE_STRING", "bfloat16": "TYPE_BF16",
@@ -42,12 +41,14 @@ _DATA_TYPES = {
 
 @dataclass(frozen=True)
 class Package:
-    """A Triton model.
+    """A Triton model, ready for a server or a model repository.
 
     Attributes
     ----------
     name : str
         From the file's name.
+    origin : str
+        The file, for messages.
     config : Mapping
         ModelConfig without its name.
     files : Mapping of str to bytes
@@ -57,6 +58,7 @@ class Package:
     """
 
     name: str
+    origin: str
     config: Mapping[str, Any]
     files: Mapping[str, bytes]
     pbtxt: str = ""
@@ -65,6 +67,14 @@ class Package:
     def backend(self) -> str:
         """The Triton backend that runs it."""
         return str(self.config["backend"])
+
+    def unique_name(self) -> str:
+        """Return the name with a digest of all that is in the package: another file or setting is another model."""
+        digest = hashlib.sha256(json.dumps([self.config, self.pbtxt]).encode())
+        for path, content in sorted(self.files.items()):
+            digest.update(f"{path} {len(content)} ".encode())
+            digest.update(content)
+        return f"{self.name}-{digest.hexdigest()[:12]}"
 
 
 def describe(source: Source, signature: str | None = None) -> Metadata | None:
@@ -92,27 +102,29 @@ def check_shippable(source: Source, device: str | None, signature: str | None) -
     ------
     UnsupportedModelError, ModelError, OptionError
     """
-    kind = KINDS[kind_of(source)]
+    kind = format_of(source)
     _check_device(source, kind, device, by_shim=not kind.backend)
     if signature is not None and interface_of(source, signature) is None:
         raise OptionError(f"{source} is {source.likeness}, which has no signatures", "leave signature out")
 
 
-def package(
+def pack(
     source: Source,
+    about: Metadata | None,
     device: str | None = None,
     *,
     num_threads: int | None = None,
     signature: str | None = None,
-    native: bool = True,
+    by_shim: bool = False,
     joined: bool = True,
-    described: Metadata | None = None,
 ) -> Package:
     """Make a Triton model of a model file.
 
     Parameters
     ----------
     source : Source
+    about : Metadata or None
+        What `describe` has returned for the source and the signature.
     device : str, optional
         "cpu" or "gpu"; by default Triton takes a GPU if there is one. What Triton's Python backend runs, it runs on
         the CPU.
@@ -120,13 +132,11 @@ def package(
         CPU threads, for ONNX and TFLite models; default: every CPU that the server may use.
     signature : str, optional
         Which of a TFLite model's signatures runs.
-    native : bool
-        False: an ONNX model by Triton's Python backend, for a server without the backend for it.
+    by_shim : bool
+        An ONNX model by Triton's Python backend, too, for a server without the backend for it.
     joined : bool
         Whether Triton may join requests where the file speaks of a batch. It then refuses larger batches than its
         configuration says.
-    described : Metadata, optional
-        What `describe` has returned for the source, to save reading it again.
 
     Raises
     ------
@@ -136,27 +146,25 @@ def package(
     """
     if device not in (None, "cpu", "gpu"):
         raise DeviceNotFoundError(f"triton has no device {device!r}; wanted 'cpu', 'gpu' or None")
-    name = kind_of(source)
-    kind = KINDS[name]
-    if num_threads is not None and name not in _BY_SHIM:
-        raise OptionError(f"num_threads is for ONNX and TFLite models; {source} is {kind.title}")
-    by_shim = not (native and kind.backend)
+    kind = format_of(source)
+    if num_threads is not None and not kind.by_shim:
+        raise OptionError(
+            f"num_threads is for ONNX and TFLite models; {source} is {kind.title}", "leave num_threads out"
+        )
+    by_shim = by_shim or not kind.backend
     _check_device(source, kind, device, by_shim=by_shim)
-    about = described or describe(source, signature)
-    files = {f"1/{kind.file}": source.read(), **_companions(source, name)}
-    pbtxt = _users_config(source, name)
+    files = files_of(source, kind)
     config: dict[str, Any] = {"backend": "python" if by_shim else kind.backend}
     if about is not None:
         _check_tensors(source, about, by_shim=by_shim)
         # the shim runs one request after the other: joining them gains nothing there
-        batched = joined and name == "onnx" and not by_shim and _batched(about)
+        batched = joined and kind.name == "onnx" and not by_shim and _batched(about)
         config.update(_tensors_of(about, batched, complete=by_shim))
         _attach_labels(about, config, files)
     if by_shim:
         files["1/model.py"] = _SHIM.read_bytes()
     if by_shim or device is not None:
-        kind_name = "KIND_CPU" if by_shim or device == "cpu" else "KIND_GPU"
-        config["instance_group"] = [{"kind": kind_name, "count": 1}]
+        config["instance_group"] = [{"kind": "KIND_GPU" if device == "gpu" else "KIND_CPU", "count": 1}]
     parameters = {}
     if num_threads is not None:
         parameters["num_threads" if by_shim else "intra_op_thread_count"] = str(num_threads)
@@ -164,89 +172,61 @@ def package(
         parameters["signature"] = _signature_for_shim(source, signature)
     if parameters:
         config["parameters"] = {key: {"string_value": value} for key, value in parameters.items()}
-    return Package(_model_name(source), config, files, pbtxt)
+    return Package(_model_name(source), str(source), config, files, users_config(source, kind))
 
 
-def _check_device(source: Source, kind: Kind, device: str | None, *, by_shim: bool) -> None:
-    if source.format == "tflite" and COMPILED_OPERATOR in source.opened(TFLiteFile).custom_operators:
-        reason, remedy = compiled_for_edgetpu(source)
+def _check_device(source: Source, kind: Format, device: str | None, *, by_shim: bool) -> None:
+    if kind.name == "tflite" and COMPILED_OPERATOR in source.opened(TFLiteFile).custom_operators:
+        reason, remedy = compiled_for_edgetpu(source.path)
         raise UnsupportedModelError(f"{source}: {reason}", remedy)
-    if by_shim and source.format not in _BY_SHIM:
+    if by_shim and not kind.by_shim:
         raise UnsupportedModelError(
-            f"{source} is {kind.title}; Triton's Python backend is given ONNX and TFLite models only"
+            f"{source} is {kind.title}; Triton's Python backend is given ONNX and TFLite models only",
+            "leave --python-backend out",
         )
     if device == "gpu" and by_shim:
         raise UnsupportedModelError(
-            f"{source} is {kind.title}, which this server runs in its Python backend, on the CPU. {_NATIVE_FORMATS}"
+            f"{source} is {kind.title}, which this server runs in its Python backend, on the CPU", _NATIVE_FORMATS
         )
     if device is not None and device not in kind.devices:
         raise UnsupportedModelError(
-            f"{source} is {kind.title}, which Triton runs on the {kind.devices[0]} only; leave device={device!r} out"
-            + (f". {_NATIVE_FORMATS}" if device == "gpu" else ", or deploy the ONNX model that it was built from")
+            f"{source} is {kind.title}, which Triton runs on the {kind.devices[0]} only",
+            f"leave device={device!r} out, or "
+            + (_NATIVE_FORMATS if device == "gpu" else "ship the ONNX model that it was built from"),
         )
 
 
 def _signature_for_shim(source: Source, key: str) -> str:
-    """Return which place each name of a signature has among the tensors of its graph, as the shim wants it."""
+    """Return which position each name of a signature has among the tensors of its graph, as the shim wants it."""
     file = source.opened(TFLiteFile)
     chosen = choose_signature(file.signatures, key)
     graph = file.subgraph(chosen.subgraph)
-    places = []
+    positions = []
     for tensors, names in ((graph.inputs, chosen.inputs), (graph.outputs, chosen.outputs)):
-        by_index = {tensor.index: place for place, tensor in enumerate(tensors)}
+        by_index = {tensor.index: position for position, tensor in enumerate(tensors)}
         if set(names.values()) != set(by_index) or len(by_index) < len(tensors):
             raise UnsupportedModelError(
                 f"{source}: signature {key!r} names other tensors than its graph takes and gives, which the Python "
-                "backend of Triton cannot run; use backend='tflite_cpu'"
+                "backend of Triton cannot run",
+                "use backend='tflite_cpu'",
             )
-        places.append({name: by_index[index] for name, index in names.items()})
-    return json.dumps({"key": key, "inputs": places[0], "outputs": places[1]})
-
-
-def _companions(source: Source, kind: str) -> dict[str, bytes]:
-    """Return the other files that belong to a model, by their place below the model's folder."""
-    if kind == "onnx" and (outside := source.opened(ONNXFile).external_files):
-        raise UnsupportedModelError(
-            f"{source} keeps weights in other files ({', '.join(outside[:3])}), which are not followed; write it as "
-            "one: onnx.save(onnx.load(path), new_path, save_as_external_data=False)"
-        )
-    if kind != "openvino":
-        return {}
-    weights = None if source.path is None else source.path.with_suffix(".bin")
-    if weights is None or not weights.is_file():
-        raise ModelError(
-            f"{source} is the .xml of an OpenVINO model; its weights must lie beside it as {weights or '.bin'}"
-        )
-    return {"1/model.bin": weights.read_bytes()}
-
-
-def _users_config(source: Source, kind: str) -> str:
-    """Return the text of the config.pbtxt beside a model file that does not describe its tensors, "" without."""
-    if kind not in ("torchscript", "openvino"):
-        return ""
-    place = None if source.path is None else source.path.with_name(CONFIG)
-    if place is not None and place.is_file():
-        return place.read_text(encoding="utf-8")
-    if kind == "torchscript":
-        raise UnsupportedModelError(
-            f"{source}: a TorchScript file does not say the names, types and shapes of its tensors; write them into "
-            f'{place or f"a {CONFIG} beside the file"}: input [{{ name: "INPUT__0", data_type: TYPE_FP32, '
-            'dims: [1, 3, 224, 224] }] output [{ name: "OUTPUT__0", ... }]'
-        )
-    return ""
+        positions.append({name: by_index[index] for name, index in names.items()})
+    return json.dumps({"key": key, "inputs": positions[0], "outputs": positions[1]})
 
 
 def _check_tensors(source: Source, about: Metadata, *, by_shim: bool) -> None:
     if by_shim and (unranked := [tensor.name for tensor in about.inputs if "rank" in tensor.extra]):
         raise UnsupportedModelError(
             f"{source}: the file does not give the shape of input {unranked[0]!r}, which the Python backend of "
-            "Triton must be told; export the model with the shapes of its inputs"
+            "Triton must be told",
+            "export the model with the shapes of its inputs",
         )
     for tensor in (*about.inputs, *about.outputs):
         if tensor.data_type not in _DATA_TYPES or (by_shim and tensor.data_type == "bfloat16"):
             raise UnsupportedModelError(
                 f"{source}: tensor {tensor.name!r} is {tensor.data_type}, which "
-                f"{'the Python backend of ' if by_shim else ''}Triton cannot pass on; convert the model without it"
+                f"{'the Python backend of ' if by_shim else ''}Triton cannot pass on",
+                "convert the model without it",
             )
     if not about.inputs or not about.outputs:
         raise UnsupportedModelError(f"{source} has no {'outputs' if about.inputs else 'inputs'}, which Triton requires")
