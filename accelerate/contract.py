@@ -10,23 +10,25 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from ._records import record
+from ._version import __version__
 from .arguments import check_settled, whole_number
-from .binding import Binding, CopyingBinding, allocate, read_only
-from .cache import folder, recall, remember
-from .children import ChildError, Verdict, run_in_child, verdict, verdicts
-from .cpus import default_threads, usable_cpus
-from .deadlines import guarded, in_words, seconds
+from .calls.binding import Binding, CopyingBinding, Owner, allocate, read_only
+from .calls.conversion import Array, InputAdapter, blank, concrete_shape, dtype_of
+from .calls.deadlines import guarded, in_words, left, seconds
+from .calls.names import NameIndex, name_tensors, suggestion
+from .calls.random_tensors import random_tensor
 from .errors import AccelerateError, ModelError
-from .known_answers import try_runtime
 from .metadata import Metadata
 from .model import Model
-from .names import NameIndex, name_tensors, suggestion
-from .random_tensors import random_tensor
 from .reports import Availability, Device, LoadOptions, Match, RuntimeInfo
 from .runtime_model import Command, RuntimeModel
 from .source import Source, without_secrets
-from .stderr import held_back
-from .tensors import Array, InputAdapter, blank, concrete_shape, dtype_of
+from .system.cache import folder, recall, remember
+from .system.children import ChildError, Verdict, run_in_child, verdict, verdicts
+from .system.cpus import default_threads, usable_cpus
+from .system.known_answers import try_runtime
+from .system.stderr import held_back
 
 __all__ = [
     "Array",
@@ -42,10 +44,12 @@ __all__ = [
     "Match",
     "Model",
     "NameIndex",
+    "Owner",
     "RuntimeInfo",
     "RuntimeModel",
     "Source",
     "Verdict",
+    "__version__",
     "allocate",
     "blank",
     "check_settled",
@@ -56,10 +60,12 @@ __all__ = [
     "guarded",
     "held_back",
     "in_words",
+    "left",
     "name_tensors",
     "random_tensor",
     "read_only",
     "recall",
+    "record",
     "remember",
     "run_in_child",
     "seconds",

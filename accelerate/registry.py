@@ -18,9 +18,9 @@ from types import MappingProxyType
 from typing import Any
 
 from ._records import record
+from .calls.names import suggestion
 from .contract import Backend
 from .errors import BackendNotAvailableError
-from .names import suggestion
 from .reports import Availability, BackendInfo
 from .source import Source
 

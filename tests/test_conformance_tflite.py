@@ -9,7 +9,7 @@ import engines
 import numpy as np
 import odd_models
 
-from accelerate.tensors import Array
+from accelerate.calls.conversion import Array
 from accelerate.testing import BackendConformance, Case
 
 

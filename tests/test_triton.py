@@ -313,7 +313,7 @@ def load(triton: TritonServer) -> Iterator[Any]:  # noqa: F811
 @pytest.mark.parametrize("size", [0, 1, 5, 100_000])
 def test_every_dtype_comes_back_as_it_went(load: Any, kind: str, memory: str, size: int) -> None:
     model = load(f"identity_{kind}", shared_memory=memory)
-    dtype = accelerate.tensors.dtype_of(model.metadata().inputs[0])
+    dtype = accelerate.calls.conversion.dtype_of(model.metadata().inputs[0])
     x = np.random.default_rng(0).integers(0, 2 if kind == "bool" else 100, size).astype(dtype)
     if size == 0 and kind == "bf16":
         pytest.skip("the server's model passes it on as a DLPack capsule, which cannot be empty")

@@ -44,7 +44,7 @@ from .. import (
     load,
     plan,
 )
-from ..tensors import Array, concrete_shape, dtype_of
+from ..calls.conversion import Array, concrete_shape, dtype_of
 from .inputs import random_inputs
 
 __all__ = ["ROLES", "BackendConformance", "Case"]

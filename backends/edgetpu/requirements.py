@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from accelerate.errors import ModelError
-from accelerate.formats.flatbuffer import Reader, Table
-
-from ...formats.flatbuffer import INT32
+from accelerate.formats.flatbuffer import INT32, Reader, Table
 
 if TYPE_CHECKING:
     from mmap import mmap

@@ -8,11 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...arguments import check_settled
-from ...contract import Availability, Backend, Device, LoadOptions, Match
-from ...errors import AccelerateError, OptionError
-from ...known_answers import try_runtime
-from ...source import Source
+from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, try_runtime
+from accelerate.errors import AccelerateError, OptionError
 
 if TYPE_CHECKING:
     from .model import ONNXModel

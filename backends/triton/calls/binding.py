@@ -8,8 +8,7 @@ from time import monotonic
 
 import numpy as np
 
-from accelerate.binding import Owner
-from accelerate.contract import Array, CopyingBinding, in_words, read_only
+from accelerate.contract import Array, CopyingBinding, Owner, in_words, read_only
 from accelerate.errors import InferenceTimeoutError
 from accelerate.metadata import TensorInfo
 

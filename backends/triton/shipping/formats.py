@@ -9,7 +9,7 @@ from io import BytesIO
 
 from accelerate.contract import Source
 from accelerate.errors import ModelError, UnsupportedModelError
-from accelerate.formats.onnx import ModelFile as ONNXFile
+from accelerate.formats.onnx.file import ModelFile as ONNXFile
 
 __all__ = ["CONFIG", "Format", "files_of", "format_of", "users_config"]
 

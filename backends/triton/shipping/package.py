@@ -17,9 +17,9 @@ from typing import Any
 from accelerate.contract import Source
 from accelerate.errors import DeviceNotFoundError, OptionError, UnsupportedModelError
 from accelerate.formats.description import describe_source, interface_of
-from accelerate.formats.tflite import ModelFile as TFLiteFile
-from accelerate.formats.tflite_compiled import COMPILED_OPERATOR, compiled_for_edgetpu
-from accelerate.formats.tflite_interface import choose_signature
+from accelerate.formats.tflite.compiled import COMPILED_OPERATOR, compiled_for_edgetpu
+from accelerate.formats.tflite.file import ModelFile as TFLiteFile
+from accelerate.formats.tflite.interface import choose_signature
 from accelerate.metadata import Metadata, TensorInfo
 
 from .formats import Format, files_of, format_of, users_config

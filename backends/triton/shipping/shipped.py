@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 
 from accelerate.contract import LoadOptions, Source
-from accelerate.conventions import ASSUMED_NORMALIZATION
 from accelerate.errors import AccelerateError, InferenceTimeoutError, UnsupportedModelError
+from accelerate.formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from accelerate.metadata import Metadata, TensorInfo
 
 from ..address import server_address
