@@ -218,7 +218,7 @@ def test_the_tree_works_under_another_import_name(
         print([name for name in sys.modules if name.partition(".")[0] == "accelerate"])
     """
     said = new_environment().python(code, PYTHONPATH=str(site)).splitlines()
-    assert said[0].startswith("edgeacc.backends.tflite_cpu")
+    assert said[0].startswith("edgeacc.backends.tflite.model")
     assert said[1] == "[]"
 
 
