@@ -26,25 +26,22 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from .. import (
+from ..api import list_backends, list_devices, load, plan
+from ..calls.conversion import Array, concrete_shape, dtype_of
+from ..errors import (
     AccelerateError,
     BackendNotAvailableError,
     ClosedError,
     DeviceNotFoundError,
     InferenceTimeoutError,
-    Model,
     ModelError,
     ModelNotFoundError,
     NoBackendError,
     OptionError,
     TensorError,
-    TensorInfo,
-    list_backends,
-    list_devices,
-    load,
-    plan,
 )
-from ..calls.conversion import Array, concrete_shape, dtype_of
+from ..metadata import TensorInfo
+from ..model import Model
 from .inputs import random_inputs
 
 __all__ = ["ROLES", "BackendConformance", "Case"]

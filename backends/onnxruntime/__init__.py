@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, try_runtime
@@ -29,7 +27,9 @@ class ONNXRuntime(Backend):
     formats: ClassVar[Mapping[str, str]] = {"onnx": "an ONNX model"}
 
     def kinds(self) -> Sequence[str]:
-        return ("gpu", "cpu") if shows_gpu() and _has_gpu_build() else ("cpu",)
+        from .providers import has_gpu_build, shows_gpu
+
+        return ("gpu", "cpu") if shows_gpu() and has_gpu_build() else ("cpu",)
 
     def availability(self) -> Availability:
         from .providers import CPU, known_answer
@@ -96,19 +96,6 @@ def _is_session(given: object) -> bool:
     return any(
         k.__name__ == "InferenceSession" and k.__module__.startswith("onnxruntime.") for k in type(given).__mro__
     )
-
-
-def shows_gpu() -> bool:
-    """Tell whether this system has an NVIDIA GPU, as Linux shows one of a card or of a Jetson."""
-    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvhost-gpu")))
-
-
-def _has_gpu_build() -> bool:
-    """Tell whether the installed build of ONNX Runtime brings a provider for GPUs."""
-    spec = importlib.util.find_spec("onnxruntime")
-    if spec is None or spec.origin is None:
-        return False
-    return any((Path(spec.origin).parent / "capi").glob("*onnxruntime_providers_cuda*"))
 
 
 def _version() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,6 @@ import numpy as np
 from accelerate.contract import Device, held_back, suggestion
 from accelerate.errors import OptionError
 
-from . import shows_gpu
 from .runtime import LINES, import_runtime
 
 __all__ = [
@@ -24,9 +24,11 @@ __all__ = [
     "device_name",
     "devices",
     "devices_of_providers",
+    "has_gpu_build",
     "known_answer",
     "parse_providers",
     "place",
+    "shows_gpu",
 ]
 
 CPU = "CPUExecutionProvider"
@@ -120,6 +122,19 @@ def _not_built_in(provider: str) -> tuple[str, str]:
     )
     gpu = provider in (_PROVIDERS["cuda"], _PROVIDERS["tensorrt"])
     return reason, _GPU_REMEDY if gpu else "install a build of ONNX Runtime with this provider"
+
+
+def shows_gpu() -> bool:
+    """Tell whether this system has an NVIDIA GPU, as Linux shows one of a card or of a Jetson."""
+    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvhost-gpu")))
+
+
+def has_gpu_build() -> bool:
+    """Tell whether the installed build of ONNX Runtime brings a provider for GPUs."""
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        return False
+    return any((Path(spec.origin).parent / "capi").glob("*onnxruntime_providers_cuda*"))
 
 
 def available() -> list[str]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import socket
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from accelerate.contract import without_secrets
 from accelerate.errors import OptionError, ServerError
-
-from . import SERVER_VARIABLE
 
 __all__ = ["SCHEMES", "Address", "Target", "server_address"]
 
@@ -171,14 +168,13 @@ def _numeric(every: list[tuple[str, int]]) -> str:
     return "ipv6:" + ",".join(_joined(ip, port) for ip, port in mapped)
 
 
-def server_address(url: object) -> Address:
-    """Return the server to ship a model file to: the one named, else the variable's; its `model` is "".
+def server_address(given: object) -> Address:
+    """Return the server to ship a model file to; its `model` is "".
 
     Raises
     ------
     OptionError
     """
-    given = url or os.environ.get(SERVER_VARIABLE)
     if not isinstance(given, str):
         raise OptionError(
             f"url is {without_secrets(given)}; wanted the server to ship the model file to, such as 'host:8001'"
