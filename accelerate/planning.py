@@ -63,8 +63,8 @@ def decide(source: Source, options: LoadOptions, backends: Sequence[Backend], *,
     """
     contenders: list[_Contender] = []
     refused: list[Row] = []
-    for place, backend in enumerate(backends):
-        contender = _Contender(backend, place, source, options)
+    for order, backend in enumerate(backends):
+        contender = _Contender(backend, order, source, options)
         refusal = contender.refusal()
         if refusal is None:
             contenders.append(contender)
@@ -93,7 +93,7 @@ class _Contender:
     """A backend that is asked about a model: at first what needs no runtime, its devices once it is their turn."""
 
     backend: Backend
-    place: int
+    order: int
     source: Source
     options: LoadOptions
     kinds: tuple[str, ...] = ()
@@ -125,11 +125,11 @@ class _Contender:
         return None
 
     def rank(self, kind: str, *, ranked: bool) -> tuple[int, ...]:
-        """Return the place of a kind of device among all, the smallest first."""
+        """Return where a kind of device stands among all, the smallest first."""
         wanted = self.options.device not in KINDS or kind == self.options.device
-        place = KINDS.index("gpu" if kind == "server" and self.match.named else kind)
+        standing = KINDS.index("gpu" if kind == "server" and self.match.named else kind)
         own = self.source.format in self.backend.formats
-        return (not wanted, place, not own, self.place) if ranked else (not wanted, self.place, place)
+        return (not wanted, standing, not own, self.order) if ranked else (not wanted, self.order, standing)
 
     def rows(self, kind: str | None) -> Iterator[Row]:
         """Yield the rows of the devices of a kind; None yields those that are left."""

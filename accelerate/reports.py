@@ -39,7 +39,7 @@ class Availability:
 
 @record(frozen=True)
 class Device:
-    """One place where a backend can run a model.
+    """What a backend can run a model on.
 
     Attributes
     ----------

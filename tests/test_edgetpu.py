@@ -38,8 +38,8 @@ from accelerate import (
 )
 from accelerate.backends.edgetpu import devices, library, model, trial
 from accelerate.backends.edgetpu import hardware as system
-from accelerate.backends.edgetpu.namesake import about_namesake
-from accelerate.backends.edgetpu.requirements import needed_runtime
+from accelerate.backends.edgetpu.library_file import about_namesake
+from accelerate.backends.edgetpu.twins import needed_runtime
 from accelerate.system import children
 
 X = np.array([[1, 2, 3, 255]], np.uint8)

@@ -42,10 +42,10 @@ def distribution(rows: Rows) -> str:
         base, style = _TOP + band * (n + 1), f"s{n % COLOURS}"
         parts += [*_hill(values, across, base, band - _WORDS, style), *_marks(row, across, base, style)]
         # the words stand on the side where the hill is not
-        anchor, place = ("end", svg.WIDTH - 12) if across(row["latency_us"]["p50"]) < svg.WIDTH / 2 else ("start", 12.0)
-        parts.append(svg.text(place, base - band + 22, _fit(say.name(row, rows)), "name", anchor=anchor))
+        anchor, x = ("end", svg.WIDTH - 12) if across(row["latency_us"]["p50"]) < svg.WIDTH / 2 else ("start", 12.0)
+        parts.append(svg.text(x, base - band + 22, _fit(say.name(row, rows)), "name", anchor=anchor))
         for line, told in enumerate(_figures(row, values, across)):
-            parts.append(svg.text(place, base - band + 36 + 13 * line, told, "note", anchor=anchor))
+            parts.append(svg.text(x, base - band + 36 + 13 * line, told, "note", anchor=anchor))
     return svg.drawing("Distribution of latency", parts, bottom + 24)
 
 
@@ -109,12 +109,12 @@ def throughput(rows: Rows) -> str:
     up = svg.linear(top * 1.08, _BOTTOM, _TOP)
     # each number of callers at the same distance: 1, 2, 4, 8 double
     step = (_RIGHT - _LEFT - 40) / max(1, len(counts) - 1)
-    places = {callers: _LEFT + 20 + step * i for i, callers in enumerate(counts)}
+    columns = {callers: _LEFT + 20 + step * i for i, callers in enumerate(counts)}
     parts = [*_rows_of_ticks(up, _amount)]
-    for callers, x in places.items():
+    for callers, x in columns.items():
         parts.append(svg.text(x, _BOTTOM + 16, say.callers(callers), "tick", anchor="middle"))
     for n, (row, curve) in enumerate(zip(rows, curves, strict=True)):
-        points = [(places[callers], up(rate)) for callers, rate in curve]
+        points = [(columns[callers], up(rate)) for callers, rate in curve]
         if points:
             told = ", ".join(f"{callers:g}: {rate:,.0f}/s" for callers, rate in curve)
             parts.append(svg.path(points, f"curve s{n % COLOURS}", f"{say.name(row, rows)}: {told}"))
@@ -131,8 +131,8 @@ def agreement(rows: Rows) -> str:
     across = svg.Scale(floor, 1.0, 10, svg.WIDTH - 10, (1e-6, 1e-4, 1e-2, 1.0), log=True)
     bottom = _TOP + band * len(told)
     parts = [*_ticks_below(across, _TOP, bottom, lambda share: f"{100 * share:.4f}".rstrip("0").rstrip(".") + " %")]
-    for place, (n, row) in enumerate(told):
-        top = _TOP + band * place
+    for line, (n, row) in enumerate(told):
+        top = _TOP + band * line
         share, note = _apart(row["agreement"])
         parts.append(svg.text(12, top + 16, _fit(say.name(row, rows)), "name"))
         parts.append(svg.text(12, top + 30, note, "note"))

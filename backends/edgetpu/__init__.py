@@ -13,7 +13,7 @@ from accelerate.backends.tflite.engines import check_option, engine_of, pick
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, check_settled
 from accelerate.errors import BackendNotAvailableError, DeviceNotFoundError, OptionError
 
-from .library_file import find_file, wanted_file
+from .library_file import about_namesake, find_file, wanted_file
 
 if TYPE_CHECKING:
     from .model import EdgeTPUModel
@@ -127,8 +127,8 @@ class EdgeTPU(Backend):
         from .devices import lease, used_before
         from .library import open_library
         from .model import EdgeTPUModel
-        from .requirements import needed_runtime
         from .trial import prove
+        from .twins import needed_runtime
 
         engine = pick(options.backend_options.get("engine"))
         delegate_options = _delegate_options(options.backend_options.get("delegate_options"))
@@ -168,7 +168,6 @@ class EdgeTPU(Backend):
 def _library_state(options: LoadOptions) -> Availability:
     """Say whether engine and library can be loaded here."""
     from .library import open_library
-    from .namesake import about_namesake
 
     state = engine_availability(options.backend_options.get("engine"))
     if not state.available:

@@ -66,12 +66,12 @@ class ONNXRuntime(Backend):
 
     def load(self, source: Source, options: LoadOptions) -> ONNXModel:
         from .model import ONNXModel
-        from .providers import place
+        from .providers import chain_for
 
         if source.format == "object":
             return ONNXModel.adopt(source, options)
         assert options.device is not None, "the core has chosen one"
-        return ONNXModel.build(place(options.device, options.backend_options.get("providers")), source, options)
+        return ONNXModel.build(chain_for(options.device, options.backend_options.get("providers")), source, options)
 
     def translate(self, error: Exception, source: Source) -> AccelerateError:
         from .errors import while_loading

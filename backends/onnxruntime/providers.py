@@ -20,14 +20,14 @@ from .runtime import LINES, import_runtime
 
 __all__ = [
     "CPU",
-    "Placement",
+    "ProviderChain",
+    "chain_for",
     "device_name",
     "devices",
     "devices_of_providers",
     "has_gpu_build",
     "known_answer",
     "parse_providers",
-    "place",
     "shows_gpu",
 ]
 
@@ -49,8 +49,8 @@ _PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits.onnx"
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where a session is to run.
+class ProviderChain:
+    """What a session is to run on.
 
     Attributes
     ----------
@@ -67,19 +67,19 @@ class Placement:
     providers: list[Any]
 
 
-def place(device: str, providers: Sequence[Any] | None) -> Placement:
+def chain_for(device: str, providers: Sequence[Any] | None) -> ProviderChain:
     """Turn a device that `devices` has listed, or ``providers=`` of `load`, into execution providers."""
     if providers is not None:
         pairs = parse_providers(providers)
-        return Placement(device, pairs[0][0], [pair if pair[1] else pair[0] for pair in pairs])
+        return ProviderChain(device, pairs[0][0], [pair if pair[1] else pair[0] for pair in pairs])
     kind, _, index = device.partition(":")
     provider = _PROVIDERS[kind]
     if provider == CPU:
-        return Placement(device, CPU, [CPU])
+        return ProviderChain(device, CPU, [CPU])
     chain: list[Any] = [(provider, {"device_id": index})]
     if kind == "tensorrt" and _PROVIDERS["cuda"] in available():
         chain.append((_PROVIDERS["cuda"], {"device_id": index}))  # what TensorRT leaves
-    return Placement(device, provider, [*chain, CPU])
+    return ProviderChain(device, provider, [*chain, CPU])
 
 
 def parse_providers(given: object) -> list[tuple[str, dict[str, Any]]]:
