@@ -7,9 +7,9 @@ loads, so that no runtime is started which it can do without.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from . import registry
+from ._records import record
 from .calls.conversion import normalization_by_name
 from .calls.names import rename, suggestion
 from .contract import Backend
@@ -27,7 +27,7 @@ from .source import Source
 __all__ = ["Row", "decide", "summarize"]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Row:
     """One line of a plan.
 
@@ -80,17 +80,17 @@ def summarize(rows: Sequence[Row]) -> Plan:
     return Plan(candidates[0] if candidates else None, candidates, tuple(row.candidate for row in skipped))
 
 
-@dataclass(eq=False)
 class _Contender:
     """A backend that is asked about a model: at first what needs no runtime, its devices once it is their turn."""
 
-    backend: Backend
-    place: int
-    source: Source
-    options: LoadOptions
-    match: Match | None = None  # None until it was asked for
-    refused: Row | None = None
-    waiting: list[Row] | None = None  # of its devices; None until they were asked for
+    def __init__(self, backend: Backend, place: int, source: Source, options: LoadOptions) -> None:
+        self.backend = backend
+        self.place = place
+        self.source = source
+        self.options = options
+        self.match: Match | None = None  # None until it was asked for
+        self.refused: Row | None = None
+        self.waiting: list[Row] | None = None  # of its devices; None until they were asked for
 
     def kinds(self) -> Sequence[str]:
         """Return the kinds of device that it may have here; none where it cannot be asked."""
