@@ -124,6 +124,7 @@ _ODD = [
     ("def devices(self, options): return 'gpu'", "devices() returned 'g', not of the class Device"),
     ("def devices(self, options): return [Device('odd', 'x', 'warp', 'x')]", "of the kind 'warp'; wanted one of tpu"),
     ("def devices(self, options): return [Device('odd', None, 'cpu', 'x')]", "Device(id=None); wanted str"),
+    ("def devices(self, options): return [Device('odd', 'x', 'cpu', 'x', aliases=(5,))]", "Device(aliases=(5,))"),
     (
         "def devices(self, options): return [Device('odd', 'x', 'cpu', 'x', aliases='gpu')]",
         "Device(aliases='gpu'); wanted tuple[str, ...]",
