@@ -25,8 +25,30 @@ def _cases(engine: str) -> Mapping[str, Case]:
         "integers": Case(odd_models.integers("int32"), lambda x: {"y": x["x"].reshape(3, 2)}, option),
         "strings": Case(odd_models.strings(), lambda x: {"y": x["x"][::-1]}, option),
         "batched": Case(odd_models.image_float(), lambda x: {"y": x["x"]}, option),
-        "slow": Case(odd_models.slow(0.3), lambda x: {"y": x["x"]}, option, rtol=1e-3),
+        "dynamic_output": Case(odd_models.dynamic_output(), lambda x: {"y": np.argwhere(x["x"] > 0)}, option),
+        "passthrough": Case(odd_models.passed_through(), lambda x: {"same": x["in"], "double": 2 * x["in"]}, option),
+        "signatures": Case(
+            odd_models.two_signatures(),
+            _SIGNATURES["subtract"],
+            {"signature": "subtract", **option},
+            signatures=_SIGNATURES,
+        ),
+        "labels": Case(labelled(), lambda x: {"scores": x["image"]}, option, labels=("red", "grün", "blue")),
+        "failing": Case(odd_models.gather(), lambda x: {"y": 2 * x["x"]}, option, fails_on={"x": np.full(3, 9, "f")}),
+        "existing": Case(_interpreter(engine), lambda x: {"y": x["x"] + x["x"]}),
+        "slow": Case(odd_models.slow(0.2), lambda x: {"y": x["x"]}, option, rtol=1e-3),
     }
+
+
+_SIGNATURES = {
+    "subtract": lambda x: {"rest": x["start"] - x["amount"]},
+    "multiply": lambda x: {"product": x["factor"] * x["values"]},
+}
+
+
+def _interpreter(engine: str) -> Any:
+    module = importlib.import_module(f"{engines.PACKAGES[engine]}.interpreter")
+    return module.Interpreter(model_content=odd_models.add3())
 
 
 def _uint8_double(x: dict[str, Array]) -> dict[str, Array]:

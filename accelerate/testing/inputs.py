@@ -6,19 +6,19 @@ import numpy as np
 
 from ..metadata import TensorInfo
 from ..model import Model
-from ..tensors import Array, concrete_shape, dtype_of
+from ..tensors import Array, dtype_of
 
 __all__ = ["random_inputs"]
 
 
-def random_inputs(model: Model, seed: int = 0) -> dict[str, Array]:
-    """Return random inputs that a model takes without conversion; dynamic dimensions are 1."""
+def random_inputs(model: Model, seed: int = 0, *, dynamic: int = 1) -> dict[str, Array]:
+    """Return random inputs that a model takes without conversion; dynamic dimensions are `dynamic`."""
     random = np.random.default_rng(seed)
-    return {t.name: _random_tensor(t, random) for t in model.metadata().inputs}
+    return {t.name: _random_tensor(t, random, dynamic) for t in model.metadata().inputs}
 
 
-def _random_tensor(info: TensorInfo, random: np.random.Generator) -> Array:
-    shape, dtype = concrete_shape(info.shape), dtype_of(info)
+def _random_tensor(info: TensorInfo, random: np.random.Generator, dynamic: int) -> Array:
+    shape, dtype = tuple(dynamic if n < 0 else n for n in info.shape), dtype_of(info)
     if dtype.hasobject:
         words = np.empty(shape, object)
         words.ravel()[:] = [f"wörd {n}".encode() for n in random.integers(0, 1000, words.size)]

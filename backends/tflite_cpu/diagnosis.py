@@ -16,8 +16,7 @@ COMPILED_OPERATOR = "edgetpu-custom-op"
 
 def not_tflite(source: Source) -> str:
     """Return what a source is that holds no TFLite model."""
-    named = f", though it is named {source.path.name}" if source.path and source.path.suffix == ".tflite" else ""
-    return f"it is {source.likeness}, not a TFLite model{named}"
+    return f"{source} is {source.likeness}, not a TFLite model"
 
 
 def compiled_for_edgetpu(source: Source) -> tuple[str, str]:
