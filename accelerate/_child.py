@@ -1,6 +1,6 @@
 """The child's side of `children.run_in_child`.
 
-``python -m accelerate._child module:function '{"argument": ...}' SECONDS``
+``python -m accelerate._child package.module:function '{"argument": ...}' SECONDS``
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _main() -> None:
     answer = os.dup(1)
     os.dup2(2, 1)  # a runtime's chatter must not mix with the answer
     module, _, function = sys.argv[1].partition(":")
-    call = getattr(importlib.import_module(f".{module}", __package__), function)
+    call = getattr(importlib.import_module(module), function)
     result = call(sys.stdin.buffer.read(), **json.loads(sys.argv[2]))
     with os.fdopen(answer, "w", encoding="utf-8") as pipe:
         json.dump(result, pipe)

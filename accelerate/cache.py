@@ -40,8 +40,12 @@ def remember(topic: str, key: str, value: Any) -> None:
         path = _file(topic, key)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(value), encoding="utf-8")
-        draft.replace(path)  # a reader sees all of it or none
+        try:
+            draft.write_text(json.dumps(value), encoding="utf-8")
+            draft.replace(path)  # a reader sees all of it or none
+        except OSError:  # the disk is full, for one
+            draft.unlink(missing_ok=True)
+            raise
 
 
 def _file(topic: str, key: str) -> Path:

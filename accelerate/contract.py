@@ -13,17 +13,18 @@ from typing import ClassVar
 from .arguments import check_settled, whole_number
 from .binding import Binding, CopyingBinding, allocate, read_only
 from .cache import folder, recall, remember
-from .chatter import held_back
-from .children import ChildError, run_in_child
+from .children import ChildError, Verdict, run_in_child, verdict, verdicts
 from .cpus import default_threads, usable_cpus
-from .deadlines import in_words, seconds
+from .deadlines import guarded, in_words, seconds
 from .errors import AccelerateError, ModelError
 from .metadata import Metadata
 from .model import Model
 from .names import NameIndex, name_tensors, suggestion
+from .random_tensors import random_tensor
 from .reports import Availability, Device, LoadOptions, Match, RuntimeInfo
 from .runtime_model import Command, RuntimeModel
 from .source import Source, without_secrets
+from .stderr import held_back
 from .tensors import Array, InputAdapter, blank, concrete_shape, dtype_of
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "RuntimeInfo",
     "RuntimeModel",
     "Source",
+    "Verdict",
     "allocate",
     "blank",
     "check_settled",
@@ -50,9 +52,11 @@ __all__ = [
     "default_threads",
     "dtype_of",
     "folder",
+    "guarded",
     "held_back",
     "in_words",
     "name_tensors",
+    "random_tensor",
     "read_only",
     "recall",
     "remember",
@@ -60,6 +64,8 @@ __all__ = [
     "seconds",
     "suggestion",
     "usable_cpus",
+    "verdict",
+    "verdicts",
     "whole_number",
     "without_secrets",
 ]

@@ -1,21 +1,24 @@
-"""One caller at a time, and a thread for native calls whose caller may leave at a deadline."""
+"""One caller at a time, a thread for native calls whose caller may leave at a deadline, and the end of such calls."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import os
 import threading
 from collections.abc import Callable
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .errors import ClosedError, InferenceTimeoutError, OptionError
 
 if TYPE_CHECKING:
     import queue
 
-__all__ = ["Job", "Turn", "Worker", "in_words", "left", "seconds"]
+__all__ = ["Job", "Turn", "Worker", "guarded", "in_words", "left", "seconds"]
+
+Result = TypeVar("Result")
 
 
 def seconds(timeout: float) -> float:
@@ -31,7 +34,7 @@ def seconds(timeout: float) -> float:
             raise TypeError(type(timeout))  # noqa: TRY301
         value = float(timeout)
     except (TypeError, ValueError, OverflowError) as error:
-        raise OptionError(f"timeout is {timeout!r}; wanted seconds as a number, or None") from error
+        raise OptionError(f"timeout is {timeout!r:.60}; wanted seconds as a number, or None") from error
     if math.isnan(value) or value < 0:
         raise OptionError(f"timeout is {timeout!r}; wanted 0 or more seconds, or None for no deadline")
     return min(value, threading.TIMEOUT_MAX)
@@ -219,3 +222,55 @@ class Turn:
         """Refuse further calls, and let the worker thread end once it is idle."""
         self.closed = True
         self._worker = None
+
+
+# The calls that are being made, each with what cancels it. Until Python 3.14, a thread that returns from a runtime into
+# an interpreter that is being finalised is ended on the spot. A runtime whose code does not stand that (pybind11's
+# gil_scoped_release does not) aborts the process: "terminate called without an active exception".
+_running: dict[object, Callable[[], None]] = {}
+_ending = False
+_PATIENCE = 10.0  # seconds
+
+
+def guarded(call: Callable[[], Result], cancel: Callable[[], None]) -> Callable[[], Result]:
+    """Return a call that the end of the program cancels and waits for, though its caller has left it.
+
+    Parameters
+    ----------
+    call : callable
+    cancel : callable
+        Asks a running call to end early.
+
+    Returns
+    -------
+    callable
+        Raises ClosedError where the program is ending already.
+    """
+
+    def run() -> Result:
+        ticket = object()
+        _running[ticket] = cancel
+        try:
+            if _ending:
+                raise ClosedError("the program is ending")
+            return call()
+        finally:
+            _running.pop(ticket, None)  # a forked child has none
+
+    return run
+
+
+def _end_calls() -> None:
+    global _ending
+    _ending = True
+    for cancel in tuple(_running.values()):
+        with contextlib.suppress(Exception):  # whatever a stranger's raises: the others are cancelled too
+            cancel()
+    end = monotonic() + _PATIENCE
+    while _running and monotonic() < end:
+        sleep(0.001)
+
+
+atexit.register(_end_calls)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.clear)  # the threads are the parent's

@@ -1,18 +1,21 @@
 """Finds the backends that are installed, the built-in ones exactly like a stranger's.
 
 A distribution declares ``name = "module:Class"`` in the entry-point group ``accelerate.backends``. The declarations are
-read from the ``entry_points.txt`` files on `sys.path` directly: `importlib.metadata` says the same, but importing it
-costs over 30 ms, more than everything else that loading a model adds.
+read from the ``entry_points.txt`` files in the folders of `sys.path` directly: `importlib.metadata` says the same, but
+importing it costs over 30 ms, more than everything else that loading a model adds. It is asked only where no folder
+can be read: about a zip file on `sys.path`, and in a frozen program, whose importer knows where its parts are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from ._records import record
 from .contract import Backend
@@ -57,7 +60,9 @@ def find(name: str) -> Backend:
         raise BackendNotAvailableError(
             f"there is no backend {name!r}{suggestion(name, declared)}; "
             f"installed: {', '.join(sorted(declared)) or 'none'}",
-            "install the distribution that brings it in this environment",
+            "freeze the program with the metadata (*.dist-info) of the distributions whose backends it uses"
+            if _frozen()
+            else "install the distribution that has it into this environment",
         )
     entry = _load(name, declared[name])
     if isinstance(entry, _Broken):
@@ -136,15 +141,30 @@ def _import(name: str, target: str) -> Backend | _Broken:
             raise TypeError(f"{target} is {entry!r}, not a subclass of accelerate.Backend")  # noqa: TRY301
         if getattr(entry, "name", None) != name:
             raise TypeError(f"{target} calls itself {getattr(entry, 'name', None)!r}, declared as {name!r}")  # noqa: TRY301
-        for attribute, kind in (("description", str), ("extra", str), ("options", tuple), ("formats", Mapping)):
-            if not isinstance(getattr(entry, attribute, None), kind):
-                raise TypeError(f"{target}.{attribute} is missing or no {kind.__name__}")  # noqa: TRY301
+        _check(entry, target)
         return entry()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit included: a plugin never ends the program
         _log.warning("backend %r is unavailable: importing %s raised %s", name, target, describe(error))
         return _Broken(target, error)
+
+
+def _check(kind: type[Backend], target: str) -> None:
+    """Refuse a class that says nonsense about itself, which others print, join and look up."""
+    for attribute, (wanted, in_words) in _SAID.items():
+        value: Any = getattr(kind, attribute, None)
+        parts = (*value, *value.values()) if isinstance(value, Mapping) else value
+        if not isinstance(value, wanted) or not all(isinstance(part, str) for part in parts):
+            raise TypeError(f"{target}.{attribute} is {value!r:.60}; wanted {in_words}")
+
+
+_SAID: dict[str, tuple[type, str]] = {
+    "description": (str, "a str"),
+    "extra": (str, "a str"),
+    "options": (tuple, "a tuple of str"),
+    "formats": (Mapping, "a mapping of str to str"),
+}
 
 
 def _declared() -> dict[str, str]:
@@ -168,40 +188,65 @@ def _read_declarations() -> dict[str, str]:
     """Return name -> "module:Class" for every declaration; the first one on the path wins."""
     declared: dict[str, str] = {}
     distributions: set[str] = set()
-    for folder in dict.fromkeys(sys.path):
-        for distribution, path in _entry_point_files(folder or os.curdir):
-            if distribution in distributions:  # an earlier entry of sys.path shadows this copy
-                continue
-            distributions.add(distribution)
-            for name, target in _parse(path):
-                if declared.setdefault(name, target) != target:
-                    _log.warning("backend %r is declared twice: %s is used, %s is not", name, declared[name], target)
+    for distribution, text in _entry_points():
+        if distribution in distributions:  # an earlier entry of sys.path shadows this copy
+            continue
+        distributions.add(distribution)
+        for name, target in _parse(text):
+            if declared.setdefault(name, target) != target:
+                _log.warning("backend %r is declared twice: %s is used, %s is not", name, declared[name], target)
     return declared
 
 
-def _entry_point_files(folder: str) -> Iterator[tuple[str, str]]:
-    """Yield (distribution, path of its entry_points.txt) for the distributions installed in a folder."""
-    try:
-        names = os.listdir(folder)
-    except OSError:  # a zip file, or an entry that does not exist
+def _frozen() -> bool:
+    return bool(getattr(sys, "frozen", False))  # PyInstaller, cx_Freeze, py2exe, Nuitka, PyOxidizer
+
+
+def _entry_points() -> Iterator[tuple[str, str]]:
+    """Yield (distribution, text of its entry_points.txt) for the distributions on `sys.path`, in its order."""
+    if _frozen():
+        yield from _asked_of_importers()
         return
-    for name in sorted(names):
-        stem, dot, suffix = name.rpartition(".")
-        if dot and suffix in ("dist-info", "egg-info"):
-            distribution = stem.partition("-")[0].lower().replace("_", "-").replace(".", "-")
-            yield distribution, os.path.join(folder, name, "entry_points.txt")
+    for folder in dict.fromkeys(sys.path):
+        try:
+            names = sorted(os.listdir(folder or os.curdir))
+        except NotADirectoryError:  # a zip file
+            yield from _asked_of_importers(path=[folder])
+            continue
+        except OSError:  # an entry that does not exist, or is not ours to read
+            continue
+        for name in names:
+            stem, dot, suffix = name.rpartition(".")
+            if dot and suffix in ("dist-info", "egg-info"):
+                yield _normalized(stem.partition("-")[0]), _read_text(os.path.join(folder, name, "entry_points.txt"))
 
 
-def _parse(path: str) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of our group (https://packaging.python.org/specifications/entry-points)."""
+def _asked_of_importers(**where: Any) -> Iterator[tuple[str, str]]:
+    from importlib.metadata import distributions
+
+    for distribution in distributions(**where):
+        with contextlib.suppress(Exception):  # a stranger's importer, or a damaged archive: it has no backends
+            yield _normalized(distribution.metadata["Name"]), distribution.read_text("entry_points.txt") or ""
+
+
+def _normalized(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def _read_text(path: str) -> str:
+    """Return the text of a file, "" where it has nothing of our group."""
     try:
         with open(path, "rb") as file:
             content = file.read()
-        lines = content.decode().splitlines() if GROUP.encode() in content else ()
+        return content.decode() if GROUP.encode() in content else ""
     except (OSError, UnicodeDecodeError):
-        return
+        return ""
+
+
+def _parse(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of our group (https://packaging.python.org/specifications/entry-points)."""
     group = ""
-    for line in map(str.strip, lines):
+    for line in map(str.strip, text.splitlines()):
         if line.startswith("["):
             group = line.strip("[]").strip()
         elif group == GROUP and "=" in line and not line.startswith(("#", ";")):

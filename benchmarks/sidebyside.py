@@ -8,7 +8,6 @@ rounds passes over what did not. Ratios travel from machine to machine; times do
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -16,17 +15,18 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from accelerate.bench.statistics import compared_interval
+from accelerate.bench.timing import without_collector
 
 __all__ = ["Estimate", "Timings", "measure", "same_answer"]
 
 _BLOCK = 0.002  # seconds: long against the clock's resolution, short against a neighbour's burst of work
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the interval in which 95 of 100 repetitions would find it (bootstrap over the rounds)."""
+    """A value and the interval in which 95 of 100 repetitions would find it."""
 
     value: float
     low: float
@@ -59,11 +59,8 @@ class Timings:
 
     def _estimate(self, name: str, base: str, operation: Callable[[Any, Any], Any]) -> Estimate:
         ours, theirs = self._seconds[name], self._seconds[base]
-        rounds = np.random.default_rng(0).integers(0, len(ours), (_RESAMPLES, len(ours)))
-        # whole rounds are drawn, so that what was measured together stays together
-        drawn: npt.NDArray[np.float64] = operation(np.median(ours[rounds], axis=1), np.median(theirs[rounds], axis=1))
-        low, high = np.percentile(drawn, (2.5, 97.5))
-        return Estimate(float(operation(np.median(ours), np.median(theirs))), float(low), float(high))
+        low, high = compared_interval(operation, ours[:, None], theirs[:, None], 50.0, paired=True)
+        return Estimate(float(operation(np.median(ours), np.median(theirs))), low, high)
 
 
 def measure(
@@ -97,18 +94,12 @@ def measure(
     calls = {name: _calls_for_a_block(call) for name, call in ways.items()}
     times: dict[str, list[float]] = {name: [] for name in ways}
     order = list(ways)
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
+    with without_collector():
         end = perf_counter() + seconds
         while perf_counter() < end or len(times[order[0]]) < len(order):
             for name in order:
                 times[name].append(_block(ways[name], calls[name]))
             order.append(order.pop(0))
-    finally:
-        if was_enabled:
-            gc.enable()
     return Timings(times)
 
 

@@ -10,7 +10,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import threading
 import time
 import weakref
 from pathlib import Path
@@ -204,47 +203,6 @@ def test_a_verification_ends_though_its_parent_was_killed(tmp_path: Path) -> Non
     while Path(f"/proc/{child}").exists() and time.monotonic() < end:
         time.sleep(0.2)
     assert not Path(f"/proc/{child}").exists()
-
-
-def test_stderr_that_nobody_reads_is_no_reason_to_fail() -> None:
-    program = (
-        "import accelerate, os, sys\n"
-        "from accelerate.chatter import held_back\n"
-        "read, write = os.pipe(); os.dup2(write, 2); os.close(read); os.close(write)\n"
-        "with held_back(): os.write(2, b'somebody else\\n')\n"
-        "accelerate.load(sys.stdin.buffer.read(), backend='tflite_cpu')\n"
-        "os.close(2)\n"
-        "accelerate.load(accelerate.Source(b'x').read() and open(sys.argv[1], 'rb').read(), backend='tflite_cpu')\n"
-    )
-    path = Path(accelerate.__file__).parent / "data" / "digits_uint8.tflite"
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], input=ADD3, capture_output=True, timeout=60, check=False
-    )
-    assert done.returncode == 0
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
-def test_a_child_forked_during_a_load_keeps_its_stderr(capfd: Any) -> None:
-    from accelerate.chatter import held_back
-
-    with held_back():
-        forker: list[int] = []
-
-        def fork() -> None:
-            child = os.fork()
-            if child == 0:
-                try:
-                    os.write(2, b"the child's own words\n")
-                finally:
-                    os._exit(0)
-            os.waitpid(child, 0)
-            forker.append(child)
-
-        thread = threading.Thread(target=fork)
-        thread.start()
-        thread.join()
-        written = capfd.readouterr().err
-    assert "the child's own words" in written
 
 
 @pytest.mark.parametrize("names", [[], 0, "", {"inputs": {"x": "a", "0": "b"}}])

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -14,13 +15,12 @@ import numpy as np
 import pytest
 
 import accelerate
-from accelerate.bench import machine, runner, subjects
+from accelerate.bench import machine, rows, runner
 from accelerate.bench.agreement import are_twins, compare_answers, feeds_from, random_real_inputs
 from accelerate.bench.comparing import Gate, compare_reports, differences, judge, read_report
-from accelerate.bench.figures import disagreement, ratio_interval, summarize, thin
-from accelerate.bench.sampling import calls_within, is_steady, own_cost_us, sample
-from accelerate.bench.traffic import at_rate, throughput
-from accelerate.bench.wording import name
+from accelerate.bench.report_text import comparison, name
+from accelerate.bench.statistics import compared_interval, disagreement, interval, summarize, thin
+from accelerate.bench.timing import at_rate, calls_within, is_steady, measure_phases, own_cost_us, sample, throughput
 from accelerate.errors import InferenceError, ModelError, OptionError
 
 pytest.importorskip("ai_edge_litert", reason="needs LiteRT")
@@ -141,8 +141,32 @@ def test_a_paired_interval_is_narrower() -> None:
     random = np.random.default_rng(1)
     common = random.lognormal(0, 0.3, (100, 1))
     ours, theirs = (list(common * random.lognormal(0, 0.01, (100, 20))) for _ in range(2))
-    paired, unpaired = (ratio_interval(ours, theirs, 50.0, paired=paired) for paired in (True, False))
+    paired, unpaired = (compared_interval(np.divide, ours, theirs, 50.0, paired=paired) for paired in (True, False))
     assert paired[1] - paired[0] < unpaired[1] - unpaired[0]
+
+
+@pytest.mark.parametrize("rank", [50.0, 99.0])
+def test_the_percentiles_of_drawn_segments_are_numpys(rank: float) -> None:
+    random = np.random.default_rng(2)
+    rounds = [random.lognormal(0, 0.1, random.integers(1, 30)).round(2) for _ in range(47)]
+    bounds = np.linspace(0, len(rounds), 21).astype(int).tolist()
+    segments = [np.concatenate(rounds[start:end]) for start, end in pairwise(bounds)]
+    draws = np.random.default_rng(0).integers(0, 20, (1000, 20)).tolist()
+    drawn = [np.percentile(np.concatenate([segments[i] for i in draw]), rank) for draw in draws]
+    assert interval(rounds, rank) == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))))
+
+
+def test_what_lasts_for_many_rounds_is_in_the_interval() -> None:
+    random = np.random.default_rng(3)
+    covered = 0
+    for _ in range(100):
+        # one value a round, as benchmarks/ has them; the clock keeps its rate for ten rounds
+        ours, theirs = (
+            np.exp(np.repeat(random.normal(0, 0.01, 100), 10) + random.normal(0, 0.002, 1000)) for _ in range(2)
+        )
+        low, high = compared_interval(np.divide, ours[:, None], theirs[:, None], 50.0, paired=True)
+        covered += low <= 1 <= high
+    assert covered >= 85  # single rounds, taken for independent, cover half
 
 
 def test_a_row_that_is_lost_fails_every_gate() -> None:
@@ -293,6 +317,17 @@ def test_an_error_of_a_caller_reaches_the_one_who_asked() -> None:
         throughput(load, {"image": np.zeros(3)}, 1, 0.05)
 
 
+def test_parts_that_a_runtime_measures_itself_are_means_of_the_calls_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    with accelerate.load(DIGITS, backend="tflite_cpu") as model:
+        feeds = {"image": np.zeros((1, 8, 8, 1), np.uint8)}
+        assert not {"inside", "outside"} & measure_phases(model, feeds, 0.02).keys()
+        told = iter([{"queue": (10, 5.0), "compute": (0, 0.0)}, {"queue": (30, 5.04), "compute": (20, 0.002)}])
+        monkeypatch.setattr(model, "phases", lambda: next(told))
+        phases = measure_phases(model, feeds, 0.02)
+    assert phases["inside"] == pytest.approx({"queue": 2.0, "compute": 0.1})
+    assert 0 <= phases["outside"] < phases["execute"] * 10
+
+
 # Twins
 
 
@@ -351,6 +386,65 @@ def test_a_run_says_all_that_it_promises(report: dict[str, Any]) -> None:
     assert rows[0]["ratio"]["value"] == 1
 
 
+def test_all_rows_have_as_many_threads(report: dict[str, Any]) -> None:
+    ran = [row for row in report["results"] if row["status"] != "missing"]
+    assert [(row["threads"], row["runtime"]["details"]["num_threads"]) for row in ran] == [(1, 1)] * 2
+    for subject in rows.find_subjects([DIGITS, TWIN], ["tflite_cpu", "onnxruntime"], arguments={"num_threads": 2}):
+        if subject.row["status"] == "ok":
+            with subject.load() as model:
+                assert model.runtime.details["num_threads"] == 2
+
+
+def test_a_backend_whose_threads_are_settled_is_measured_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(*given: Any, **options: Any) -> accelerate.Plan:
+        if options["backend"] == "onnxruntime" and "num_threads" in options:
+            raise OptionError("num_threads is settled on the server", "leave it out")
+        return accelerate.plan(*given, **options)
+
+    monkeypatch.setattr(rows, "plan", plan)
+    found = [s for s in rows.find_subjects([DIGITS, TWIN]) if s.row["status"] == "ok"]
+    assert [(s.place, s.row["threads"], dict(s.arguments)) for s in found] == [
+        ("tflite_cpu:cpu", 1, {"num_threads": 1}),
+        ("onnxruntime:cpu", None, {}),
+    ]
+    assert list(comparison([s.row for s in found])) == [
+        "Each has 1 CPU thread, but for those below.",
+        "Threads that bench cannot set: onnxruntime cpu digits.onnx.",
+    ]
+
+
+def test_an_option_that_a_backend_does_not_have_is_the_reason_of_its_row() -> None:
+    models, settings = [DIGITS, TWIN], runner.Settings(seconds=0.1, callers=(1,))
+    report = runner.run(models, settings, backends=["tflite_cpu", "onnxruntime"], options={"engine": "litert"})
+    told = {row["backend"]: row for row in report["results"]}
+    assert told["tflite_cpu"]["runtime"]["details"]["engine"] == "litert"
+    assert told["onnxruntime"]["status"] == "missing"
+    assert "no option 'engine'" in told["onnxruntime"]["reason"]
+    assert report["settings"]["options"] == ["engine"]
+
+
+def test_the_reference_is_the_engine_of_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stranger.py").write_text(
+        "from accelerate.backends.tflite_cpu import TFLiteCPU\n"
+        "class Stranger(TFLiteCPU):\n    name, formats = 'a_stranger', {}\n"
+    )
+    declared = tmp_path / "stranger-1.0.dist-info" / "entry_points.txt"
+    declared.parent.mkdir()
+    declared.write_text("[accelerate.backends]\na_stranger = stranger:Stranger\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = runner.Settings(seconds=0.1, callers=(1,))
+    both = runner.run([DIGITS], settings, backends=["a_stranger", "tflite_cpu"])["results"]
+    told = [(row["agreement"]["reference"], row["agreement"]["own_engine"]) for row in both]
+    assert told == [("tflite_cpu:cpu, digits_uint8.tflite", True)] * 2
+    assert [row["ratio"]["value"] == 1 for row in both] == [False, True]
+    (alone,) = runner.run([DIGITS], settings, backends=["a_stranger"])["results"]
+    assert (alone["agreement"]["reference"], alone["agreement"]["own_engine"]) == (
+        "a_stranger:cpu, digits_uint8.tflite",
+        False,
+    )
+    assert "no own engine of the format is here" in next(comparison([alone]))
+
+
 def test_devices_take_turns(report: dict[str, Any]) -> None:
     one, other = (row["rounds"] for row in report["results"] if "rounds" in row)
     assert abs(len(one) - len(other)) <= 1
@@ -380,7 +474,7 @@ def test_a_device_that_fails_midway_is_a_row(monkeypatch: pytest.MonkeyPatch) ->
             model.infer = failing  # type: ignore[method-assign]
         return model
 
-    monkeypatch.setattr(subjects, "load", load)
+    monkeypatch.setattr(rows, "load", load)
     report = runner.run([DIGITS, TWIN], runner.Settings(seconds=0.3, callers=(1,)))
     lost = next(row for row in report["results"] if row["backend"] == "onnxruntime")
     assert (lost["status"], lost["reason"]) == ("failed", "InferenceError: the cable came off")
@@ -389,7 +483,7 @@ def test_a_device_that_fails_midway_is_a_row(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_device_that_is_not_here_is_a_row() -> None:
-    (missing,) = subjects.find_subjects([DIGITS], ["tflite_cpu"], ["warp:9"])
+    (missing,) = rows.find_subjects([DIGITS], ["tflite_cpu"], ["warp:9"])
     assert missing.row["status"] == "missing"
     assert "warp:9" in missing.row["reason"]
     assert missing.row["remedy"]
@@ -408,7 +502,7 @@ def test_a_device_that_is_not_here_is_a_row() -> None:
     ],
 )
 def test_models_are_named_by_what_tells_them_apart(paths: list[str], names: list[str]) -> None:
-    assert list(subjects.distinguish(paths).values()) == names
+    assert list(rows.distinguish(paths).values()) == names
 
 
 def test_twins_in_two_folders_stay_two_rows(tmp_path: Path) -> None:
@@ -433,10 +527,10 @@ def test_what_is_no_model_is_refused_in_one_line(backends: tuple[str, ...], tmp_
     text = tmp_path / "a.py"
     text.write_text("import this\n")
     with pytest.raises(ModelError, match="text file that starts with 'import this', not a model") as found:
-        subjects.find_subjects([str(text)], backends)
+        rows.find_subjects([str(text)], backends)
     assert "\n" not in str(found.value)
     with pytest.raises(ModelError, match="is a directory, not a model"):
-        subjects.find_subjects([str(tmp_path)], backends)
+        rows.find_subjects([str(tmp_path)], backends)
 
 
 def test_the_peak_of_memory_is_seen() -> None:

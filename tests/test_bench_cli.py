@@ -53,7 +53,8 @@ def test_json(report: Path) -> None:
     ran = [row for row in content["results"] if row["status"] != "missing"]
     assert {row["backend"] for row in ran} == {"tflite_cpu", "onnxruntime"}
     assert all(row["rate"]["latency_us"]["n"] == 60 for row in ran)
-    assert content["settings"] == {"seconds": 0.3, "rate": 200.0, "callers": [1, 2], "seed": 0}
+    settings = {"seconds": 0.3, "rate": 200.0, "callers": [1, 2], "seed": 0, "threads": 1, "options": []}
+    assert content["settings"] == settings
 
 
 def test_table_fits_80_columns() -> None:
@@ -65,7 +66,9 @@ def test_table_fits_80_columns() -> None:
     assert "tflite_cpu cpu digits_uint8.tflite" in done.stdout
     assert "onnxruntime cpu digits.onnx" in done.stdout
     assert "caller(s)" not in done.stdout
-    assert done.stdout.count("reference") == 1
+    assert done.stdout.count(" reference ") == 2  # the row's mark, and which it is
+    assert "The reference is tflite_cpu:cpu, digits_uint8.tflite, the CPU engine" in done.stdout
+    assert "Each has 1 CPU thread." in done.stdout
     for word in ("p50", "p99.9", "tflite_cpu", "onnxruntime", "top-1", "SHA-256", "own cost", "LiteRT", "governor"):
         assert word in done.stdout
 
@@ -85,6 +88,7 @@ def test_missing_device_is_a_row_with_its_reason() -> None:
         ((DIGITS, "--callers", "0"), "1,2,4"),
         ((DIGITS, "--callers", "many"), "1,2,4"),
         ((DIGITS, "--rate", "0"), "--rate"),
+        ((DIGITS, "--threads", "0"), "--threads"),
         ((DIGITS, "--rate", "nan"), "'nan'; wanted a finite number"),
         ((DIGITS, "--seconds", "nan"), "'nan'; wanted a finite number"),
         ((DIGITS, "--seconds", "inf"), "'inf'; wanted a finite number"),
@@ -189,7 +193,8 @@ def test_saved_runs_have_groups_and_percentiles(project: Path) -> None:
         "edge-accelerate::digits_uint8.tflite[tflite_cpu:cpu]",
     ]
     for one in saved:
-        assert one["group"] == "digits_uint8.tflite"
+        assert one["group"] == "digits.onnx"  # the first model's own engine is what the others are set against
+        assert one["extra_info"]["threads"] == 1
         assert one["extra_info"]["percentiles_us"].keys() >= {"p50", "p90", "p95", "p99"}
         assert one["extra_info"]["agreement"]["top1"] == 1.0
 

@@ -19,9 +19,9 @@ pytest.importorskip("rich", reason="needs the extra: bench")
 pytest.importorskip("click", reason="needs the extra: bench")
 
 from accelerate.bench.charts import distribution
-from accelerate.bench.figures import summarize
 from accelerate.bench.page import make_page, write_page
 from accelerate.bench.runner import SCHEMA
+from accelerate.bench.statistics import summarize
 from accelerate.bench.svg import logarithmic
 from accelerate.errors import OptionError
 
@@ -40,6 +40,7 @@ def make_row(backend: str, device: str, level: float, **more: Any) -> dict[str, 
         "group": "x",
         "backend": backend,
         "device": device,
+        "threads": 1,
         "status": "ok",
         "reason": "",
         "remedy": "",
@@ -65,7 +66,14 @@ def make_row(backend: str, device: str, level: float, **more: Any) -> dict[str, 
             {"callers": 4, "reason": "InferenceError: busy"},
         ],
         "rate": {"rate": 100, "per_second": 99.0, "latency_us": summarize(values), "kept_up": False, "behind_ms": 5.0},
-        "agreement": {"reference": "cpu", "inputs": 8, "top1": 1.0, "largest_difference": 0.004, "range": 1.0},
+        "agreement": {
+            "reference": "cpu",
+            "own_engine": True,
+            "inputs": 8,
+            "top1": 1.0,
+            "largest_difference": 0.004,
+            "range": 1.0,
+        },
         **more,
     }
 
@@ -85,7 +93,7 @@ def make_report(*rows: Mapping[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def report() -> dict[str, Any]:
-    equal = {"reference": "cpu", "inputs": 8, "top1": None, "largest_difference": 0.0, "range": 1.0}
+    equal = {"reference": "cpu", "own_engine": True, "inputs": 8, "top1": None, "largest_difference": 0.0, "range": 1.0}
     missing = {"model": "m", "backend": "edgetpu", "device": "usb:0", "status": "missing", "sha256": None}
     return make_report(
         make_row("tflite_cpu", "cpu", 500.0, agreement=equal),
@@ -127,7 +135,14 @@ def test_the_page_needs_nothing_but_itself(report: dict[str, Any]) -> None:
 
 
 def test_one_row_and_none(report: dict[str, Any]) -> None:
-    itself = {"inputs": 8, "top1": 1.0, "largest_difference": 0.0, "range": 1.0, "reference": "tflite_cpu:cpu, m"}
+    itself = {
+        "inputs": 8,
+        "top1": 1.0,
+        "largest_difference": 0.0,
+        "range": 1.0,
+        "reference": "tflite_cpu:cpu, m",
+        "own_engine": True,
+    }
     alone = make_row("tflite_cpu", "cpu", 500.0, model="m", agreement=itself)
     page = make_page(make_report(alone))
     assert page.count("<svg") == CHARTS - 1  # its agreement would be with itself

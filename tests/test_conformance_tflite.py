@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import engines
 import numpy as np
 import odd_models
+from test_metadata import labelled
 
 from accelerate.tensors import Array
 from accelerate.testing import BackendConformance, Case
@@ -33,14 +36,14 @@ def _cases(engine: str) -> Mapping[str, Case]:
             {"signature": "subtract", **option},
             signatures=_SIGNATURES,
         ),
-        "labels": Case(labelled(), lambda x: {"scores": x["image"]}, option, labels=("red", "grün", "blue")),
-        "failing": Case(odd_models.gather(), lambda x: {"y": 2 * x["x"]}, option, fails_on={"x": np.full(3, 9, "f")}),
+        "labels": Case(labelled(), lambda x: {"scores": x["image"][0, 0]}, option, labels=("red", "green", "blue")),
+        "failing": Case(odd_models.failing(), lambda _: {"y": np.full(3, 5, "f")}, option, fails_on={"x": np.ones(3, "f") * 9}),
         "existing": Case(_interpreter(engine), lambda x: {"y": x["x"] + x["x"]}),
         "slow": Case(odd_models.slow(0.2), lambda x: {"y": x["x"]}, option, rtol=1e-3),
     }
 
 
-_SIGNATURES = {
+_SIGNATURES: Mapping[str, Callable[[dict[str, Array]], dict[str, Array]]] = {
     "subtract": lambda x: {"rest": x["start"] - x["amount"]},
     "multiply": lambda x: {"product": x["factor"] * x["values"]},
 }
@@ -56,19 +59,29 @@ def _uint8_double(x: dict[str, Array]) -> dict[str, Array]:
     return {"y": np.clip(x["x"].astype(int) + 20, 0, 255).astype(np.uint8)}
 
 
+class _OverTFLite(BackendConformance):
+    backend = "tflite_cpu"
+    more_arguments: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "engine: unknown": {"engine": "tensorflow"},
+        "engine: a misspelling": {"engine": "lite-rt"},
+        "engine: a number": {"engine": 5},
+        "engine: by itself": {"engine": None},
+        "engine: not for this backend": {"providers": ["CPUExecutionProvider"]},
+    }
+
+
 if "litert" in engines.INSTALLED:
 
-    class TestLiteRT(BackendConformance):
-        backend = "tflite_cpu"
-
+    class TestLiteRT(_OverTFLite):
         def cases(self) -> Mapping[str, Case]:
             return _cases("litert")
 
 
 if "tflite-runtime" in engines.INSTALLED:  # in an environment of its own: it needs numpy < 2
 
-    class TestTFLiteRuntime(BackendConformance):
-        backend = "tflite_cpu"
-
+    class TestTFLiteRuntime(_OverTFLite):
         def cases(self) -> Mapping[str, Case]:
             return _cases("tflite-runtime")
+
+
+del _OverTFLite, BackendConformance  # pytest collects what a module holds

@@ -6,12 +6,14 @@ import gc
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import weakref
 from pathlib import Path
 from typing import Any
 
+import engines
 import numpy as np
 import odd_models
 import pytest
@@ -153,3 +155,101 @@ def test_a_conversion_that_takes_all_the_time_is_named() -> None:
         with pytest.raises(accelerate.InferenceTimeoutError, match=r"within 0\.1 s: the conversion"):
             model.infer(Slowly(), timeout=0.1)
         assert model.do_command({"command": "stats"})["errors"] == 1
+
+
+# A program that ends while a call still runs
+
+
+def program(code: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", engines.INSTALLED)
+def test_the_interpreters_stand_the_end_of_the_program(engine: str) -> None:
+    """Nobody cancels their call or waits for it: it returns into an interpreter that is being finalised."""
+    code = f"""
+        import accelerate, numpy as np, odd_models, time
+
+        class Last:
+            def __init__(self): self.sleep, self.say = time.sleep, print
+            def __del__(self):
+                self.sleep(5)
+                self.say("ended", flush=True)
+
+        model = accelerate.load(odd_models.slow(0.5), backend="tflite_cpu", engine={engine!r})
+        last = Last()
+        try:
+            model.infer(np.ones(1, np.float32), timeout=0.05)
+        except accelerate.InferenceTimeoutError:
+            print("left", flush=True)
+    """
+    done = program(code)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["left", "ended"], "")
+
+
+def test_the_end_of_the_program_cancels_and_waits_for_guarded_calls() -> None:
+    code = """
+        import threading, time
+        from accelerate.deadlines import guarded
+
+        cancelled, told, begun = [], threading.Event(), threading.Barrier(4)
+
+        def refuse():
+            raise RuntimeError("a cancel that fails stops nothing")
+
+        def cancel():
+            cancelled.append(True)
+            told.set()
+
+        def work():
+            begun.wait(30)
+            told.wait(30)
+            time.sleep(0.2)
+            print(len(cancelled), "ended", flush=True)
+
+        for call in (guarded(work, refuse), guarded(work, cancel), guarded(work, cancel)):
+            threading.Thread(target=call, daemon=True).start()
+        begun.wait(30)
+    """
+    done = program(code)
+    assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, ["2 ended"] * 3, "")
+
+
+def test_a_guarded_call_that_begins_at_the_end_is_refused() -> None:
+    code = """
+        import atexit
+
+        def late():
+            try:
+                guarded(print, print)()
+            except accelerate.ClosedError as error:
+                print(error)
+
+        atexit.register(late)  # what was registered first comes last
+        import accelerate
+        from accelerate.deadlines import guarded
+    """
+    done = program(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the program is ending\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_forked_child_does_not_wait_for_its_parents_calls() -> None:
+    code = """
+        import os, threading, time, warnings
+        from accelerate.deadlines import guarded
+
+        warnings.simplefilter("ignore")
+        told = threading.Event()
+        threading.Thread(target=guarded(lambda: told.wait(30), told.set), daemon=True).start()
+        time.sleep(0.1)
+        began = time.monotonic()
+        if child := os.fork():
+            os.waitpid(child, 0)
+            print(time.monotonic() - began < 2)
+    """
+    done = program(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")

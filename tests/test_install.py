@@ -172,6 +172,23 @@ def test_import_loads_nothing_that_it_does_not_need(tree: Path, new_environment:
 
 
 @_LITERT_ONLY
+def test_load_reads_entry_points_from_folders(
+    tree: Path, tmp_path: Path, new_environment: Callable[..., Environment]
+) -> None:
+    info = tmp_path / "edge_accelerate-1.dist-info"
+    info.mkdir()
+    declared = "[accelerate.backends]\ntflite_cpu = accelerate.backends.tflite_cpu:TFLiteCPU\n"
+    (info / "entry_points.txt").write_text(declared)
+    code = """
+        import sys, accelerate
+        accelerate.load(accelerate.__path__[0] + "/data/digits_uint8.tflite").close()
+        print("importlib.metadata" in sys.modules)
+    """
+    path = os.pathsep.join(map(str, (tree, tmp_path)))
+    assert new_environment().python(code, PYTHONPATH=path) == "False\n"
+
+
+@_LITERT_ONLY
 @pytest.mark.parametrize("registered", [True, False])
 def test_the_tree_works_under_another_import_name(
     registered: bool, tree: Path, tmp_path: Path, new_environment: Callable[..., Environment]
@@ -478,6 +495,15 @@ def test_a_strangers_backend_is_typed(wheel: Path, tmp_path: Path, new_environme
     call(environment.scripts / "python", "-m", "mypy", "--strict", "--cache-dir", tmp_path, "npy_affine.py", cwd=folder)
 
 
+TAKES_OPTIONS = """\
+from accelerate import Backend
+
+class TheBackend(Backend):
+    name, description, extra = "{name}", "", ""
+    options = {options}
+    availability = devices = match = load = None
+"""
+
 BROKEN = {
     "exits": ("raise SystemExit('no licence found')", "SystemExit: no licence found"),
     "raises": ("raise RuntimeError('the driver is too old')", "RuntimeError: the driver is too old"),
@@ -490,6 +516,12 @@ BROKEN = {
         .replace("description =", "summary ="),
         "description",
     ),
+    "listed": (TAKES_OPTIONS.format(name="listed", options="['engine']"), "wanted a tuple of str"),
+    "counted": (TAKES_OPTIONS.format(name="counted", options="('engine', 1)"), "wanted a tuple of str"),
+    "shapeless": (
+        TAKES_OPTIONS.format(name="shapeless", options="(); formats = {'npz': None}"),
+        "wanted a mapping of str to str",
+    ),
     "misnamed": (
         NPY_AFFINE.replace("class NpyAffine", "class TheBackend"),
         "calls itself 'npy_affine', declared as 'misnamed'",
@@ -501,7 +533,7 @@ LATE = """\
 from accelerate import Backend
 
 class TheBackend(Backend):
-    name, description, extra, priority = "late", "fails when asked", "", 99
+    name, description, extra = "late", "fails when asked", ""
 
     def availability(self):
         raise RuntimeError("availability")
@@ -616,3 +648,55 @@ def test_the_registry_reads_what_importlib_metadata_reads(
     path = os.pathsep.join(str(p) for p in (tmp_path / "first", "missing", tmp_path / "second", tree))
     said = new_environment().python(code, PYTHONPATH=path)
     assert said == "['late', 'legacy', 'spaced', 'x']\n"
+
+
+def zipped_plugin(folder: Path) -> Path:
+    """Pack a stranger's distribution, as it lies in site-packages, into a zip file."""
+    archive = folder / "plugins.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("npy_affine.py", NPY_AFFINE)
+        info = "npy_affine-1.0.dist-info"
+        file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: npy_affine\nVersion: 1.0\n")
+        file.writestr(f"{info}/entry_points.txt", "[accelerate.backends]\nnpy_affine = npy_affine:NpyAffine\n")
+    return archive
+
+
+def test_a_backend_in_a_zip_file(tree: Path, tmp_path: Path, new_environment: Callable[..., Environment]) -> None:
+    archive = zipped_plugin(tmp_path)
+    code = """
+        import accelerate, sys
+        assert accelerate.list_backends()["npy_affine"].available
+        print("importlib.metadata" in sys.modules, sys.modules["npy_affine"].__file__)
+    """
+    path = os.pathsep.join(map(str, (tree, archive)))
+    assert new_environment().python(code, PYTHONPATH=path) == f"True {archive / 'npy_affine.py'}\n"
+
+
+def test_a_damaged_zip_file_stops_nothing(
+    tree: Path, tmp_path: Path, new_environment: Callable[..., Environment]
+) -> None:
+    archive = zipped_plugin(tmp_path)
+    archive.write_bytes(archive.read_bytes()[:200])
+    code = "import accelerate; print(list(accelerate.list_backends()))"
+    assert new_environment().python(code, PYTHONPATH=os.pathsep.join(map(str, (archive, tree)))) == "[]\n"
+
+
+def test_a_frozen_program(tree: Path, tmp_path: Path, new_environment: Callable[..., Environment]) -> None:
+    """A stand-in for what PyInstaller and the like make: nothing of the program's own lies in a folder."""
+    archive = zipped_plugin(tmp_path)
+    with zipfile.ZipFile(archive, "a") as file:
+        for path in (tree / "accelerate").glob("**/*.py"):
+            file.write(path, path.relative_to(tree))
+    code = """
+        import sys
+        sys.frozen = True
+        import accelerate
+        print(list(accelerate.registry.backends()), accelerate.__file__)
+        try:
+            accelerate.load("model.npz", backend="nobody")
+        except accelerate.BackendNotAvailableError as error:
+            print(error.remedy)
+    """
+    said = new_environment().python(code, PYTHONPATH=str(archive)).splitlines()
+    assert said[0] == f"['npy_affine'] {archive}/accelerate/__init__.py"
+    assert "*.dist-info" in said[1]

@@ -10,7 +10,7 @@ from triton_server import TritonServer, needs_triton, triton  # noqa: F401 - a f
 
 import accelerate
 from accelerate.bench.runner import Settings, run
-from accelerate.bench.tables import print_report
+from accelerate.cli.bench_tables import print_report
 
 MODELS = [f"{accelerate.__path__[0]}/data/{name}" for name in ("digits.onnx", "digits_uint8.tflite")]
 
@@ -27,12 +27,13 @@ def test_a_server_is_a_row_that_says_where_its_time_goes(
     rows = [row for row in report["results"] if row["backend"] == "triton" and row["device"] == "server"]
     assert len(rows) == len(MODELS)
     for row in rows:
-        assert row["agreement"]["reference"].startswith("tflite_cpu:cpu, ")  # not the CPU behind the server
+        assert row["agreement"]["reference"].startswith("onnxruntime:cpu, ")  # not the CPU behind the server
         assert row["agreement"]["top1"] == 1
-        assert set(row["phases_us"]["server"]) == {"queue", "compute_input", "compute_infer", "compute_output"}
-        assert all(0 < part < 1e6 for part in row["phases_us"]["server"].values())
-        assert row["phases_us"]["network"] > 0
+        assert set(row["phases_us"]["inside"]) == {"queue", "compute_input", "compute_infer", "compute_output"}
+        assert all(0 < part < 1e6 for part in row["phases_us"]["inside"].values())
+        assert row["phases_us"]["outside"] > 0
         assert len(row["throughput"]) == 1
+        assert row["threads"] == 1  # the shipped copy's own configuration says so
     print_report(report)
     assert "means: queue " in " ".join(capsys.readouterr().out.split())
     said = [record.getMessage() for record in caplog.records if "Python backend" in record.getMessage()]

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..metadata import TensorInfo
 from ..model import Model
+from ..random_tensors import random_tensor
 from ..tensors import Array, InputAdapter, concrete_shape, dequantize, dtype_of
-from ..testing import compare
+from ..testing.comparison import compare, turned
 
 _INPUTS = 8
 
@@ -29,7 +29,10 @@ def random_real_inputs(model: Model, count: int, seed: int) -> list[list[Array]]
     Real values are what twins have in common: float32 for what is quantised, else the model's own dtype.
     """
     random = np.random.default_rng(seed)
-    return [[_random(random, t) for t in model.metadata().inputs] for _ in range(count)]
+    return [
+        [dequantize(random_tensor(t, random, integers=(0, 0)), t.quantization) for t in model.metadata().inputs]
+        for _ in range(count)
+    ]
 
 
 def feeds_from(real: Sequence[Array], reference: Model, model: Model) -> dict[str, Array]:
@@ -42,7 +45,8 @@ def feeds_from(real: Sequence[Array], reference: Model, model: Model) -> dict[st
     """
     feeds = {}
     for value, theirs, ours in zip(real, reference.metadata().inputs, model.metadata().inputs, strict=True):
-        fitting = _in_layout(value, theirs.layout, ours.layout)
+        moves = theirs.layout and ours.layout and theirs.layout[-3:] != ours.layout[-3:]
+        fitting = turned(value, ours.layout.endswith("HWC")) if moves else value
         if fitting.dtype.kind == "f" and ours.quantization is None and dtype_of(ours).kind in "iu":
             fitting = np.rint(fitting).astype(ours.data_type)  # integers that stand for themselves
         wanted = tuple(n if n >= 0 else 1 for n in ours.shape)
@@ -91,32 +95,6 @@ def compare_answers(reference: Model, model: Model, seed: int) -> dict[str, Any]
         "largest_difference": largest if math.isfinite(largest) else None,
         "range": high - low if math.isfinite(high - low) else None,
     }
-
-
-def _random(random: np.random.Generator, info: TensorInfo) -> Array:
-    dtype, shape = dtype_of(info), concrete_shape(info.shape)
-    if dtype.hasobject:
-        return np.full(shape, b"text", object)
-    if dtype.kind == "b":
-        return random.integers(0, 2, shape).astype(dtype)
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        if info.quantization is not None:
-            drawn = random.integers(limits.min, limits.max, shape, dtype, endpoint=True)
-            return dequantize(drawn, info.quantization)
-        # integers that stand for themselves are often indices: 0 is the one that every model has
-        return random.integers(0, 256, shape).astype(dtype) if info.layout else np.zeros(shape, dtype)
-    return random.uniform(-1, 1, shape).astype(dtype)
-
-
-def _in_layout(value: Array, given: str, wanted: str) -> Array:
-    if not given or not wanted or given == wanted or len(given) != value.ndim:
-        return value
-    if len(given) != len(wanted):
-        given, wanted = (name.replace("N", "") for name in (given, wanted))
-        value = value.reshape(value.shape[-len(given) :])
-    moved: Array = value.transpose([given.index(axis) for axis in wanted])
-    return moved
 
 
 class _Quiet:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import report_text as say
 from . import svg
-from .wording import Row, duration, is_reference, name, say_callers
 
 __all__ = ["COLOURS", "agreement", "distribution", "throughput", "timeline"]
 
@@ -24,7 +24,7 @@ _BAND, _BAND_OF_MANY, _WORDS = 88.0, 64.0, 26.0
 _MOST_LETTERS = 50  # of a name that has a drawing's width
 _MARKED = ("p50", "p99")
 
-Rows = Sequence[Row]
+Rows = Sequence[say.Row]
 Floats = npt.NDArray[np.float64]
 
 
@@ -37,13 +37,13 @@ def distribution(rows: Rows) -> str:
     across = svg.logarithmic((low, high), 10, svg.WIDTH - 10)
     band = _BAND_OF_MANY if len(rows) > 3 else _BAND
     bottom = _TOP + band * len(rows)
-    parts = [*_ticks_below(across, _TOP, bottom, duration)]
+    parts = [*_ticks_below(across, _TOP, bottom, say.duration)]
     for n, (row, values) in enumerate(zip(rows, samples, strict=True)):
         base, style = _TOP + band * (n + 1), f"s{n % COLOURS}"
         parts += [*_hill(values, across, base, band - _WORDS, style), *_marks(row, across, base, style)]
         # the words stand on the side where the hill is not
         anchor, place = ("end", svg.WIDTH - 12) if across(row["latency_us"]["p50"]) < svg.WIDTH / 2 else ("start", 12.0)
-        parts.append(svg.text(place, base - band + 22, _fit(name(row, rows)), "name", anchor=anchor))
+        parts.append(svg.text(place, base - band + 22, _fit(say.name(row, rows)), "name", anchor=anchor))
         for line, told in enumerate(_figures(row, values, across)):
             parts.append(svg.text(place, base - band + 36 + 13 * line, told, "note", anchor=anchor))
     return svg.drawing("Distribution of latency", parts, bottom + 24)
@@ -59,16 +59,16 @@ def _hill(values: Floats, across: svg.Scale, base: float, height: float, style: 
     yield svg.line(10, base, svg.WIDTH - 10, base, "axis")
 
 
-def _marks(row: Row, across: svg.Scale, base: float, style: str) -> Iterator[str]:
+def _marks(row: say.Row, across: svg.Scale, base: float, style: str) -> Iterator[str]:
     for metric in _MARKED:
         if metric in row["latency_us"]:
             x = across(row["latency_us"][metric])
             yield svg.line(x, base - 12, x, base + 3, f"mark {style}")
 
 
-def _figures(row: Row, values: Floats, across: svg.Scale) -> Iterator[str]:
+def _figures(row: say.Row, values: Floats, across: svg.Scale) -> Iterator[str]:
     figures = row["latency_us"]
-    yield ", ".join(f"{metric} {duration(figures[metric])}" for metric in _MARKED if metric in figures)
+    yield ", ".join(f"{metric} {say.duration(figures[metric])}" for metric in _MARKED if metric in figures)
     if beyond := float(np.mean((values < across.low) | (values > across.high))):
         yield f"{100 * beyond:.2g} % of the calls lie beyond"
 
@@ -87,7 +87,7 @@ def timeline(rows: Rows, conditions: Sequence[Mapping[str, Any]]) -> str:
     parts = [*_frame(across, up, lambda x: f"{x:g} s", lambda y: f"{y:.0%}")]
     for n, (row, curve) in enumerate(zip(rows, curves, strict=True)):
         points = [(across(at), up(value)) for at, value in curve]
-        parts.append(svg.path(points, f"curve s{n % COLOURS}", name(row, rows)))
+        parts.append(svg.path(points, f"curve s{n % COLOURS}", say.name(row, rows)))
     heat = [(one["at"], one["temperature"]) for one in conditions if one["temperature"] is not None]
     if len(heat) > 1:
         warm = svg.linear(100, _BOTTOM, _TOP)
@@ -112,19 +112,19 @@ def throughput(rows: Rows) -> str:
     places = {callers: _LEFT + 20 + step * i for i, callers in enumerate(counts)}
     parts = [*_rows_of_ticks(up, _amount)]
     for callers, x in places.items():
-        parts.append(svg.text(x, _BOTTOM + 16, say_callers(callers), "tick", anchor="middle"))
+        parts.append(svg.text(x, _BOTTOM + 16, say.callers(callers), "tick", anchor="middle"))
     for n, (row, curve) in enumerate(zip(rows, curves, strict=True)):
         points = [(places[callers], up(rate)) for callers, rate in curve]
         if points:
             told = ", ".join(f"{callers:g}: {rate:,.0f}/s" for callers, rate in curve)
-            parts.append(svg.path(points, f"curve s{n % COLOURS}", f"{name(row, rows)}: {told}"))
+            parts.append(svg.path(points, f"curve s{n % COLOURS}", f"{say.name(row, rows)}: {told}"))
         parts += [svg.line(x, y, x, y, f"dot s{n % COLOURS}") for x, y in points]
     return svg.drawing("Answers a second against callers", parts)
 
 
 def agreement(rows: Rows) -> str:
     """Draw how far each other row's answers lie from the reference's, as a share of the range of the answers."""
-    told = [(n, row) for n, row in enumerate(rows) if "reason" not in row["agreement"] and not is_reference(row)]
+    told = [(n, row) for n, row in enumerate(rows) if "reason" not in row["agreement"] and not say.is_reference(row)]
     if not told:
         return ""
     floor, band = 1e-6, 58.0
@@ -134,7 +134,7 @@ def agreement(rows: Rows) -> str:
     for place, (n, row) in enumerate(told):
         top = _TOP + band * place
         share, note = _apart(row["agreement"])
-        parts.append(svg.text(12, top + 16, _fit(name(row, rows)), "name"))
+        parts.append(svg.text(12, top + 16, _fit(say.name(row, rows)), "name"))
         parts.append(svg.text(12, top + 30, note, "note"))
         if share:
             parts.append(svg.line(10, top + 42, max(across(share), 14), top + 42, f"bar s{n % COLOURS}"))

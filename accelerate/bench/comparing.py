@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import OptionError
-from .figures import PERCENTILES, Rounds, ratio_interval, summarize
+from .runner import SCHEMA
+from .statistics import PERCENTILES, Rounds, compared_interval, summarize
 
 __all__ = ["Change", "Gate", "Outcome", "compare_reports", "differences", "judge", "read_report"]
 
@@ -79,8 +80,8 @@ class Gate:
         found = re.fullmatch(r"\s*(p[0-9.]+)\s*>\s*\+?([0-9]+(?:\.[0-9]+)?)\s*%\s*", text)
         if found is None or found[1] not in PERCENTILES:
             raise OptionError(
-                f"the gate is {text!r}; wanted METRIC>+N%, such as 'p50>+5%', where METRIC is one of "
-                f"{', '.join(PERCENTILES)}"
+                f"the gate is {text!r}; wanted METRIC>+N%, such as 'p50>+5%'",
+                f"METRIC is one of {', '.join(PERCENTILES)}",
             )
         return cls(found[1], float(found[2]))
 
@@ -121,16 +122,14 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise OptionError(f"the report {path} cannot be read: {error.strerror}; check the path") from error
+        raise OptionError(f"the report {path} cannot be read: {error.strerror}", "check the path") from error
     except ValueError as error:
-        raise OptionError(f"{path} is no report: {error}; {_WRITE}") from error
-    from .runner import SCHEMA
-
+        raise OptionError(f"{path} is no report: {error}", _WRITE) from error
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
-        raise OptionError(f"{path} is no report of this version; {_WRITE}")
+        raise OptionError(f"{path} is no report of this version", _WRITE)
     rows = report.get("results")
     if not isinstance(report.get("machine"), dict) or not isinstance(rows, list) or not all(map(_is_row, rows)):
-        raise OptionError(f"{path} is a report of which parts are missing or have been changed; {_WRITE}")
+        raise OptionError(f"{path} is a report of which parts are missing or have been changed", _WRITE)
     return report
 
 
@@ -180,11 +179,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator
     for key in old.keys() & new.keys():
         if old[key].get("sha256") != new[key].get("sha256"):
             yield f"{key[0]} is not the same file in both (SHA-256)"
-
-
-def as_dicts(changes: Sequence[Change]) -> list[dict[str, Any]]:
-    """Return the changes as JSON can hold them."""
-    return [asdict(change) for change in changes]
+        counts = [rows[key].get("threads") or "an unknown number of" for rows in (old, new)]
+        if counts[0] != counts[1]:
+            yield f"{key[0]} on {key[1]}:{key[2]} had {counts[0]} threads and has {counts[1]}"
 
 
 def _rows(report: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
@@ -232,7 +229,7 @@ def _change(
         for row, kept in ((old, theirs), (new, ours))
     )
     ratio = after / before
-    low, high = ratio_interval(ours, theirs, rank, confidence=_CONFIDENCE)
+    low, high = compared_interval(np.divide, ours, theirs, rank, confidence=_CONFIDENCE)
     both = (("before", old), ("after", new))
     invalid = [f"{which} is INVALID: {row['reason']}" for which, row in both if row["status"] != "ok"]
     if invalid:

@@ -9,20 +9,8 @@ from typing import Any
 
 from ..errors import OptionError
 from . import charts
-from .figures import PERCENTILES
-from .wording import (
-    NOTHING,
-    PARTS,
-    Row,
-    duration,
-    is_reference,
-    name,
-    say_agreement,
-    say_conditions,
-    say_parts,
-    say_ratio,
-    say_unmeasured,
-)
+from . import report_text as say
+from .statistics import PERCENTILES
 
 __all__ = ["make_page", "write_page"]
 
@@ -96,7 +84,7 @@ def write_page(path: Path, report: Mapping[str, Any]) -> None:
         # a file's name need not be text
         path.write_text(make_page(report), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise OptionError(f"the report {path} cannot be written: {error.strerror}; give another --html") from error
+        raise OptionError(f"the report {path} cannot be written: {error.strerror}", "give another --html") from error
 
 
 def make_page(report: Mapping[str, Any]) -> str:
@@ -124,10 +112,10 @@ def make_page(report: Mapping[str, Any]) -> str:
     )
 
 
-def _group(rows: Sequence[Row], report: Mapping[str, Any]) -> Iterator[str]:
+def _group(rows: Sequence[say.Row], report: Mapping[str, Any]) -> Iterator[str]:
     yield f"<section><h2>Latency of one call</h2>{_lead(rows)}{_latencies(rows)}</section>"
     key = "".join(
-        f'<span style="--c: var(--c{n % charts.COLOURS})"><i></i>{escape(name(row, rows))}</span>'
+        f'<span style="--c: var(--c{n % charts.COLOURS})"><i></i>{escape(say.name(row, rows))}</span>'
         for n, row in enumerate(rows)
     )
     key = f'<div class="key">{key}</div>'
@@ -150,55 +138,56 @@ def _group(rows: Sequence[Row], report: Mapping[str, Any]) -> Iterator[str]:
         yield f'<section><h2>{rate:g} calls a second</h2><p class="soft">{told}</p>{_rates(rated, rows)}</section>'
 
 
-def _lead(rows: Sequence[Row]) -> str:
+def _lead(rows: Sequence[say.Row]) -> str:
     best = min(rows, key=lambda row: row["latency_us"]["p50"])
-    told = f"The shortest: {name(best, rows)}, p50 {duration(best['latency_us']['p50'])}"
-    return f'<p class="soft">{escape(told)}. Ratios are to the CPU reference, with an interval of 95 %.</p>'
+    told = f"The shortest: {say.name(best, rows)}, p50 {say.duration(best['latency_us']['p50'])}"
+    lines = (f"{told}. Ratios have an interval of 95 %.", *say.comparison(rows))
+    return f'<p class="soft">{escape(" ".join(lines))}</p>'
 
 
-def _latencies(rows: Sequence[Row]) -> str:
+def _latencies(rows: Sequence[say.Row]) -> str:
     heads = ("device", *PERCENTILES, "calls", "to the CPU", "answers")
     return _table(heads, [[_first(row, rows), *_latency(row)] for row in rows])
 
 
-def _latency(row: Row) -> Iterator[str]:
+def _latency(row: say.Row) -> Iterator[str]:
     figures = row["latency_us"]
     for metric in PERCENTILES:
-        yield duration(figures.get(metric))
+        yield say.duration(figures.get(metric))
     yield f"{figures['n']:,}"
-    between = "" if is_reference(row) or "ratio" not in row else _INTERVAL.format(**row["ratio"])
-    yield say_ratio(row) + between
-    yield escape(say_agreement(row["agreement"]))
+    between = "" if say.is_reference(row) or "ratio" not in row else _INTERVAL.format(**row["ratio"])
+    yield say.ratio(row) + between
+    yield escape(say.agreement(row["agreement"]))
 
 
-def _parts(rows: Sequence[Row]) -> str:
+def _parts(rows: Sequence[say.Row]) -> str:
     table = []
     for row in rows:
         parts, memory = row.get("phases_us", {}), row.get("memory_mb")
         cells = [
-            duration(1e3 * row["load_ms"]),
-            duration(1e3 * row["first_ms"]),
-            NOTHING if memory is None else f"{memory:.1f} MB",
-            *(duration(parts.get(part)) for part in PARTS),
+            say.duration(1e3 * row["load_ms"]),
+            say.duration(1e3 * row["first_ms"]),
+            say.NOTHING if memory is None else f"{memory:.1f} MB",
+            *(say.duration(parts.get(part)) for part in say.PARTS),
         ]
         table.append([_first(row, rows), *cells])
-    shown = _table(("device", "load", "first call", "memory", *PARTS.values()), table)
-    return shown + "".join(f'<p class="soft">{escape(line)}</p>' for line in say_parts(rows))
+    shown = _table(("device", "load", "first call", "memory", *say.PARTS.values()), table)
+    return shown + "".join(f'<p class="soft">{escape(line)}</p>' for line in say.parts(rows))
 
 
-def _rates(rows: Sequence[Row], among: Sequence[Row]) -> str:
+def _rates(rows: Sequence[say.Row], among: Sequence[say.Row]) -> str:
     table = []
     for row in rows:
         rate = row["rate"]
-        behind = "kept up" if rate["kept_up"] else f"{duration(1e3 * rate['behind_ms'])} behind at the end"
-        percentiles = [duration(rate["latency_us"].get(metric)) for metric in PERCENTILES]
+        behind = "kept up" if rate["kept_up"] else f"{say.duration(1e3 * rate['behind_ms'])} behind at the end"
+        percentiles = [say.duration(rate["latency_us"].get(metric)) for metric in PERCENTILES]
         table.append([_first(row, among), *percentiles, f"{rate['per_second']:,.1f}", behind])
     return _table(("device", *PERCENTILES, "answers a second", "on time"), table)
 
 
-def _first(row: Row, among: Sequence[Row]) -> str:
+def _first(row: say.Row, among: Sequence[say.Row]) -> str:
     flag = ' <span class="flag">INVALID</span>' if row["status"] == "INVALID" else ""
-    return f"<span>{escape(name(row, among))}{flag}</span>"
+    return f"<span>{escape(say.name(row, among))}{flag}</span>"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -217,9 +206,9 @@ def _chart(title: str, note: str, content: str) -> str:
     return f'<section class="chart"><h2>{title}</h2><p class="soft">{escape(note)}</p>{content}</section>'
 
 
-def _invalid(measured: Sequence[Row], among: Sequence[Row]) -> Iterator[str]:
+def _invalid(measured: Sequence[say.Row], among: Sequence[say.Row]) -> Iterator[str]:
     if bad := [row for row in measured if row["status"] == "INVALID"]:
-        fields = _fields((name(row, among), row["reason"]) for row in bad)
+        fields = _fields((say.name(row, among), row["reason"]) for row in bad)
         remedy = escape(bad[0]["remedy"])
         yield (
             f'<section class="bad"><h2>INVALID: do not act on these figures</h2>{fields}'
@@ -227,13 +216,13 @@ def _invalid(measured: Sequence[Row], among: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def _unmeasured(rows: Sequence[Row]) -> Iterator[str]:
-    if others := list(say_unmeasured(rows)):
+def _unmeasured(rows: Sequence[say.Row]) -> Iterator[str]:
+    if others := list(say.unmeasured(rows)):
         yield f"<section><h2>Not measured</h2>{_fields(others)}</section>"
 
 
 def _conditions(report: Mapping[str, Any]) -> str:
-    return f"<section><h2>What ran, and on what</h2>{_fields(say_conditions(report))}</section>"
+    return f"<section><h2>What ran, and on what</h2>{_fields(say.conditions(report))}</section>"
 
 
 def _fields(fields: Iterable[Sequence[str]]) -> str:

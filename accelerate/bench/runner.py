@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from . import report_text as say
 from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
-from .figures import PERCENTILES, disagreement, interval, ratio_interval, summarize, thin
 from .machine import condition, describe_machine
-from .phases import measure_phases
-from .sampling import calls_within, is_steady, own_cost_us, sample, without_collector
-from .subjects import Subject, by_fitness_as_reference, find_subjects
-from .traffic import at_rate, throughput
-from .wording import reference_name
+from .rows import THREADS, Subject, find_subjects, told_of
+from .statistics import PERCENTILES, compared_interval, disagreement, interval, summarize, thin
+from .timing import at_rate, calls_within, is_steady, measure_phases, own_cost_us, sample, throughput, without_collector
 
 __all__ = ["SCHEMA", "Settings", "run"]
 
@@ -46,12 +45,15 @@ class Settings:
         For each number, the throughput of so many callers.
     seed : int
         Of the inputs.
+    threads : int
+        On the CPU, the same for every device.
     """
 
     seconds: float = 5.0
     rate: float | None = None
     callers: tuple[int, ...] = (1, 2, 4)
     seed: int = 0
+    threads: int = THREADS
 
 
 def run(
@@ -60,6 +62,7 @@ def run(
     *,
     backends: Sequence[str] = (),
     devices: Sequence[str] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
     notify: Notify = lambda what, done: None,
 ) -> dict[str, Any]:
     """Compare every device that can run the models here.
@@ -71,6 +74,8 @@ def run(
     settings : Settings
     backends, devices : sequence of str
         Which to consider; all where empty.
+    options : mapping of str to object
+        Further arguments of `load`, for every device; one whose backend does not take them is a row with that reason.
     notify : callable
         Called with what is going on and the share of the work that is done.
 
@@ -84,10 +89,10 @@ def run(
     AccelerateError
         A model cannot be read, or a backend has no such name.
     """
-    subjects = find_subjects(models, backends, devices)
+    subjects = find_subjects(models, backends, devices, {**options, "num_threads": settings.threads})
     report: dict[str, Any] = {
         "schema": SCHEMA,
-        "settings": {**asdict(settings), "callers": list(settings.callers)},
+        "settings": {**asdict(settings), "callers": list(settings.callers), "options": sorted(options)},
         "machine": describe_machine(),
         "own_cost_us": own_cost_us(),
         "results": [subject.row for subject in subjects],
@@ -154,8 +159,9 @@ class _Run:
 
     def _agree(self) -> None:
         for group in self._groups:
-            reference = _reference([s for s in group if s.model is not None])
-            if reference is None or reference.model is None:
+            ready = [s for s in group if s.model is not None]
+            reference = min(ready, key=lambda s: s.unfitness, default=None)
+            if reference is None or reference.model is None or reference.row["kind"] != "cpu":
                 for subject in group:
                     subject.row["agreement"] = {"reason": "no CPU here runs the model, so there is no reference"}
                 continue
@@ -164,7 +170,8 @@ class _Run:
                 with _caught(subject):
                     if subject.model is not None:
                         agreement = compare_answers(reference.model, subject.model, self._settings.seed + 1)
-                        subject.row["agreement"] = {"reference": reference_name(reference.row), **agreement}
+                        named = {"reference": say.reference_name(reference.row), "own_engine": reference.is_own_engine}
+                        subject.row["agreement"] = {**named, **agreement}
 
     def _warm_up(self) -> None:
         """Run in turn until the last three windows of each agree, for as long as the steady state takes at most."""
@@ -233,10 +240,10 @@ class _Run:
             if reasons := list(_doubts(row, len(subject.rounds))):
                 row.update(status="INVALID", reason="; ".join(reasons), remedy=_STEADY_REMEDY)
         for group in self._groups:
-            reference = _reference([s for s in group if s.model is not None])
+            reference = next((s for s in group if s.model is not None and say.is_reference(s.row)), None)
             for subject in group:
                 if reference is not None and subject.model is not None:
-                    low, high = ratio_interval(subject.kept, reference.kept, 50.0, paired=True)
+                    low, high = compared_interval(np.divide, subject.kept, reference.kept, 50.0, paired=True)
                     value = subject.row["latency_us"]["p50"] / reference.row["latency_us"]["p50"]
                     subject.row["ratio"] = {"value": value, "low": low, "high": high}
 
@@ -292,11 +299,6 @@ def _doubts(row: dict[str, Any], rounds: int) -> Iterator[str]:
         yield f"p50 is uncertain: between {low / middle - 1:+.0%} and {high / middle - 1:+.0%} of it"
 
 
-def _reference(subjects: Sequence[Subject]) -> Subject | None:
-    """Return the one that the others are set against, which must be on a CPU."""
-    return next((s for s in by_fitness_as_reference(subjects) if s.row["device"] == "cpu"), None)
-
-
 @contextmanager
 def _caught(subject: Subject) -> Iterator[None]:
     """Let a device that fails become a row with its reason, while the others go on."""
@@ -312,8 +314,4 @@ def _noted(figures: dict[str, Any], key: str | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if key is None:
-            figures["reason"] = reason
-        else:
-            figures[key] = {"reason": reason}
+        figures.update(told_of(error) if key is None else {key: told_of(error)})

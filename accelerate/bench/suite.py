@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,16 +13,18 @@ import pytest
 
 from ..errors import AccelerateError
 from ..model import Model
+from . import report_text as say
 from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
-from .figures import PERCENTILES, summarize
-from .sampling import sample
-from .subjects import Subject, by_fitness_as_reference, find_subjects
-from .wording import reference_name, say_unmeasured
+from .rows import Subject, find_subjects
+from .statistics import PERCENTILES, summarize
+from .timing import sample
 
 __all__ = ["DeviceComparison"]
 
 _OWN_MODELS = [str(Path(__file__).parents[1] / "data" / name) for name in ("digits_uint8.tflite", "digits.onnx")]
 _SEED = 0
+#: What is saved of a row with its times.
+_TOLD = ("path", "sha256", "backend", "device", "threads", "runtime", "inputs", "load_ms")
 _WARMUP_CALLS, _MOST_ROUNDS = 10, 100_000
 
 
@@ -47,7 +49,7 @@ class DeviceComparison:
             raise pytest.UsageError(f"--benchmark: {error}") from error
         if all(subject.row["status"] == "missing" for subject in subjects):
             # skipped tests alone would be a green run in which nothing was measured
-            reasons = "\n".join(" ".join(("  ", *said)) for said in say_unmeasured([s.row for s in subjects]))
+            reasons = "\n".join(" ".join(("  ", *said)) for said in say.unmeasured([s.row for s in subjects]))
             raise pytest.UsageError(f"--benchmark: nothing here can run\n{reasons}")
         module = _Devices.from_parent(session, path=session.config.rootpath, name="devices", nodeid="edge-accelerate")
         module.obj = _make_tests(subjects)
@@ -86,16 +88,17 @@ def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callab
     def test(benchmark: Any, request: pytest.FixtureRequest, place: str) -> None:
         subject = mine[place]
         if subject.row["status"] == "missing":
-            pytest.skip(f"{subject.row['reason']}; {subject.row['remedy']}")
-        with subject.load() as model, _reference(model, subjects) as (named, reference):
+            pytest.skip("; ".join(filter(None, (subject.row["reason"], subject.row["remedy"]))))
+        with closing(subject), _reference(model := subject.open(), subjects) as (named, reference):
             benchmark.group = named.row["model"]
             answers = compare_answers(reference, model, _SEED + 1)
             (real,) = random_real_inputs(reference, 1, _SEED)
             feeds = feeds_from(real, reference, model)
             rounds = _rounds(model, feeds, request.config)
             benchmark.extra_info.update(
-                _facts(subject, model),
-                agreement={"reference": reference_name(named.row), **answers},
+                {key: subject.row[key] for key in _TOLD},
+                seed=_SEED,
+                agreement={"reference": say.reference_name(named.row), **answers},
             )
             benchmark.pedantic(model.infer, args=(feeds,), rounds=rounds, iterations=1)
             if benchmark.stats is not None:  # --benchmark-disable leaves none
@@ -108,8 +111,8 @@ def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callab
 
 @contextmanager
 def _reference(model: Model, subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Model]]:
-    """Load the twin that the answers are compared with: on the CPU if there is one."""
-    for subject in by_fitness_as_reference(subjects):
+    """Load the twin that the answers are compared with: of the file's own CPU engine, if there is one."""
+    for subject in sorted(subjects, key=lambda s: s.unfitness):
         if subject.row["status"] != "ok":
             continue
         with suppress(AccelerateError):  # its own test says why
@@ -129,20 +132,6 @@ def _rounds(model: Model, feeds: Any, config: pytest.Config) -> int:
     seconds = float(np.median(warm)) / 1e9 + 5e-6
     wanted = int(float(config.getoption("benchmark_max_time")) / seconds)
     return max(int(config.getoption("benchmark_min_rounds")), min(wanted, _MOST_ROUNDS))
-
-
-def _facts(subject: Subject, model: Model) -> dict[str, Any]:
-    runtime = model.runtime
-    return {
-        "model": subject.row["path"],
-        "sha256": subject.row["sha256"],
-        "backend": model.backend,
-        "device": model.device,
-        "runtime": f"{runtime.name} {runtime.version}",
-        "delegated": runtime.delegated,
-        "operators": runtime.total,
-        "seed": _SEED,
-    }
 
 
 def _names(subject: Subject) -> frozenset[str]:

@@ -14,10 +14,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..bench.comparing import Gate, as_dicts, compare_reports, differences, judge, read_report
+from ..bench.comparing import Gate, compare_reports, differences, judge, read_report
 from ..bench.runner import Notify, Settings, run
-from ..bench.tables import print_changes, print_report
 from ..errors import OptionError
+from .bench_tables import print_changes, print_report
 from .cleaning import clean
 from .parameters import POSITIVE
 
@@ -85,6 +85,14 @@ class _Bench(click.Command):
     show_default=True,
     help="Throughput with so many callers at once, each with a replica.",
 )
+@click.option(
+    "--threads",
+    metavar="N",
+    type=click.IntRange(1, 1024),
+    default=Settings.threads,
+    show_default=True,
+    help="CPU threads of the runtime, the same on each device.",
+)
 @click.option("--seed", type=int, default=Settings.seed, show_default=True, help="Of the random inputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, which `bench compare` reads.")
 @click.option("--html", "page", metavar="FILE", type=_FILE, help="Also write a report that any browser shows.")
@@ -98,7 +106,8 @@ def bench(
 ) -> int:
     """Measure MODEL on every backend and device that can run it here, all of them in turn.
 
-    Several MODELs are twins of one network in several formats; the answers of each are compared with those of the CPU.
+    Several MODELs are twins of one network in several formats. Latency and answers of each are set against those of the
+    first one's own engine on the CPU.
     Exits with 0 where every row is valid or its device is not here, else with 1.
     """
     with _progress() as notify:
@@ -141,7 +150,9 @@ def compare(before: Path, after: Path, gates: Sequence[Gate], as_json: bool) -> 
     outcome = judge(changes, gates)
     notes = list(differences(old, new))
     if as_json:
-        click.echo(json.dumps({"changes": as_dicts(changes), "notes": notes, **asdict(outcome)}, indent=2))
+        click.echo(
+            json.dumps({"changes": [asdict(one) for one in changes], "notes": notes, **asdict(outcome)}, indent=2)
+        )
     else:
         print_changes(changes, notes, outcome)
     return 1 if outcome.failures else _NOT_JUDGED if outcome.not_judged else 0

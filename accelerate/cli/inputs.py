@@ -47,12 +47,12 @@ def read_input(path: Path, inputs: Sequence[TensorInfo]) -> Array | dict[str, Ar
         with path.open("rb") as file:
             head = file.read(len(_NPY))
     except OSError as error:
-        raise OptionError(f"the input {path} cannot be read: {error.strerror}; check the path") from error
+        raise OptionError(f"the input {path} cannot be read: {error.strerror}", "check the path") from error
     if head.startswith(_NPY):
         if len(inputs) != 1:
             raise TensorError(
-                f"{path} holds one array, but the model has {len(inputs)} inputs: give an .npz file with an array for "
-                f"each of {_listing(inputs)}"
+                f"{path} holds one array, but the model has {len(inputs)} inputs",
+                f"give an .npz file with an array for each of {_listing(inputs)}",
             )
         return _read_arrays(path)
     if head.startswith(_NPZ):
@@ -68,18 +68,20 @@ def _read_arrays(path: Path) -> Array | dict[str, Array]:
         with loaded:
             return dict(loaded)
     except (OSError, ValueError, EOFError, BadZipFile, ZlibError) as error:
-        raise OptionError(f"the arrays in {path} cannot be read: {error}") from error
+        raise OptionError(
+            f"the arrays in {path} cannot be read: {error}", "save them again with numpy.save or numpy.savez"
+        ) from error
 
 
 def _read_picture(path: Path, inputs: Sequence[TensorInfo]) -> Array:
     try:
         picture = read_picture(path)
     except OptionError as error:
-        raise OptionError(f"{error}. INPUT is a picture, an .npy file or an .npz file") from error
+        raise OptionError(error.reason, error.remedy or "give a picture, an .npy file or an .npz file") from error
     if len(inputs) != 1 or not inputs[0].layout:
         raise TensorError(
-            f"{path} is a picture, but the model does not have one image as its only input: give an .npy file, or .npz "
-            f"with an array for each of {_listing(inputs)}"
+            f"{path} is a picture, but the model does not have one image as its only input",
+            f"give an .npy file, or .npz with an array for each of {_listing(inputs)}",
         )
     return to_tensor(picture, inputs[0])
 

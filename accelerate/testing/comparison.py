@@ -15,7 +15,7 @@ from ..model import Model
 from ..names import NameIndex
 from ..tensors import Array, dequantize
 
-__all__ = ["Comparison", "OutputDifference", "compare"]
+__all__ = ["Comparison", "OutputDifference", "compare", "turned"]
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _is_channels_last(info: TensorInfo, array: Array) -> bool | None:
     if not info.layout or array.ndim not in (3, 4):
         return None
     as_model = info.layout.endswith("HWC")
-    return as_model if _fits(info, array) or not _fits(info, _turned(array, as_model)) else not as_model
+    return as_model if _fits(info, array) or not _fits(info, turned(array, as_model)) else not as_model
 
 
 def _fits(info: TensorInfo, array: Array) -> bool:
@@ -174,7 +174,7 @@ def _fits(info: TensorInfo, array: Array) -> bool:
     return all(want in (got, -1) for got, want in zip(array.shape[-3:], info.shape[-3:], strict=True))
 
 
-def _turned(image: Array, channels_last: bool) -> Array:
+def turned(image: Array, channels_last: bool) -> Array:
     """Return an image with channels last, or first."""
     return np.moveaxis(image, -3, -1) if channels_last else np.moveaxis(image, -1, -3)
 
@@ -185,7 +185,7 @@ def _answers(model: Model, given: Sequence[Array], channels_last: Sequence[bool 
     feeds = {}
     for info, array, last in zip(tensors, given, channels_last, strict=True):
         wants_last = info.layout.endswith("HWC") if info.layout else last
-        feeds[info.name] = array if last is None or last == wants_last else _turned(array, bool(wants_last))
+        feeds[info.name] = array if last is None or last == wants_last else turned(array, bool(wants_last))
     batch = {feeds[t.name].shape[0] for t in tensors if _holds_a_batch(t, feeds[t.name])}
     if len(batch) != 1:
         return list(model.infer(feeds, dequantize=True).values())
@@ -206,7 +206,9 @@ def _holds_a_batch(info: TensorInfo, array: Array) -> bool:
 def _partners(reference: Sequence[TensorInfo], other: Sequence[TensorInfo], what: str) -> list[int]:
     """Return the position in `other` of each tensor of `reference`."""
     if len(reference) != len(other):
-        raise TensorError(f"{what}: {len(other)}, but the reference has {len(reference)}; are they the same network?")
+        raise TensorError(
+            f"{what}: {len(other)}, but the reference has {len(reference)}", "give models of the same network"
+        )
     by_name = []
     for tensor in reference:
         names = {tensor.name, *tensor.aliases}
@@ -245,9 +247,9 @@ def _in_shape(got: Array, want: Array) -> Array:
     if [n for n in got.shape if n != 1] == [n for n in want.shape if n != 1]:
         return got.reshape(want.shape)
     if got.ndim == want.ndim and got.ndim in (3, 4):
-        for turned in (_turned(got, True), _turned(got, False)):
-            if turned.shape == want.shape:
-                return turned
+        for other in (turned(got, True), turned(got, False)):
+            if other.shape == want.shape:
+                return other
     return got
 
 

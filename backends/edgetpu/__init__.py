@@ -56,7 +56,18 @@ class EdgeTPU(Backend):
         return Availability(True, state.version, f"{state.version} lists an Edge TPU{about}", remedy)
 
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
-        return _library_state(options)
+        state = _library_state(options)
+        if not state.available or source.format == "object":
+            return state
+        from .library import open_library
+        from .routing import compiled_twin, is_compiled
+        from .trial import known_crash
+
+        given = options.backend_options
+        engine, library = pick(given.get("engine")), open_library(given.get("library"))
+        runs = source if is_compiled(source) else Source(compiled_twin(source)[0])
+        crash = known_crash(engine, library, runs, _delegate_options(given.get("delegate_options")))
+        return state if crash is None else Availability(False, state.version, *crash)
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
         from .devices import CONNECT, list_devices

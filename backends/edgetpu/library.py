@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
 import threading
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ... import __version__
 from ..._records import record
-from ...cache import recall, remember
-from ...children import ChildError, run_in_child
+from ...cache import folder
+from ...children import ChildError, verdict
 from ...errors import BackendNotAvailableError, DeviceNotFoundError
 from .finding import find_file, wanted_file, why_unloadable
 
@@ -179,10 +180,7 @@ def open_library(option: str | os.PathLike[str] | None) -> Library:
     state = stamp(path)
     if path in _opened and _opened[path][0] == state:
         return _opened[path][1]
-    key = f"edge-accelerate {__version__} {path} {state}"
-    if recall("edgetpu", key) is None:
-        _try_in_child(path)
-        remember("edgetpu", key, "")
+    _try_in_child(path, state)
     try:
         library = Library(path)
     except (OSError, AttributeError) as error:
@@ -200,22 +198,31 @@ def stamp(path: str) -> str:
     return f"{status.st_mtime_ns} {status.st_size}"
 
 
-def _try_in_child(path: str) -> None:
-    """Raise where the library is not to be loaded into this process."""
+def _try_in_child(path: str, state: str) -> None:
+    """Refuse a library that crashes or hangs as it is loaded, unless this version of its file is known to do neither.
+
+    Raises
+    ------
+    BackendNotAvailableError
+    """
     if not Path(path).is_file():  # most machines have none, and a bare name is looked up by the loader anyway
         return
+    versions = f"edge-accelerate {__version__} {path} {state}"
+    remedy = (
+        "install a version of the library that is built for this system (README, 'Where is PyCoral?'); a crash is "
+        f"remembered: to try this one again, delete {folder() / 'edgetpu'}"
+    )
     try:
-        run_in_child("backends.edgetpu.library:try_listing", b"", _LISTING_SECONDS, path=path)
+        said = verdict("edgetpu", versions, f"{__name__}:try_listing", lambda: b"", _LISTING_SECONDS, path=path).crash
     except ChildError as error:
+        said, remedy = str(error), error.remedy or remedy
+    if said:
         raise BackendNotAvailableError(
-            f"{path} cannot be used: listing its devices was tried in a child process and {error}",
-            "install a version of the library that is built for this system (README, 'Where is PyCoral?')",
-        ) from error
+            f"{path} cannot be used: its devices are listed in a child process first, and {said}", remedy
+        )
 
 
-def try_listing(_: bytes, path: str) -> Any:
+def try_listing(_: bytes, path: str) -> None:
     """Load the library and list its devices (child's side); what the loader refuses is no danger."""
-    try:
-        return [device.id for device in Library(path).devices()]
-    except (OSError, AttributeError):
-        return []
+    with contextlib.suppress(OSError, AttributeError):
+        Library(path).devices()

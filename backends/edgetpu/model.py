@@ -11,7 +11,6 @@ from time import monotonic
 from typing import Any
 
 from ...binding import Binding
-from ...chatter import held_back
 from ...errors import (
     AccelerateError,
     BackendNotAvailableError,
@@ -24,10 +23,11 @@ from ...formats.tflite import custom_operators
 from ...reports import LoadOptions
 from ...runtime_model import RuntimeModel
 from ...source import Source
+from ...stderr import held_back
 from ...tensors import Array
 from ..tflite_cpu.calls import ENGINE_ERRORS, Calls
 from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, why_unresolved
-from ..tflite_cpu.engines import Engine
+from ..tflite_cpu.engines import LINES, Engine
 from ..tflite_cpu.model import TFLiteModel, make_interpreter
 from .devices import CONNECT, Lease, move, why_not_opened
 from .library import Delegate, Library
@@ -195,7 +195,7 @@ class EdgeTPUModel(TFLiteModel):
             self._engine, self._source, self.runtime.details["num_threads"], verified=True, delegates=[delegate]
         )
         calls = Calls.of_ours(interpreter, self._signature.subgraph)
-        with held_back():
+        with held_back(LINES):
             calls.allocate()
         details = {**self.runtime.details, "device_path": lease.device.path}
         self.runtime = replace(self.runtime, device=lease.device.id, details=details)

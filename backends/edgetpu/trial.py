@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from ... import __version__, errors
-from ...cache import folder, recall, remember
-from ...children import ChildError, run_in_child
+from ...cache import folder
+from ...children import ChildError, verdict, verdicts
 from ...errors import AccelerateError, BackendNotAvailableError
 from ...reports import LoadOptions
 from ...source import Source
 from ..tflite_cpu.engines import ENGINES, Engine
 from .library import Library, stamp
 
-__all__ = ["SECONDS", "judge", "prove"]
+__all__ = ["SECONDS", "judge", "known_crash", "prove"]
 
 #: Until the child is given up: a Raspberry Pi starts Python, opens the stick and sends it a large model within this.
 SECONDS = 60.0
@@ -33,23 +32,32 @@ def prove(engine: Engine, library: Library, source: Source, device: str, delegat
     AccelerateError
         What the child was told: no device, a model that is refused.
     """
-    model = source.read()
+    model, name = source.read(), str(source)
     if not engine.verifies:
         from ...formats.tflite_structure import check_structure
 
-        check_structure(model, str(source))
-    key = f"{sorted(delegate_options.items())} {hashlib.sha256(model).hexdigest()}"
-    known = _verdicts(engine, library).get(key)
-    if known is None:
-        crash = _try_in_child(engine, library, model, source, device, delegate_options)
-        # read again: another process may have added to them meanwhile
-        verdicts = {**_verdicts(engine, library), key: [str(source), crash]}
-        remember("edgetpu", _pair(engine, library), verdicts)
-    else:
-        crash = known[1]
-    if crash:
-        reason, remedy = _about_crash(engine, library, str(source), crash)
-        raise BackendNotAvailableError(f"{reason}. {remedy[0].upper()}{remedy[1:]}")
+        check_structure(model, name)
+    key = _key(model, delegate_options)
+    try:
+        tried = verdict(
+            "edgetpu", _versions(engine, library), f"{__name__}:try_model", lambda: model, SECONDS, key=key, name=name,
+            engine=engine.option, library=library.path, device=device, delegate_options=dict(delegate_options),
+        )  # fmt: skip
+    except ChildError as error:
+        raise BackendNotAvailableError(*_about_failure(error, library, name, device)) from error
+    if tried.crash:
+        raise BackendNotAvailableError(*_about_crash(engine, library, name, tried.crash))
+    if tried.wrong:  # about the device as it is now, or a model that is quickly refused again
+        kind, reason, remedy = tried.wrong
+        raise getattr(errors, kind)(reason.replace(str(Source(model)), name), remedy)
+
+
+def known_crash(
+    engine: Engine, library: Library, source: Source, delegate_options: Mapping[str, str]
+) -> tuple[str, str] | None:
+    """Return reason and remedy where this very model is remembered to crash these versions."""
+    tried = verdicts("edgetpu", _versions(engine, library)).get(_key(source.read(), delegate_options))
+    return None if tried is None or not tried.crash else _about_crash(engine, library, str(source), tried.crash)
 
 
 def judge(engine: Engine, library: Library) -> tuple[bool, str, str]:
@@ -62,24 +70,22 @@ def judge(engine: Engine, library: Library) -> tuple[bool, str, str]:
     reason, remedy : str
         About the last crash; "" where there was none.
     """
-    verdicts = _verdicts(engine, library).values()
-    crashes = [(name, crash) for name, crash in verdicts if crash]
+    tried = verdicts("edgetpu", _versions(engine, library)).values()
+    crashes = [each for each in tried if each.crash]
     if not crashes:
         return True, "", ""
-    return len(crashes) < len(verdicts), *_about_crash(engine, library, *crashes[-1])
+    return len(crashes) < len(tried), *_about_crash(engine, library, crashes[-1].name, crashes[-1].crash)
 
 
-def _pair(engine: Engine, library: Library) -> str:
+def _key(model: bytes, delegate_options: Mapping[str, str]) -> str:
+    return f"{sorted(delegate_options.items())} {hashlib.sha256(model).hexdigest()}"
+
+
+def _versions(engine: Engine, library: Library) -> str:
     return (
         f"edge-accelerate {__version__} {library.path} {stamp(library.path)} {engine.package} {engine.version()} "
         f"numpy {np.__version__}"
     )
-
-
-def _verdicts(engine: Engine, library: Library) -> Mapping[str, Any]:
-    """Return what is remembered: for each model and its options its name, and how it crashed or ""."""
-    known = recall("edgetpu", _pair(engine, library))
-    return known if isinstance(known, dict) else {}
 
 
 def _about_crash(engine: Engine, library: Library, name: str, crash: str) -> tuple[str, str]:
@@ -92,49 +98,36 @@ def _about_crash(engine: Engine, library: Library, name: str, crash: str) -> tup
     )
 
 
-def _try_in_child(
-    engine: Engine, library: Library, model: bytes, source: Source, device: str, delegate_options: Mapping[str, str]
-) -> str:
-    """Return how the child crashed, "" if it ran the model."""
-    try:
-        outcome = run_in_child(
-            "backends.edgetpu.trial:try_model", model, SECONDS,
-            engine=engine.option, library=library.path, device=device, delegate_options=dict(delegate_options),
-            name=str(source),
-        )  # fmt: skip
-    except ChildError as error:
-        if error.timed_out:  # says as much about the device or the machine's load: not remembered
-            raise BackendNotAvailableError(
-                f"the Edge TPU {device} gave no answer within {SECONDS:g} s when {source} was tried in a child "
-                "process: unplug the device and plug it in again, or restart the machine"
-            ) from error
-        if not error.crashed:
-            raise BackendNotAvailableError(
-                f"{source} could not be tried on the Edge TPU {device} in a child process: {error}. Load it again; "
-                "where the process was killed, look whether memory is short (sudo dmesg | grep -i oom)"
-            ) from error
-        return str(error)
-    if outcome["error"]:  # about the device as it is now, or a model that is quickly refused again
-        raise getattr(errors, outcome["error"])(outcome["message"])
-    return ""
+def _about_failure(error: ChildError, library: Library, name: str, device: str) -> tuple[str, str]:
+    """Return reason and remedy; none of this is remembered."""
+    if error.impossible:
+        return f"{library.path} could crash this program with {name}, and {error}", error.remedy
+    if error.timed_out:  # says as much about the device or the machine's load
+        return (
+            f"the Edge TPU {device} gave {error} when {name} was tried in a child process",
+            "unplug the device and plug it in again, or restart the machine",
+        )
+    return (
+        f"{name} could not be tried on the Edge TPU {device} in a child process: {error}",
+        "load it again; where the process was killed, look whether memory is short (sudo dmesg | grep -i oom)",
+    )
 
 
 def try_model(
-    model: bytes, engine: str, library: str, device: str, delegate_options: Mapping[str, str], name: str
-) -> dict[str, str]:
-    """Load and run a model as the parent is going to (child's side)."""
+    model: bytes, engine: str, library: str, device: str, delegate_options: Mapping[str, str]
+) -> tuple[str, str, str] | None:
+    """Load and run a model as the parent is going to (child's side); return the error's name, reason and remedy."""
     from .model import EdgeTPUModel, connect
 
+    source = Source(model)
     try:
         loaded_library = Library(library)
         delegate = connect(loaded_library, device, delegate_options)
-        with EdgeTPUModel.build(
-            ENGINES[engine], Source(model), LoadOptions(), verified=True, delegates=[delegate]
-        ) as loaded:
+        with EdgeTPUModel.build(ENGINES[engine], source, LoadOptions(), verified=True, delegates=[delegate]) as loaded:
             del delegate
             loaded.warmup()
     except AccelerateError as error:
-        return {"error": type(error).__name__, "message": str(error).replace(str(Source(model)), name)}
+        return type(error).__name__, error.reason, error.remedy
     except Exception as error:  # it is no crash, and not to be remembered as one
-        return {"error": "InferenceError", "message": f"{name}: {type(error).__name__}: {error}"}
-    return {"error": "", "message": ""}
+        return "InferenceError", f"{source}: {type(error).__name__}: {error}", ""
+    return None

@@ -35,12 +35,12 @@ class ONNXRuntime(Backend):
 
     def availability(self) -> Availability:
         from .providers import CPU, known_answer
+        from .runtime import import_runtime
 
         try:
             if importlib.util.find_spec("onnxruntime") is None:
                 return Availability(False, reason="onnxruntime is not installed", remedy=_REMEDY)
-            import onnxruntime
-
+            onnxruntime = import_runtime()
             problem = known_answer([CPU], CPU)
         except Exception as error:  # a broken native library can raise anything
             problem = f"{type(error).__name__}: {error}"

@@ -11,7 +11,7 @@ from ...binding import Binding
 from ...metadata import TensorInfo
 from ...runtime_model import RuntimeModel
 from ...tensors import Array, dtype_of
-from .cancelling import cancellable, run_options
+from .runtime import cancellable, run_options
 
 __all__ = ["SessionBinding", "can_share"]
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...binding import Binding, CopyingBinding, allocate
-from ...chatter import held_back
 from ...cpus import default_threads
 from ...errors import (
     AccelerateError,
@@ -31,14 +30,15 @@ from ...names import name_tensors
 from ...reports import LoadOptions, RuntimeInfo
 from ...runtime_model import Command, RuntimeModel
 from ...source import Source
+from ...stderr import held_back
 from ...tensors import Array, InputAdapter
 from .binding import SessionBinding, can_share
-from .cancelling import cancellable, run_options
 from .elements import data_type, from_value, needs_value, strings_in, strings_out, to_value
 from .errors import while_loading, while_running
 from .external import check_external_files
 from .profile import profile
 from .providers import CPU, Placement, device_name
+from .runtime import LINES, cancellable, import_runtime, run_options
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -82,7 +82,7 @@ class ONNXModel(RuntimeModel):
         ------
         ModelError, UnsupportedModelError, DeviceNotFoundError, OptionError
         """
-        import onnxruntime as runtime
+        runtime = import_runtime()
 
         threads = default_threads(options)
         full = options.backend_options.get("full_delegation", False)
@@ -269,7 +269,7 @@ def _session(runtime: Any, providers: Sequence[Any], source: Source, options: An
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     model = str(source.path) if source.path is not None else source.read()
     try:
-        with held_back():
+        with held_back(LINES):
             # without the fallback: it would print, and run on the CPU what was asked of another device
             session = runtime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
     except Exception as error:

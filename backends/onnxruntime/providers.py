@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ...chatter import held_back
 from ...errors import OptionError
 from ...names import suggestion
 from ...reports import Device
+from ...stderr import held_back
 from . import shows_gpu
+from .runtime import LINES, import_runtime
 
 __all__ = [
     "CPU",
@@ -114,8 +115,7 @@ def device_name(provider: str, options: Mapping[str, Any]) -> str:
 
 def _not_built_in(provider: str) -> tuple[str, str]:
     """Return reason and remedy."""
-    import onnxruntime
-
+    onnxruntime = import_runtime()
     reason = (
         f"this onnxruntime {onnxruntime.__version__} was built without {provider} (it has {', '.join(available())})"
     )
@@ -125,8 +125,7 @@ def _not_built_in(provider: str) -> tuple[str, str]:
 
 def available() -> list[str]:
     """Return the execution providers of this build of ONNX Runtime."""
-    import onnxruntime
-
+    onnxruntime = import_runtime()
     return [str(name) for name in onnxruntime.get_available_providers()]
 
 
@@ -210,11 +209,10 @@ def _try_provider(provider: str, index: str) -> str:
 
 def known_answer(providers: list[Any], wanted: str) -> str:
     """Run the project's digit model on a blank picture; return "" or what went wrong."""
-    import onnxruntime
-
+    onnxruntime = import_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    with held_back():
+    with held_back(LINES):
         session = onnxruntime.InferenceSession(str(_PROBE_MODEL), options, providers=providers, enable_fallback=0)
         if wanted not in session.get_providers():
             return f"{wanted} is part of this build but does not start (its libraries or the driver are missing)"

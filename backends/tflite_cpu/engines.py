@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import platform
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,19 @@ import numpy as np
 
 from ... import __version__ as our_version
 from ..._records import record
-from ...cache import recall, remember
-from ...chatter import held_back
-from ...children import ChildError, run_in_child
+from ...children import ChildError, verdict
 from ...errors import BackendNotAvailableError, OptionError
 from ...names import suggestion
 from ...reports import Availability
+from ...stderr import held_back
 
-__all__ = ["ENGINES", "Engine", "availability", "check_option", "engine_of", "pick"]
+__all__ = ["ENGINES", "LINES", "Engine", "availability", "check_option", "engine_of", "pick"]
 
+#: How the interpreter ("INFO: ...") begins its lines, and how absl ("W0000 00:00:...", with a preamble) and cpuinfo do.
+LINES = re.compile(
+    rb"(VERBOSE|INFO|WARNING|ERROR): .*(TensorFlow|LiteRT|XNN|[Dd]elegate|tflite|Node number|custom op)"
+    rb"|[IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before absl|(Warning|Error) in cpuinfo: "
+)
 _PROBE_TIMEOUT = 30.0
 _PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits_uint8.tflite"
 
@@ -57,10 +63,12 @@ class Engine:
         BackendNotAvailableError
         """
         try:
-            return importlib.import_module(f"{self.package}.interpreter").Interpreter
+            name = f"{self.package}.interpreter"
+            with held_back(LINES) if name not in sys.modules else contextlib.nullcontext():
+                return importlib.import_module(name).Interpreter
         except Exception as error:  # a broken native library can raise anything
             raise BackendNotAvailableError(
-                f"{self.title} cannot be imported ({type(error).__name__}: {error}). Install it: {self.remedy}"
+                f"{self.title} cannot be imported ({type(error).__name__}: {error})", self.remedy
             ) from error
 
     def resolver(self, name: str) -> Any:
@@ -99,7 +107,7 @@ def check_option(option: object) -> None:
         )
     engine = ENGINES[option]
     if importlib.util.find_spec(engine.package) is None:
-        raise BackendNotAvailableError(f"{engine.title} is not installed. Install it: {engine.remedy}")
+        raise BackendNotAvailableError(f"{engine.title} is not installed", engine.remedy)
 
 
 def pick(option: str | None) -> Engine:
@@ -123,7 +131,7 @@ def pick(option: str | None) -> Engine:
             elif _probe(engine).available:
                 return engine
     state = availability()
-    raise BackendNotAvailableError(f"no TFLite interpreter runs here: {state.reason}. Remedy: {state.remedy}")
+    raise BackendNotAvailableError(f"no TFLite interpreter runs here: {state.reason}", state.remedy)
 
 
 def engine_of(interpreter: object) -> Engine | None:
@@ -160,6 +168,11 @@ def _try_engine(engine: Engine) -> Availability:
             return Availability(False, reason=f"{engine.title} is not installed", remedy=engine.remedy)
         error = run_known_answer(b"", engine.option) if engine.verifies else _try_in_child(engine)
         version = f"{engine.title} {engine.version()}" if not error else ""
+    except ChildError as failure:
+        if failure.impossible:
+            reason = f"{engine.title} does not verify files and could crash this program, and {failure}"
+            return Availability(False, reason=reason, remedy=ENGINES["litert"].remedy)
+        error, version = str(failure), ""
     except Exception as failure:  # a broken native library can raise anything
         error, version = f"{type(failure).__name__}: {failure}", ""
     if error:
@@ -168,23 +181,15 @@ def _try_engine(engine: Engine) -> Availability:
 
 
 def _try_in_child(engine: Engine) -> str:
-    """Let an engine that may take the process down prove itself in a child, once for each set of versions."""
+    """Let an engine that may take the process down prove itself in a child; return what is wrong with it."""
     spec = importlib.util.find_spec(engine.package)
-    key = (
+    versions = (
         f"{our_version} {spec and spec.origin} {_stamp(spec)} numpy {np.__version__} python {platform.python_version()}"
     )
-    verdict = recall("engines", key)
-    if verdict is None:
-        try:
-            verdict = run_in_child(
-                "backends.tflite_cpu.engines:run_known_answer", b"", _PROBE_TIMEOUT, option=engine.option
-            )
-        except ChildError as error:
-            if not error.crashed:  # it may be the machine's load or an installation that changes just now
-                return str(error)
-            verdict = str(error)
-        remember("engines", key, verdict)
-    return str(verdict)
+    tried = verdict(
+        "engines", versions, f"{__name__}:run_known_answer", lambda: b"", _PROBE_TIMEOUT, option=engine.option
+    )
+    return tried.crash or str(tried.wrong or "")
 
 
 def _stamp(spec: Any) -> float:
@@ -193,7 +198,7 @@ def _stamp(spec: Any) -> float:
 
 def run_known_answer(_: bytes, option: str) -> str:
     """Run the project's digit model on a blank picture; return "" or what went wrong."""
-    with held_back():
+    with held_back(LINES):
         interpreter = ENGINES[option].interpreter_class()(model_path=str(_PROBE_MODEL))
         interpreter.allocate_tensors()
         (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()

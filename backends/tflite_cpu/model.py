@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...binding import Binding, CopyingBinding, allocate
-from ...chatter import held_back
 from ...conventions import ASSUMED_NORMALIZATION
 from ...errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError
 from ...formats.tflite import ModelFile
@@ -20,11 +19,12 @@ from ...metadata import Metadata
 from ...reports import LoadOptions, RuntimeInfo
 from ...runtime_model import RuntimeModel
 from ...source import Source
+from ...stderr import held_back
 from ...tensors import Array
 from .binding import InterpreterBinding
 from .calls import ENGINE_ERRORS, Calls, runner
 from .diagnosis import why_refused
-from .engines import Engine
+from .engines import LINES, Engine
 from .graph import Signature, describe_tensors, find_signature, learn_dtypes, metadata_names, tensor_indices
 from .verification import verify
 
@@ -111,7 +111,7 @@ class TFLiteModel(RuntimeModel):
         file.check_graphs()
         try:
             interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates)
-            with held_back():
+            with held_back(LINES):
                 signature = find_signature(interpreter, options.signature)
                 calls = Calls.of_ours(interpreter, signature.subgraph)
                 calls.allocate()
@@ -143,7 +143,7 @@ class TFLiteModel(RuntimeModel):
             )
         calls = Calls.of_users(interpreter)
         try:
-            with held_back():
+            with held_back(LINES):
                 calls.allocate()
         except ENGINE_ERRORS as error:
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
@@ -211,7 +211,7 @@ class TFLiteModel(RuntimeModel):
         try:
             interpreter = make_interpreter(self._engine, self._source, threads, verified=True, plain=plain)
             calls = Calls.of_ours(interpreter, self._signature.subgraph)
-            with held_back():
+            with held_back(LINES):
                 for index, shape in zip(self._input_indices, shapes, strict=True):
                     calls.resize(index, np.asarray(shape, np.int32))
                 calls.allocate()
@@ -289,7 +289,7 @@ def make_interpreter(
         model["experimental_op_resolver_type"] = engine.resolver("BUILTIN_WITHOUT_DEFAULT_DELEGATES")
     if delegates:
         model["experimental_delegates"] = list(delegates)
-    with held_back():
+    with held_back(LINES):
         interpreter = interpreter_class(num_threads=threads, **model)
     for delegate in delegates:
         # the interpreter's destructor calls into the delegates' kernels, and `Calls` may keep the native interpreter

@@ -35,6 +35,8 @@ __all__ = ["TritonModel"]
 _log = logging.getLogger("accelerate")
 _DEFAULT_TIMEOUT = 10.0
 _MOST_REASON = 500  # characters
+# of a server's statistics; the rest of what a call takes is the network and the client
+_PHASES = ("queue", "compute_input", "compute_infer", "compute_output")
 _MOST_CLASSES = 100_000  # an answer with a label for each is some megabytes
 
 
@@ -221,6 +223,16 @@ class TritonModel(RuntimeModel):
                 for one in answer.model_stats
             }
         }
+
+    def phases(self) -> Mapping[str, tuple[int, float]] | None:
+        if "statistics" not in self._extensions:
+            return None
+        totals: dict[str, tuple[int, float]] = {}
+        for version in self._statistics(None)["versions"].values():
+            for name in _PHASES:
+                part, (count, total) = version[name], totals.get(name, (0, 0.0))
+                totals[name] = count + part["count"], total + part["count"] * part["mean_ms"]
+        return totals
 
     def _load(self, until: float | None) -> dict[str, Any]:
         # the server's repository has nothing of a model that was shipped there

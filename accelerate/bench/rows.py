@@ -11,12 +11,17 @@ from typing import Any
 from .. import registry
 from ..api import list_devices, load, plan
 from ..contract import Backend
+from ..errors import AccelerateError, OptionError
 from ..model import Model
-from ..reports import LoadOptions
+from ..reports import Candidate, LoadOptions, Plan
 from ..source import Source
 from .machine import peak_memory_mb, reset_peak_memory, resident_mb
 
-__all__ = ["Subject", "by_fitness_as_reference", "distinguish", "find_subjects"]
+__all__ = ["THREADS", "Subject", "distinguish", "find_subjects", "told_of"]
+
+#: The CPU threads of each row unless more are asked for: backends have defaults of their own, and one thread set
+#: against all CPUs compares these defaults instead of the devices.
+THREADS = 1
 
 
 @dataclass
@@ -27,6 +32,10 @@ class Subject:
     ----------
     row : dict
         Its row of the report, filled as the run goes on.
+    arguments : mapping of str to object
+        Of `load`, beside the model's path, backend and device.
+    is_own_engine : bool
+        Its backend is the engine of the file's own format, and its device a CPU.
     model : Model or None
         Once it is loaded; None again when it has failed.
     feeds : dict
@@ -38,6 +47,8 @@ class Subject:
     """
 
     row: dict[str, Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    is_own_engine: bool = False
     model: Model | None = None
     feeds: dict[str, Any] = field(default_factory=dict)
     rounds: list[Any] = field(default_factory=list)
@@ -49,12 +60,20 @@ class Subject:
         """Backend and device, such as "onnxruntime:cuda:0"."""
         return f"{self.row['backend']}:{self.row['device']}"
 
+    @property
+    def unfitness(self) -> int:
+        """How little fit its answers are for the others' to be judged by: first the file's own CPU engine, then a CPU.
+
+        Any other device may round differently, and the CPU behind a server is another machine's.
+        """
+        return 0 if self.is_own_engine else 1 if self.row["kind"] == "cpu" else 2
+
     def load(self, **more: Any) -> Model:
         """Load another copy."""
         row = self.row
-        return load(row["path"], backend=row["backend"], device=row["device"], **more)
+        return load(row["path"], backend=row["backend"], device=row["device"], **self.arguments, **more)
 
-    def open(self) -> None:
+    def open(self) -> Model:
         """Load the model, and note how long that took."""
         # a high-water mark that cannot be reset still shows the growth of the model that needs most
         reset_peak_memory()
@@ -62,16 +81,9 @@ class Subject:
         started = perf_counter_ns()
         self.model = self.load()
         self.row["load_ms"] = (perf_counter_ns() - started) / 1e6
-        runtime = self.model.runtime
-        self.row["runtime"] = {
-            "name": runtime.name,
-            "version": runtime.version,
-            "device": runtime.device,
-            "delegated": runtime.delegated,
-            "total": runtime.total,
-            "details": {key: _plain(value) for key, value in runtime.details.items()},
-        }
+        self.row["runtime"] = _plain(vars(self.model.runtime))
         self.row["inputs"] = {t.name: f"{t.data_type}{list(t.shape)}" for t in self.model.metadata().inputs}
+        return self.model
 
     def call_first(self) -> None:
         """Make the first call, which often pays for what later ones do not."""
@@ -85,8 +97,7 @@ class Subject:
 
     def fail(self, error: Exception) -> None:
         """Turn the row into that of a failure. The others go on."""
-        text = " ".join(str(error).split())
-        self.row.update(status="failed", reason=f"{type(error).__name__}: {text}")
+        self.row.update(status="failed", **told_of(error))
         self.close()
 
     def close(self) -> None:
@@ -96,7 +107,19 @@ class Subject:
             model.close()
 
 
-def find_subjects(models: Iterable[str], backends: Sequence[str] = (), devices: Sequence[str] = ()) -> list[Subject]:
+def told_of(error: Exception) -> dict[str, str]:
+    """Return an error's reason and remedy, on one line each."""
+    told = error.reason if isinstance(error, AccelerateError) else str(error)
+    remedy = error.remedy if isinstance(error, AccelerateError) else ""
+    return {"reason": f"{type(error).__name__}: {' '.join(told.split())}", "remedy": " ".join(remedy.split())}
+
+
+def find_subjects(
+    models: Iterable[str],
+    backends: Sequence[str] = (),
+    devices: Sequence[str] = (),
+    arguments: Mapping[str, Any] = {"num_threads": THREADS},
+) -> list[Subject]:
     """Ask every backend about every model.
 
     Parameters
@@ -105,6 +128,8 @@ def find_subjects(models: Iterable[str], backends: Sequence[str] = (), devices: 
         Files or URLs.
     backends, devices : sequence of str
         Which to consider; all where empty. What is named and not here is a row with its reason.
+    arguments : mapping of str to object
+        Of `load`, for every row. A backend that has its threads settled elsewhere is given no `num_threads`.
 
     Returns
     -------
@@ -117,7 +142,7 @@ def find_subjects(models: Iterable[str], backends: Sequence[str] = (), devices: 
         A model cannot be read or is none, or no backend has that name.
     """
     names = distinguish([os.fspath(model) for model in models])
-    found = [subject for path, name in names.items() for subject in _of_model(path, name, backends, devices)]
+    found = [subject for path, name in names.items() for subject in _of_model(path, name, backends, devices, arguments)]
     unique = {(s.row["path"], s.place): s for s in found}
     return list(unique.values())
 
@@ -138,15 +163,9 @@ def distinguish(paths: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def by_fitness_as_reference(subjects: Iterable[Subject]) -> list[Subject]:
-    """Sort those first whose answers the others' are best judged by: on the CPU, of the backend that auto takes last.
-
-    What auto takes before it is an accelerator, or the CPU of another machine.
-    """
-    return sorted(subjects, key=lambda s: (s.row["device"] != "cpu", bool(not registry.find(s.row["backend"]).formats)))
-
-
-def _of_model(path: str, name: str, names: Sequence[str], devices: Sequence[str]) -> Iterator[Subject]:
+def _of_model(
+    path: str, name: str, names: Sequence[str], devices: Sequence[str], arguments: Mapping[str, Any]
+) -> Iterator[Subject]:
     source = Source(path)
     common = {
         "model": name,
@@ -156,25 +175,35 @@ def _of_model(path: str, name: str, names: Sequence[str], devices: Sequence[str]
     }
     considered = {name: registry.find(name) for name in names} or registry.backends()
     # a backend for another format has nothing to do with this model, unless there is none for its own
-    fitting = [name for name, backend in considered.items() if _accepts(backend, source)]
+    fitting = {name: backend for name, backend in considered.items() if _accepts(backend, source)}
     if not fitting and source.format in ("", "directory"):  # each backend's row would say how to convert a text file
         raise source.no_model()
-    for name in fitting or considered:
-        for device in devices or (None,):
-            decided = plan(path, backend=name, device=device)
-            for one in decided.skipped:
-                yield _subject(common, one.backend, one.device, "missing", one.reason, one.remedy)
-            for one in decided.candidates:
-                yield _subject(common, one.backend, one.device)
-            if decided.candidates and device is None:  # the plan names the preferred device only
-                yield from _others(common, name, decided.candidates[0].device)
+    here = list_devices()
+    for name, backend in (fitting or considered).items():
+        listed = {device.id: device for device in here if device.backend == name}
+        for wanted in devices or (None,):
+            decided, given = _plan(path, name, wanted, arguments)
+            rows = [(one.device, "ok", "", "") for one in decided.candidates]
+            rows += [(one.device, "missing", one.reason, one.remedy) for one in decided.skipped]
+            for device, status, reason, remedy in rows:
+                kind = listed[device].kind if device in listed else ""
+                own = kind == "cpu" and source.format in backend.formats
+                place = {"backend": name, "device": device, "kind": kind, "threads": given.get("num_threads")}
+                yield Subject({**common, **place, "status": status, "reason": reason, "remedy": remedy}, given, own)
 
 
-def _others(common: Mapping[str, Any], backend: str, first: str) -> Iterator[Subject]:
-    for device in list_devices():
-        if device.backend == backend and device.id != first:
-            status = "ok" if device.ready else "missing"
-            yield _subject(common, backend, device.id, status, device.reason, device.remedy)
+def _plan(path: str, backend: str, device: str | None, arguments: Mapping[str, Any]) -> tuple[Plan, Mapping[str, Any]]:
+    """Return the plan, and the arguments for which it is: without threads for a backend that refuses only these."""
+    without = {key: value for key, value in arguments.items() if key != "num_threads"}
+    plans: list[Plan] = []
+    for given in (arguments, without):
+        try:
+            plans.append(plan(path, backend=backend, device=device, **given))
+        except OptionError as error:  # of this backend: the others may take the argument
+            plans.append(Plan(None, (), (Candidate(backend, device or "-", error.reason, error.remedy),)))
+        if plans[-1].candidates:
+            return plans[-1], given
+    return plans[0], arguments
 
 
 def _accepts(backend: Backend, source: Source) -> bool:
@@ -182,14 +211,6 @@ def _accepts(backend: Backend, source: Source) -> bool:
         return backend.match(source, LoadOptions()).accepts
     except Exception:  # a stranger's code: the plan says what it raised
         return True
-
-
-def _subject(
-    common: Mapping[str, Any], backend: str, device: str, status: str = "ok", reason: str = "", remedy: str = ""
-) -> Subject:
-    return Subject(
-        {**common, "backend": backend, "device": device, "status": status, "reason": reason, "remedy": remedy}
-    )
 
 
 def _plain(value: Any) -> Any:

@@ -5,27 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..cli.rendering import print_fields, print_heading, print_line, print_table
-from .comparing import Change, Outcome
-from .figures import PERCENTILES
-from .wording import (
-    NOTHING,
-    PARTS,
-    Row,
-    digits,
-    duration,
-    name,
-    say_agreement,
-    say_callers,
-    say_conditions,
-    say_parts,
-    say_ratio,
-    say_unmeasured,
-)
+from ..bench import report_text as say
+from ..bench.comparing import Change, Outcome
+from ..bench.statistics import PERCENTILES
+from .rendering import print_fields, print_heading, print_line, print_table
 
 __all__ = ["print_changes", "print_report"]
 
-_START = ("load\nms", "first\nms", "memory\nMB", *(f"{part}\nµs" for part in PARTS.values()))
+_START = ("load\nms", "first\nms", "memory\nMB", *(f"{part}\nµs" for part in say.PARTS.values()))
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -34,24 +21,26 @@ def print_report(report: Mapping[str, Any]) -> None:
     measured = [row for row in rows if "latency_us" in row]
     for group in dict.fromkeys(row["group"] for row in measured):
         _print_group([row for row in measured if row["group"] == group])
-    if unmeasured := list(say_unmeasured(rows)):
+    if unmeasured := list(say.unmeasured(rows)):
         print_heading("Not measured")
         print_fields(unmeasured)
     if invalid := [row for row in measured if row["status"] == "INVALID"]:
         print_heading("INVALID: do not act on these figures")
-        print_fields((name(row, rows), row["reason"]) for row in invalid)
+        print_fields((say.name(row, rows), row["reason"]) for row in invalid)
         print_line(f"To get valid ones: {invalid[0]['remedy']}.")
     print_heading("What ran")
-    print_fields(say_conditions(report))
+    print_fields(say.conditions(report))
 
 
-def _print_group(rows: Sequence[Row]) -> None:
+def _print_group(rows: Sequence[say.Row]) -> None:
     print_heading(", ".join(dict.fromkeys(row["model"] for row in rows)))
-    names = [name(row, rows) for row in rows]
+    names = [say.name(row, rows) for row in rows]
     unit = "µs" if min(row["latency_us"]["p50"] for row in rows) < 1000 else "ms"
     columns = ("latency of a call", *(f"{metric}\n{unit}" for metric in PERCENTILES), "vs\nCPU", "answers")
     latencies = [(_marked(called, row), *_latency(row, unit)) for called, row in zip(names, rows, strict=True)]
     print_table(columns, latencies, wrap=[columns[0], "answers"], tight=True)
+    for line in say.comparison(rows):
+        print_line(line)
     print()
     columns = ("start, and its parts", *_START)
     print_table(
@@ -60,33 +49,33 @@ def _print_group(rows: Sequence[Row]) -> None:
         wrap=[columns[0]],
         tight=True,
     )
-    for line in say_parts(rows):
+    for line in say.parts(rows):
         print_line(line)
     if any(row.get("throughput") for row in rows):
         _print_load(names, rows)
 
 
-def _marked(called: str, row: Row) -> str:
+def _marked(called: str, row: say.Row) -> str:
     return f"{called} INVALID" if row["status"] == "INVALID" else called
 
 
-def _latency(row: Row, unit: str) -> Iterable[str]:
+def _latency(row: say.Row, unit: str) -> Iterable[str]:
     yield from (_in(row["latency_us"].get(metric), unit) for metric in PERCENTILES)
-    yield say_ratio(row)
-    yield say_agreement(row["agreement"])
+    yield say.ratio(row)
+    yield say.agreement(row["agreement"])
 
 
-def _start(row: Row) -> Iterable[str]:
+def _start(row: say.Row) -> Iterable[str]:
     parts, memory = row.get("phases_us", {}), row.get("memory_mb")
-    yield from (digits(row[figure]) for figure in ("load_ms", "first_ms"))
-    yield NOTHING if memory is None else digits(memory)
-    yield from (_in(parts.get(part), "µs") for part in PARTS)
+    yield from (say.digits(row[figure]) for figure in ("load_ms", "first_ms"))
+    yield say.NOTHING if memory is None else say.digits(memory)
+    yield from (_in(parts.get(part), "µs") for part in say.PARTS)
 
 
-def _print_load(names: Sequence[str], rows: Sequence[Row]) -> None:
+def _print_load(names: Sequence[str], rows: Sequence[say.Row]) -> None:
     print()
     counts = [one["callers"] for one in rows[0]["throughput"]]
-    columns = ["answers a second", *(say_callers(count).replace(" ", "\n") for count in counts)]
+    columns = ["answers a second", *(say.callers(count).replace(" ", "\n") for count in counts)]
     wanted = next((row["rate"]["rate"] for row in rows if "rate" in row.get("rate", {})), None)
     if wanted is not None:
         columns += [f"p50 at\n{wanted:g}/s", f"p99 at\n{wanted:g}/s", "rate"]
@@ -94,16 +83,16 @@ def _print_load(names: Sequence[str], rows: Sequence[Row]) -> None:
     print_table(columns, loads, wrap=[columns[0], "rate"], tight=True)
 
 
-def _load(row: Row) -> Iterable[str]:
+def _load(row: say.Row) -> Iterable[str]:
     for one in row["throughput"]:
         yield f"{one['per_second']:,.0f}" if "per_second" in one else "failed"
     if "rate" in row:
         rate = row["rate"]
         if "reason" in rate:
-            yield from (NOTHING, NOTHING, rate["reason"])
+            yield from (say.NOTHING, say.NOTHING, rate["reason"])
             return
-        yield from (duration(rate["latency_us"].get(metric)) for metric in ("p50", "p99"))
-        yield "kept up" if rate["kept_up"] else f"{duration(1e3 * rate['behind_ms'])} behind"
+        yield from (say.duration(rate["latency_us"].get(metric)) for metric in ("p50", "p99"))
+        yield "kept up" if rate["kept_up"] else f"{say.duration(1e3 * rate['behind_ms'])} behind"
 
 
 def print_changes(changes: Sequence[Change], notes: Iterable[str], outcome: Outcome) -> None:
@@ -113,7 +102,7 @@ def print_changes(changes: Sequence[Change], notes: Iterable[str], outcome: Outc
         mine = [_changed(change) for change in changes if change.model == model]
         columns = ("device", "", "before", "after", "change", "99 % interval", "verdict")
         print_table(columns, mine, wrap=["device", "verdict"])
-    if reasons := [(name(vars(c), map(vars, changes)), c.reason) for c in changes if c.reason]:
+    if reasons := [(say.name(vars(c), map(vars, changes)), c.reason) for c in changes if c.reason]:
         print_heading("Reasons")
         print_fields(dict.fromkeys(reasons))
     for note in notes:
@@ -126,16 +115,16 @@ def print_changes(changes: Sequence[Change], notes: Iterable[str], outcome: Outc
 
 def _changed(change: Change) -> Sequence[str]:
     between = (
-        NOTHING
+        say.NOTHING
         if change.low is None or change.high is None
         else f"{100 * (change.low - 1):+.1f} .. {100 * (change.high - 1):+.1f} %"
     )
     return (
-        name(vars(change), []),
+        say.name(vars(change), []),
         change.metric,
-        duration(change.before),
-        duration(change.after),
-        NOTHING if change.ratio is None else f"{change.ratio - 1:+.1%}",
+        say.duration(change.before),
+        say.duration(change.after),
+        say.NOTHING if change.ratio is None else f"{change.ratio - 1:+.1%}",
         between,
         change.verdict,
     )
@@ -143,5 +132,5 @@ def _changed(change: Change) -> Sequence[str]:
 
 def _in(microseconds: float | None, unit: str) -> str:
     if microseconds is None:
-        return NOTHING
-    return digits(microseconds / (1e3 if unit == "ms" else 1.0))
+        return say.NOTHING
+    return say.digits(microseconds / (1e3 if unit == "ms" else 1.0))

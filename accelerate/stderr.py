@@ -1,4 +1,4 @@
-"""Holds back what native runtimes write to the process's stderr while they load a model."""
+"""Holds back what native runtimes write to the process's stderr while they are imported and load a model."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from collections.abc import Iterator
 __all__ = ["held_back"]
 
 _log = logging.getLogger("accelerate")
-# how TFLite ("INFO: ..."), absl ("W0000 00:00:..." and its preamble) and ONNX Runtime ("<time> [W:onnxruntime:...")
-# begin their lines
-_RUNTIME_LINE = re.compile(
-    rb"(VERBOSE|INFO|WARNING|ERROR): .*(TensorFlow|LiteRT|XNN|[Dd]elegate|tflite|Node number|custom op)"
-    rb"|[IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before absl"
-    rb"|(\x1b\[[\d;]*m)?\d{4}-\d\d-\d\d [\d:.]+ \[[VIWEF]:onnxruntime"
-)
 _STDERR = 2
 _lock = threading.Lock()
 _depth = 0
+_dropped: set[re.Pattern[bytes]] = set()  # of all that take part
 _capture: tuple[int, int] | None = None  # (the real stderr, the file that stands in for it)
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """Drop the runtimes' lines; every other line reaches stderr late. With the logger at DEBUG nothing is held back.
+def held_back(pattern: re.Pattern[bytes]) -> Iterator[None]:
+    """Drop a runtime's lines; every other line reaches stderr late. With the logger at DEBUG nothing is held back.
 
     The redirection is of the whole process (native code writes to the file descriptor), so it lasts only as long as a
-    model is being built, and threads that build at the same time share one.
+    runtime is imported or a model is built, and threads that do so at the same time share one.
+
+    Parameters
+    ----------
+    pattern : re.Pattern of bytes
+        Matches the beginning of every line to be dropped.
     """
     if _log.isEnabledFor(logging.DEBUG):  # somebody wants to see it, and a crash's last words
         yield
         return
-    _enter()
+    _enter(pattern)
     try:
         yield
     finally:
         _leave()
 
 
-def _enter() -> None:
+def _enter(pattern: re.Pattern[bytes]) -> None:
     global _depth, _capture
     with _lock:
+        _dropped.add(pattern)
         _depth += 1
         if _depth == 1:
             with contextlib.suppress(OSError):  # no stderr at all, or no descriptor left: nothing is held back
@@ -61,7 +61,11 @@ def _leave() -> None:
     global _depth, _capture
     with _lock:
         _depth = max(0, _depth - 1)  # a child forked inside begins at 0
-        if _depth or _capture is None:
+        if _depth:
+            return
+        patterns = tuple(_dropped)
+        _dropped.clear()
+        if _capture is None:
             return
         real, stand_in = _capture
         _capture = None
@@ -71,7 +75,7 @@ def _leave() -> None:
         written = os.read(stand_in, size) if size else b""
         os.close(real)
         os.close(stand_in)
-    others = [line for line in written.splitlines(keepends=True) if not _RUNTIME_LINE.match(line)]
+    others = [line for line in written.splitlines(keepends=True) if not any(p.match(line) for p in patterns)]
     late = memoryview(b"".join(others))
     with contextlib.suppress(OSError):  # nobody reads stderr any more: no reason to fail a load
         while late:
@@ -82,6 +86,7 @@ def _after_fork() -> None:
     """Give a child that was forked while another thread loads a model its stderr back; that thread is not in it."""
     global _lock, _depth, _capture
     _lock, _depth = threading.Lock(), 0
+    _dropped.clear()
     if _capture is not None:
         (real, stand_in), _capture = _capture, None
         os.dup2(real, _STDERR)

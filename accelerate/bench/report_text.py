@@ -1,26 +1,12 @@
-"""What the terminal and the page say in the same words: names of rows, figures, and what ran on what."""
+"""What the terminal and the page say in the same words: names of rows, figures, and what ran on what.
+
+Import it as ``say``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-
-__all__ = [
-    "NOTHING",
-    "PARTS",
-    "Row",
-    "digits",
-    "duration",
-    "is_reference",
-    "name",
-    "reference_name",
-    "say_agreement",
-    "say_callers",
-    "say_conditions",
-    "say_parts",
-    "say_ratio",
-    "say_unmeasured",
-]
 
 #: One of a report's results.
 Row = Mapping[str, Any]
@@ -64,12 +50,12 @@ def digits(value: float) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
-def say_callers(count: float) -> str:
+def callers(count: float) -> str:
     """Return how many callers there are."""
     return f"{count:g} caller{'' if count == 1 else 's'}"
 
 
-def say_ratio(row: Row) -> str:
+def ratio(row: Row) -> str:
     """Return how a row's p50 compares with the reference's."""
     ratio = row.get("ratio")
     if ratio is None:
@@ -77,19 +63,33 @@ def say_ratio(row: Row) -> str:
     return "reference" if is_reference(row) else f"{ratio['value']:.3g} x"
 
 
-def say_agreement(agreement: Mapping[str, Any]) -> str:
+def agreement(found: Mapping[str, Any]) -> str:
     """Return how the answers compare with the reference's."""
-    if "reason" in agreement:
-        return str(agreement["reason"])
-    largest = agreement["largest_difference"]
+    if "reason" in found:
+        return str(found["reason"])
+    largest = found["largest_difference"]
     if largest == 0:
         return "equal"
     text = "differ" if largest is None else f"within {largest:.2g}"
-    return text if agreement["top1"] is None else f"top-1 {agreement['top1']:.0%}, {text}"
+    return text if found["top1"] is None else f"top-1 {found['top1']:.0%}, {text}"
 
 
-def say_parts(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield what is to be known of the parts of a call, and a line for each row whose time went to a server."""
+def comparison(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield what the rows are set against, and how many threads each has."""
+    against = next((row["agreement"] for row in rows if "reference" in row.get("agreement", {})), None)
+    if against is not None:
+        why = "the CPU engine of its format" if against["own_engine"] else "a CPU: no own engine of the format is here"
+        yield f"The reference is {against['reference']}, {why}."
+    counts = {row["threads"] for row in rows} - {None}
+    settled = [name(row, rows) for row in rows if row["threads"] is None]
+    for count in counts:
+        yield f"Each has {count} CPU thread{'' if count == 1 else 's'}{', but for those below' if settled else ''}."
+    if settled:
+        yield f"Threads that bench cannot set: {', '.join(settled)}."
+
+
+def parts(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield what is to be known of the parts of a call, and a line for each row whose runtime measures some itself."""
     measured = [(row, row.get("phases_us", {})) for row in rows]
     if any(parts.get("convert") is not None for _, parts in measured):
         yield (
@@ -97,13 +97,12 @@ def say_parts(rows: Sequence[Row]) -> Iterator[str]:
             "model's own values."
         )
     for row, parts in measured:
-        if "server" in parts:
-            said = [f"{part.replace('_', ' ')} {duration(took)}" for part, took in parts["server"].items()]
-            rest = duration(parts["network"])
-            yield f"{name(row, rows)}, means: {', '.join(said)} on the server; {rest} network and client"
+        if "inside" in parts:
+            said = [f"{part.replace('_', ' ')} {duration(took)}" for part, took in parts["inside"].items()]
+            yield f"{name(row, rows)}, means: {', '.join(said)} in the runtime; {duration(parts['outside'])} outside it"
 
 
-def say_unmeasured(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
+def unmeasured(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
     """Yield name, reason and, where there is one, remedy of each row without figures."""
     for row in rows:
         if "latency_us" not in row:
@@ -112,7 +111,7 @@ def say_unmeasured(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
             yield (name(row, rows), f"{status}: {row['reason']}", *remedy)
 
 
-def say_conditions(report: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+def conditions(report: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     """Yield what a reader needs to judge the figures: a name, and what is to be said of it in lines."""
     rows, settings = report["results"], report["settings"]
     yield ("machine", *_say_machine(report))
