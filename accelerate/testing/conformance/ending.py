@@ -45,7 +45,7 @@ class EndingTests(CaseTests):
             assert caught.value.reason
             self.check(case, good, model.infer(good, timeout=timeout))
         stats = model.do_command({"command": "stats"})
-        assert (stats["calls"], stats["errors"]) == (2, 2)
+        assert (stats["calls"], stats["errors"]) == (4, 2)
         with model.bind() as binding:
             for timeout in (None, 60):
                 for name, value in case.fails_on.items():
