@@ -90,7 +90,9 @@ def load(
     OptionError
         About an argument.
     """
-    return _carry_out(*_decide(**locals()), single=isinstance(backend, str) and backend != "auto")
+    found, options, rows = _decide(**locals())
+    with found.kept_open():
+        return _carry_out(found, options, rows, single=isinstance(backend, str) and backend != "auto")
 
 
 def plan(
@@ -115,8 +117,9 @@ def plan(
     ModelNotFoundError, ModelError, OptionError, BackendNotAvailableError
         Where `load` would raise before it chooses.
     """
-    _, _, rows = _decide(**locals())
-    return summarize(list(rows))
+    found, _, rows = _decide(**locals())
+    with found.kept_open():
+        return summarize(list(rows))
 
 
 def list_backends() -> Mapping[str, BackendInfo]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from . import registry
 from .contract import Backend
@@ -20,8 +19,6 @@ from .errors import (
     OptionError,
     UnsupportedModelError,
 )
-
-# INTERFACE
 from .names import rename, suggestion
 from .reports import KINDS, Availability, Candidate, Device, LoadOptions, Match, Plan
 from .source import Source
@@ -188,10 +185,12 @@ class _Contender:
 
 
 def _check_names(source: Source, options: LoadOptions) -> None:
-    """Refuse names that no tensor of the file has, where the file can be read here."""
-    if not options.tensor_names and not isinstance(options.normalization, Mapping):
+    """Refuse a signature that the file does not have, and names that no tensor has, where the file is read here."""
+    if options.signature is None and not options.tensor_names and not isinstance(options.normalization, Mapping):
         return
-    interface: Any = None
+    from .formats.description import interface_of  # few callers name a tensor
+
+    interface = interface_of(source, options.signature)
     if interface is not None:
         inputs, _ = rename(interface.inputs, interface.outputs, options.tensor_names)
         normalization_by_name(options.normalization, inputs)

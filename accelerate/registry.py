@@ -103,7 +103,7 @@ def _broken_reason(entry: _Broken) -> str:
 
 def recognize(source: Source) -> Source:
     """Ask the backends about a file of a format that the core does not know."""
-    if source.format == "" and source.path is not None:
+    if source.format == "" and source.head:
         for name, backend in backends().items():
             try:
                 kind = backend.sniff(source.head)

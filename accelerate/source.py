@@ -6,9 +6,9 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ModelError, ModelNotFoundError, OptionError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "sniff", "without_secrets"]
 
+_Reading = TypeVar("_Reading")
 _HEAD = 4096
 _FORMATS = {"tflite": "a TFLite model", "onnx": "an ONNX model"}
 _NOT_MODELS = {
@@ -56,6 +57,7 @@ class Source:
         self.object: Any = None
         self._data: bytes | None = None
         self._stamp: tuple[int, int, int] | None = None
+        self._kept: dict[Any, Any] | None = None
         self.head = b""
         self.format = self.likeness = ""
         if isinstance(given, Source):
@@ -117,6 +119,28 @@ class Source:
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError):  # a file system without mmap, or a file that has become empty
             return self.read()
+
+    def opened(self, reader: Callable[[bytes | mmap, str], _Reading]) -> _Reading:
+        """Return a reader of the file, such as ``formats.tflite.ModelFile``: within `kept_open` the same to all.
+
+        Raises
+        ------
+        ModelNotFoundError, ModelError
+        """
+        kept = {} if self._kept is None else self._kept
+        if reader not in kept:
+            kept[reader] = reader(self.buffer(), str(self))
+        found: _Reading = kept[reader]
+        return found
+
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Read the file once for all that is asked meanwhile; afterwards only who holds a reader keeps it open."""
+        outer, self._kept = self._kept, {} if self._kept is None else self._kept
+        try:
+            yield
+        finally:
+            self._kept = outer
 
     @contextlib.contextmanager
     def as_path(self, suffix: str) -> Iterator[Path]:

@@ -78,7 +78,7 @@ def test_missing_device_is_a_row_with_its_reason() -> None:
     assert done.returncode == 1
     assert "Not measured" in done.stdout
     assert "warp:9" in done.stdout
-    assert "tflite_cpu warp:9  not run: it has no device" in done.stdout
+    assert "tflite_cpu warp:9  not run: tflite_cpu has no device" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_run_that_would_measure_nothing_is_an_error(project: Path) -> None:
     done = run_pytest(project, "--benchmark", "--benchmark-on=warp:9")
     assert done.returncode == 4
     assert "nothing here can run" in done.stderr
-    assert "tflite_cpu warp:9 digits_uint8.tflite not run: it has no device 'warp:9'" in done.stderr
+    assert "tflite_cpu warp:9 digits_uint8.tflite not run: tflite_cpu has no device 'warp:9'" in done.stderr
     text = run_pytest(project, "--benchmark", "--benchmark-model=test_own.py")
     assert text.returncode == 4
     assert "test_own.py is a text file that starts with" in text.stderr

@@ -25,7 +25,7 @@ from tflite_writer import Graph, build
 from accelerate import conventions
 from accelerate.errors import ModelError
 from accelerate.formats import packed, tflite, tflite_names
-from accelerate.formats.tflite import LabelsReading, ModelFile, custom_operators, label_file
+from accelerate.formats.tflite import LabelsReading, ModelFile, label_file
 from accelerate.formats.tflite_metadata import NormalizationOptions
 from accelerate.labels import read_labels
 from accelerate.metadata import Quantization, TensorInfo
@@ -232,7 +232,7 @@ def test_real_detector(models_dir: Path) -> None:
     ],
 )
 def test_real_custom_operators(models_dir: Path, name: str, operators: tuple[str, ...]) -> None:
-    assert custom_operators((models_dir / name).read_bytes()) == operators
+    assert ModelFile((models_dir / name).read_bytes()).custom_operators == operators
 
 
 def test_real_signatures(models_dir: Path) -> None:

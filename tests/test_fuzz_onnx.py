@@ -12,7 +12,8 @@ from mutation import TYPED, mutant, run_fuzzer
 
 from accelerate import ModelError
 from accelerate.formats.onnx import ModelFile
-from accelerate.formats.onnx_description import class_names, describe, tensor_info
+from accelerate.formats.onnx_description import class_names, describe
+from accelerate.formats.onnx_interface import interface
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")  # builds the models
@@ -42,9 +43,8 @@ def test_mutated_models() -> None:
 def read_everything(data: bytes) -> None:
     """Ask a file for all that it says, as `inspect` and `metadata` do."""
     file = ModelFile(data)
-    values = [*file.inputs, *file.outputs]
-    infos = [*map(tensor_info, values)]
-    str((file.ir_version, file.producer, file.opsets, file.operators, file.external_files))
+    infos = interface(file).inputs
+    str((interface(file).outputs, file.ir_version, file.producer, file.opsets, file.operators, file.external_files))
     str(describe(file.name, file.description, file.properties, infos, infos))
 
 

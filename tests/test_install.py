@@ -363,80 +363,7 @@ version = "1.0"
 py-modules = ["{module}"]
 """
 
-# all that a stranger writes for a runtime with a model format of its own
-NPY_AFFINE = '''\
-"""Affine models, y = a x + b, kept in .npz files and run by NumPy alone."""
-
-from __future__ import annotations
-
-import io
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
-from accelerate import (
-    Availability, Backend, Device, DeviceNotFoundError, LoadOptions, Match, Model, RuntimeInfo, Source, TensorInfo,
-    UnsupportedModelError,
-)
-
-
-class NpyAffine(Backend):
-    name = "npy_affine"
-    description = "affine models in .npz files, by NumPy"
-    extra = ""
-
-    def availability(self) -> Availability:
-        return Availability(True, f"NumPy {np.__version__}", "NumPy is always here")
-
-    def devices(self) -> Sequence[Device]:
-        return [Device(self.name, "cpu", "cpu", "CPU")]
-
-    def match(self, source: Source) -> Match:
-        if source.format or source.buffer()[:4] != b"PK\\3\\4":
-            return Match(False, f"{source.likeness} is no .npz file")
-        return Match(True, "an .npz file")
-
-    def load(self, source: Source, options: LoadOptions) -> Model:
-        if options.device not in (None, "cpu"):
-            raise DeviceNotFoundError(f"there is no device {options.device!r}, only 'cpu'")
-        match = self.match(source)
-        if not match.accepts:
-            raise UnsupportedModelError(match.reason)
-        with np.load(io.BytesIO(source.read())) as file:
-            return AffineModel(file["a"], file["b"], tuple(file["shape"].tolist()), options)
-
-
-class AffineModel(Model):
-    def __init__(self, a: Any, b: Any, shape: tuple[int, ...], options: LoadOptions) -> None:
-        self._a, self._b = a, b
-        runtime = RuntimeInfo("NumPy", np.__version__, "cpu")
-        super().__init__("npy_affine", [TensorInfo("x", shape=shape)], [TensorInfo("y", shape=shape)], runtime, options)
-
-    def _execute(self, feeds: list[Any]) -> list[Any]:
-        return [self._a * feeds[0] + self._b]
-'''
-
-NPY_AFFINE_TESTS = """\
-import io
-
-import numpy as np
-
-from accelerate.testing import BackendConformance, Case
-
-
-def affine(*shape):
-    file = io.BytesIO()
-    np.savez(file, a=np.float32(2), b=np.float32(-1), shape=np.array(shape))
-    return Case(file.getvalue(), lambda x: {"y": np.float32(2) * x["x"] - 1})
-
-
-class TestNpyAffine(BackendConformance):
-    backend = "npy_affine"
-
-    def cases(self):
-        return {"plain": affine(2, 3), "batched": affine(1, 4), "dynamic": affine(-1, 3), "image": affine(1, 8, 8, 3)}
-"""
+EXAMPLE = ROOT / "docs" / "example-backend"  # all that a stranger writes for a runtime with a format of its own
 
 
 def distribution(folder: Path, backend: str, code: str, *, name: str = "", attribute: str = "TheBackend") -> Path:
@@ -454,21 +381,20 @@ def distribution(folder: Path, backend: str, code: str, *, name: str = "", attri
 
 @pytest.mark.slow
 def test_a_strangers_backend(wheel: Path, tmp_path: Path, new_environment: Callable[..., Environment]) -> None:
-    folder = distribution(tmp_path, "npy_affine", NPY_AFFINE, attribute="NpyAffine")
+    folder = Path(shutil.copytree(EXAMPLE, tmp_path / "example"))
     environment = new_environment(wheel, folder)
     code = """
         import accelerate, numpy as np
         np.savez("double.npz", a=np.float32(2), b=np.float32(0), shape=np.array([3]))
-        print(accelerate.list_backends()["npy_affine"])
-        for backend in ("npy_affine", "auto"):
+        print(accelerate.list_backends()["npz_affine"])
+        for backend in ("npz_affine", "auto"):
             with accelerate.load("double.npz", backend=backend) as model:
                 print(model.backend, model.infer([1, 2.5, 3])["y"], model.runtime)
     """
     rows = environment.python(code).splitlines()
     assert "available=True" in rows[0]
-    assert [line.partition(" Runtime")[0] for line in rows[1:]] == ["npy_affine [2. 5. 6.]"] * 2
+    assert [line.partition(" Runtime")[0] for line in rows[1:]] == ["npz_affine [2. 5. 6.]"] * 2
 
-    (folder / "test_npy_affine.py").write_text(NPY_AFFINE_TESTS)
     pytest_command = [
         environment.scripts / "python",
         "-m",
@@ -480,7 +406,7 @@ def test_a_strangers_backend(wheel: Path, tmp_path: Path, new_environment: Calla
         "-p",
         "no:cacheprovider",
     ]
-    said = call(*pytest_command, "test_npy_affine.py", cwd=folder)
+    said = call(*pytest_command, "test_npz_affine.py", cwd=folder)
     assert int(re.findall(r"(\d+) passed", said)[0]) >= 30
     skipped = re.findall(r"supplies no '(\w+)' model", said)
     assert len(skipped) == said.count("SKIPPED"), said
@@ -490,9 +416,9 @@ def test_a_strangers_backend(wheel: Path, tmp_path: Path, new_environment: Calla
 @pytest.mark.slow
 def test_a_strangers_backend_is_typed(wheel: Path, tmp_path: Path, new_environment: Callable[..., Environment]) -> None:
     pytest.importorskip("mypy")
-    folder = distribution(tmp_path, "npy_affine", NPY_AFFINE, attribute="NpyAffine")
+    folder = Path(shutil.copytree(EXAMPLE, tmp_path / "example"))
     environment = new_environment(wheel)
-    call(environment.scripts / "python", "-m", "mypy", "--strict", "--cache-dir", tmp_path, "npy_affine.py", cwd=folder)
+    call(environment.scripts / "python", "-m", "mypy", "--strict", "--cache-dir", tmp_path, "npz_affine.py", cwd=folder)
 
 
 TAKES_OPTIONS = """\
@@ -511,8 +437,10 @@ BROKEN = {
     "empty": ("", "has no attribute 'TheBackend'"),
     "no_class": ("class TheBackend: pass", "not a subclass of accelerate.Backend"),
     "undescribed": (
-        NPY_AFFINE.replace("class NpyAffine", "class TheBackend")
-        .replace('"npy_affine"', '"undescribed"')
+        (EXAMPLE / "npz_affine.py")
+        .read_text()
+        .replace("class NpzAffine", "class TheBackend")
+        .replace('"npz_affine"', '"undescribed"')
         .replace("description =", "summary ="),
         "description",
     ),
@@ -523,8 +451,8 @@ BROKEN = {
         "wanted a mapping of str to str",
     ),
     "misnamed": (
-        NPY_AFFINE.replace("class NpyAffine", "class TheBackend"),
-        "calls itself 'npy_affine', declared as 'misnamed'",
+        (EXAMPLE / "npz_affine.py").read_text().replace("class NpzAffine", "class TheBackend"),
+        "calls itself 'npz_affine', declared as 'misnamed'",
     ),
 }
 
@@ -538,10 +466,10 @@ class TheBackend(Backend):
     def availability(self):
         raise RuntimeError("availability")
 
-    def devices(self):
+    def devices(self, options):
         raise RuntimeError("devices")
 
-    def match(self, source):
+    def match(self, source, options):
         raise RuntimeError("match")
 
     def load(self, source, options):
@@ -602,9 +530,9 @@ def test_a_broken_backend_stops_nothing(
 
 @pytest.mark.slow
 def test_one_name_declared_twice(wheel: Path, tmp_path: Path, new_environment: Callable[..., Environment]) -> None:
-    twin = NPY_AFFINE.replace('"npy_affine"', '"twin"')
+    twin = (EXAMPLE / "npz_affine.py").read_text().replace('"npz_affine"', '"twin"')
     folders = [
-        distribution(tmp_path, "twin", twin, name=name, attribute="NpyAffine") for name in ("one-twin", "other-twin")
+        distribution(tmp_path, "twin", twin, name=name, attribute="NpzAffine") for name in ("one-twin", "other-twin")
     ]
     code = """
         import accelerate, logging
@@ -614,7 +542,7 @@ def test_one_name_declared_twice(wheel: Path, tmp_path: Path, new_environment: C
     """
     said = new_environment(wheel, *folders).python(code).splitlines()
     assert len(said) == 1, said
-    assert said[0].startswith("WARNING backend 'twin' is declared twice: one_twin:NpyAffine is used")
+    assert said[0].startswith("WARNING backend 'twin' is declared twice: one_twin:NpzAffine is used")
 
 
 def test_the_registry_reads_what_importlib_metadata_reads(
@@ -654,10 +582,10 @@ def zipped_plugin(folder: Path) -> Path:
     """Pack a stranger's distribution, as it lies in site-packages, into a zip file."""
     archive = folder / "plugins.zip"
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("npy_affine.py", NPY_AFFINE)
-        info = "npy_affine-1.0.dist-info"
-        file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: npy_affine\nVersion: 1.0\n")
-        file.writestr(f"{info}/entry_points.txt", "[accelerate.backends]\nnpy_affine = npy_affine:NpyAffine\n")
+        file.write(EXAMPLE / "npz_affine.py", "npz_affine.py")
+        info = "npz_affine-1.0.dist-info"
+        file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: npz_affine\nVersion: 1.0\n")
+        file.writestr(f"{info}/entry_points.txt", "[accelerate.backends]\nnpz_affine = npz_affine:NpzAffine\n")
     return archive
 
 
@@ -665,11 +593,11 @@ def test_a_backend_in_a_zip_file(tree: Path, tmp_path: Path, new_environment: Ca
     archive = zipped_plugin(tmp_path)
     code = """
         import accelerate, sys
-        assert accelerate.list_backends()["npy_affine"].available
-        print("importlib.metadata" in sys.modules, sys.modules["npy_affine"].__file__)
+        assert accelerate.list_backends()["npz_affine"].available
+        print("importlib.metadata" in sys.modules, sys.modules["npz_affine"].__file__)
     """
     path = os.pathsep.join(map(str, (tree, archive)))
-    assert new_environment().python(code, PYTHONPATH=path) == f"True {archive / 'npy_affine.py'}\n"
+    assert new_environment().python(code, PYTHONPATH=path) == f"True {archive / 'npz_affine.py'}\n"
 
 
 def test_a_damaged_zip_file_stops_nothing(
@@ -698,5 +626,5 @@ def test_a_frozen_program(tree: Path, tmp_path: Path, new_environment: Callable[
             print(error.remedy)
     """
     said = new_environment().python(code, PYTHONPATH=str(archive)).splitlines()
-    assert said[0] == f"['npy_affine'] {archive}/accelerate/__init__.py"
+    assert said[0] == f"['npz_affine'] {archive}/accelerate/__init__.py"
     assert "*.dist-info" in said[1]

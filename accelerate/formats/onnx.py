@@ -107,10 +107,10 @@ class ModelFile:
         return self._model.numbers().get(1, 0)
 
     @cached_property
-    def producer(self) -> str:
+    def producer(self) -> tuple[str, str]:
         """Name and version of the exporter."""
         texts = self._model.texts()
-        return " ".join(filter(None, (texts.get(2), texts.get(3))))
+        return texts.get(2, ""), texts.get(3, "")
 
     @cached_property
     def description(self) -> str:

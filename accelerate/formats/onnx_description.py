@@ -6,9 +6,8 @@ import ast
 from collections.abc import Mapping, Sequence
 
 from ..metadata import Metadata, TensorInfo
-from .onnx import ValueInfo
 
-__all__ = ["class_names", "describe", "tensor_info"]
+__all__ = ["class_names", "describe"]
 
 _TYPES_BY_TASK = {"classify": "onnx_classifier", "detect": "onnx_detector", "segment": "onnx_segmenter"}
 _NAMES_LIMIT = 1 << 20
@@ -41,13 +40,6 @@ def describe(
         labels=class_names(properties.get("names", "")),
         extra=dict(properties),
     )
-
-
-def tensor_info(value: ValueInfo) -> TensorInfo:
-    """Return what the file knows of an input or output."""
-    extra = {"dimensions": value.dimensions} if any(value.dimensions) else {}
-    data_type = value.data_type if value.kind == "tensor" else value.kind
-    return TensorInfo(value.name, (), value.description, data_type, value.shape, extra=extra)
 
 
 def class_names(text: str) -> tuple[str, ...]:

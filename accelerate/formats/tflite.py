@@ -18,13 +18,11 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from flatbuffers import number_types as flags
-
 from .._records import record
 from ..errors import ModelError
 from ..labels import read_labels
 from . import REFETCH
-from .flatbuffer import Reader
+from .flatbuffer import UINT32, UINT64, Reader
 from .tflite_graph import (
     Signature,
     Subgraph,
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from .packed import PackedFiles
     from .tflite_metadata import DescribedFile, ModelMetadata, SubgraphMetadata
 
-__all__ = ["LabelsReading", "MetadataReading", "ModelFile", "NamesReading", "custom_operators", "label_file"]
+__all__ = ["LabelsReading", "MetadataReading", "ModelFile", "NamesReading", "label_file"]
 
 IDENTIFIER = b"TFL3"
 METADATA_ENTRY = "TFLITE_METADATA"
@@ -117,6 +115,7 @@ class ModelFile:
             )
         self._root = self._reader.root("Model")
         self._metadata_where = f"{where}: TFLite metadata"
+        self._subgraphs: dict[int, Subgraph] = {}
         self._names: dict[int, NamesReading] = {}
 
     def check_graphs(self) -> None:
@@ -138,7 +137,7 @@ class ModelFile:
     @cached_property
     def version(self) -> int:
         """The schema's version, 3 in every model of the last years."""
-        version: int = self._root.number(0, flags.Uint32Flags)
+        version: int = self._root.number(0, UINT32)
         return version
 
     @cached_property
@@ -153,7 +152,7 @@ class ModelFile:
         counts: Counter[int] = Counter()
         root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
         for graph in root.tables(2, "SubGraph"):
-            counts.update(operator.number(0, flags.Uint32Flags) for operator in graph.tables(3, "Operator"))
+            counts.update(operator.number(0, UINT32) for operator in graph.tables(3, "Operator"))
         result: Counter[str] = Counter()
         for code, count in counts.items():
             if code >= len(codes):
@@ -166,15 +165,24 @@ class ModelFile:
 
     @cached_property
     def custom_operators(self) -> tuple[str, ...]:
-        """The names of the operators that are not built into TensorFlow Lite."""
+        """The names of the operators that are not built into TensorFlow Lite, such as "edgetpu-custom-op".
+
+        This reads the list of operators only, so it can be asked of every file to see who can run it.
+        """
         codes = self._root.tables(1, "OperatorCode")
         names = (custom_name(code) for code in codes)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
-    @cached_property
+    @property
     def subgraphs(self) -> tuple[Subgraph, ...]:
         """The graphs; the first is the one that runs where no signature is asked for."""
-        return tuple(read_subgraph(table) for table in self._root.tables(2, "SubGraph"))
+        return tuple(self.subgraph(index) for index in range(len(self._root.tables(2, "SubGraph"))))
+
+    def subgraph(self, index: int) -> Subgraph:
+        """Return one graph, without reading the others."""
+        if index not in self._subgraphs:
+            self._subgraphs[index] = read_subgraph(self._root.tables(2, "SubGraph")[index])
+        return self._subgraphs[index]
 
     @cached_property
     def signatures(self) -> tuple[Signature, ...]:
@@ -241,8 +249,8 @@ class ModelFile:
             return LabelsReading((), file.name, str(error))
 
     def _read_names(self, subgraph: int) -> NamesReading:
-        graph = self._root.tables(2, "SubGraph")[subgraph]
-        real = len(graph.numbers(1, flags.Int32Flags)), len(graph.numbers(2, flags.Int32Flags))
+        graph = self.subgraph(subgraph)
+        real = len(graph.inputs), len(graph.outputs)
         names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
         try:
             data, problem = self._metadata_buffer
@@ -278,32 +286,19 @@ class ModelFile:
         problem = ""
         if len(entries) > 1:
             problem = f"{self._metadata_where}: there are {len(entries)} of it; the first is used"
-        return self._buffer(entries[0].number(1, flags.Uint32Flags)), problem
+        return self._buffer(entries[0].number(1, UINT32)), problem
 
     def _buffer(self, index: int) -> bytes:
         """Return the content of one buffer of the model that holds metadata."""
         table = self._root.tables(4, "Buffer")[index]
         # Files above 2 GiB keep the content behind the flatbuffer; 0 and 1 mean that this one does not.
-        start, length = table.number(1, flags.Uint64Flags), table.number(2, flags.Uint64Flags)
+        start, length = table.number(1, UINT64), table.number(2, UINT64)
         if start <= 1:
             start, length = table.span(0)
         self._reader.check(start, length, f"the buffer of {METADATA_ENTRY}")
         if length > METADATA_LIMIT:
             raise ModelError(f"{self._metadata_where}: it has {length} bytes; at most {METADATA_LIMIT} are read")
         return bytes(self._reader.buffer[start : start + length])
-
-
-def custom_operators(buffer: bytes | mmap, where: str = "model") -> tuple[str, ...]:
-    """Return the names of a .tflite file's custom operators, such as "edgetpu-custom-op".
-
-    It reads the list of operators only, so it can be asked of every file to see who can run it.
-
-    Raises
-    ------
-    ModelError
-        If it is not a .tflite file, or damaged there.
-    """
-    return ModelFile(buffer, where).custom_operators
 
 
 def label_file(subgraph: SubgraphMetadata) -> DescribedFile | None:

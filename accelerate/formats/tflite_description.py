@@ -12,7 +12,6 @@ from ..conventions import guess_type
 from ..metadata import AssociatedFile, Metadata, Normalization, TensorInfo
 from ..tensors import image_layout
 from .tflite import ModelFile
-from .tflite_graph import Tensor
 from .tflite_metadata import NormalizationOptions, ScoreCalibration, ScoreThresholding, TensorMetadata
 
 __all__ = ["describe"]
@@ -42,11 +41,8 @@ def describe(
     -------
     Metadata
         ``extra`` has ``author``, ``license`` and ``version`` where the file has them, and ``type_guessed`` where only
-        the shapes of the outputs tell the type; a tensor's ``extra`` has ``data_type`` where the file's is another than
-        the runtime's.
+        the shapes of the outputs tell the type.
     """
-    real = file.subgraphs[subgraph]
-    inputs, outputs = _with_real_types(inputs, real.inputs), _with_real_types(outputs, real.outputs)
     model = file.metadata.metadata
     names = file.metadata_names(subgraph)  # their problem was said when the model was loaded
     lost_since = model is None and any((*names.inputs, *names.outputs))
@@ -63,16 +59,6 @@ def describe(
         _labels(file, subgraph) if labels else (),
         {"author": model.author, "license": model.license, "version": model.version},
     )
-
-
-def _with_real_types(tensors: Sequence[TensorInfo], real: Sequence[Tensor]) -> Sequence[TensorInfo]:
-    """Note the types for which a runtime gives another, such as int8 for int4."""
-    if len(tensors) != len(real):
-        return tensors
-    return [
-        t if t.data_type == its.data_type else replace(t, extra={**t.extra, "data_type": its.data_type})
-        for t, its in zip(tensors, real, strict=True)
-    ]
 
 
 def _described(

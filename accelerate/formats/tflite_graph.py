@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from flatbuffers import number_types as flags
-
 from .._records import record
 from ..errors import ModelError
 from ..metadata import Quantization
 from . import REFETCH
-from .flatbuffer import Table, TableVector
+from .flatbuffer import FLOAT32, INT8, INT32, INT64, UINT32, UINT64, Table, TableVector
 from .tflite_names import CUSTOM, DATA_TYPES, OPERATORS, name_of
 
 __all__ = [
@@ -110,10 +108,10 @@ def check_graph(graph: Table, codes: Sequence[int], buffers: TableVector, where:
         if not graph.has(slot):
             raise ModelError(f"{where}: a graph has no list of {what}; the file is damaged", REFETCH)
     tensors = graph.tables(0, "Tensor")
-    computed = set(graph.numbers(1, flags.Int32Flags))
+    computed = set(graph.numbers(1, INT32))
     for number, operator in enumerate(graph.tables(3, "Operator")):
-        inputs, outputs = operator.numbers(1, flags.Int32Flags), operator.numbers(2, flags.Int32Flags)
-        code = operator.number(0, flags.Uint32Flags)
+        inputs, outputs = operator.numbers(1, INT32), operator.numbers(2, INT32)
+        code = operator.number(0, UINT32)
         absent = -1 in outputs or (
             -1 in inputs[:2] and code < len(codes) and codes[code] not in _FIRST_TENSORS_OPTIONAL
         )
@@ -121,13 +119,13 @@ def check_graph(graph: Table, codes: Sequence[int], buffers: TableVector, where:
             raise ModelError(f"{where}: operator {number} lacks an input or output; the file is damaged", REFETCH)
         kind = codes[code] if code < len(codes) else -1
         if kind in (_RESHAPE, _DEPTHWISE_CONV_2D):
-            types = [tensors[i].number(1, flags.Int8Flags) for i in (*inputs[:1], *outputs[:1])]
+            types = [tensors[i].number(1, INT8) for i in (*inputs[:1], *outputs[:1])]
             _check_operands(kind, types, inputs, f"{where}: operator {number}")
         computed.update(outputs)
-    for index in graph.numbers(2, flags.Int32Flags):
+    for index in graph.numbers(2, INT32):
         if index in computed:
             continue
-        buffer = tensors[index].number(2, flags.Uint32Flags)
+        buffer = tensors[index].number(2, UINT32)
         if buffer == 0 or not _has_content(buffers[buffer]):
             raise ModelError(f"{where}: nothing computes the output with index {index}; the file is damaged", REFETCH)
 
@@ -142,12 +140,12 @@ def _check_operands(code: int, types: Sequence[int], inputs: Sequence[int], what
 
 def _has_content(buffer: Table) -> bool:
     """Return whether a buffer holds a constant: converters give every tensor a buffer, empty or not."""
-    return buffer.span(0)[1] > 0 or buffer.number(1, flags.Uint64Flags) > 1  # within the flatbuffer, or behind it
+    return buffer.span(0)[1] > 0 or buffer.number(1, UINT64) > 1  # within the flatbuffer, or behind it
 
 
 def computed_tensors(graph: Table) -> tuple[int, ...]:
     """Return the indices of the tensors that a SubGraph table's operators compute."""
-    return tuple(i for operator in graph.tables(3, "Operator") for i in operator.numbers(2, flags.Int32Flags))
+    return tuple(i for operator in graph.tables(3, "Operator") for i in operator.numbers(2, INT32))
 
 
 def operator_name(code: Table) -> str:
@@ -165,7 +163,7 @@ def read_signature(table: Table) -> Signature:
     """Read a SignatureDef table."""
     return Signature(
         key=table.text(2),
-        subgraph=table.number(4, flags.Uint32Flags),
+        subgraph=table.number(4, UINT32),
         inputs=_tensor_map(table, 0),
         outputs=_tensor_map(table, 1),
     )
@@ -174,7 +172,7 @@ def read_signature(table: Table) -> Signature:
 def read_subgraph(table: Table) -> Subgraph:
     """Read a SubGraph table, of its tensors only the inputs and outputs."""
     tensors = table.tables(0, "Tensor")
-    inputs, outputs = table.numbers(1, flags.Int32Flags), table.numbers(2, flags.Int32Flags)
+    inputs, outputs = table.numbers(1, INT32), table.numbers(2, INT32)
     return Subgraph(
         name=table.text(4),
         inputs=tuple(_tensor(tensors[index], index) for index in inputs),
@@ -183,33 +181,33 @@ def read_subgraph(table: Table) -> Subgraph:
 
 
 def _tensor(table: Table, index: int) -> Tensor:
-    shape, signature = table.numbers(0, flags.Int32Flags), table.numbers(7, flags.Int32Flags)
+    shape, signature = table.numbers(0, INT32), table.numbers(7, INT32)
     quantization = table.table(4, "QuantizationParameters")
     return Tensor(
         index=index,
         name=table.text(3),
-        data_type=name_of(DATA_TYPES, table.number(1, flags.Int8Flags)),
+        data_type=name_of(DATA_TYPES, table.number(1, INT8)),
         shape=signature if len(signature) == len(shape) else shape,
         quantization=_quantization(quantization) if quantization else None,
     )
 
 
 def _quantization(table: Table) -> Quantization | None:
-    scale, zero_point = table.numbers(2, flags.Float32Flags), table.numbers(3, flags.Int64Flags)
+    scale, zero_point = table.numbers(2, FLOAT32), table.numbers(3, INT64)
     # Converters leave an empty or zero scale on tensors that are not quantised.
     if not any(scale):
         return None
-    axis = table.number(6, flags.Int32Flags) if len(scale) > 1 else None
+    axis = table.number(6, INT32) if len(scale) > 1 else None
     zeros = zero_point if len(zero_point) == len(scale) else (zero_point or (0,))[:1] * len(scale)
     return Quantization(scale, zeros, axis)
 
 
 def _tensor_map(table: Table, slot: int) -> Mapping[str, int]:
-    return {entry.text(0): entry.number(1, flags.Uint32Flags) for entry in table.tables(slot, "TensorMap")}
+    return {entry.text(0): entry.number(1, UINT32) for entry in table.tables(slot, "TensorMap")}
 
 
 def builtin_code(code: Table) -> int:
     """Return the number of an OperatorCode table's operator."""
-    old: int = code.number(OLD_CODE_SLOT, flags.Int8Flags)
-    new: int = code.number(NEW_CODE_SLOT, flags.Int32Flags)
+    old: int = code.number(OLD_CODE_SLOT, INT8)
+    new: int = code.number(NEW_CODE_SLOT, INT32)
     return max(old, new)

@@ -5,9 +5,7 @@ Slots are counted from the tables of the schema that is named there.
 
 from __future__ import annotations
 
-from flatbuffers import number_types as flags
-
-from .flatbuffer import Table
+from .flatbuffer import FLOAT32, INT8, UINT8, UINT32, Table
 from .tflite_metadata import (
     BoundingBoxProperties,
     DescribedFile,
@@ -86,7 +84,7 @@ def _subgraph(table: Table) -> SubgraphMetadata:
 
 def _tensor(table: Table) -> TensorMetadata:
     content = table.table(3, "Content")
-    kind = name_of(CONTENTS, content.number(0, flags.Uint8Flags)) if content else ""
+    kind = name_of(CONTENTS, content.number(0, UINT8)) if content else ""
     properties = content.table(1, "ContentProperties") if content else None
     stats = table.table(5, "Stats")
     return TensorMetadata(
@@ -96,8 +94,8 @@ def _tensor(table: Table) -> TensorMetadata:
         image=_image(properties) if properties and kind == "image" else None,
         bounding_box=_bounding_box(properties) if properties and kind == "bounding_box" else None,
         process_units=_units(table, 4),
-        stats_min=stats.numbers(1, flags.Float32Flags) if stats else (),
-        stats_max=stats.numbers(0, flags.Float32Flags) if stats else (),
+        stats_min=stats.numbers(1, FLOAT32) if stats else (),
+        stats_max=stats.numbers(0, FLOAT32) if stats else (),
         files=_files(table, 6),
     )
 
@@ -105,17 +103,17 @@ def _tensor(table: Table) -> TensorMetadata:
 def _image(table: Table) -> ImageProperties:
     size = table.table(1, "ImageSize")
     return ImageProperties(
-        color_space=name_of(COLOR_SPACES, table.number(0, flags.Int8Flags)),
-        width=size.number(0, flags.Uint32Flags) if size else 0,
-        height=size.number(1, flags.Uint32Flags) if size else 0,
+        color_space=name_of(COLOR_SPACES, table.number(0, INT8)),
+        width=size.number(0, UINT32) if size else 0,
+        height=size.number(1, UINT32) if size else 0,
     )
 
 
 def _bounding_box(table: Table) -> BoundingBoxProperties:
     return BoundingBoxProperties(
-        index=table.numbers(0, flags.Uint32Flags),
-        type=name_of(BOX_TYPES, table.number(1, flags.Int8Flags)),
-        coordinate_type=name_of(COORDINATE_TYPES, table.number(2, flags.Int8Flags)),
+        index=table.numbers(0, UINT32),
+        type=name_of(BOX_TYPES, table.number(1, INT8)),
+        coordinate_type=name_of(COORDINATE_TYPES, table.number(2, INT8)),
     )
 
 
@@ -125,17 +123,17 @@ def _units(table: Table, slot: int) -> tuple[ProcessUnit, ...]:
 
 
 def _unit(table: Table) -> ProcessUnit | None:
-    kind = name_of(UNITS, table.number(0, flags.Uint8Flags))
+    kind = name_of(UNITS, table.number(0, UINT8))
     options = table.table(1, "ProcessUnitOptions")
     if options is None:
         return None
     if kind == "normalization":
-        return NormalizationOptions(options.numbers(0, flags.Float32Flags), options.numbers(1, flags.Float32Flags))
+        return NormalizationOptions(options.numbers(0, FLOAT32), options.numbers(1, FLOAT32))
     if kind == "score_calibration":
-        transformation = name_of(SCORE_TRANSFORMATIONS, options.number(0, flags.Int8Flags))
-        return ScoreCalibration(transformation, options.number(1, flags.Float32Flags, 0.0))
+        transformation = name_of(SCORE_TRANSFORMATIONS, options.number(0, INT8))
+        return ScoreCalibration(transformation, options.number(1, FLOAT32, 0.0))
     if kind == "score_thresholding":
-        return ScoreThresholding(options.number(0, flags.Float32Flags, 0.0))
+        return ScoreThresholding(options.number(0, FLOAT32, 0.0))
     return None
 
 
@@ -144,7 +142,7 @@ def _files(table: Table, slot: int) -> tuple[DescribedFile, ...]:
         DescribedFile(
             name=file.text(0),
             description=file.text(1),
-            type=name_of(FILE_TYPES, file.number(2, flags.Int8Flags)),
+            type=name_of(FILE_TYPES, file.number(2, INT8)),
             locale=file.text(3),
             version=file.text(4),
         )

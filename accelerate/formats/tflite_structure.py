@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from mmap import mmap
 
-from flatbuffers import number_types as flags
-
 from ..errors import ModelError
 from . import REFETCH
-from .flatbuffer import Reader, Table
+from .flatbuffer import FLOAT32, INT32, INT64, UINT32, Reader, Table
 
 __all__ = ["check_structure"]
 
@@ -55,11 +53,11 @@ def check_structure(buffer: bytes | mmap, where: str) -> None:
 
 def _check_entries(root: Table, buffers: int, where: str) -> None:
     """Check the metadata and the signatures."""
-    root.numbers(5, flags.Int32Flags)
+    root.numbers(5, INT32)
     for entry in root.tables(6, "Metadata"):
         entry.check_fields()
         entry.check_text(0)
-        _check_index(entry.number(1, flags.Uint32Flags), buffers, f"{where}: a metadata entry's buffer")
+        _check_index(entry.number(1, UINT32), buffers, f"{where}: a metadata entry's buffer")
     for signature in root.tables(7, "SignatureDef"):
         signature.check_fields()
         signature.check_text(2)
@@ -76,7 +74,7 @@ def _check_graph(graph: Table, codes: int, buffers: int, where: str) -> None:
     for tensor in tensors:
         _check_tensor(tensor, buffers, where)
     for slot in (1, 2):
-        for index in graph.numbers(slot, flags.Int32Flags):
+        for index in graph.numbers(slot, INT32):
             _check_index(index, len(tensors), f"{where}: an input or output of the graph")
     for operator in graph.tables(3, "Operator"):
         _check_operator(operator, codes, len(tensors), where)
@@ -86,21 +84,21 @@ def _check_tensor(tensor: Table, buffers: int, where: str) -> None:
     tensor.check_fields()
     tensor.check_text(3)
     for slot in (0, 7):
-        if any(not -1 <= n < _DIMENSION_LIMIT for n in tensor.numbers(slot, flags.Int32Flags)):
+        if any(not -1 <= n < _DIMENSION_LIMIT for n in tensor.numbers(slot, INT32)):
             raise ModelError(f"{where}: a tensor has a negative dimension; the file is damaged", REFETCH)
-    if data := tensor.number(2, flags.Uint32Flags):  # 0 is the empty buffer, which need not be there
+    if data := tensor.number(2, UINT32):  # 0 is the empty buffer, which need not be there
         _check_index(data, buffers, f"{where}: a tensor's buffer")
     quantization = tensor.table(4, "QuantizationParameters")
     if quantization is not None:
         quantization.check_fields()
         for slot in (0, 1, 2):
-            quantization.numbers(slot, flags.Float32Flags)
-        quantization.numbers(3, flags.Int64Flags)
+            quantization.numbers(slot, FLOAT32)
+        quantization.numbers(3, INT64)
     sparsity = tensor.table(6, "SparsityParameters")
     if sparsity is not None:
         sparsity.check_fields()
-        sparsity.numbers(0, flags.Int32Flags)
-        sparsity.numbers(1, flags.Int32Flags)
+        sparsity.numbers(0, INT32)
+        sparsity.numbers(1, INT32)
         for dimension in sparsity.tables(2, "DimensionMetadata"):
             dimension.check_fields()
             for slot in (3, 5):
@@ -111,9 +109,9 @@ def _check_tensor(tensor: Table, buffers: int, where: str) -> None:
 
 def _check_operator(operator: Table, codes: int, tensors: int, where: str) -> None:
     operator.check_fields()
-    _check_index(operator.number(0, flags.Uint32Flags), codes, f"{where}: an operator's code")
+    _check_index(operator.number(0, UINT32), codes, f"{where}: an operator's code")
     for slot in (1, 2, 8):
-        for index in operator.numbers(slot, flags.Int32Flags):
+        for index in operator.numbers(slot, INT32):
             if index != -1:  # an optional tensor that is left out
                 _check_index(index, tensors, f"{where}: an operator's tensor")
     operator.span(5)

@@ -131,7 +131,7 @@ class EdgeTPU(Backend):
 
         engine = pick(options.backend_options.get("engine"))
         delegate_options = _delegate_options(options.backend_options.get("delegate_options"))
-        ModelFile(source.buffer(), str(source)).check_graphs()
+        source.opened(ModelFile).check_graphs()
         library = open_library(options.backend_options.get("library"))
         needed, there = needed_runtime(source.buffer()), library.runtime_version
         if needed is not None and there is not None and needed > there:

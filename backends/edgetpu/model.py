@@ -19,7 +19,7 @@ from ...errors import (
     DeviceNotFoundError,
     ModelError,
 )
-from ...formats.tflite import custom_operators
+from ...formats.tflite import ModelFile
 from ...reports import LoadOptions
 from ...runtime_model import RuntimeModel
 from ...source import Source
@@ -80,7 +80,7 @@ class EdgeTPUModel(TFLiteModel):
         self._next_attempt = 0.0
         super().__init__(engine, interpreter, *arguments)
         self._delegate_nodes, delegated, others = _delegation(interpreter)
-        if self._signature.subgraph == 0:  # the engines tell nothing of the nodes of other graphs
+        if self._subgraph == 0:  # the engines tell nothing of the nodes of other graphs
             self.runtime = replace(self.runtime, delegated=delegated, total=delegated + len(others))
             if others:
                 _log.warning(
@@ -194,7 +194,7 @@ class EdgeTPUModel(TFLiteModel):
         interpreter = make_interpreter(
             self._engine, self._source, self.runtime.details["num_threads"], verified=True, delegates=[delegate]
         )
-        calls = Calls.of_ours(interpreter, self._signature.subgraph)
+        calls = Calls.of_ours(interpreter, self._subgraph)
         with held_back(LINES):
             calls.allocate()
         details = {**self.runtime.details, "device_path": lease.device.path}
@@ -220,7 +220,7 @@ class EdgeTPUModel(TFLiteModel):
                 f"the Edge TPU's runtime library and this version of the interpreter do not fit together: {said}",
                 "install a build of the library for this interpreter (README, 'Where is PyCoral?')",
             )
-        others = [name for name in custom_operators(source.buffer(), str(source)) if name != COMPILED_OPERATOR]
+        others = [name for name in source.opened(ModelFile).custom_operators if name != COMPILED_OPERATOR]
         return why_unresolved(source, others, error)
 
 

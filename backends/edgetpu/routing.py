@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import ModelError
 from ...formats.tflite import ModelFile
-from ...formats.tflite_graph import Tensor
-from ...names import name_tensors
+from ...formats.tflite_interface import interface
+from ...metadata import TensorInfo
 from ...source import Source
 from ..tflite_cpu.diagnosis import COMPILED_OPERATOR
 
@@ -23,7 +23,7 @@ def is_compiled(source: Source) -> bool:
     ModelError
         The file is damaged.
     """
-    return COMPILED_OPERATOR in ModelFile(source.buffer(), str(source)).custom_operators
+    return COMPILED_OPERATOR in source.opened(ModelFile).custom_operators
 
 
 def compiled_twin(source: Source) -> tuple[Path | None, str, str]:
@@ -51,7 +51,7 @@ def compiled_twin(source: Source) -> tuple[Path | None, str, str]:
         other = Source(twin)
         if other.format != "tflite" or not is_compiled(other):
             return None, f"{plain}, nor is {twin}, in spite of its name", compiling
-        difference = _difference(ModelFile(source.buffer(), str(path)), ModelFile(other.buffer(), str(twin)))
+        difference = _difference(source.opened(ModelFile), other.opened(ModelFile))
     except ModelError as error:
         return None, f"{plain}, and its compiled twin cannot be read: {error}", compiling
     if difference:
@@ -64,19 +64,14 @@ def compiled_twin(source: Source) -> tuple[Path | None, str, str]:
 
 
 def _difference(plain: ModelFile, compiled: ModelFile) -> str:
-    for side in ("inputs", "outputs"):
-        if _tensors(plain, side) != _tensors(compiled, side):
-            return side
+    theirs, others = interface(plain), interface(compiled)
+    if _noticed(theirs.inputs) != _noticed(others.inputs):
+        return "inputs"
+    if _noticed(theirs.outputs) != _noticed(others.outputs):
+        return "outputs"
     return "" if plain.packed_labels().labels == compiled.packed_labels().labels else "labels"
 
 
-def _tensors(file: ModelFile, side: str) -> list[object]:
-    """Return all that a caller notices of the main graph's inputs or outputs, by the names that they will have."""
-    tensors: tuple[Tensor, ...] = getattr(file.subgraphs[0], side)
-    named: tuple[str, ...] = getattr(file.metadata_names(0), side)
-    keys: Mapping[int, str] = {}
-    for signature in file.signatures:
-        if signature.subgraph == 0:
-            keys = {index: name for name, index in getattr(signature, side).items()}
-    names = name_tensors([(n, keys.get(t.index, ""), t.name) for t, n in zip(tensors, named, strict=True)])
-    return [(name, t.data_type, t.shape, t.quantization) for t, (name, _) in zip(tensors, names, strict=True)]
+def _noticed(tensors: Sequence[TensorInfo]) -> list[object]:
+    """Return all that a caller notices of inputs or outputs."""
+    return [(t.name, t.data_type, t.shape, t.quantization) for t in tensors]

@@ -21,7 +21,7 @@ def check_external_files(source: Source) -> None:
     ModelError
         For those, and for weights that are missing.
     """
-    names = ModelFile(source.buffer(), str(source)).external_files
+    names = source.opened(ModelFile).external_files
     if not names:
         return
     if source.path is None:  # ONNX Runtime would look for them in the working folder

@@ -22,11 +22,11 @@ from ...errors import (
     UnsupportedModelError,
 )
 from ...formats import REFETCH
-from ...formats.onnx import ModelFile
+from ...formats.onnx import ModelFile, ValueInfo
 from ...formats.onnx_description import describe
+from ...formats.onnx_interface import name_values
 from ...metadata import Metadata, TensorInfo
 from ...model import Model
-from ...names import name_tensors
 from ...reports import LoadOptions, RuntimeInfo
 from ...runtime_model import Command, RuntimeModel
 from ...source import Source
@@ -59,16 +59,13 @@ class ONNXModel(RuntimeModel):
         self._source = source
         self._run_options = run_options()
         with _readable(source):
-            unranked = _without_rank((*session.get_inputs(), *session.get_outputs()), source)
-            inputs, outputs = (_tensors(side, unranked) for side in (session.get_inputs(), session.get_outputs()))
-        self._feed_names = [t.name for t in inputs]
-        self._fetch_names = [t.name for t in outputs]
+            entries = session.get_inputs(), session.get_outputs()
+            unranked = _without_rank((*entries[0], *entries[1]), source)
+            inputs, outputs = (name_values([_value(entry, unranked) for entry in side]) for side in entries)
+            self._feed_names, self._fetch_names = ([entry.name for entry in side] for side in entries)
         # ONNX Runtime refuses inputs of one name, but takes such outputs, and outputs that are inputs
         names = [*self._feed_names, *self._fetch_names]
         self._repeats = len(set(names)) < len(names)
-        if self._repeats:
-            named = name_tensors([(name,) for name in self._fetch_names])
-            outputs = [replace(t, name=name) for t, (name, _) in zip(outputs, named, strict=True)]
         kinds = {t.data_type for t in (*inputs, *outputs)}
         self._strings = "string" in kinds
         self._by_value = any(map(needs_value, kinds))
@@ -205,7 +202,7 @@ class ONNXModel(RuntimeModel):
         described = {}
         if self._source.format == "onnx":
             try:
-                file = ModelFile(self._source.buffer(), str(self._source))
+                file = self._source.opened(ModelFile)
                 described = {v.name: v.description for v in (*file.inputs, *file.outputs)}
             except ModelError as error:  # the runtime reads it: only the doc strings are lost
                 _log.warning("%s; the tensors go without descriptions", error.reason)
@@ -329,22 +326,18 @@ def _without_rank(entries: Sequence[Any], source: Source) -> Collection[str]:
     if not doubtful or source.format != "onnx":
         return doubtful
     try:
-        file = ModelFile(source.buffer(), str(source))
+        file = source.opened(ModelFile)
         return {v.name for v in (*file.inputs, *file.outputs) if v.name in doubtful and not v.ranked}
     except ModelError:
         return doubtful
 
 
-def _tensors(entries: Sequence[Any], unranked: Collection[str]) -> list[TensorInfo]:
-    tensors = []
-    for entry in entries:
-        shape = tuple(n if isinstance(n, int) and n >= 0 else -1 for n in entry.shape)
-        names = [n if isinstance(n, str) else "" for n in entry.shape]
-        extra: dict[str, Any] = {"dimensions": tuple(names)} if any(names) else {}
-        if entry.name in unranked:
-            extra["rank"] = "unknown"
-        tensors.append(TensorInfo(entry.name, data_type=data_type(entry.type, entry.name), shape=shape, extra=extra))
-    return tensors
+def _value(entry: Any, unranked: Collection[str]) -> ValueInfo:
+    """Return what a session says of an input or output: it has worked out more shapes than the file gives."""
+    shape = tuple(n if isinstance(n, int) else -1 for n in entry.shape)
+    dimensions = tuple(n if isinstance(n, str) else "" for n in entry.shape)
+    element = data_type(entry.type, entry.name)
+    return ValueInfo(entry.name, "", "tensor", element, shape, dimensions, entry.name not in unranked)
 
 
 def _with_descriptions(

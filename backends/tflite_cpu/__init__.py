@@ -49,10 +49,10 @@ class TFLiteCPU(Backend):
 
         if source.format != "tflite":
             return Match(False, not_tflite(source), "convert it to TFLite, or use the backend for its format")
-        from ...formats.tflite import custom_operators
+        from ...formats.tflite import ModelFile
 
         check_option(options.backend_options.get("engine"))
-        custom = custom_operators(source.buffer(), str(source))
+        custom = source.opened(ModelFile).custom_operators
         if COMPILED_OPERATOR in custom:
             return Match(False, *compiled_for_edgetpu(source))
         if doubtful := [name for name in custom if name not in _KNOWN_OPERATORS]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import ModelError, UnsupportedModelError
-from ...formats.tflite import custom_operators
+from ...formats.tflite import ModelFile
 from ...source import Source
 
 __all__ = ["COMPILED_OPERATOR", "compiled_for_edgetpu", "cpu_twin", "not_tflite", "why_refused", "why_unresolved"]
@@ -38,7 +38,7 @@ def cpu_twin(source: Source) -> Path | None:
 
 def why_refused(source: Source, error: Exception) -> ModelError:
     """Turn the interpreter's refusal of a model into an error that names the cause."""
-    custom = custom_operators(source.buffer(), str(source))
+    custom = source.opened(ModelFile).custom_operators
     if COMPILED_OPERATOR in custom:
         reason, remedy = compiled_for_edgetpu(source)
         return UnsupportedModelError(f"{source}: {reason}", remedy)

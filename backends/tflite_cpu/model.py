@@ -14,19 +14,18 @@ import numpy as np
 from ...binding import Binding, CopyingBinding, allocate
 from ...conventions import ASSUMED_NORMALIZATION
 from ...errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError
+from ...formats.interface import Interface
 from ...formats.tflite import ModelFile
+from ...formats.tflite_interface import choose_signature, interface
 from ...metadata import Metadata
 from ...reports import LoadOptions, RuntimeInfo
 from ...runtime_model import RuntimeModel
 from ...source import Source
 from ...stderr import held_back
 from ...tensors import Array
-from .binding import InterpreterBinding
 from .calls import ENGINE_ERRORS, Calls, runner
-from .diagnosis import why_refused
 from .engines import LINES, Engine
-from .graph import Signature, describe_tensors, find_signature, learn_dtypes, metadata_names, tensor_indices
-from .verification import verify
+from .graph import as_allocated, interface_of_interpreter, learn_dtypes, signatures_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -51,7 +50,7 @@ class TFLiteModel(RuntimeModel):
         engine: Engine,
         interpreter: Any,
         calls: Calls,
-        signature: Signature,
+        told: Interface,
         source: Source,
         file: ModelFile | None,
         runtime: RuntimeInfo,
@@ -59,15 +58,13 @@ class TFLiteModel(RuntimeModel):
     ) -> None:
         self._engine = engine
         self._source = source
-        self._signature = signature
         self._file = file  # kept until metadata() is asked for: the file may be gone by then
-        ins, outs = tensor_indices(interpreter, signature, file)
-        self._input_indices, self._output_indices = ins, outs
-        in_names, out_names = metadata_names(file, signature.subgraph)
-        inputs = describe_tensors(calls, ins, signature.inputs, in_names)
-        outputs = describe_tensors(calls, outs, signature.outputs, out_names)
+        self._subgraph, self._input_indices, self._output_indices = (
+            told.subgraph, told.input_indices, told.output_indices
+        )  # fmt: skip
+        inputs, outputs = told.inputs, as_allocated(told.outputs, told.output_indices, calls)
         self._dynamic = any(min(t.shape, default=0) < 0 for t in inputs)
-        self._shapes: list[tuple[int, ...]] | None = self._allocated(calls)
+        self._shapes: list[tuple[int, ...]] | None = self._allocated(calls) if self._dynamic else None
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
         self._plain = all(t.shape and 0 not in t.shape for t in outputs)
         self._use(interpreter, calls)
@@ -107,23 +104,25 @@ class TFLiteModel(RuntimeModel):
         BackendNotAvailableError, ModelError, UnsupportedModelError, OptionError
         """
         threads = options.num_threads or 1
-        file = ModelFile(source.buffer(), str(source))
+        file = source.opened(ModelFile)
         file.check_graphs()
+        told = interface(file, options.signature)
+        learn_dtypes((*told.inputs, *told.outputs))
         try:
             interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates)
             with held_back(LINES):
-                signature = find_signature(interpreter, options.signature)
-                calls = Calls.of_ours(interpreter, signature.subgraph)
+                calls = Calls.of_ours(interpreter, told.subgraph)
                 calls.allocate()
-            details = {"engine": engine.option, "num_threads": threads, "signature": signature.key}
+            details = {"engine": engine.option, "num_threads": threads, "signature": told.signature}
             runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
-            return cls(engine, interpreter, calls, signature, source, file, runtime, options)
+            model = cls(engine, interpreter, calls, told, source, file, runtime, options)
         except AccelerateError:
             raise
         except ENGINE_ERRORS as error:
-            if "data-type" in str(error) and learn_dtypes():
-                return cls.build(engine, source, options, verified=verified, delegates=delegates)
             raise cls._why_refused(source, error) from error
+        if told.problem:
+            _log.warning("%s", told.problem)
+        return model
 
     @classmethod
     def adopt(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
@@ -134,7 +133,7 @@ class TFLiteModel(RuntimeModel):
         UnsupportedModelError, OptionError
         """
         interpreter = source.object
-        signature = find_signature(interpreter, options.signature)
+        signature = choose_signature(signatures_of(interpreter), options.signature)
         if signature.subgraph:
             raise OptionError(
                 f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main "
@@ -149,11 +148,14 @@ class TFLiteModel(RuntimeModel):
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
         details = {"engine": engine.option, "signature": signature.key, "adopted": True}
         runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
-        return cls(engine, interpreter, calls, signature, source, None, runtime, options)
+        told = interface_of_interpreter(interpreter, signature)
+        return cls(engine, interpreter, calls, told, source, None, runtime, options)
 
     @staticmethod
     def _why_refused(source: Source, error: Exception) -> AccelerateError:
         """Turn the interpreter's refusal of a model into an error that names the cause."""
+        from .diagnosis import why_refused
+
         return why_refused(source, error)
 
     def execute(self, feeds: list[Array]) -> list[Array]:
@@ -198,6 +200,8 @@ class TFLiteModel(RuntimeModel):
         bound = [array.shape for array in arrays.values()]
         if not self._tensors_stay(bound):
             return CopyingBinding(self, self.run, arrays, self.outputs)
+        from .binding import InterpreterBinding
+
         calls = self._another(bound, self.runtime.details["num_threads"])
         return InterpreterBinding(
             self,
@@ -210,7 +214,7 @@ class TFLiteModel(RuntimeModel):
         """Build another interpreter of this model, for inputs of these shapes; `plain` leaves delegates out."""
         try:
             interpreter = make_interpreter(self._engine, self._source, threads, verified=True, plain=plain)
-            calls = Calls.of_ours(interpreter, self._signature.subgraph)
+            calls = Calls.of_ours(interpreter, self._subgraph)
             with held_back(LINES):
                 for index, shape in zip(self._input_indices, shapes, strict=True):
                     calls.resize(index, np.asarray(shape, np.int32))
@@ -226,7 +230,7 @@ class TFLiteModel(RuntimeModel):
         follows and may move every tensor, the inputs too. Such a result has no place before the first run; delegates,
         which give none to what they compute, are left out for this. Elements smaller than a byte share bytes.
         """
-        subgraph = self._signature.subgraph
+        subgraph = self._subgraph
         file = ModelFile(self._source.buffer(), str(self._source))
         graph = file.subgraphs[subgraph]
         if not _SUB_BYTE.isdisjoint(tensor.data_type for tensor in (*graph.inputs, *graph.outputs)):
@@ -249,9 +253,7 @@ class TFLiteModel(RuntimeModel):
         from ...formats.tflite_description import describe
 
         try:
-            return describe(
-                file, self._signature.subgraph, self.inputs, self.outputs, labels=self.options.labels is None
-            )
+            return describe(file, self._subgraph, self.inputs, self.outputs, labels=self.options.labels is None)
         except ModelError as error:  # the engine reads it: only what the file says about itself is lost
             _log.warning("%s; the model goes without metadata", error.reason)
             return super().describe()
@@ -283,6 +285,8 @@ def make_interpreter(
     else:
         content = source.read()
         if not (engine.verifies or verified):
+            from .verification import verify
+
             verify(engine, content, str(source))
         model = {"model_content": content}
     if plain:

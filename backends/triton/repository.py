@@ -14,15 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DeviceNotFoundError, ModelError, OptionError, UnsupportedModelError
+from ...formats.description import describe_source, interface_of
 from ...formats.onnx import ModelFile as ONNXFile
-from ...formats.onnx_description import describe as describe_onnx
-from ...formats.onnx_description import tensor_info
 from ...formats.tflite import ModelFile as TFLiteFile
-from ...formats.tflite import custom_operators
-from ...formats.tflite_description import describe as describe_tflite
-from ...formats.tflite_graph import Signature, Tensor
+from ...formats.tflite_interface import choose_signature
 from ...metadata import Metadata, TensorInfo
-from ...names import name_tensors, suggestion
 from ...source import Source
 from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, compiled_for_edgetpu
 from .kinds import KINDS, Kind, kind_of
@@ -84,25 +80,9 @@ def describe(source: Source, signature: str | None = None) -> Metadata | None:
     ------
     ModelError, OptionError
     """
-    _check_signature(source, signature)
-    if source.format == "onnx":
-        onnx = ONNXFile(source.buffer(), str(source))
-        inputs, outputs = ([tensor_info(value) for value in side] for side in (onnx.inputs, onnx.outputs))
-        return describe_onnx(onnx.name, onnx.description, onnx.properties, inputs, outputs)
     if source.format == "tflite":
-        tflite = TFLiteFile(source.buffer(), str(source))
-        tflite.check_graphs()
-        chosen = _signature_of(tflite, signature)
-        place = chosen.subgraph if chosen else 0
-        graph, names = tflite.subgraphs[place], tflite.metadata_names(place)
-        return describe_tflite(
-            tflite,
-            place,
-            _named(graph.inputs, names.inputs, chosen.inputs if chosen else {}),
-            _named(graph.outputs, names.outputs, chosen.outputs if chosen else {}),
-            labels=True,
-        )
-    return None
+        source.opened(TFLiteFile).check_graphs()
+    return describe_source(source, signature)
 
 
 def check_shippable(source: Source, device: str | None, signature: str | None) -> None:
@@ -114,48 +94,8 @@ def check_shippable(source: Source, device: str | None, signature: str | None) -
     """
     kind = KINDS[kind_of(source)]
     _check_device(source, kind, device, by_shim=not kind.backend)
-    _check_signature(source, signature)
-
-
-def _check_signature(source: Source, signature: str | None) -> None:
-    if signature is None:
-        return
-    if source.format != "tflite":
-        raise OptionError(f"{source} is {source.likeness}, which has no signatures: leave signature= out")
-    _signature_of(TFLiteFile(source.buffer(), str(source)), signature)
-
-
-def _signature_of(file: TFLiteFile, wanted: str | None) -> Signature | None:
-    """Find the signature to run like ``tflite_cpu`` does: the one named, else the main graph's."""
-    if wanted is None:
-        main = (s for s in file.signatures if s.subgraph == 0)
-        return next(iter(sorted(main, key=lambda s: s.key != "serving_default")), None)
-    for one in file.signatures:
-        if one.key == wanted:
-            return one
-    known = [one.key for one in file.signatures]
-    raise OptionError(
-        f"the model has no signature {wanted!r}{suggestion(wanted, known)}; "
-        f"its signatures: {', '.join(map(repr, sorted(known))) or 'none, leave the option out'}"
-    )
-
-
-def _named(tensors: Sequence[Tensor], described: Sequence[str], signed: Mapping[str, int]) -> list[TensorInfo]:
-    """Name the tensors of a graph like ``tflite_cpu`` does: metadata, then signature, then graph."""
-    by_index: dict[int, list[str]] = {}
-    for name, index in signed.items():
-        by_index.setdefault(index, []).append(name)
-    indices = [tensor.index for tensor in tensors]
-    candidates = []
-    for n, (tensor, name) in enumerate(zip(tensors, described, strict=True)):
-        before, again = indices[:n].count(tensor.index), tensor.index in indices[n + 1 :]
-        # a tensor that is listed again goes by its next name; what names are left are aliases
-        names = by_index.get(tensor.index, [])[before : before + 1 if again else None]
-        candidates.append((name, *names, tensor.name))
-    return [
-        TensorInfo(name, aliases, "", tensor.data_type, tensor.shape, tensor.quantization)
-        for tensor, (name, aliases) in zip(tensors, name_tensors(candidates), strict=True)
-    ]
+    if signature is not None and interface_of(source, signature) is None:
+        raise OptionError(f"{source} is {source.likeness}, which has no signatures", "leave signature out")
 
 
 def package(
@@ -228,8 +168,9 @@ def package(
 
 
 def _check_device(source: Source, kind: Kind, device: str | None, *, by_shim: bool) -> None:
-    if source.format == "tflite" and COMPILED_OPERATOR in custom_operators(source.buffer(), str(source)):
-        raise UnsupportedModelError(f"{source}: {'; '.join(compiled_for_edgetpu(source))}")
+    if source.format == "tflite" and COMPILED_OPERATOR in source.opened(TFLiteFile).custom_operators:
+        reason, remedy = compiled_for_edgetpu(source)
+        raise UnsupportedModelError(f"{source}: {reason}", remedy)
     if by_shim and source.format not in _BY_SHIM:
         raise UnsupportedModelError(
             f"{source} is {kind.title}; Triton's Python backend is given ONNX and TFLite models only"
@@ -247,10 +188,9 @@ def _check_device(source: Source, kind: Kind, device: str | None, *, by_shim: bo
 
 def _signature_for_shim(source: Source, key: str) -> str:
     """Return which place each name of a signature has among the tensors of its graph, as the shim wants it."""
-    file = TFLiteFile(source.buffer(), str(source))
-    chosen = _signature_of(file, key)
-    assert chosen is not None, "describe has found it"
-    graph = file.subgraphs[chosen.subgraph]
+    file = source.opened(TFLiteFile)
+    chosen = choose_signature(file.signatures, key)
+    graph = file.subgraph(chosen.subgraph)
     places = []
     for tensors, names in ((graph.inputs, chosen.inputs), (graph.outputs, chosen.outputs)):
         by_index = {tensor.index: place for place, tensor in enumerate(tensors)}
@@ -265,7 +205,7 @@ def _signature_for_shim(source: Source, key: str) -> str:
 
 def _companions(source: Source, kind: str) -> dict[str, bytes]:
     """Return the other files that belong to a model, by their place below the model's folder."""
-    if kind == "onnx" and (outside := ONNXFile(source.buffer(), str(source)).external_files):
+    if kind == "onnx" and (outside := source.opened(ONNXFile).external_files):
         raise UnsupportedModelError(
             f"{source} keeps weights in other files ({', '.join(outside[:3])}), which are not followed; write it as "
             "one: onnx.save(onnx.load(path), new_path, save_as_external_data=False)"
@@ -297,13 +237,11 @@ def _users_config(source: Source, kind: str) -> str:
 
 
 def _check_tensors(source: Source, about: Metadata, *, by_shim: bool) -> None:
-    if by_shim and source.format == "onnx":
-        unranked = [value.name for value in ONNXFile(source.buffer(), str(source)).inputs if not value.ranked]
-        if unranked:
-            raise UnsupportedModelError(
-                f"{source}: the file does not give the shape of input {unranked[0]!r}, which the Python backend of "
-                "Triton must be told; export the model with the shapes of its inputs"
-            )
+    if by_shim and (unranked := [tensor.name for tensor in about.inputs if "rank" in tensor.extra]):
+        raise UnsupportedModelError(
+            f"{source}: the file does not give the shape of input {unranked[0]!r}, which the Python backend of "
+            "Triton must be told; export the model with the shapes of its inputs"
+        )
     for tensor in (*about.inputs, *about.outputs):
         if tensor.data_type not in _DATA_TYPES or (by_shim and tensor.data_type == "bfloat16"):
             raise UnsupportedModelError(

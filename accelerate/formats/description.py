@@ -1,0 +1,81 @@
+"""All that a model file says about itself, in one call, for every backend that reads its format."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from ..metadata import Metadata
+    from ..source import Source
+    from .interface import Interface
+
+__all__ = ["describe_source", "interface_of"]
+
+_log = logging.getLogger("accelerate")
+
+
+def interface_of(source: Source, signature: str | None = None) -> Interface | None:
+    """Return the names, types and shapes of a file's tensors, without its metadata; None for a format not read here.
+
+    Parameters
+    ----------
+    source : Source
+    signature : str, optional
+        Which of a TFLite model's signatures runs; default: the main graph's.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelError
+    OptionError
+        There is no such signature.
+    """
+    if source.format == "tflite":
+        from .tflite import ModelFile as TFLiteFile
+        from .tflite_interface import interface as tflite_interface
+
+        return tflite_interface(source.opened(TFLiteFile), signature)
+    if source.format == "onnx":
+        if signature is not None:
+            raise OptionError("an ONNX model has no signatures", "leave signature out")
+        from .onnx import ModelFile as ONNXFile
+        from .onnx_interface import interface as onnx_interface
+
+        return onnx_interface(source.opened(ONNXFile))
+    return None
+
+
+def describe_source(source: Source, signature: str | None = None) -> Metadata | None:
+    """Return all that a file says about itself, with its labels; None for a format not read here.
+
+    Damage that does not keep the model from running is a warning, as when the model is loaded.
+
+    Parameters
+    ----------
+    source, signature
+        As for `interface_of`.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelError, OptionError
+        As `interface_of` does.
+    """
+    with source.kept_open():
+        found = interface_of(source, signature)
+        if found is None:
+            return None
+        if found.problem:
+            _log.warning("%s", found.problem)
+        if source.format == "tflite":
+            from .tflite import ModelFile as TFLiteFile
+            from .tflite_description import describe as describe_tflite
+
+            return describe_tflite(source.opened(TFLiteFile), found.subgraph, found.inputs, found.outputs, labels=True)
+        from .onnx import ModelFile as ONNXFile
+        from .onnx_description import describe as describe_onnx
+
+        file = source.opened(ONNXFile)
+        properties = {"producer": file.producer[0], **file.properties}
+        return describe_onnx(file.name, file.description, properties, found.inputs, found.outputs)

@@ -1,0 +1,87 @@
+"""A whole backend: affine models, y = a x + b, that lie in .npz files and are run by NumPy.
+
+What `plan`, `load`, `infer`, `bind`, deadlines, replicas, conversions and errors need beside this, the core does.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from accelerate.contract import (
+    Array,
+    Availability,
+    Backend,
+    Device,
+    LoadOptions,
+    Match,
+    RuntimeInfo,
+    RuntimeModel,
+    Source,
+)
+from accelerate.metadata import Metadata, TensorInfo
+
+Tensors = tuple[list[TensorInfo], list[TensorInfo]]
+
+
+class NpzAffine(Backend):
+    """Found through the entry point in pyproject.toml."""
+
+    name = "npz_affine"
+    description = "affine models in .npz files, by NumPy"
+    extra = ""
+    formats: ClassVar[Mapping[str, str]] = {"npz": "an .npz file"}
+
+    @classmethod
+    def sniff(cls, head: bytes) -> str:
+        """Tell an .npz file: a zip archive whose first file is an array."""
+        return "npz" if head[:4] == b"PK\3\4" and b".npy" in head[:64] else ""
+
+    def match(self, source: Source, options: LoadOptions) -> Match:
+        """Judge by the content alone; a refusal names the source and says what to do."""
+        if source.format != "npz":
+            return Match(
+                False, f"{source} is {source.likeness}, not an .npz file", "save it by numpy.savez(a=, b=, shape=)"
+            )
+        return Match(True, "an .npz file")
+
+    def availability(self) -> Availability:
+        """Say whether the runtime works here: a real one imports it and computes something."""
+        return Availability(True, f"NumPy {np.__version__}", "NumPy is always here")
+
+    def devices(self, options: LoadOptions) -> Sequence[Device]:
+        """List what it runs on, preferred first."""
+        return [Device(self.name, "cpu", "cpu", "CPU")]
+
+    def load(self, source: Source, options: LoadOptions) -> RuntimeModel:
+        """Build the model; `match` has accepted the source, and the core has chosen `options.device`."""
+        with np.load(io.BytesIO(source.read())) as file:
+            return AffineModel(file["a"], file["b"], _tensors(file), options)
+
+    def describe(self, source: Source, signature: str | None) -> Metadata:
+        """Say what the file says of itself, for ``edge-accelerate inspect``."""
+        with np.load(io.BytesIO(source.read())) as file:
+            inputs, outputs = _tensors(file)
+        return Metadata("", "", "", tuple(inputs), tuple(outputs))
+
+
+class AffineModel(RuntimeModel):
+    """One model. `execute` is all that a runtime must do."""
+
+    def __init__(
+        self, a: Any, b: Any, tensors: tuple[list[TensorInfo], list[TensorInfo]], options: LoadOptions
+    ) -> None:
+        self._a, self._b = a, b
+        super().__init__("npz_affine", *tensors, RuntimeInfo("NumPy", np.__version__, "cpu"), options)
+
+    def execute(self, feeds: list[Array]) -> list[Array]:
+        """Run on arrays of the model's dtypes, and return arrays that are the caller's."""
+        return [self._a * feeds[0] + self._b]
+
+
+def _tensors(file: Mapping[str, Any]) -> Tensors:
+    shape = tuple(map(int, file["shape"]))
+    return [TensorInfo("x", shape=shape)], [TensorInfo("y", shape=shape)]
