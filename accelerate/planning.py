@@ -113,7 +113,7 @@ class _Contender:
             if not match.accepts:
                 kind = ModelError if self.source.format in ("", "directory") else UnsupportedModelError
                 return self._refused(kind(match.reason, match.remedy))
-            _check_names(self.source, options)
+            _check_names(self.backend, self.source, options)
             kinds = tuple(self.backend.kinds())
             if unknown := [kind for kind in kinds if kind not in KINDS]:
                 raise TypeError(f"kinds() returned {unknown[0]!r:.60}; wanted some of {', '.join(KINDS)}")  # noqa: TRY301
@@ -184,13 +184,16 @@ class _Contender:
         return Row(self.backend, candidate, error, accepted, final)
 
 
-def _check_names(source: Source, options: LoadOptions) -> None:
-    """Refuse a signature that the file does not have, and names that no tensor has, where the file is read here."""
+def _check_names(backend: Backend, source: Source, options: LoadOptions) -> None:
+    """Refuse a signature that the file does not have, and names that no tensor has, where the file is read here.
+
+    A file of a format that the core does not know is read by the backend whose own it is.
+    """
     if options.signature is None and not options.tensor_names and not isinstance(options.normalization, Mapping):
         return
     from .formats.description import interface_of  # few callers name a tensor
 
-    interface = interface_of(source, options.signature)
+    interface = interface_of(source, options.signature) or backend.describe(source, options.signature)
     if interface is not None:
         inputs, _ = rename(interface.inputs, interface.outputs, options.tensor_names)
         normalization_by_name(options.normalization, inputs)
