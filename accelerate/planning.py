@@ -187,7 +187,7 @@ class _Contender:
 def _check_names(backend: Backend, source: Source, options: LoadOptions) -> None:
     """Refuse a signature that the file does not have, and names that no tensor has, where the file is read here.
 
-    A file of a format that the core does not know is read by the backend whose own it is.
+    A file of a format that the core does not know, and an existing object, are read by the backend whose own they are.
     """
     if options.signature is None and not options.tensor_names and not isinstance(options.normalization, Mapping):
         return

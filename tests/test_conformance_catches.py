@@ -47,7 +47,10 @@ def cases() -> Mapping[str, Case]:
         return {"y": 2 * x["x"]}
 
     levels = tensor("x", 1, 4, dtype="uint8", scale=0.5, zero=100)
-    both: Mapping[str, Reference] = {"add": lambda x: {"y": x["a"] + x["b"]}, "subtract": lambda x: {"y": x["a"] - x["b"]}}
+    both: Mapping[str, Reference] = {
+        "add": lambda x: {"y": x["a"] + x["b"]},
+        "subtract": lambda x: {"y": x["a"] - x["b"]},
+    }
     pair = {"inputs": [tensor("a", 3), tensor("b", 3)], "outputs": [tensor("y", 3)]}
     found = tensor("y", -1, dtype="int64")
     return {
@@ -65,7 +68,7 @@ def cases() -> Mapping[str, Case]:
             toy_backend.write({name: {"operator": name, **pair} for name in both}), both["add"], signatures=both
         ),
         "labels": Case(one("double", tensor("x", 3), labels=["a", "b", "c"]), double, labels=("a", "b", "c")),
-        "failing": Case(one("picky", tensor("x", 3)), same, fails_on={"x": [0, 9, 0]}),
+        "failing": Case(one("picky", tensor("x", 3)), same, fails_on={"x": np.ones(3, np.float32) * 9}),
         "existing": Case(Program(one("double", tensor("x", 3)), None, 1), double),
         "slow": Case(one("slowly", tensor("x", 2)), same, cancels=True),
     }

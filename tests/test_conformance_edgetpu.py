@@ -28,9 +28,7 @@ def _cases(engine: str) -> Mapping[str, Case]:
         "integers": Case(stand_in.integers(), lambda x: {"y": 2 * x["x"]}, option),
         "strings": Case(stand_in.with_strings(), lambda x: {"y": x["x"][::-1], "g": 2 * x["f"]}, option),
         "batched": Case(stand_in.floats([1, 2, 2, 3]), lambda x: {"y": 2 * x["x"]}, option),
-        "dynamic_output": Case(
-            stand_in.found(), lambda x: {"y": np.argwhere(x["x"] > 0), "g": 2 * x["x"]}, option
-        ),
+        "dynamic_output": Case(stand_in.found(), lambda x: {"y": np.argwhere(x["x"] > 0), "g": 2 * x["x"]}, option),
         "passthrough": Case(stand_in.passed_through(), lambda x: {"x": x["x"], "y": 2 * x["x"]}, option),
         "signatures": Case(
             stand_in.two_signatures(),
@@ -38,9 +36,7 @@ def _cases(engine: str) -> Mapping[str, Case]:
             {"signature": "double", **option},
             signatures={"double": lambda x: {"y": 2 * x["x"]}, "add": lambda x: {"sum": x["a"] + x["b"]}},
         ),
-        "labels": Case(
-            stand_in.labelled(), lambda x: {"scores": 2 * x["x"]}, option, labels=("red", "green", "blue")
-        ),
+        "labels": Case(stand_in.labelled(), lambda x: {"scores": 2 * x["x"]}, option, labels=("red", "green", "blue")),
         "failing": Case(
             stand_in.failing(),
             lambda x: {"y": np.full(3, 5, np.float32), "g": 2 * x["x"]},

@@ -12,10 +12,11 @@ import pytest
 from accelerate.tensors import Array
 from accelerate.testing import BackendConformance, Case
 
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")  # builds the models
 
 import odd_onnx
+import onnxruntime
 from onnx import TensorProto
 
 

@@ -37,7 +37,9 @@ def _cases(engine: str) -> Mapping[str, Case]:
             signatures=_SIGNATURES,
         ),
         "labels": Case(labelled(), lambda x: {"scores": x["image"][0, 0]}, option, labels=("red", "green", "blue")),
-        "failing": Case(odd_models.failing(), lambda _: {"y": np.full(3, 5, "f")}, option, fails_on={"x": np.ones(3, "f") * 9}),
+        "failing": Case(
+            odd_models.failing(), lambda _: {"y": np.full(3, 5, "f")}, option, fails_on={"x": np.ones(3, "f") * 9}
+        ),
         "existing": Case(_interpreter(engine), lambda x: {"y": x["x"] + x["x"]}),
         "slow": Case(odd_models.slow(0.2), lambda x: {"y": x["x"]}, option, rtol=1e-3),
     }

@@ -57,6 +57,10 @@ def read(source: Source, signature: str | None) -> Metadata:
         raise ModelError(f"{source} is damaged: {error}", "fetch it again") from error
 
 
+def tensors_of(program: Program) -> list[tuple[TensorInfo, ...]]:
+    return [tuple(map(_tensor, side)) for side in (program.inputs, program.outputs)]
+
+
 def _tensor(told: Mapping[str, Any]) -> TensorInfo:
     levels = Quantization((told["scale"],), (told["zero"],)) if "scale" in told else None
     info = TensorInfo(
@@ -149,6 +153,8 @@ class Toy(Backend):
         return "toy" if head.startswith(MAGIC) else ""
 
     def describe(self, source: Source, signature: str | None) -> Metadata | None:
+        if source.format == "object":
+            return Metadata("", "", "", *tensors_of(source.object))
         return read(source, signature)
 
     def match(self, source: Source, options: LoadOptions) -> Match:
@@ -168,8 +174,7 @@ class Toy(Backend):
 
         device = options.device or "toy:0"
         if source.format == "object":
-            sides = (tuple(map(_tensor, side)) for side in (source.object.inputs, source.object.outputs))
-            return ToyModel(source.object, Metadata("", "", "", *sides), device, options)
+            return ToyModel(source.object, Metadata("", "", "", *tensors_of(source.object)), device, options)
         check_speed(options)
         program = Program(source.read(), options.signature, default_threads(options))
         return ToyModel(program, read(source, options.signature), device, options)

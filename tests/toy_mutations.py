@@ -119,7 +119,7 @@ def inputs_must_be_writable(put: Set) -> None:
     put(ToyModel, "call", call)
 
 
-@defect("a_binding_shares_what_it_says[plain]")
+@defect("a_binding_shares_what_it_says_it_shares[plain]")
 def zero_copy_lies_about_inputs(put: Set) -> None:
     sound = ToyBinding.__init__
 
@@ -130,7 +130,7 @@ def zero_copy_lies_about_inputs(put: Set) -> None:
     put(ToyBinding, "__init__", init)
 
 
-@defect("a_binding_shares_what_it_says[plain]")
+@defect("a_binding_shares_what_it_says_it_shares[plain]")
 def zero_copy_lies_about_outputs(put: Set) -> None:
     def step(self: Any) -> None:
         for name, result in zip(self.outputs, self.program.run(self.given, threading.Event()), strict=True):
@@ -140,7 +140,7 @@ def zero_copy_lies_about_outputs(put: Set) -> None:
     put(ToyBinding, "cancellable", lambda self: (lambda: step(self), lambda: None))
 
 
-@defect("a_binding_shares_what_it_says[plain]")
+@defect("a_binding_shares_what_it_says_it_shares[plain]")
 def the_input_arrays_of_a_binding_move(put: Set) -> None:
     def moved(self: Any) -> Any:
         self.given[:] = [array.copy() for array in self.given]
@@ -149,10 +149,12 @@ def the_input_arrays_of_a_binding_move(put: Set) -> None:
     put(ToyBinding, "inputs", property(moved))
 
 
-@defect("a_binding_shares_what_it_says[dynamic]")
+@defect("a_binding_shares_what_it_says_it_shares[dynamic]")
 def a_copying_binding_says_that_it_shares(put: Set) -> None:
     def bind(self: Any, shapes: Any = None) -> Any:
-        binding = CopyingBinding(self, self.run, toy_backend.allocate(self.inputs, self.input_index, shapes), self.outputs)
+        binding = CopyingBinding(
+            self, self.run, toy_backend.allocate(self.inputs, self.input_index, shapes), self.outputs
+        )
         binding.zero_copy = True
         return binding
 
@@ -174,9 +176,7 @@ def bindings_share_their_arrays(put: Set) -> None:
         if not isinstance(binding, ToyBinding):
             return binding
         first = kept.setdefault(id(self), binding)
-        return ToyBinding(
-            self, self.program, first._inputs, dict(zip(first._outputs, first.results, strict=True))
-        )
+        return ToyBinding(self, self.program, first._inputs, dict(zip(first._outputs, first.results, strict=True)))
 
     put(ToyModel, "bind", bind)
 
@@ -492,9 +492,8 @@ def an_awaited_call_blocks(put: Set) -> None:
 @defect("awaited_calls_answer_like_the_others")
 def an_awaited_call_outlives_close(put: Set) -> None:
     async def infer_async(self: Any, inputs: Any, *, timeout: Any = None, dequantize: Any = None) -> Any:
-        return {} if self.closed_for_good else await RuntimeModel.infer_async(self, inputs, timeout=timeout)
+        return {} if self.turn.closed else await RuntimeModel.infer_async(self, inputs, timeout=timeout)
 
-    put(ToyModel, "closed_for_good", property(lambda self: self.turn.closed))
     put(ToyModel, "infer_async", infer_async)
 
 

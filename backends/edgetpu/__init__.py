@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...arguments import check_settled
 from ...contract import Availability, Backend, Device, LoadOptions, Match, Model
 from ...errors import BackendNotAvailableError, DeviceNotFoundError, OptionError
+from ...metadata import Metadata
 from ...source import Source
 from ..tflite_cpu.engines import availability as engine_availability
 from ..tflite_cpu.engines import check_option, engine_of, pick
@@ -101,6 +102,14 @@ class EdgeTPU(Backend):
             return Match(True, "a model compiled for the Edge TPU", f"on the CPU run its twin {other}" if other else "")
         twin, reason, remedy = compiled_twin(source)
         return Match(twin is not None, reason, remedy)
+
+    def describe(self, source: Source, signature: str | None) -> Metadata | None:
+        if source.format != "object":
+            return None
+        from ..tflite_cpu.graph import interface_of_interpreter
+
+        told = interface_of_interpreter(source.object, signature)
+        return Metadata("", "", "", told.inputs, told.outputs)
 
     def load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
         if source.format == "object":

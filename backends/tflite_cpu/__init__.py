@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ...arguments import check_settled
 from ...contract import Availability, Backend, Device, LoadOptions, Match
+from ...metadata import Metadata
 from ...source import Source
 from .engines import availability, check_option, engine_of, pick
 
@@ -60,6 +61,14 @@ class TFLiteCPU(Backend):
                 True, f"a TFLite model with {', '.join(doubtful)}, which the engine may lack (loading shows it)"
             )
         return Match(True, "a TFLite model")
+
+    def describe(self, source: Source, signature: str | None) -> Metadata | None:
+        if source.format != "object":
+            return None
+        from .graph import interface_of_interpreter
+
+        told = interface_of_interpreter(source.object, signature)
+        return Metadata("", "", "", told.inputs, told.outputs)
 
     def load(self, source: Source, options: LoadOptions) -> TFLiteModel:
         from .model import TFLiteModel

@@ -13,10 +13,10 @@ import numpy as np
 
 from ...binding import Binding, CopyingBinding, allocate
 from ...conventions import ASSUMED_NORMALIZATION
-from ...errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError
+from ...errors import AccelerateError, ClosedError, ModelError, TensorError
 from ...formats.interface import Interface
 from ...formats.tflite import ModelFile
-from ...formats.tflite_interface import choose_signature, interface
+from ...formats.tflite_interface import interface
 from ...metadata import Metadata
 from ...reports import LoadOptions, RuntimeInfo
 from ...runtime_model import RuntimeModel
@@ -25,7 +25,7 @@ from ...stderr import held_back
 from ...tensors import Array
 from .calls import ENGINE_ERRORS, Calls, runner
 from .engines import LINES, Engine
-from .graph import as_allocated, interface_of_interpreter, learn_dtypes, signatures_of
+from .graph import as_allocated, interface_of_interpreter, learn_dtypes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -133,22 +133,15 @@ class TFLiteModel(RuntimeModel):
         UnsupportedModelError, OptionError
         """
         interpreter = source.object
-        signature = choose_signature(signatures_of(interpreter), options.signature)
-        if signature.subgraph:
-            raise OptionError(
-                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main "
-                "signature",
-                "load the model file to run another",
-            )
         calls = Calls.of_users(interpreter)
         try:
             with held_back(LINES):
                 calls.allocate()
         except ENGINE_ERRORS as error:
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
-        details = {"engine": engine.option, "signature": signature.key, "adopted": True}
+        told = interface_of_interpreter(interpreter, options.signature)
+        details = {"engine": engine.option, "signature": told.signature, "adopted": True}
         runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
-        told = interface_of_interpreter(interpreter, signature)
         return cls(engine, interpreter, calls, told, source, None, runtime, options)
 
     @staticmethod

@@ -31,7 +31,5 @@ from .values import ValueTests  # noqa: E402
 __all__ = ["ROLES", "BackendConformance", "Case"]
 
 
-class BackendConformance(
-    DecidingTests, ArgumentTests, NamingTests, ValueTests, MemoryTests, CallingTests, EndingTests
-):
+class BackendConformance(DecidingTests, ArgumentTests, NamingTests, ValueTests, MemoryTests, CallingTests, EndingTests):
     """Subclass it, set `backend`, and supply `cases`."""

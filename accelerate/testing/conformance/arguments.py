@@ -98,13 +98,15 @@ _TABLE: Mapping[str, Callable[[_Facts], Arguments]] = {
     "source: a strange URL": lambda _: {"source": "gopher://host/model"},
     "source: a strange object": lambda _: {"source": object()},
 }
-_OF_AN_OBJECT: Mapping[str, Arguments] = {
-    "none": {},
-    "device": {"device": "cpu"},
-    "num_threads": {"num_threads": 2},
-    "replicas": {"replicas": 2},
-    "signature": {"signature": "no such signature"},
-    "dequantize": {"dequantize": True},
+_OF_AN_OBJECT: Mapping[str, tuple[Arguments, bool]] = {  # with whether it can be had
+    "none": ({}, True),
+    "dequantize": ({"dequantize": True}, True),
+    "device": ({"device": "cpu"}, False),
+    "num_threads": ({"num_threads": 2}, False),
+    "replicas": ({"replicas": 2}, False),
+    "signature": ({"signature": "no such signature"}, False),
+    "tensor_names": ({"tensor_names": {"inputs": {"no such": "mine"}}}, False),
+    "normalization": ({"normalization": {"no such": (0, 255)}}, False),
 }
 
 
@@ -136,22 +138,24 @@ class ArgumentTests(CaseTests):
         if name not in self.known_when_loaded:
             _judge_alike(source, asked)
             return
-        assert plan(source, **asked).chosen is not None, f"plan refuses {name!r} by now: known_when_loaded is out of date"
+        assert plan(source, **asked).chosen is not None, (
+            f"plan refuses {name!r} by now: known_when_loaded is out of date"
+        )
         with pytest.raises(AccelerateError):
             load(source, **asked)
 
-    @pytest.mark.parametrize("arguments", _OF_AN_OBJECT.values(), ids=_OF_AN_OBJECT)
-    def test_plan_and_load_judge_an_object_alike(self, arguments: Arguments) -> None:
+    @pytest.mark.parametrize(("arguments", "fine"), _OF_AN_OBJECT.values(), ids=_OF_AN_OBJECT)
+    def test_plan_and_load_judge_an_object_alike(self, arguments: Arguments, fine: bool) -> None:
         case = self.case("existing")
-        _judge_alike(case.source, {"backend": self.backend, **case.options, **arguments})
+        assert _judge_alike(case.source, {"backend": self.backend, **case.options, **arguments}) is fine
 
 
 def _constant(given: Arguments) -> Callable[[_Facts], Arguments]:
     return lambda _: given
 
 
-def _judge_alike(source: Any, arguments: Arguments) -> None:
-    """Ask `plan`, then `load`, and compare their answers, refusals word for word."""
+def _judge_alike(source: Any, arguments: Arguments) -> bool:
+    """Ask `plan`, then `load`, and compare their answers, refusals word for word; return whether they take it."""
     planned = _answer(plan, source, arguments)
     loaded = _answer(load, source, arguments)
     if isinstance(planned, Plan) and planned.chosen is not None:
@@ -159,16 +163,17 @@ def _judge_alike(source: Any, arguments: Arguments) -> None:
             raise AssertionError(f"plan takes it ({planned.chosen}), load refuses: {loaded}") from loaded
         with loaded as model:
             assert model.backend == planned.chosen.backend
-        return
+        return True
     if isinstance(planned, Plan):
         assert isinstance(loaded, AccelerateError), f"plan refuses it, load takes it:\n{planned}"
         said = [(row.reason, row.remedy) for row in planned.skipped]
         assert (loaded.reason, loaded.remedy) in said, f"load says: {loaded}\n{planned}"
         assert all(reason for reason, _ in said)
-        return
+        return False
     assert isinstance(loaded, AccelerateError), f"plan refuses it, load takes it: {planned}"
     assert type(loaded) is type(planned)
     assert str(loaded) == str(planned)
+    return False
 
 
 def _answer(ask: Callable[..., Any], source: Any, arguments: Arguments) -> Any:

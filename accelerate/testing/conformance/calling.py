@@ -44,16 +44,17 @@ class CallingTests(CaseTests):
         model, case = opened("plain", replicas=2)
         assert model.runtime.details["replicas"] == 2
         assert model.concurrency >= 2
+        assert len({id(replica) for replica in model.models}) == 2
         self.call_from_many_threads(model, case, callers=4, calls=20, timed=3)
         single, _ = opened("plain")
         assert model.metadata() == single.metadata()
         assert (model.backend, model.device) == (single.backend, single.device)
 
-    def test_replicas_do_not_wait_for_each_other(self, opened: Any) -> None:
+    def test_replicas_keep_deadlines(self, opened: Any) -> None:
         model, _ = opened("slow", replicas=2)
         inputs = random_inputs(model)
-        for _ in range(2):  # each leaves a call of its own behind: the second has not waited for the first
-            with pytest.raises(InferenceTimeoutError, match="still computing|deadline|no answer"):
+        for _ in range(2):
+            with pytest.raises(InferenceTimeoutError):
                 model.infer(inputs, timeout=0.05)
         with pytest.raises(InferenceTimeoutError):
             model.infer(inputs, timeout=0)
@@ -153,7 +154,7 @@ class CallingTests(CaseTests):
             model.infer(inputs, timeout=0.05)
         started = time.monotonic()
         model.when_idle(idle.set)
-        assert idle.wait(60), "the callback has never come"
+        assert idle.wait(3 + 10 * whole), "the callback has never come"
         if case.cancels:
             assert time.monotonic() - started < 0.6 * whole, "the abandoned call was not ended early"
         self.check(case, inputs, model.infer(inputs, timeout=60))

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pytest
 
 from ... import (
-    AccelerateError,
     BackendNotAvailableError,
     DeviceNotFoundError,
     ModelError,
@@ -45,7 +44,7 @@ class DecidingTests(CaseTests):
         decided = plan(case.source, backend=self.backend, **case.options)
         assert decided.chosen is not None
         assert decided.chosen.backend == self.backend
-        assert decided.chosen.reason
+        assert all(part.strip() for part in decided.chosen.reason.split(";")), "match or availability gives no reason"
         assert decided.chosen.reason in str(decided)
 
     def test_says_what_it_runs_on(self, opened: Any) -> None:
@@ -105,9 +104,8 @@ class DecidingTests(CaseTests):
     def test_other_content_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "text.model").write_text("this is no model\n" * 10)
         assert plan(tmp_path / "text.model", backend=self.backend).chosen is None
-        with pytest.raises((ModelError, NoBackendError, BackendNotAvailableError), match="text.model") as caught:
+        with pytest.raises((ModelError, NoBackendError, BackendNotAvailableError), match=r"text\.model"):
             load(tmp_path / "text.model", backend=self.backend)
-        assert isinstance(caught.value, AccelerateError)
 
     def test_a_judgement_imports_no_runtime(self, tmp_path: Path) -> None:
         (tmp_path / "text.model").write_text("this is no model\n" * 10)

@@ -29,7 +29,7 @@ from .cases import CaseTests
 
 __all__ = ["EndingTests"]
 
-_DURING_A_RUN = (InferenceError, DeviceLostError, ServerError, TensorError)
+_DURING_A_RUN = (InferenceError, DeviceLostError, ServerError)
 
 
 class EndingTests(CaseTests):

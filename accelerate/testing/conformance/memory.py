@@ -67,12 +67,14 @@ class MemoryTests(CaseTests):
         model, case = opened("plain")
         with model.bind() as binding, model.bind() as other:
             for seed in range(3):
-                inputs = random_inputs(model, seed)
+                inputs, others = random_inputs(model, seed), random_inputs(model, 50 + seed)
                 self.fill(binding, inputs)
+                self.fill(other, others)
                 binding.run()
                 model.infer(random_inputs(model, 99))
                 other.run()
                 self.check(case, inputs, binding.outputs)
+                self.check(case, others, other.outputs)
                 for name, value in inputs.items():
                     np.testing.assert_array_equal(binding.inputs[name], value)
             assert isinstance(binding.zero_copy, bool)
@@ -138,6 +140,7 @@ class MemoryTests(CaseTests):
 
 def _same_memory(ours: Any, theirs: Any) -> bool:
     return all(
-        theirs[name].dtype.hasobject or theirs[name].__array_interface__["data"][0] == array.__array_interface__["data"][0]
+        theirs[name].dtype.hasobject
+        or theirs[name].__array_interface__["data"][0] == array.__array_interface__["data"][0]
         for name, array in ours.items()
     )
