@@ -114,6 +114,7 @@ def failures() -> Mapping[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", toy_mutations.MUTATIONS)
 def test_a_planted_defect_is_caught(failures: Mapping[str, list[str]], mutation: str) -> None:
     expected = toy_mutations.MUTATIONS[mutation].caught_by

@@ -49,16 +49,15 @@ def read(source: Source, signature: str | None) -> Metadata:
         if signature is not None and signature not in signatures:
             raise OptionError(f"{source} has no signature {signature!r}; it has {', '.join(signatures)}")
         chosen = signatures[signature or next(iter(signatures))]
-        sides = [tuple(_tensor(one) for one in chosen[side]) for side in ("inputs", "outputs")]
-        return Metadata("", "", "", *sides, tuple(told["labels"]))
+        return Metadata("", "", "", *_sides(chosen["inputs"], chosen["outputs"]), labels=tuple(told["labels"]))
     except (LookupError, TypeError, AttributeError, StopIteration, ValueError) as error:
         if isinstance(error, OptionError):
             raise
         raise ModelError(f"{source} is damaged: {error}", "fetch it again") from error
 
 
-def tensors_of(program: Program) -> list[tuple[TensorInfo, ...]]:
-    return [tuple(map(_tensor, side)) for side in (program.inputs, program.outputs)]
+def _sides(inputs: Any, outputs: Any) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    return tuple(map(_tensor, inputs)), tuple(map(_tensor, outputs))
 
 
 def _tensor(told: Mapping[str, Any]) -> TensorInfo:
@@ -82,7 +81,11 @@ class ToyBinding(Binding):
 
     def cancellable(self) -> tuple[Callable[[], None], Callable[[], None]]:
         stop = threading.Event()
-        return lambda: self.program.run(self.given, stop, self.results) and None, stop.set
+
+        def run() -> None:
+            self.program.run(self.given, stop, self.results)
+
+        return run, stop.set
 
 
 class ToyModel(RuntimeModel):
@@ -154,7 +157,7 @@ class Toy(Backend):
 
     def describe(self, source: Source, signature: str | None) -> Metadata | None:
         if source.format == "object":
-            return Metadata("", "", "", *tensors_of(source.object))
+            return Metadata("", "", "", *_sides(source.object.inputs, source.object.outputs))
         return read(source, signature)
 
     def match(self, source: Source, options: LoadOptions) -> Match:
@@ -174,7 +177,8 @@ class Toy(Backend):
 
         device = options.device or "toy:0"
         if source.format == "object":
-            return ToyModel(source.object, Metadata("", "", "", *tensors_of(source.object)), device, options)
+            told = Metadata("", "", "", *_sides(source.object.inputs, source.object.outputs))
+            return ToyModel(source.object, told, device, options)
         check_speed(options)
         program = Program(source.read(), options.signature, default_threads(options))
         return ToyModel(program, read(source, options.signature), device, options)

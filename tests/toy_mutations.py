@@ -24,8 +24,8 @@ import pytest
 import toy_backend
 from toy_backend import Toy, ToyBinding, ToyModel
 
-from accelerate.contract import Availability, CopyingBinding, Device, Match, RuntimeModel
-from accelerate.errors import DeviceNotFoundError
+from accelerate.contract import Availability, CopyingBinding, Device, Match, RuntimeModel, allocate
+from accelerate.errors import DeviceNotFoundError, OptionError
 
 __all__ = ["MUTATIONS", "Mutation"]
 
@@ -152,9 +152,7 @@ def the_input_arrays_of_a_binding_move(put: Set) -> None:
 @defect("a_binding_shares_what_it_says_it_shares[dynamic]")
 def a_copying_binding_says_that_it_shares(put: Set) -> None:
     def bind(self: Any, shapes: Any = None) -> Any:
-        binding = CopyingBinding(
-            self, self.run, toy_backend.allocate(self.inputs, self.input_index, shapes), self.outputs
-        )
+        binding = CopyingBinding(self, self.run, allocate(self.inputs, self.input_index, shapes), self.outputs)
         binding.zero_copy = True
         return binding
 
@@ -192,6 +190,15 @@ def a_binding_outlives_its_model(put: Set) -> None:
 @defect("what_the_runtime_raises_is_ours")
 def a_run_raises_what_the_runtime_does(put: Set) -> None:
     put(ToyModel, "run", lambda self, feeds, timeout: (self.check_open(), self.execute(feeds))[1])
+
+
+@defect("what_the_runtime_raises_is_ours")
+def a_model_of_its_own_raises_what_the_runtime_does(put: Set) -> None:
+    def infer(self: Any, inputs: Any, *, timeout: Any = None, dequantize: Any = None) -> Any:
+        results = self.call(self._feeds(inputs), threading.Event())
+        return {t.name: result for t, result in zip(self.outputs, results, strict=True)}
+
+    put(ToyModel, "infer", infer)
 
 
 @defect("what_the_runtime_raises_is_ours")
@@ -253,6 +260,10 @@ def num_threads_is_ignored(put: Set) -> None:
 
 @defect("the_signature_that_was_named_runs")
 def signature_is_ignored(put: Set) -> None:
+    _forget_the_signature(put)
+
+
+def _forget_the_signature(put: Set) -> None:
     for method in ("match", "load"):
         sound = getattr(Toy, method)
         put(Toy, method, lambda s, source, o, sound=sound: sound(s, source, replace(o, signature=None)))
@@ -261,13 +272,7 @@ def signature_is_ignored(put: Set) -> None:
 @defect("a_signature_that_is_not_there")
 def an_unknown_signature_is_ignored(put: Set) -> None:
     put(Toy, "describe", lambda *_: None)
-    signature_is_ignored_everywhere(put)
-
-
-def signature_is_ignored_everywhere(put: Set) -> None:
-    for method in ("match", "load"):
-        sound = getattr(Toy, method)
-        put(Toy, method, lambda s, source, o, sound=sound: sound(s, source, replace(o, signature=None)))
+    _forget_the_signature(put)
 
 
 @defect("every_device_that_is_ready_loads")
@@ -318,7 +323,7 @@ def options_that_an_object_has_settled_are_ignored(put: Set) -> None:
 
     def load(self: Any, source: Any, options: Any) -> Any:
         if source.format == "object" and options.num_threads:
-            raise toy_backend.OptionError("num_threads is settled", "leave it out")
+            raise OptionError("num_threads is settled", "leave it out")
         return sound(self, source, options)
 
     put(Toy, "load", load)

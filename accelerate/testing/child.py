@@ -9,7 +9,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -117,9 +117,9 @@ class _Last:
 
 
 _kept: list[Any] = []
+_TASKS: Mapping[str, Callable[..., Any]] = {"judge": _judge, "damage": _damage, "leave": _leave}
 
 
 if __name__ == "__main__":
-    task = {"judge": _judge, "damage": _damage, "leave": _leave}[sys.argv[1]]
     *given, arguments = json.loads(sys.argv[2])
-    print(json.dumps(task(*given, **arguments)), flush=True)
+    print(json.dumps(_TASKS[sys.argv[1]](*given, **arguments)), flush=True)

@@ -29,7 +29,7 @@ from .cases import CaseTests
 
 __all__ = ["EndingTests"]
 
-_DURING_A_RUN = (InferenceError, DeviceLostError, ServerError)
+_DURING_A_RUN = (InferenceError, DeviceLostError, ServerError, TensorError)
 
 
 class EndingTests(CaseTests):
@@ -43,6 +43,7 @@ class EndingTests(CaseTests):
             with pytest.raises(_DURING_A_RUN) as caught:
                 model.infer(case.fails_on, timeout=timeout)
             assert caught.value.reason
+            assert caught.value.__cause__ is not None, "the runtime's own error is lost, or it was never asked"
             self.check(case, good, model.infer(good, timeout=timeout))
         stats = model.do_command({"command": "stats"})
         assert (stats["calls"], stats["errors"]) == (4, 2)
@@ -125,14 +126,17 @@ class EndingTests(CaseTests):
         self.check(case, inputs, answers[0])
 
     def test_close_lets_the_runtime_go(self, opened: Any) -> None:
+        files = _descriptors()
         model, _ = opened("plain")
         model.infer(random_inputs(model))
-        before, open_before = _held(model), _descriptors()
+        before, files_before = _held(model), _descriptors()
+        if not before and files_before <= files:
+            pytest.skip("the model reaches no object of a runtime and no file, so it has nothing to let go")
         model.close()
         until = time.monotonic() + 5
         while time.monotonic() < until:
             gc.collect()
-            if before - _held(model) or _descriptors() < open_before:
+            if before - _held(model) or _descriptors() < files_before > files:
                 return
             time.sleep(0.05)
         pytest.fail(f"the closed model still holds all of the runtime that it held: {', '.join(sorted(before))}")
