@@ -46,6 +46,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--benchmark needs the plugin pytest-benchmark, which is switched off here")
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = []
-    from accelerate.bench.suite import DeviceComparison
+    from accelerate.bench.pytest_plugin import DeviceComparison
 
     config.pluginmanager.register(DeviceComparison(config))

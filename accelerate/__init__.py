@@ -18,7 +18,7 @@ if _message := _collision(_os.path.dirname(_os.path.dirname(_os.path.abspath(__f
 
 from ._version import __version__
 from .api import list_backends, list_devices, load, plan
-from .binding import Binding
+from .calls.binding import Binding
 from .contract import Backend
 from .errors import (
     AccelerateError,

@@ -12,15 +12,15 @@ import numpy as np
 
 from . import registry
 from .arguments import whole_number
+from .calls.conversion import parse_normalization
+from .calls.names import check_tensor_names, suggestion
 from .contract import Backend
 from .errors import AccelerateError, NoBackendError, OptionError
-from .labels import load_labels
+from .formats.labels import load_labels
 from .model import Model
-from .names import check_tensor_names, suggestion
 from .planning import Row, decide, summarize
 from .reports import BackendInfo, Device, LoadOptions, Plan
 from .source import Source
-from .tensors import parse_normalization
 
 # far above what any machine gains from; a runtime that is asked for more may take the process down
 _MOST_THREADS = 1024

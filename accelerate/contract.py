@@ -10,22 +10,25 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from ._records import record
+from ._version import __version__
 from .arguments import check_settled, whole_number
-from .binding import Binding, CopyingBinding, allocate, read_only
-from .cache import folder, recall, remember
-from .children import ChildError, Verdict, run_in_child, verdict, verdicts
-from .cpus import default_threads, usable_cpus
-from .deadlines import guarded, in_words, seconds
+from .calls.binding import Binding, CopyingBinding, Owner, allocate, read_only
+from .calls.conversion import Array, InputAdapter, blank, concrete_shape, dtype_of
+from .calls.deadlines import guarded, in_words, left, seconds
+from .calls.names import NameIndex, name_tensors, suggestion
+from .calls.random_tensors import random_tensor
 from .errors import AccelerateError, ModelError
 from .metadata import Metadata
 from .model import Model
-from .names import NameIndex, name_tensors, suggestion
-from .random_tensors import random_tensor
 from .reports import Availability, Device, LoadOptions, Match, RuntimeInfo
 from .runtime_model import Command, RuntimeModel
 from .source import Source, without_secrets
-from .stderr import held_back
-from .tensors import Array, InputAdapter, blank, concrete_shape, dtype_of
+from .system.cache import folder, recall, remember
+from .system.children import ChildError, Verdict, run_in_child, verdict, verdicts
+from .system.cpus import default_threads, usable_cpus
+from .system.known_answers import try_runtime
+from .system.stderr import held_back
 
 __all__ = [
     "Array",
@@ -41,10 +44,12 @@ __all__ = [
     "Match",
     "Model",
     "NameIndex",
+    "Owner",
     "RuntimeInfo",
     "RuntimeModel",
     "Source",
     "Verdict",
+    "__version__",
     "allocate",
     "blank",
     "check_settled",
@@ -55,14 +60,17 @@ __all__ = [
     "guarded",
     "held_back",
     "in_words",
+    "left",
     "name_tensors",
     "random_tensor",
     "read_only",
     "recall",
+    "record",
     "remember",
     "run_in_child",
     "seconds",
     "suggestion",
+    "try_runtime",
     "usable_cpus",
     "verdict",
     "verdicts",
@@ -90,6 +98,10 @@ class Backend(abc.ABC):
     formats : Mapping of str to str
         The formats of which this is the files' own engine, each with what a person calls such a file: among devices of
         one kind `auto` takes it first, and other engines' answers are judged by its own.
+    commands : Mapping of str to str
+        What the backend brings to the command line: the name of a command, and the "module:object" of a
+        `click.Command`. The module is imported when the command is called, or listed by ``--help``. Needs the extra
+        ``cli``, as every command does.
     """
 
     name: ClassVar[str]
@@ -97,6 +109,7 @@ class Backend(abc.ABC):
     extra: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
     formats: ClassVar[Mapping[str, str]] = {}
+    commands: ClassVar[Mapping[str, str]] = {}
 
     def kinds(self) -> Sequence[str]:
         """Tell which kinds of device (`reports.KINDS`) there may be here, without the runtime.

@@ -8,10 +8,10 @@ from os import PathLike
 from typing import Any
 
 from .arguments import whole_number
-from .deadlines import Job, Worker
+from .calls.conversion import Array
+from .calls.deadlines import Job, Worker
 from .errors import OptionError
 from .model import Model
-from .tensors import Array
 
 __all__ = ["map"]
 

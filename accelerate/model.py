@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .binding import Binding
-from .deadlines import left, seconds
+from .calls.binding import Binding
+from .calls.conversion import Array
+from .calls.deadlines import left, seconds
 from .errors import TensorError
 from .metadata import Metadata
 from .reports import RuntimeInfo
-from .tensors import Array
 
 if TYPE_CHECKING:
     from types import TracebackType

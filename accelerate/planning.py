@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import registry
+from .calls.conversion import normalization_by_name
+from .calls.names import rename, suggestion
 from .contract import Backend
 from .errors import (
     AccelerateError,
@@ -19,10 +21,8 @@ from .errors import (
     OptionError,
     UnsupportedModelError,
 )
-from .names import rename, suggestion
 from .reports import KINDS, Availability, Candidate, Device, LoadOptions, Match, Plan
 from .source import Source
-from .tensors import normalization_by_name
 
 __all__ = ["Row", "decide", "summarize"]
 
@@ -191,7 +191,7 @@ def _check_names(backend: Backend, source: Source, options: LoadOptions) -> None
     """
     if options.signature is None and not options.tensor_names and not isinstance(options.normalization, Mapping):
         return
-    from .formats.description import interface_of  # few callers name a tensor
+    from .formats.description import interface_of
 
     interface = interface_of(source, options.signature) or backend.describe(source, options.signature)
     if interface is not None:

@@ -18,9 +18,9 @@ from types import MappingProxyType
 from typing import Any
 
 from ._records import record
+from .calls.names import suggestion
 from .contract import Backend
 from .errors import BackendNotAvailableError
-from .names import suggestion
 from .reports import Availability, BackendInfo
 from .source import Source
 
@@ -164,6 +164,7 @@ _SAID: dict[str, tuple[type, str]] = {
     "extra": (str, "a str"),
     "options": (tuple, "a tuple of str"),
     "formats": (Mapping, "a mapping of str to str"),
+    "commands": (Mapping, "a mapping of str to str"),
 }
 
 

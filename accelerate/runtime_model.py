@@ -14,17 +14,25 @@ from dataclasses import replace
 from time import monotonic, perf_counter_ns
 from typing import Any, ClassVar
 
-from .asynchronous import Background
-from .binding import Binding, CopyingBinding, allocate
-from .deadlines import Turn, in_words, left, seconds
+from .calls.awaiting import Background
+from .calls.binding import Binding, CopyingBinding, allocate
+from .calls.conversion import (
+    Array,
+    InputAdapter,
+    blank,
+    concrete_shape,
+    dequantize,
+    normalization_by_name,
+    with_image_meaning,
+)
+from .calls.deadlines import Turn, in_words, left, seconds
+from .calls.latency import LatencyStatistics
+from .calls.names import NameIndex, rename, suggestion
 from .errors import AccelerateError, InferenceError, InferenceTimeoutError, OptionError, TensorError
-from .labels import check_label_count
-from .latency import LatencyStatistics
+from .formats.labels import check_label_count
 from .metadata import Metadata, Normalization, TensorInfo
 from .model import Model
-from .names import NameIndex, rename, suggestion
 from .reports import LoadOptions, RuntimeInfo
-from .tensors import Array, InputAdapter, blank, concrete_shape, dequantize, normalization_by_name, with_image_meaning
 
 __all__ = ["Command", "RuntimeModel"]
 

@@ -20,7 +20,7 @@ from time import perf_counter
 import numpy as np
 
 import accelerate
-from accelerate.tensors import Array
+from accelerate.calls.conversion import Array
 
 from .sidebyside import Timings
 from .table import Row, show

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import accelerate
-from accelerate.tensors import concrete_shape, dtype_of
+from accelerate.calls.conversion import concrete_shape, dtype_of
 
 __all__ = ["TYPED", "count_outcomes", "mutant", "outcome", "run_fuzzer"]
 

@@ -24,7 +24,7 @@ import onnxruntime
 from onnx import numpy_helper
 
 import accelerate
-from accelerate.tensors import Array
+from accelerate.calls.conversion import Array
 
 _DATA = Path(onnx.backend.test.__file__).parent / "data"
 _THREADS = 1

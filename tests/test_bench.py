@@ -17,7 +17,7 @@ import pytest
 import accelerate
 from accelerate.bench import machine, rows, runner
 from accelerate.bench.agreement import are_twins, compare_answers, feeds_from, random_real_inputs
-from accelerate.bench.comparing import Gate, compare_reports, differences, judge, read_report
+from accelerate.bench.gates import Gate, compare_reports, differences, judge, read_report
 from accelerate.bench.report_text import comparison, name
 from accelerate.bench.statistics import compared_interval, disagreement, interval, summarize, thin
 from accelerate.bench.timing import at_rate, calls_within, is_steady, measure_phases, own_cost_us, sample, throughput

@@ -14,8 +14,8 @@ import odd_models
 import pytest
 
 import accelerate
-from accelerate import cache
-from accelerate.children import ChildError, Verdict, run_in_child, verdict, verdicts
+from accelerate.system import cache
+from accelerate.system.children import ChildError, Verdict, run_in_child, verdict, verdicts
 
 STRANGER = """\
 import os, signal, sys, time
@@ -177,11 +177,11 @@ def test_the_edge_tpu_in_a_frozen_program(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("tflite-runtime" not in engines.INSTALLED, reason="about tflite-runtime")
 def test_tflite_runtime_in_a_frozen_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from accelerate.backends.tflite_cpu import engines as backend_engines
+    from accelerate.backends.tflite import engines as backend_engines
 
     monkeypatch.setenv("EDGE_ACCELERATE_CACHE", str(tmp_path))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    monkeypatch.setattr(backend_engines, "_probed", {})
+    monkeypatch.setattr("accelerate.system.known_answers._tried", {})
     state = backend_engines.availability("tflite-runtime")
     assert not state.available
     assert "is frozen" in state.reason
@@ -211,7 +211,7 @@ def full(folder: Path) -> str:
 def test_a_cache_that_takes_nothing_is_no_error(state: Any, tries: Path, tmp_path: Path) -> None:
     program = f"""if True:
         import resource, sys
-        from accelerate.children import verdict, verdicts
+        from accelerate.system.children import verdict, verdicts
         if {state is full}:  # every write fails, as where the disk is full
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         for _ in range(2):

@@ -373,3 +373,61 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         f"'{SCRIPT[0]}' inspect '{DIGITS}' --json | head -n 1", shell=True, capture_output=True, text=True, timeout=60
     )
     assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+PLUGIN = """
+from accelerate.contract import Availability, Backend, Device, Match
+
+class {name}(Backend):
+    name, description, extra = "{name}", "", ""
+    commands = {commands}
+
+    def availability(self): return Availability(False, reason="it is of a test")
+    def devices(self, options): return []
+    def match(self, source, options): return Match(False, "it is of a test")
+    def load(self, source, options): raise NotImplementedError
+"""
+
+
+def install(folder: Path, name: str, commands: object) -> str:
+    """Install a backend, and return the PYTHONPATH with it."""
+    (folder / f"{name}.py").write_text(PLUGIN.format(name=name, commands=commands))
+    info = folder / f"{name}-1.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text(f"[accelerate.backends]\n{name} = {name}:{name}\n")
+    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+
+
+def test_a_backend_brings_its_commands(tmp_path: Path) -> None:
+    path = install(tmp_path, "kind", {"greet": "greeting:greet", "run": "greeting:greet"})
+    (tmp_path / "greeting.py").write_text(
+        "import click\n@click.command(help='Be kind.')\n@click.argument('whom')\ndef greet(whom): print('hi', whom)\n"
+    )
+    assert "greet    Be kind." in call("--help", PYTHONPATH=path).stdout
+    assert call("greet", "you", PYTHONPATH=path).stdout == "hi you\n"
+    assert "Run MODEL on INPUT" in call("run", "--help", PYTHONPATH=path).stdout  # ours cannot be taken
+    imported = call("inspect", DIGITS, PYTHONPATH=path, PYTHONVERBOSE="1").stderr
+    assert "import 'kind'" in imported
+    assert "import 'greeting'" not in imported
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [("broken:x", "it is broken"), ("nowhere:x", "No module named 'nowhere'"), ("json:loads", "no click.Command")],
+)
+def test_a_broken_command_of_a_backend_breaks_only_itself(tmp_path: Path, target: str, says: str) -> None:
+    path = install(tmp_path, "bad", {"odd": target})
+    (tmp_path / "broken.py").write_text("raise SystemExit('it is broken')")
+    listed = call("--help", PYTHONPATH=path).stdout
+    assert "odd      Broken: the command 'odd' of the backend 'bad'" in listed
+    assert "Show a model's file" in listed
+    done = call("odd", "--any", "thing", status=1, PYTHONPATH=path)
+    assert says in done.stderr
+    assert "update or uninstall" in done.stderr
+
+
+def test_a_backend_whose_commands_are_nonsense(tmp_path: Path) -> None:
+    path = install(tmp_path, "worse", 5)
+    done = call("--help", PYTHONPATH=path)
+    assert "Show a model's file" in done.stdout
+    assert "worse.commands is 5; wanted a mapping of str to str" in done.stderr

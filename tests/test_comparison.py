@@ -12,7 +12,7 @@ import pytest
 
 import accelerate
 from accelerate import Model, OptionError, TensorError
-from accelerate.tensors import Array
+from accelerate.calls.conversion import Array
 from accelerate.testing import compare
 
 onnx: Any = pytest.importorskip("onnx")  # builds the models

@@ -21,7 +21,7 @@ import toy_backend
 import toy_mutations
 from toy_runtime import Program
 
-from accelerate.tensors import Array
+from accelerate.contract import Array
 from accelerate.testing import ROLES, BackendConformance, Case
 
 Reference = Callable[[dict[str, Array]], dict[str, Array]]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from accelerate.tensors import Array
+from accelerate.contract import Array
 from accelerate.testing import BackendConformance, Case
 
 pytest.importorskip("onnxruntime")

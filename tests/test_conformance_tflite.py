@@ -12,7 +12,7 @@ import numpy as np
 import odd_models
 from test_metadata import labelled
 
-from accelerate.tensors import Array
+from accelerate.calls.conversion import Array
 from accelerate.testing import BackendConformance, Case
 
 

@@ -193,7 +193,7 @@ def test_the_interpreters_stand_the_end_of_the_program(engine: str) -> None:
 def test_the_end_of_the_program_cancels_and_waits_for_guarded_calls() -> None:
     code = """
         import threading, time
-        from accelerate.deadlines import guarded
+        from accelerate.calls.deadlines import guarded
 
         cancelled, told, begun = [], threading.Event(), threading.Barrier(4)
 
@@ -230,7 +230,7 @@ def test_a_guarded_call_that_begins_at_the_end_is_refused() -> None:
 
         atexit.register(late)  # what was registered first comes last
         import accelerate
-        from accelerate.deadlines import guarded
+        from accelerate.calls.deadlines import guarded
     """
     done = program(code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "the program is ending\n", "")
@@ -240,7 +240,7 @@ def test_a_guarded_call_that_begins_at_the_end_is_refused() -> None:
 def test_a_forked_child_does_not_wait_for_its_parents_calls() -> None:
     code = """
         import os, threading, time, warnings
-        from accelerate.deadlines import guarded
+        from accelerate.calls.deadlines import guarded
 
         warnings.simplefilter("ignore")
         told = threading.Event()

@@ -35,11 +35,12 @@ from accelerate import (
     NoBackendError,
     OptionError,
     UnsupportedModelError,
-    children,
 )
-from accelerate.backends.edgetpu import devices, library, model, system, trial
+from accelerate.backends.edgetpu import devices, library, model, trial
+from accelerate.backends.edgetpu import hardware as system
 from accelerate.backends.edgetpu.namesake import about_namesake
 from accelerate.backends.edgetpu.requirements import needed_runtime
+from accelerate.system import children
 
 X = np.array([[1, 2, 3, 255]], np.uint8)
 NOT_X = [[254, 253, 252, 0]]
@@ -96,7 +97,9 @@ def test_a_library_that_is_no_path(given: Any) -> None:
 
 def test_no_library_on_this_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGE_ACCELERATE_EDGETPU_LIBRARY")
-    monkeypatch.setattr("accelerate.backends.edgetpu.finding.name_on_this_platform", lambda: "libno-such-thing.so.1")
+    monkeypatch.setattr(
+        "accelerate.backends.edgetpu.library_file.name_on_this_platform", lambda: "libno-such-thing.so.1"
+    )
     info = accelerate.list_backends()["edgetpu"]
     assert not info.available
     assert info.reason == "the Edge TPU's runtime library libno-such-thing.so.1 is not installed"

@@ -15,8 +15,8 @@ import pytest
 
 import accelerate
 from accelerate import BackendNotAvailableError, DeviceLostError, DeviceNotFoundError
+from accelerate.backends.edgetpu.hardware import look
 from accelerate.backends.edgetpu.library import Library, open_library
-from accelerate.backends.edgetpu.system import look
 
 COMPILED = "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
 

@@ -15,13 +15,13 @@ import pytest
 
 import accelerate
 from accelerate import errors
+from accelerate.calls.conversion import normalization_by_name
+from accelerate.calls.names import NameIndex, rename
 from accelerate.errors import AccelerateError, NoBackendError
+from accelerate.formats.labels import load_labels
 from accelerate.image import to_tensor
-from accelerate.labels import load_labels
 from accelerate.metadata import Normalization, TensorInfo
-from accelerate.names import NameIndex, rename
 from accelerate.reports import Plan
-from accelerate.tensors import normalization_by_name
 
 ROOT = Path(__file__).parents[1]
 CLASSES = sorted({getattr(errors, name) for name in errors.__all__}, key=lambda kind: kind.__name__)

@@ -22,12 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tflite_writer import Graph, build
 
-from accelerate import conventions
 from accelerate.errors import ModelError
-from accelerate.formats import packed, tflite, tflite_names
-from accelerate.formats.tflite import LabelsReading, ModelFile, label_file
-from accelerate.formats.tflite_metadata import NormalizationOptions
-from accelerate.labels import read_labels
+from accelerate.formats.labels import read_labels
+from accelerate.formats.tflite import assumptions as conventions
+from accelerate.formats.tflite import file as tflite
+from accelerate.formats.tflite import packed
+from accelerate.formats.tflite import schema_names as tflite_names
+from accelerate.formats.tflite.file import LabelsReading, ModelFile, label_file
+from accelerate.formats.tflite.metadata import NormalizationOptions
 from accelerate.metadata import Quantization, TensorInfo
 
 MUTANTS = 5000
@@ -644,7 +646,7 @@ def test_zipfile_is_imported_only_for_packed_files() -> None:
     import subprocess
 
     code = (
-        "import sys; from accelerate.formats.tflite import ModelFile;"
+        "import sys; from accelerate.formats.tflite.file import ModelFile;"
         "m = ModelFile(sys.stdin.buffer.read()); m.metadata_names(); m.metadata;"
         "assert 'zipfile' not in sys.modules; assert m.packed.names; assert 'zipfile' in sys.modules"
     )

@@ -20,8 +20,8 @@ from hypothesis.extra import numpy as hnp
 
 import accelerate
 from accelerate import Model, Normalization, OptionError, Quantization, TensorError, TensorInfo
+from accelerate.calls.conversion import Array, InputAdapter
 from accelerate.image import Geometry, geometry, read_picture, to_tensor
-from accelerate.tensors import Array, InputAdapter
 
 OPENCV, PILLOW = (importlib.util.find_spec(name) is not None for name in ("cv2", "PIL"))
 pytestmark = pytest.mark.skipif(not (OPENCV or PILLOW), reason="needs an extra: vision or cli")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from accelerate.errors import ModelError, OptionError
-from accelerate.labels import LABEL_LIMIT, SIZE_LIMIT, label_for, load_labels, read_labels
+from accelerate.formats.labels import LABEL_LIMIT, SIZE_LIMIT, label_for, load_labels, read_labels
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelerate.latency import LatencyStatistics
+from accelerate.calls.latency import LatencyStatistics
 
 
 @given(st.lists(st.integers(0, 2**62), min_size=1, max_size=300))

@@ -29,7 +29,7 @@ from accelerate import (
     TensorError,
     UnsupportedModelError,
 )
-from accelerate.labels import label_for
+from accelerate.formats.labels import label_for
 
 DATA = Path(accelerate.__file__).parent / "data"
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelerate import OptionError, TensorError, TensorInfo
-from accelerate.names import NameIndex, check_tensor_names, name_tensors, rename, suggestion
+from accelerate.calls.names import NameIndex, check_tensor_names, name_tensors, rename, suggestion
 
 some_names = st.lists(st.lists(st.sampled_from(["", "x", "x:1", "y", "serving_default_x:0"]), min_size=1, max_size=3))
 

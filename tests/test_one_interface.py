@@ -19,11 +19,11 @@ from conftest import find_models
 from tflite_writer import Graph, build
 
 import accelerate
-from accelerate.backends.triton.repository import check_shippable
+from accelerate.backends.triton.shipping.package import check_shippable
 from accelerate.cli.inspection import inspect_model
 from accelerate.errors import AccelerateError, OptionError, UnsupportedModelError
 from accelerate.formats.description import describe_source, interface_of
-from accelerate.formats.tflite import ModelFile
+from accelerate.formats.tflite.file import ModelFile
 from accelerate.metadata import Metadata, TensorInfo
 from accelerate.source import Source
 

@@ -36,9 +36,9 @@ from accelerate import (
     TensorError,
     UnsupportedModelError,
 )
-from accelerate.cpus import usable_cpus
-from accelerate.formats.onnx import ModelFile
-from accelerate.tensors import Array
+from accelerate.calls.conversion import Array
+from accelerate.formats.onnx.file import ModelFile
+from accelerate.system.cpus import usable_cpus
 from accelerate.testing import random_inputs
 
 onnxruntime: Any = pytest.importorskip("onnxruntime")
@@ -148,7 +148,7 @@ def test_values_smaller_than_a_byte(element: int, dtype: str, values: list[float
 
 
 def test_float4_is_packed_two_to_a_byte() -> None:
-    from accelerate.backends.onnxruntime import elements
+    from accelerate.backends.onnxruntime import element_types as elements
 
     x = np.arange(-8, 8).astype("float4_e2m1fn")
     content = np.zeros(x.shape, np.uint8)

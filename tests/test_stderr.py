@@ -15,7 +15,7 @@ import odd_models
 import pytest
 
 import accelerate
-from accelerate.stderr import held_back
+from accelerate.system.stderr import held_back
 
 OURS = re.compile(rb"INFO: ")
 DIGITS = Path(accelerate.__path__[0]) / "data"
@@ -54,7 +54,7 @@ def test_threads_share_a_redirection_and_each_has_its_lines_dropped(capfd: Any) 
 def test_stderr_that_nobody_reads_is_no_reason_to_fail() -> None:
     program = (
         "import accelerate, os, re, sys\n"
-        "from accelerate.stderr import held_back\n"
+        "from accelerate.system.stderr import held_back\n"
         "read, write = os.pipe(); os.dup2(write, 2); os.close(read); os.close(write)\n"
         "with held_back(re.compile(b'nobody')): os.write(2, b'somebody else\\n')\n"
         "accelerate.load(sys.stdin.buffer.read(), backend='tflite_cpu')\n"

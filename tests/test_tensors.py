@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from accelerate import Normalization, OptionError, Quantization, TensorError, TensorInfo
-from accelerate.tensors import (
+from accelerate.calls.conversion import (
     Array,
     InputAdapter,
     dequantize,

@@ -34,8 +34,8 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 import accelerate
 from accelerate import ClosedError, Model, OptionError, ServerError, TensorError, UnsupportedModelError
 from accelerate.backends.triton.address import Address
+from accelerate.backends.triton.calls.shared_memory import Region, own_prefix, sweep
 from accelerate.backends.triton.description import ModelDescription, check_device, labels_of
-from accelerate.backends.triton.shared_memory import Region, own_prefix, sweep
 
 DIGITS = Path(accelerate.__file__).parent / "data" / "digits_float.tflite"
 
@@ -313,7 +313,7 @@ def load(triton: TritonServer) -> Iterator[Any]:  # noqa: F811
 @pytest.mark.parametrize("size", [0, 1, 5, 100_000])
 def test_every_dtype_comes_back_as_it_went(load: Any, kind: str, memory: str, size: int) -> None:
     model = load(f"identity_{kind}", shared_memory=memory)
-    dtype = accelerate.tensors.dtype_of(model.metadata().inputs[0])
+    dtype = accelerate.calls.conversion.dtype_of(model.metadata().inputs[0])
     x = np.random.default_rng(0).integers(0, 2 if kind == "bool" else 100, size).astype(dtype)
     if size == 0 and kind == "bf16":
         pytest.skip("the server's model passes it on as a DLPack capsule, which cannot be empty")
@@ -578,7 +578,7 @@ def test_too_little_shared_memory(load: Any, monkeypatch: Any, caplog: pytest.Lo
 
 def test_a_server_that_cannot_map_our_memory(load: Any, monkeypatch: Any, tmp_path: Path) -> None:
     """As on another machine: the region exists, only not where the server looks for it."""
-    monkeypatch.setattr("accelerate.backends.triton.shared_memory.FOLDER", tmp_path)
+    monkeypatch.setattr("accelerate.backends.triton.calls.shared_memory.FOLDER", tmp_path)
     model = load("add")
     assert model.runtime.details["transport"] == "message"
     model.warmup()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from triton_server import TritonServer, triton  # noqa: F401 - the fixture
 
-from accelerate.tensors import Array
+from accelerate.calls.conversion import Array
 from accelerate.testing import BackendConformance, Case
 
 pytest.importorskip("tritonclient.grpc")

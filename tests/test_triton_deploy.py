@@ -29,13 +29,13 @@ from tritonclient.grpc import model_config_pb2
 
 import accelerate
 from accelerate.backends.triton.address import Address
-from accelerate.backends.triton.connection import Connection, Settings
-from accelerate.backends.triton.deploy import Deployment, deploy, redeploy, undeploy
-from accelerate.backends.triton.export import to_pbtxt, write_repository
-from accelerate.backends.triton.refusals import explain
-from accelerate.backends.triton.regions import Deadline
-from accelerate.backends.triton.repository import Package, package
+from accelerate.backends.triton.connection import Connection, Deadline, Settings
+from accelerate.backends.triton.shipping.configuration import to_pbtxt, write_repository
+from accelerate.backends.triton.shipping.package import Package, describe, pack
+from accelerate.backends.triton.shipping.server import Shipment, explain, restore, ship, withdraw
+from accelerate.backends.triton.shipping.shipped import ship_file
 from accelerate.errors import DeviceNotFoundError, ModelError, OptionError, ServerError, UnsupportedModelError
+from accelerate.reports import LoadOptions
 from accelerate.source import Source
 from accelerate.testing import random_inputs
 
@@ -49,6 +49,11 @@ def served(test: Any) -> Any:
 
 
 # What is made of a file
+
+
+def package(given: Any, device: str | None = None, *, signature: str | None = None, **how: Any) -> Package:
+    source = Source(given)
+    return pack(source, describe(source, signature), device, signature=signature, **how)
 
 
 def config_of(made: Package) -> Any:
@@ -73,7 +78,7 @@ def onnx_model(*, first: str | int = "batch", out: str | int = "batch", rank: in
     ("device", "kinds"), [(None, []), ("cpu", ["KIND_CPU"]), ("gpu", ["KIND_GPU"])], ids=["any", "cpu", "gpu"]
 )
 def test_onnx_goes_to_its_own_backend(device: str | None, kinds: list[str]) -> None:
-    made = package(Source(ONNX), device)
+    made = package(ONNX, device)
     config = config_of(made)
     assert (config.backend, config.name) == ("onnxruntime", "digits")
     assert [model_config_pb2.ModelInstanceGroup.Kind.Name(group.kind) for group in config.instance_group] == kinds
@@ -83,19 +88,19 @@ def test_onnx_goes_to_its_own_backend(device: str | None, kinds: list[str]) -> N
 
 
 def test_requests_are_joined_only_where_the_file_speaks_of_a_batch() -> None:
-    batched = config_of(package(Source(onnx_model())))
+    batched = config_of(package(onnx_model()))
     assert batched.max_batch_size > 1
     assert batched.HasField("dynamic_batching")
     assert list(batched.input[0].dims) == [3]
     for first, out, rank in (("rows", "rows", 2), ("batch", "other", 2), (4, 4, 2), ("batch", "batch", 1)):
-        apart = config_of(package(Source(onnx_model(first=first, out=out, rank=rank))))
+        apart = config_of(package(onnx_model(first=first, out=out, rank=rank)))
         assert apart.max_batch_size == 0
         assert not apart.HasField("dynamic_batching")
         assert list(apart.input[0].dims) == [4 if first == 4 else -1, 3][:rank]
 
 
 def test_tflite_goes_to_the_python_backend_on_the_cpu() -> None:
-    made = package(Source(TFLITE), num_threads=2)
+    made = package(TFLITE, num_threads=2)
     config = config_of(made)
     assert config.backend == "python"
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
@@ -110,13 +115,13 @@ def test_tflite_goes_to_the_python_backend_on_the_cpu() -> None:
 def test_text_form_keeps_any_name() -> None:
     name = 'a "quoted"\\ \n\t é 🤖'
     config: dict[str, Any] = {"backend": "python", "input": [{"name": name, "data_type": "TYPE_FP32", "dims": [-1]}]}
-    assert config_of(Package("m", config, {})).input[0].name == name
+    assert config_of(Package("m", "m", config, {})).input[0].name == name
 
 
 @pytest.mark.parametrize(
     ("given", "device", "error", "says"),
     [
-        (TFLITE, "gpu", UnsupportedModelError, "Convert the model to ONNX or to a TensorRT plan"),
+        (TFLITE, "gpu", UnsupportedModelError, "convert the model to ONNX or to a TensorRT plan"),
         (TFLITE, "tpu", DeviceNotFoundError, "wanted 'cpu', 'gpu' or None"),
         (PLAN, "cpu", UnsupportedModelError, "on the gpu only"),
         (b"\5\0\0\0{abc}" + PLAN, None, UnsupportedModelError, "without its first 9 bytes"),
@@ -131,13 +136,13 @@ def test_text_form_keeps_any_name() -> None:
 )
 def test_refusals(given: Any, device: str | None, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
-        package(Source(given), device)
+        package(given, device)
 
 
 def test_threads_are_for_what_runs_on_the_cpu() -> None:
-    assert config_of(package(Source(ONNX), num_threads=3)).parameters["intra_op_thread_count"].string_value == "3"
+    assert config_of(package(ONNX, num_threads=3)).parameters["intra_op_thread_count"].string_value == "3"
     with pytest.raises(OptionError, match="a TensorRT plan"):
-        package(Source(PLAN), num_threads=3)
+        package(PLAN, num_threads=3)
 
 
 def test_weights_in_other_files_are_not_followed(tmp_path: Path) -> None:
@@ -147,7 +152,7 @@ def test_weights_in_other_files_are_not_followed(tmp_path: Path) -> None:
     made = helper.make_model(graph, ir_version=8)
     onnx.save(made, tmp_path / "m.onnx", save_as_external_data=True, location="weights")
     with pytest.raises(UnsupportedModelError, match="keeps weights in other files"):
-        package(Source(tmp_path / "m.onnx"))
+        package(tmp_path / "m.onnx")
 
 
 def torchscript(folder: Path) -> Path:
@@ -162,11 +167,11 @@ def torchscript(folder: Path) -> Path:
 def test_torchscript_needs_its_tensors_described(tmp_path: Path) -> None:
     path = torchscript(tmp_path)
     with pytest.raises(UnsupportedModelError, match=r"(?s)config\.pbtxt.*INPUT__0"):
-        package(Source(path))
+        package(path)
     (tmp_path / "config.pbtxt").write_text(
         'input [{ name: "INPUT__0", data_type: TYPE_FP32, dims: [3] }]\nmax_batch_size: 4\n', encoding="utf-8"
     )
-    made = package(Source(path), "gpu")
+    made = package(path, "gpu")
     assert set(made.files) == {"1/model.pt"}
     (place,) = write_repository(tmp_path / "repository", [made])
     written = text_format.Parse((place / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
@@ -178,17 +183,17 @@ def test_openvino_takes_its_weights_along(tmp_path: Path) -> None:
     path = tmp_path / "model.xml"
     path.write_text('<?xml version="1.0"?>\n<net name="double" version="11"></net>')
     with pytest.raises(ModelError, match=r"model\.bin"):
-        package(Source(path))
+        package(path)
     (tmp_path / "model.bin").write_bytes(b"weights")
-    made = package(Source(path))
+    made = package(path)
     assert made.files["1/model.bin"] == b"weights"
     assert config_of(made).backend == "openvino"
     with pytest.raises(UnsupportedModelError, match="on the cpu only"):
-        package(Source(path), "gpu")
+        package(path, "gpu")
 
 
 def test_repository_is_written_once(tmp_path: Path) -> None:
-    made = package(Source(TFLITE))
+    made = package(TFLITE)
     (place,) = write_repository(tmp_path / "models", [made])
     assert place == tmp_path / "models" / "digits_uint8"
     assert (place / "1" / "model.tflite").read_bytes() == TFLITE.read_bytes()
@@ -196,7 +201,7 @@ def test_repository_is_written_once(tmp_path: Path) -> None:
         write_repository(tmp_path / "models", [made])
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["digits_uint8"]
     with pytest.raises(OptionError, match="two of the models"):
-        write_repository(tmp_path / "others", [package(Source(ONNX)), made, made])
+        write_repository(tmp_path / "others", [package(ONNX), made, made])
     assert not (tmp_path / "others").exists()
     (tmp_path / "file").touch()
     with pytest.raises(ModelError, match="cannot be written"):
@@ -225,21 +230,27 @@ def connection(server: TritonServer) -> Iterator[Connection]:
     made.close()
 
 
+def deploy(connection: Connection, given: Any, **how: Any) -> Shipment:
+    """Ship a file, with the shim where the server has no other backend for it."""
+    source, options = Source(given), LoadOptions(**how)
+    return ship_file(connection, source, describe(source, options.signature), options)[0]
+
+
 @pytest.fixture
-def deployed(connection: Connection) -> Iterator[Callable[..., Deployment]]:
+def deployed(connection: Connection) -> Iterator[Callable[..., Shipment]]:
     """Deploy a model for the time of a test."""
     made = []
 
-    def run(given: Any, **how: Any) -> Deployment:
-        made.append(deploy(connection, Source(given), **how))
+    def run(given: Any, **how: Any) -> Shipment:
+        made.append(deploy(connection, given, **how))
         return made[-1]
 
     yield run
     for one in made:
-        undeploy(connection, one)
+        withdraw(connection, one)
 
 
-def check(server: TritonServer, deployment: Deployment, given: Any, local_backend: str) -> None:
+def check(server: TritonServer, deployment: Shipment, given: Any, local_backend: str) -> None:
     """Compare the server's answers with this process's own."""
     url = f"triton://{server.url}/{deployment.name}"
     with accelerate.load(given, backend=local_backend) as local, accelerate.load(url) as remote:
@@ -258,26 +269,27 @@ def check(server: TritonServer, deployment: Deployment, given: Any, local_backen
 @served
 @pytest.mark.parametrize("form", ["uint8", "int8", "float"])
 def test_tflite_on_the_server_answers_like_here(
-    server: TritonServer, deployed: Callable[..., Deployment], form: str
+    server: TritonServer, deployed: Callable[..., Shipment], form: str
 ) -> None:
     model = DATA / f"digits_{form}.tflite"
     deployment = deployed(model, num_threads=1)
-    assert (deployment.backend, deployment.loaded) == ("python", True)
-    assert deployment.metadata is not None
-    assert deployment.metadata.labels[7] == "seven"
-    assert (deployment.metadata.inputs[0].quantization is None) == (form == "float")
+    assert (deployment.backend, deployment.resident.ours) == ("python", True)
+    about = describe(Source(model))
+    assert about is not None
+    assert about.labels[7] == "seven"
+    assert (about.inputs[0].quantization is None) == (form == "float")
     check(server, deployment, model, "tflite_cpu")
 
 
 @served
 @pytest.mark.parametrize("name", ["scalar", "dynamic", "boolean", "strings", "duplicate_names", "dynamic_output"])
-def test_odd_tflite_on_the_server(server: TritonServer, deployed: Callable[..., Deployment], name: str) -> None:
+def test_odd_tflite_on_the_server(server: TritonServer, deployed: Callable[..., Shipment], name: str) -> None:
     content = getattr(odd_models, name)()
     check(server, deployed(content), content, "tflite_cpu")
 
 
 @served
-def test_dynamic_shapes_follow_one_another(server: TritonServer, deployed: Callable[..., Deployment]) -> None:
+def test_dynamic_shapes_follow_one_another(server: TritonServer, deployed: Callable[..., Shipment]) -> None:
     with accelerate.load(f"triton://{server.url}/{deployed(odd_models.dynamic()).name}") as remote:
         for rows in (1, 5, 2, 5):
             x = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
@@ -286,7 +298,7 @@ def test_dynamic_shapes_follow_one_another(server: TritonServer, deployed: Calla
 
 @served
 def test_onnx_without_its_backend_goes_to_python_and_says_so(
-    server: TritonServer, deployed: Callable[..., Deployment], caplog: pytest.LogCaptureFixture
+    server: TritonServer, deployed: Callable[..., Shipment], caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("onnxruntime")
     with caplog.at_level(logging.WARNING, logger="accelerate"):
@@ -298,7 +310,7 @@ def test_onnx_without_its_backend_goes_to_python_and_says_so(
 
 @served
 def test_onnx_where_the_cpu_was_asked_for_needs_no_warning(
-    deployed: Callable[..., Deployment], caplog: pytest.LogCaptureFixture
+    deployed: Callable[..., Shipment], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="accelerate"):
         assert deployed(ONNX, device="cpu").backend == "python"
@@ -306,7 +318,7 @@ def test_onnx_where_the_cpu_was_asked_for_needs_no_warning(
 
 
 @served
-def test_joined_requests_of_the_shim(server: TritonServer, deployed: Callable[..., Deployment]) -> None:
+def test_joined_requests_of_the_shim(server: TritonServer, deployed: Callable[..., Shipment]) -> None:
     name = deployed(onnx_model()).name
     with accelerate.load(f"triton://{server.url}/{name}") as remote, ThreadPoolExecutor(8) as pool:
         given = [np.full((1 + n % 3, 3), n, np.float32) for n in range(64)]
@@ -330,7 +342,7 @@ def test_what_the_server_cannot_run(
     connection: Connection, given: Any, device: str | None, error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=f"(?s){says}"):
-        deploy(connection, Source(given), device=device)
+        deploy(connection, given, device=device)
 
 
 @served
@@ -338,22 +350,22 @@ def test_a_written_configuration_reaches_the_server(connection: Connection, tmp_
     path = torchscript(tmp_path)
     (tmp_path / "config.pbtxt").write_text('input [{ name: "INPUT__0" data_type: TYPE_FP32 dims: [3] }]')
     with pytest.raises(UnsupportedModelError, match="no pytorch backend"):  # said after the configuration was read
-        deploy(connection, Source(path), device="cpu")
+        deploy(connection, path, device="cpu")
     (tmp_path / "config.pbtxt").write_text("inptu []")
     with pytest.raises(ModelError, match="is no model configuration"):
-        deploy(connection, Source(path))
+        deploy(connection, path)
 
 
 @served
 def test_one_model_is_shipped_once_and_goes_with_its_last_user(server: TritonServer, connection: Connection) -> None:
     with ThreadPoolExecutor(4) as pool:
-        deployments = [*pool.map(lambda _: deploy(connection, Source(TFLITE)), range(4))]
+        deployments = [*pool.map(lambda _: ship(connection, package(TFLITE)), range(4))]
     (name,) = {one.name for one in deployments}
-    assert all(one.loaded for one in deployments)
+    assert all(one.resident.ours for one in deployments)
     assert server.log().count(f"loading: {name}:1") == 1
     for one in deployments:
         assert server.is_ready(name)
-        undeploy(connection, one)
+        withdraw(connection, one)
     assert not server.is_ready(name)
 
 
@@ -362,14 +374,14 @@ def test_what_others_have_loaded_stays(server: TritonServer, connection: Connect
     theirs = f"""
 import sys
 sys.path[:] = {sys.path!r}
-from test_triton_deploy import TFLITE, Source, connect, deploy
-print(deploy(connect({server.url!r}), Source(TFLITE)).name)
+from test_triton_deploy import TFLITE, connect, package, ship
+print(ship(connect({server.url!r}), package(TFLITE)).name)
 """
     done = subprocess.run([sys.executable, "-c", theirs], capture_output=True, text=True, check=True, timeout=60)
-    ours = deploy(connection, Source(TFLITE))
+    ours = ship(connection, package(TFLITE))
     assert ours.name == done.stdout.strip()
-    assert not ours.loaded
-    undeploy(connection, ours)
+    assert not ours.resident.ours
+    withdraw(connection, ours)
     assert server.is_ready(ours.name)
     server.request(f"v2/repository/models/{ours.name}/unload", {})
 
@@ -378,24 +390,24 @@ print(deploy(connect({server.url!r}), Source(TFLITE)).name)
 def test_a_restarted_server_gets_the_model_again() -> None:
     with TritonServer() as server:
         connection = connect(server.url)
-        deployment = deploy(connection, Source(TFLITE))
+        deployment = ship(connection, package(TFLITE))
         server.kill()
         server.restart()
         assert not server.is_ready(deployment.name)
-        redeploy(connection, Source(TFLITE), deployment, Deadline(20))
+        restore(connection, deployment, lambda: package(TFLITE), Deadline(20))
         check(server, deployment, TFLITE, "tflite_cpu")
-        undeploy(connection, deployment)
+        withdraw(connection, deployment)
         assert not server.is_ready(deployment.name)
         connection.close()
 
 
 @served
 def test_a_server_that_takes_no_models(tmp_path: Path) -> None:
-    write_repository(tmp_path, [package(Source(TFLITE))])
+    write_repository(tmp_path, [package(TFLITE)])
     with TritonServer((), repository=tmp_path, arguments=("--model-control-mode=none",)) as server:
         connection = connect(server.url)
         with pytest.raises(ServerError, match="--model-control-mode=explicit"):
-            deploy(connection, Source(ONNX), device="cpu")
+            deploy(connection, ONNX, device="cpu")
         connection.close()
 
 
@@ -405,7 +417,7 @@ def test_a_server_without_triton_s_extensions() -> None:
     with MLServer() as server:
         connection = connect(server.url)
         with pytest.raises(ServerError, match=r"mlserver .*triton://host:port/model"):
-            deploy(connection, Source(TFLITE))
+            ship(connection, package(TFLITE))
         connection.close()
 
 
@@ -413,7 +425,7 @@ def test_a_gpu_that_is_not_there() -> None:
     """What tritonserver 2.51 says; it needs a native backend to say so of a model of ours."""
     said = "load failed for model 'm': version 1 is at UNAVAILABLE state: Invalid argument: instance group m_0 of model m has kind KIND_GPU but no GPUs are available;"  # noqa: E501
     connection = connect("127.0.0.1:1")
-    error = explain(SimpleNamespace(details=lambda: said), connection, Source(ONNX), package(Source(ONNX), "gpu"))
+    error = explain(SimpleNamespace(details=lambda: said), connection.server, package(ONNX, "gpu"))
     connection.close()
     assert isinstance(error, DeviceNotFoundError)
     assert "sees no GPU" in str(error)
@@ -422,7 +434,7 @@ def test_a_gpu_that_is_not_there() -> None:
 def test_a_server_that_is_not_there() -> None:
     connection = connect(f"127.0.0.1:{free_ports(1)[0]}")
     with pytest.raises(ServerError):
-        deploy(connection, Source(TFLITE))
+        ship(connection, package(TFLITE))
     connection.close()
 
 
@@ -450,7 +462,7 @@ def test_export_says_how_to_reach_the_models(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "models").iterdir()) == ["digits", "digits_uint8"]
     assert "is there already" in call("sidecar", "export", ONNX, "--repository", tmp_path / "models", status=1).stderr
     refused = call("sidecar", "export", TFLITE, "--repository", tmp_path / "gpu", "--device", "gpu", status=1).stderr
-    assert "Convert the model to ONNX" in refused
+    assert "convert the model to ONNX" in refused
     assert not (tmp_path / "gpu").exists()
 
 

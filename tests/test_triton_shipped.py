@@ -157,7 +157,7 @@ def test_a_file_that_has_changed_is_not_shipped_for_the_one_that_was_loaded(
         server.kill()
         server.restart()
         path.write_bytes((DATA / "digits_float.tflite").read_bytes())
-        with pytest.raises(ModelError, match="was written to after it was loaded: load it again"):
+        with pytest.raises(ModelError, match="was written to after it was loaded; load it again"):
             model.infer(X)
         path.unlink()
         with pytest.raises(ModelNotFoundError):

@@ -14,18 +14,9 @@ pytest.importorskip("tritonclient.grpc")
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
+from accelerate.backends.triton.calls.answer import Answer, pair, read_answer, read_output, unpack_strings
+from accelerate.backends.triton.calls.request import Span, bytes_of, join, pack_strings, request_head
 from accelerate.backends.triton.description import TensorSpec
-from accelerate.backends.triton.outputs import pair, read_output
-from accelerate.backends.triton.wire import (
-    Answer,
-    Place,
-    bytes_of,
-    join,
-    pack_strings,
-    read_answer,
-    request_head,
-    unpack_strings,
-)
 from accelerate.errors import InferenceError
 
 names = st.text(max_size=8)
@@ -53,8 +44,8 @@ def test_a_request_is_what_protobuf_makes_of_it(
     assert service_pb2.ModelInferRequest.FromString(request) == wanted
 
 
-def test_a_request_with_places() -> None:
-    head = request_head("m", "3", [("x", "FP32", (2, 3), Place("r", 64, 24))], [("y", Place("r", 128, 8))])
+def test_a_request_for_a_region() -> None:
+    head = request_head("m", "3", [("x", "FP32", (2, 3), Span(64, 24, (2, 3)))], [("y", Span(128, 8, (2,)))], "r")
     request = service_pb2.ModelInferRequest.FromString(head)
     for tensor, offset, size in ((request.inputs[0], 64, 24), (request.outputs[0], 128, 8)):
         assert {k: v.WhichOneof("parameter_choice") for k, v in tensor.parameters.items()} == {
@@ -152,7 +143,7 @@ def test_shapes_that_do_not_fit_the_content(shape: tuple[int, ...]) -> None:
         read_output(_SPEC, Answer("y", "FP32", shape, None), memoryview(bytes(12)), None)
 
 
-def test_an_output_larger_than_its_place_is_refused() -> None:
+def test_an_output_larger_than_its_view_is_refused() -> None:
     view = np.zeros(3, np.float32)
     assert read_output(_SPEC, Answer("y", "FP32", (3,), None), memoryview(b""), view) is view
     assert read_output(_SPEC, Answer("y", "FP32", (2,), None), None, view).shape == (2,)

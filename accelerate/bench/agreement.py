@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..calls.conversion import Array, InputAdapter, concrete_shape, dequantize, dtype_of
+from ..calls.random_tensors import random_tensor
 from ..model import Model
-from ..random_tensors import random_tensor
-from ..tensors import Array, InputAdapter, concrete_shape, dequantize, dtype_of
 from ..testing.comparison import compare, turned
 
 _INPUTS = 8

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..cpus import usable_cpus
+from ..system.cpus import usable_cpus
 
 __all__ = ["condition", "describe_machine", "peak_memory_mb", "reset_peak_memory", "resident_mb"]
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..calls.conversion import Array, InputAdapter, concrete_shape
 from ..errors import AccelerateError
 from ..metadata import TensorInfo
 from ..model import Model
-from ..tensors import Array, InputAdapter, concrete_shape
 from .statistics import summarize
 
 __all__ = [

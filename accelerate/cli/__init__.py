@@ -1,4 +1,4 @@
-"""The command line: ``edge-accelerate run``, ``bench``, ``doctor``, ``inspect`` and ``sidecar``.
+"""The command line: ``edge-accelerate run``, ``inspect``, ``bench``, ``doctor``, and what backends bring.
 
 Needs the extra ``cli``; without it `main` says how to install it.
 """
@@ -77,14 +77,10 @@ def _forget_output() -> None:
 def _dispatch() -> int:
     import click
 
-    from .bench import bench
-    from .doctor import doctor
-    from .inspect import inspect
-    from .run import run
-    from .sidecar import sidecar
+    from .commands import Commands
 
-    group = click.Group(
-        commands=[run, inspect, bench, doctor, sidecar],
+    group: click.Command = Commands(
+        {name: f"{__name__}.{name}:{name}" for name in ("run", "inspect", "bench", "doctor")},
         help="Run models on the accelerators of this machine, and say what they and the machine are.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..bench.comparing import Gate, compare_reports, differences, judge, read_report
+from ..bench.gates import Gate, compare_reports, differences, judge, read_report
 from ..bench.runner import Notify, Settings, run
 from ..errors import OptionError
 from .bench_tables import print_changes, print_report

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..bench import report_text as say
-from ..bench.comparing import Change, Outcome
+from ..bench.gates import Change, Outcome
 from ..bench.statistics import PERCENTILES
 from .rendering import print_fields, print_heading, print_line, print_table
 

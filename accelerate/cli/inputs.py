@@ -9,10 +9,10 @@ from zlib import error as ZlibError
 
 import numpy as np
 
+from ..calls.conversion import Array
 from ..errors import OptionError, TensorError
 from ..image import read_picture, to_tensor
 from ..metadata import TensorInfo
-from ..tensors import Array
 
 __all__ = ["read_input"]
 

@@ -6,14 +6,14 @@ from dataclasses import asdict
 from typing import Any
 
 from ..api import plan
-from ..conventions import ASSUMED_NORMALIZATION
+from ..calls.conversion import with_image_meaning
 from ..errors import ModelError
 from ..formats.description import describe_source
-from ..formats.onnx import ModelFile as ONNXFile
-from ..formats.tflite import ModelFile
+from ..formats.onnx.file import ModelFile as ONNXFile
+from ..formats.tflite.assumptions import ASSUMED_NORMALIZATION
+from ..formats.tflite.file import ModelFile
 from ..metadata import Metadata, Normalization
 from ..source import Source
-from ..tensors import with_image_meaning
 
 __all__ = ["inspect_model"]
 

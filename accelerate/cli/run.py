@@ -15,10 +15,10 @@ import click
 import numpy as np
 
 from ..api import load
-from ..labels import label_for
+from ..calls.conversion import Array
+from ..formats.labels import label_for
 from ..metadata import Metadata, TensorInfo
 from ..model import Model
-from ..tensors import Array
 from .inputs import read_input
 from .parameters import POSITIVE
 from .rendering import print_heading, print_line, print_table

@@ -9,11 +9,11 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from ..deadlines import in_words, left, seconds
+from ..calls.conversion import Array
+from ..calls.deadlines import in_words, left, seconds
 from ..errors import InferenceTimeoutError
 from ..model import Model
 from ..reports import RuntimeInfo
-from ..tensors import Array
 from .wrapper import ModelWrapper
 
 __all__ = ["Replicas"]

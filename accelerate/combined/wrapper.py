@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any
 
-from ..asynchronous import Background
-from ..binding import Binding
-from ..deadlines import Turn
-from ..latency import LatencyStatistics
+from ..calls.awaiting import Background
+from ..calls.binding import Binding
+from ..calls.conversion import Array
+from ..calls.deadlines import Turn
+from ..calls.latency import LatencyStatistics
 from ..metadata import Metadata
 from ..model import Model
 from ..reports import RuntimeInfo
-from ..tensors import Array
 
 __all__ = ["ModelWrapper"]
 

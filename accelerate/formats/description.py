@@ -33,15 +33,15 @@ def interface_of(source: Source, signature: str | None = None) -> Interface | No
         There is no such signature.
     """
     if source.format == "tflite":
-        from .tflite import ModelFile as TFLiteFile
-        from .tflite_interface import interface as tflite_interface
+        from .tflite.file import ModelFile as TFLiteFile
+        from .tflite.interface import interface as tflite_interface
 
         return tflite_interface(source.opened(TFLiteFile), signature)
     if source.format == "onnx":
         if signature is not None:
             raise OptionError("an ONNX model has no signatures", "leave signature out")
-        from .onnx import ModelFile as ONNXFile
-        from .onnx_interface import interface as onnx_interface
+        from .onnx.file import ModelFile as ONNXFile
+        from .onnx.interface import interface as onnx_interface
 
         return onnx_interface(source.opened(ONNXFile))
     return None
@@ -69,12 +69,12 @@ def describe_source(source: Source, signature: str | None = None) -> Metadata | 
         if found.problem:
             _log.warning("%s", found.problem)
         if source.format == "tflite":
-            from .tflite import ModelFile as TFLiteFile
-            from .tflite_description import describe as describe_tflite
+            from .tflite.description import describe as describe_tflite
+            from .tflite.file import ModelFile as TFLiteFile
 
             return describe_tflite(source.opened(TFLiteFile), found.subgraph, found.inputs, found.outputs, labels=True)
-        from .onnx import ModelFile as ONNXFile
-        from .onnx_description import describe as describe_onnx
+        from .onnx.description import describe as describe_onnx
+        from .onnx.file import ModelFile as ONNXFile
 
         file = source.opened(ONNXFile)
         properties = {"producer": file.producer[0], **file.properties}

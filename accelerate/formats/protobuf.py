@@ -52,35 +52,39 @@ class Message:
         return self._end - self._start
 
     def fields(self) -> Iterator[tuple[int, int, tuple[int, int]]]:
-        """Yield (field number, wire type, value) for each field; the value is a span, or (number, 0) for a varint.
+        """Yield (field number, wire type, value) for each field, one behind the other.
+
+        The value is a span, for a varint the number and the position behind it.
 
         Raises
         ------
         ModelError
             Where a field does not fit into the message.
         """
-        position = self._start
-        while position < self._end:
-            self._budget.left -= 1
-            if self._budget.left < 0:
+        buffer, position, end, budget = self._buffer, self._start, self._end, self._budget
+        while position < end:
+            budget.left -= 1
+            if budget.left < 0:
                 raise ModelError(f"{self.where}: it has over {FIELD_LIMIT} fields; the file is hostile or no model")
             at = position
-            tag, position = self._varint(position)
+            tag, position = buffer[at], at + 1
+            if tag > 0x7F:
+                tag, position = self._varint(at)
             number, wire = tag >> 3, tag & 7
-            if wire == VARINT:
-                value, position = self._varint(position)
-                yield number, wire, (value, 0)
-                continue
             if wire == BYTES:
                 length, position = self._varint(position)
+            elif wire == VARINT:
+                yield number, wire, (value := self._varint(position))
+                position = value[1]
+                continue
             elif wire in (FIXED32, FIXED64):
                 length = 4 if wire == FIXED32 else 8
             else:
                 raise self._damaged(f"field {number} has the wire type {wire}", at)
-            if number == 0 or length > self._end - position:
+            if number == 0 or length > end - position:
                 raise self._damaged(f"field {number} would take {length} bytes", at)
-            yield number, wire, (position, position + length)
-            position += length
+            start, position = position, position + length
+            yield number, wire, (start, position)
 
     def message(self, span: tuple[int, int]) -> Message:
         """Return the message in a span."""
@@ -116,9 +120,13 @@ class Message:
         return bytes(self._buffer[span[0] : span[1]])
 
     def _varint(self, position: int) -> tuple[int, int]:
+        buffer, end = self._buffer, self._end
+        # most numbers take one byte
+        if position < end and buffer[position] < 0x80:
+            return buffer[position], position + 1
         value = shift = 0
-        for at in range(position, min(position + _VARINT_BYTES, self._end)):
-            byte = self._buffer[at]
+        for at in range(position, min(position + _VARINT_BYTES, end)):
+            byte = buffer[at]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value & 0xFFFFFFFFFFFFFFFF, at + 1
@@ -126,4 +134,4 @@ class Message:
         raise self._damaged("a number does not end", position)
 
     def _damaged(self, what: str, position: int) -> ModelError:
-        return ModelError(f"{self.where}: {what} at byte {position}; the file is damaged or cut short", REFETCH)
+        return ModelError(f"{self.where}: {what} at byte {position}; it is damaged or cut short", REFETCH)

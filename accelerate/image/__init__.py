@@ -14,12 +14,12 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from ..calls.conversion import Array
 from ..errors import TensorError
 from ..metadata import TensorInfo
-from ..tensors import Array
 from .converter import converter_of
 from .frames import read_picture
-from .placement import Geometry, image_shape, place
+from .geometry import Geometry, image_shape, place
 
 __all__ = ["Geometry", "geometry", "read_picture", "to_tensor"]
 

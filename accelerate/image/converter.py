@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ..calls.conversion import Array, dtype_of
 from ..errors import OptionError, TensorError
 from ..metadata import Normalization, Quantization, TensorInfo
-from ..tensors import Array, dtype_of
 from .engines import RESAMPLES, Engine, current_engine
 from .frames import YUV, as_frame, frame_size
-from .placement import Geometry, image_shape, place
-from .values import Part, writer_for
+from .geometry import Geometry, image_shape, place
+from .levels import Part, writer_for
 
 __all__ = ["Converter", "converter_of"]
 

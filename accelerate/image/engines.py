@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..calls.conversion import Array
 from ..errors import OptionError
-from ..tensors import Array
 
 __all__ = ["RESAMPLES", "Engine", "current_engine"]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..calls.conversion import Array
+from ..calls.names import suggestion
 from ..errors import OptionError, TensorError
-from ..names import suggestion
-from ..tensors import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

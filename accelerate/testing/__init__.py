@@ -18,7 +18,7 @@ __all__ = ["ROLES", "BackendConformance", "Case", "Comparison", "OutputDifferenc
 
 def __getattr__(name: str) -> Any:
     if name in ("ROLES", "BackendConformance", "Case"):
-        from . import conformance  # imports pytest
+        from . import conformance
 
         return getattr(conformance, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..calls.conversion import Array, dequantize
+from ..calls.names import NameIndex
 from ..errors import OptionError, TensorError
 from ..metadata import TensorInfo
 from ..model import Model
-from ..names import NameIndex
-from ..tensors import Array, dequantize
 
 __all__ = ["Comparison", "OutputDifference", "compare", "turned"]
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..calls.conversion import Array
+from ..calls.random_tensors import random_tensor
 from ..model import Model
-from ..random_tensors import random_tensor
-from ..tensors import Array
 
 __all__ = ["random_inputs"]
 

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...arguments import check_settled
-from ...contract import Availability, Backend, Device, LoadOptions, Match, Model
-from ...errors import BackendNotAvailableError, DeviceNotFoundError, OptionError
-from ...metadata import Metadata
-from ...source import Source
-from ..tflite_cpu.engines import availability as engine_availability
-from ..tflite_cpu.engines import check_option, engine_of, pick
-from .finding import find_file, wanted_file
+from accelerate.backends.tflite.engines import availability as engine_availability
+from accelerate.backends.tflite.engines import check_option, engine_of, pick
+from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, check_settled
+from accelerate.errors import BackendNotAvailableError, DeviceNotFoundError, OptionError
+from accelerate.metadata import Metadata
+
+from .library_file import find_file, wanted_file
 
 if TYPE_CHECKING:
     from .model import EdgeTPUModel
@@ -34,7 +33,7 @@ class EdgeTPU(Backend):
     options = ("engine", "library", "delegate_options")
 
     def kinds(self) -> Sequence[str]:
-        from .system import look
+        from .hardware import look
 
         return ("tpu",) if os.path.isfile(find_file(wanted_file(None))) or look() else ()
 
@@ -61,8 +60,8 @@ class EdgeTPU(Backend):
         if not state.available or source.format == "object":
             return state
         from .library import open_library
-        from .routing import compiled_twin, is_compiled
         from .trial import known_crash
+        from .twins import compiled_twin, is_compiled
 
         given = options.backend_options
         engine, library = pick(given.get("engine")), open_library(given.get("library"))
@@ -88,17 +87,18 @@ class EdgeTPU(Backend):
                 )
             check_settled(options, "interpreter")
             return Match(True, "an interpreter with the Edge TPU's delegate")
-        from ..tflite_cpu.diagnosis import cpu_twin, not_tflite
+        from accelerate.backends.tflite.diagnosis import not_tflite
+        from accelerate.formats.tflite.compiled import cpu_twin
 
         if source.format != "tflite":
             return Match(False, not_tflite(source), "convert it to TFLite, and compile that with edgetpu_compiler")
-        from .routing import compiled_twin, is_compiled
+        from .twins import compiled_twin, is_compiled
 
         check_option(options.backend_options.get("engine"))
         _delegate_options(options.backend_options.get("delegate_options"))
         wanted_file(options.backend_options.get("library"))
         if is_compiled(source):
-            other = cpu_twin(source)
+            other = cpu_twin(source.path)
             return Match(True, "a model compiled for the Edge TPU", f"on the CPU run its twin {other}" if other else "")
         twin, reason, remedy = compiled_twin(source)
         return Match(twin is not None, reason, remedy)
@@ -106,7 +106,7 @@ class EdgeTPU(Backend):
     def describe(self, source: Source, signature: str | None) -> Metadata | None:
         if source.format != "object":
             return None
-        from ..tflite_cpu.graph import interface_of_interpreter
+        from accelerate.backends.tflite.graph import interface_of_interpreter
 
         told = interface_of_interpreter(source.object, signature)
         return Metadata("", "", "", told.inputs, told.outputs)
@@ -114,7 +114,7 @@ class EdgeTPU(Backend):
     def load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
         if source.format == "object":
             return self._adopt(source, options)
-        from .routing import compiled_twin, is_compiled
+        from .twins import compiled_twin, is_compiled
 
         if is_compiled(source):
             return self._load(source, options)
@@ -130,8 +130,9 @@ class EdgeTPU(Backend):
         return super().load_replicas(source, replace(options, device=options.asked), count)
 
     def _load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
-        from ...cpus import default_threads
-        from ...formats.tflite import ModelFile
+        from accelerate.contract import default_threads
+        from accelerate.formats.tflite.file import ModelFile
+
         from .devices import lease, used_before
         from .library import open_library
         from .model import EdgeTPUModel

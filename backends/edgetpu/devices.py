@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...errors import DeviceNotFoundError
-from ...reports import Device
+from accelerate.contract import Device
+from accelerate.errors import DeviceNotFoundError
+
+from .hardware import Seen, holders, look
 from .library import Library, ListedDevice
-from .system import Seen, holders, look
 
 __all__ = ["CONNECT", "Lease", "lease", "list_devices", "move", "used_before", "why_not_opened"]
 

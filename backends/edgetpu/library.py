@@ -10,12 +10,10 @@ import threading
 from pathlib import Path
 from typing import ClassVar
 
-from ... import __version__
-from ..._records import record
-from ...cache import folder
-from ...children import ChildError, verdict
-from ...errors import BackendNotAvailableError, DeviceNotFoundError
-from .finding import find_file, wanted_file, why_unloadable
+from accelerate.contract import ChildError, __version__, folder, record, verdict
+from accelerate.errors import BackendNotAvailableError, DeviceNotFoundError
+
+from .library_file import find_file, wanted_file, why_unloadable
 
 __all__ = ["CREATE_SECONDS", "Delegate", "Library", "ListedDevice", "open_library"]
 

@@ -10,8 +10,12 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from ...binding import Binding
-from ...errors import (
+from accelerate.backends.tflite.calls import ENGINE_ERRORS, Calls
+from accelerate.backends.tflite.diagnosis import why_unresolved
+from accelerate.backends.tflite.engines import LINES, Engine
+from accelerate.backends.tflite.model import TFLiteModel, make_interpreter
+from accelerate.contract import Array, Binding, LoadOptions, RuntimeModel, Source, held_back
+from accelerate.errors import (
     AccelerateError,
     BackendNotAvailableError,
     ClosedError,
@@ -19,16 +23,9 @@ from ...errors import (
     DeviceNotFoundError,
     ModelError,
 )
-from ...formats.tflite import ModelFile
-from ...reports import LoadOptions
-from ...runtime_model import RuntimeModel
-from ...source import Source
-from ...stderr import held_back
-from ...tensors import Array
-from ..tflite_cpu.calls import ENGINE_ERRORS, Calls
-from ..tflite_cpu.diagnosis import COMPILED_OPERATOR, why_unresolved
-from ..tflite_cpu.engines import LINES, Engine
-from ..tflite_cpu.model import TFLiteModel, make_interpreter
+from accelerate.formats.tflite.compiled import COMPILED_OPERATOR
+from accelerate.formats.tflite.file import ModelFile
+
 from .devices import CONNECT, Lease, move, why_not_opened
 from .library import Delegate, Library
 

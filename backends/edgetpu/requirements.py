@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
+
+from accelerate.errors import ModelError
+from accelerate.formats.flatbuffer import INT32, Reader, Table
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -20,13 +22,9 @@ def needed_runtime(model: bytes | mmap) -> int | None:
     start = model.find(_IDENTIFIER) - 4
     if start < 0:
         return None
+    reader = Reader(model, "the compiled part")
     try:
-        table = start + struct.unpack_from("<I", model, start)[0]
-        fields = table - struct.unpack_from("<i", model, table)[0]
-        size, _, first = struct.unpack_from("<HHH", model, fields)
-        if size < 6 or not first:
-            return None
-        version: int = struct.unpack_from("<i", model, table + first)[0]
-    except struct.error:
+        package = Table(reader, reader.follow(start, "its package"), "its package")
+        return package.number(0, INT32) if package.has(0) else None
+    except ModelError:
         return None
-    return version

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ... import __version__, errors
-from ...cache import folder
-from ...children import ChildError, verdict, verdicts
-from ...errors import AccelerateError, BackendNotAvailableError
-from ...reports import LoadOptions
-from ...source import Source
-from ..tflite_cpu.engines import ENGINES, Engine
+from accelerate import errors
+from accelerate.backends.tflite.engines import ENGINES, Engine
+from accelerate.contract import ChildError, LoadOptions, Source, __version__, folder, verdict, verdicts
+from accelerate.errors import AccelerateError, BackendNotAvailableError
+
 from .library import Library, stamp
 
 __all__ = ["SECONDS", "judge", "known_crash", "prove"]
@@ -34,7 +32,7 @@ def prove(engine: Engine, library: Library, source: Source, device: str, delegat
     """
     model, name = source.read(), str(source)
     if not engine.verifies:
-        from ...formats.tflite_structure import check_structure
+        from accelerate.formats.tflite.structure import check_structure
 
         check_structure(model, name)
     key = _key(model, delegate_options)

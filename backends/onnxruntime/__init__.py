@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...arguments import check_settled
-from ...contract import Availability, Backend, Device, LoadOptions, Match
-from ...errors import AccelerateError, OptionError
-from ...metadata import Metadata
-from ...source import Source
+from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, try_runtime
+from accelerate.errors import AccelerateError, OptionError
+from accelerate.metadata import Metadata
 
 if TYPE_CHECKING:
     from .model import ONNXModel
@@ -36,19 +34,14 @@ class ONNXRuntime(Backend):
 
     def availability(self) -> Availability:
         from .providers import CPU, known_answer
-        from .runtime import import_runtime
 
-        try:
-            if importlib.util.find_spec("onnxruntime") is None:
-                return Availability(False, reason="onnxruntime is not installed", remedy=_REMEDY)
-            onnxruntime = import_runtime()
-            problem = known_answer([CPU], CPU)
-        except Exception as error:  # a broken native library can raise anything
-            problem = f"{type(error).__name__}: {error}"
-        if problem:
-            return Availability(False, reason=f"onnxruntime is installed but fails: {problem}", remedy=_REMEDY)
-        version = f"ONNX Runtime {onnxruntime.__version__}"
-        return Availability(True, version, *_conflict(onnxruntime.__file__, f"{version} computes a known answer"))
+        state = try_runtime("ONNX Runtime", "onnxruntime", _REMEDY, _version, lambda: known_answer([CPU], CPU))
+        if not state.available:
+            return state
+        return Availability(True, state.version, *_conflict(state.reason))
+
+    def availability_for(self, source: Source, options: LoadOptions) -> Availability:
+        return try_runtime("ONNX Runtime", "onnxruntime", _REMEDY, _version)
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
         from .providers import devices, devices_of_providers
@@ -131,9 +124,17 @@ def _has_gpu_build() -> bool:
     return any((Path(spec.origin).parent / "capi").glob("*onnxruntime_providers_cuda*"))
 
 
-def _conflict(package_file: str, reason: str) -> tuple[str, str]:
+def _version() -> str:
+    from .runtime import import_runtime
+
+    return str(import_runtime().__version__)
+
+
+def _conflict(reason: str) -> tuple[str, str]:
     """Return reason and remedy: two distributions of the same package overwrite each other's libraries."""
-    site = os.path.dirname(os.path.dirname(package_file))
+    import onnxruntime
+
+    site = os.path.dirname(os.path.dirname(onnxruntime.__file__))
     owners = sorted(
         name.partition("-")[0].replace("_", "-")
         for name in os.listdir(site)

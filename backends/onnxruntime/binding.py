@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...binding import Binding
-from ...metadata import TensorInfo
-from ...runtime_model import RuntimeModel
-from ...tensors import Array, dtype_of
+from accelerate.contract import Array, Binding, RuntimeModel, dtype_of
+from accelerate.metadata import TensorInfo
+
 from .runtime import cancellable, run_options
 
 __all__ = ["SessionBinding", "can_share"]

@@ -11,9 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...binding import Binding, CopyingBinding, allocate
-from ...cpus import default_threads
-from ...errors import (
+from accelerate.contract import (
+    Array,
+    Binding,
+    Command,
+    CopyingBinding,
+    InputAdapter,
+    LoadOptions,
+    Model,
+    RuntimeInfo,
+    RuntimeModel,
+    Source,
+    allocate,
+    default_threads,
+    held_back,
+)
+from accelerate.errors import (
     AccelerateError,
     DeviceNotFoundError,
     ModelError,
@@ -21,21 +34,16 @@ from ...errors import (
     TensorError,
     UnsupportedModelError,
 )
-from ...formats import REFETCH
-from ...formats.onnx import ModelFile, ValueInfo
-from ...formats.onnx_description import describe
-from ...formats.onnx_interface import name_values
-from ...metadata import Metadata, TensorInfo
-from ...model import Model
-from ...reports import LoadOptions, RuntimeInfo
-from ...runtime_model import Command, RuntimeModel
-from ...source import Source
-from ...stderr import held_back
-from ...tensors import Array, InputAdapter
+from accelerate.formats import REFETCH
+from accelerate.formats.onnx.description import describe
+from accelerate.formats.onnx.file import ModelFile, ValueInfo
+from accelerate.formats.onnx.interface import name_values
+from accelerate.metadata import Metadata, TensorInfo
+
 from .binding import SessionBinding, can_share
-from .elements import data_type, from_value, needs_value, strings_in, strings_out, to_value
+from .element_types import data_type, from_value, needs_value, strings_in, strings_out, to_value
 from .errors import while_loading, while_running
-from .external import check_external_files
+from .external_data import check_external_files
 from .profile import profile
 from .providers import CPU, Placement, device_name
 from .runtime import LINES, cancellable, import_runtime, run_options

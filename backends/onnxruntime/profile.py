@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...deadlines import left
-from ...errors import OptionError
-from ...model import Model
+from accelerate.contract import Model, left
+from accelerate.errors import OptionError
 
 __all__ = ["profile"]
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import OptionError
-from ...names import suggestion
-from ...reports import Device
-from ...stderr import held_back
+from accelerate.contract import Device, held_back, suggestion
+from accelerate.errors import OptionError
+
 from . import shows_gpu
 from .runtime import LINES, import_runtime
 

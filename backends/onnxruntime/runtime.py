@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ...deadlines import guarded
-from ...stderr import held_back
+from accelerate.contract import guarded, held_back
 
 __all__ = ["LINES", "cancellable", "import_runtime", "run_options"]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
-from ...contract import Availability, Backend, Device, LoadOptions, Match
-from ...errors import BackendNotAvailableError, OptionError
-from ...model import Model
-from ...source import Source, without_secrets
+from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, without_secrets
+from accelerate.errors import BackendNotAvailableError, OptionError
 
 __all__ = ["SERVER_VARIABLE", "Triton"]
 
@@ -21,7 +20,6 @@ _DEVICES = {
     "gpu": "a GPU of the server, which load() makes sure of",
     "cpu": "the CPU of the server, which load() makes sure of",
 }
-_INSTALL = "pip install 'edge-accelerate[triton]'"
 _told: set[str] = set()  # why the server of the variable is not used; once is enough
 
 
@@ -32,6 +30,7 @@ class Triton(Backend):
     description = "Models on a Triton or other Open Inference server, over gRPC"
     extra = "triton"
     options = ("url", "shared_memory", "headers", "ssl", "channel_args")
+    commands: ClassVar[Mapping[str, str]] = {"sidecar": "accelerate.backends.triton.sidecar:sidecar"}
 
     def kinds(self) -> Sequence[str]:
         return ("server",)
@@ -44,7 +43,7 @@ class Triton(Backend):
             grpc.insecure_channel("localhost:0").close()
         except BackendNotAvailableError as error:
             _say_once(str(error))
-            return Availability(False, reason=error.reason, remedy=_INSTALL)
+            return Availability(False, reason=error.reason, remedy=error.remedy)
         return Availability(True, f"gRPC {grpc.__version__}", "it can open connections; a URL names the server")
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
@@ -82,7 +81,7 @@ class Triton(Backend):
             )
         from .address import server_address
         from .connection import Settings
-        from .repository import check_shippable
+        from .shipping.package import check_shippable
 
         try:
             address = server_address(url)
@@ -97,9 +96,9 @@ class Triton(Backend):
 
     def load(self, source: Source, options: LoadOptions) -> Model:
         if source.url is None:
-            from .deployed import load_deployed
+            from .shipping.shipped import load_shipped
 
-            return load_deployed(source, options)
+            return load_shipped(source, options)
         from .address import Address
         from .model import TritonModel
 

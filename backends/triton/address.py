@@ -9,8 +9,9 @@ import socket
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
-from ...errors import OptionError, ServerError
-from ...source import without_secrets
+from accelerate.contract import without_secrets
+from accelerate.errors import OptionError, ServerError
+
 from . import SERVER_VARIABLE
 
 __all__ = ["SCHEMES", "Address", "Target", "server_address"]
@@ -77,12 +78,13 @@ class Address:
         authority, _, path = rest.partition("/")
         if "@" in rest:  # wherever it stands: a password may have a "/" in it
             raise OptionError(
-                f"{without_secrets(url)!r} carries a user; give what proves who you are as "
-                "load(..., headers={'authorization': 'Bearer ...'}) or ssl={...}, and write %40 in a model's name"
+                f"{without_secrets(url)!r} carries a user",
+                "give what proves who you are as load(..., headers={'authorization': 'Bearer ...'}) or ssl={...}, and "
+                "write %40 in a model's name",
             )
         if any(mark in rest for mark in "?#"):
             raise OptionError(
-                f"{without_secrets(url)!r} has a '?' or '#'; {_WANTED}, and options as arguments of load()"
+                f"{without_secrets(url)!r} has a '?' or '#'; {_WANTED}", "give options as arguments of load()"
             )
         parts = [unquote(part) for part in path.rstrip("/").split("/")]
         if len(parts) > 2 or not parts[0]:
@@ -112,7 +114,7 @@ class Address:
             host, port = self.hosts[0]
             found = _addresses(host, port)
             if not found:
-                raise ServerError(f"{self}: there is no host {host!r}; check the name and this machine's DNS")
+                raise ServerError(f"{self}: there is no host {host!r}", "check the name and this machine's DNS")
             here = _loopback(found)
             # "localhost" has an IPv4 and an IPv6 address, and is one server all the same
             return Target(f"dns:///{_joined(host, port)}", fleet=len(found) > 1 and not here, loopback=here)
@@ -125,7 +127,7 @@ class Address:
                 missing.append(host)
         if not every:
             raise ServerError(
-                f"{self}: there is none of the hosts {', '.join(missing)}; check the names and this machine's DNS"
+                f"{self}: there is none of the hosts {', '.join(missing)}", "check the names and this machine's DNS"
             )
         if missing:
             _log.warning("%s: there is no host %s; the others are used", self, ", ".join(missing))
@@ -187,11 +189,13 @@ def server_address(url: object) -> Address:
     if scheme.lower() not in SCHEMES or not {"?", "#"}.isdisjoint(rest) or "/" in rest.rstrip("/"):
         raise OptionError(
             f"url is {without_secrets(given)!r}; wanted a server without a model, such as 'host:8001' or "
-            "'tritons://host:8001': the file is the model"
+            "'tritons://host:8001'",
+            "give the server only: the file is the model",
         )
     address = Address.parse(f"{scheme}://{rest.rstrip('/')}/-")
     if len(address.hosts) > 1:
         raise OptionError(
-            f"url is {without_secrets(given)!r}; a model file is shipped to one server: load it once for each"
+            f"url is {without_secrets(given)!r}, and a model file is shipped to one server",
+            "load it once for each",
         )
     return replace(address, model="")

@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
-from ...errors import BackendNotAvailableError, ClosedError, OptionError
-from ...names import suggestion
-from ...reports import LoadOptions
-from .address import Address, Target
+from accelerate.contract import LoadOptions, suggestion
+from accelerate.errors import BackendNotAvailableError, ClosedError, OptionError
 
-__all__ = ["SERVICE", "Connection", "Settings", "import_grpc"]
+from .address import Address, Target
+from .errors import timed_out
+
+__all__ = ["SERVICE", "Connection", "Deadline", "Settings", "import_grpc"]
 
 SERVICE = "inference.GRPCInferenceService"
 
@@ -37,6 +39,7 @@ _DEFAULTS: dict[str, int | str] = {
 #: Calls go round the servers that are connected and, where they tell (grpc.health.v1), healthy.
 _FLEET = json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}})
 _SSL_KEYS = ("ca", "certificate", "key")
+_FOREVER = 1e8  # seconds; gRPC counts nanoseconds, and takes a larger number for a time that has passed
 _INT_END = 1 << 31  # gRPC's options are C ints
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 
@@ -56,7 +59,7 @@ def import_grpc() -> Any:
         from tritonclient.grpc import service_pb2  # noqa: F401
     except ImportError as error:
         raise BackendNotAvailableError(
-            f"triton needs tritonclient and grpcio: {error}; pip install 'edge-accelerate[triton]'"
+            f"triton needs tritonclient and grpcio: {error}", "pip install 'edge-accelerate[triton]'"
         ) from error
     finally:
         if quiet:
@@ -98,7 +101,7 @@ class Settings:
         if memory not in (None, "system", "none"):
             raise OptionError(f"shared_memory is {memory!r:.60}; wanted 'system', 'none', or None to find out")
         if given.get("ssl") and not address.secure:
-            raise OptionError(f"ssl= is for TLS, and {address} is without: write tritons://")
+            raise OptionError(f"ssl= is for TLS, and {address} is without", "write tritons://")
         return cls(
             memory,
             tuple(_headers(given.get("headers"))),
@@ -112,10 +115,10 @@ def _headers(given: Any) -> Iterator[tuple[str, str]]:
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()) or name.lower().endswith("-bin"):
             raise OptionError(f"headers: {name!r} is no name of a text header; wanted letters, digits, '-', '_', '.'")
         if name.lower().startswith("grpc-"):
-            raise OptionError(f"headers: {name!r} is gRPC's own; leave it out")
+            raise OptionError(f"headers: {name!r} is gRPC's own", "leave it out")
         # the value may be a secret: no message shows it
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-            raise OptionError(f"headers: the value of {name!r} must be printable ASCII text")
+            raise OptionError(f"headers: the value of {name!r} is no printable ASCII text")
         yield name.lower(), value
 
 
@@ -133,7 +136,8 @@ def _certificates(given: Any) -> dict[str, bytes]:
         if b"-----BEGIN" not in files[key]:
             raise OptionError(f"ssl[{key!r}] = {str(path)!r} is no PEM file (it has no '-----BEGIN' line)")
     if ("certificate" in files) != ("key" in files):
-        raise OptionError("ssl: a client certificate needs both 'certificate' and 'key'")
+        missing = "key" if "certificate" in files else "certificate"
+        raise OptionError("ssl: a client certificate needs both 'certificate' and 'key'", f"add {missing!r}")
     return files
 
 
@@ -162,6 +166,31 @@ def _mapping(option: str, given: Any, example: str) -> Mapping[Any, Any]:
     return given
 
 
+class Deadline:
+    """A point in time, and the timeout that it came from."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self._at = monotonic() + min(timeout, _FOREVER)
+
+    def left(self, who: str) -> float:
+        """Return the seconds that are left.
+
+        Raises
+        ------
+        InferenceTimeoutError
+            None are.
+        """
+        left = self._at - monotonic()
+        if left <= 0:
+            raise timed_out(who, self.timeout)
+        return left
+
+    def pause(self, seconds: float, who: str) -> None:
+        """Sleep, though not beyond the deadline."""
+        sleep(min(seconds, self.left(who)))
+
+
 class Connection:
     """One gRPC channel. It is closed when `close` was called and the last call in flight has ended.
 
@@ -173,6 +202,8 @@ class Connection:
 
     Attributes
     ----------
+    server : str
+        Hosts and ports, for messages.
     pid : int
         The process that built it: in a forked child the threads and sockets behind it are not the child's.
     """
@@ -182,6 +213,7 @@ class Connection:
 
         grpc = import_grpc()
         self.address, self.target, self.settings = address, target, settings
+        self.server = ", ".join(f"{host}:{port}" for host, port in address.hosts)
         self.pid = os.getpid()
         arguments: dict[str, int | str] = {**_DEFAULTS}
         if target.fleet:
@@ -249,7 +281,7 @@ class Connection:
         """
         with self._lock:
             if self._closed and not self._in_flight:
-                raise ClosedError(f"the model {self.address} is closed; load it again")
+                raise ClosedError(f"the model {self.address} is closed", "load it again")
             self._in_flight += 1
         try:
             yield

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DeviceNotFoundError, ModelError, UnsupportedModelError
-from ...metadata import AssociatedFile, Metadata, TensorInfo
+from accelerate.errors import DeviceNotFoundError, ModelError, UnsupportedModelError
+from accelerate.metadata import AssociatedFile, Metadata, TensorInfo
 
 __all__ = ["ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
 
@@ -103,8 +103,8 @@ class ModelDescription:
         outputs = _specs(who, metadata.outputs, "output")
         if config is not None and config.model_transaction_policy.decoupled:
             raise UnsupportedModelError(
-                f"{who} is decoupled: it gives any number of answers to a request, and infer() takes exactly one. "
-                "Use a model without model_transaction_policy { decoupled: true }"
+                f"{who} is decoupled: it gives any number of answers to a request, and infer() takes exactly one",
+                "use a model without model_transaction_policy { decoupled: true }",
             )
         files, layouts = _of_config(config, inputs, outputs)
         in_infos = tuple(replace(_info(t), layout=layouts.get(t.name, "")) for t in inputs)
@@ -143,7 +143,7 @@ def numpy_type(who: str, name: str, datatype: str) -> np.dtype[Any]:
             import ml_dtypes  # noqa: F401 - gives NumPy the name
         except ImportError as error:
             raise UnsupportedModelError(
-                f"{who}: tensor {name!r} is BF16, which NumPy has not: pip install ml_dtypes"
+                f"{who}: tensor {name!r} is BF16, which NumPy has not", "pip install ml_dtypes"
             ) from error
     return np.dtype(object if ours == "string" else ours)
 
@@ -152,8 +152,8 @@ def _specs(who: str, tensors: Sequence[Any], kind: str) -> tuple[TensorSpec, ...
     specs = tuple(TensorSpec(t.name, t.datatype, numpy_type(who, t.name, t.datatype), tuple(t.shape)) for t in tensors)
     if not specs:
         raise UnsupportedModelError(
-            f"{who}: the server names no {kind}s of the model, so nothing can be checked or returned by name; "
-            "describe them in the model's settings on the server"
+            f"{who}: the server names no {kind}s of the model, so nothing can be checked or returned by name",
+            "describe them in the model's settings on the server",
         )
     names = [t.name for t in specs]
     impossible = any(
@@ -164,7 +164,7 @@ def _specs(who: str, tensors: Sequence[Any], kind: str) -> tuple[TensorSpec, ...
     if impossible or len(set(names)) < len(names) or not all(names):
         described = ", ".join(f"{t.name!r}: {t.datatype}{list(t.shape)}" for t in specs)
         raise ModelError(
-            f"{who}: the server describes impossible {kind}s ({described:.300}); correct its configuration"
+            f"{who}: the server describes impossible {kind}s ({described:.300})", "correct its configuration"
         )
     return specs
 
@@ -217,12 +217,12 @@ def check_device(who: str, wanted: str | None, description: ModelDescription) ->
         )
     if description.device == "server":
         raise DeviceNotFoundError(
-            f"{who}: device={wanted!r} was asked for, and the server does not tell what the model runs on; leave "
-            f"device out, or configure instance_group [ {{ kind: KIND_{wanted.upper()} }} ]"
+            f"{who}: device={wanted!r} was asked for, and the server does not tell what the model runs on",
+            f"leave device out, or configure instance_group [ {{ kind: KIND_{wanted.upper()} }} ]",
         )
     raise DeviceNotFoundError(
-        f"{who}: device={wanted!r} was asked for, and the server runs the model on the {description.device}; "
-        f"configure instance_group [ {{ kind: KIND_{wanted.upper()} }} ], or leave device out"
+        f"{who}: device={wanted!r} was asked for, and the server runs the model on the {description.device}",
+        f"configure instance_group [ {{ kind: KIND_{wanted.upper()} }} ], or leave device out",
     )
 
 

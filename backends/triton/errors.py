@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ...deadlines import in_words
-from ...errors import (
+from accelerate.contract import in_words
+from accelerate.errors import (
     AccelerateError,
     InferenceError,
     InferenceTimeoutError,
@@ -30,23 +30,24 @@ _TABLE: dict[str, tuple[type[AccelerateError], str]] = {
         ModelNotFoundError,
         "check the model's name and version in the URL, and that the server has loaded it",
     ),
-    "INVALID_ARGUMENT": (InferenceError, "the server refuses the request: does the model still have these tensors?"),
+    "INVALID_ARGUMENT": (InferenceError, "load the model again, if it no longer has these tensors"),
     "UNAVAILABLE": (
         ServerError,
-        "is it running, is this its gRPC port (usually 8001), does it want TLS (tritons://) or a certificate (ssl=)?",
+        "check that it runs, that this is its gRPC port (usually 8001), and whether it wants TLS (tritons://) or a "
+        "certificate (ssl=)",
     ),
     "DEADLINE_EXCEEDED": (
         InferenceTimeoutError,
         "give a longer timeout, or look at do_command({'command': 'statistics'})",
     ),
     "UNAUTHENTICATED": (ServerError, "give load(..., headers={'authorization': 'Bearer ...'}) or ssl={...}"),
-    "PERMISSION_DENIED": (ServerError, "the headers= or the ssl= certificate given to load() do not permit this"),
-    "RESOURCE_EXHAUSTED": (ServerError, "the server is out of memory or of places in its queue; call it less often"),
-    "UNIMPLEMENTED": (ServerError, "does an Open Inference Protocol server listen there?"),
-    "CANCELLED": (InferenceError, "the call was cancelled; call again"),
-    "ABORTED": (InferenceError, "the server gave the call up; call again"),
-    "INTERNAL": (InferenceError, "the model failed; the server's log has the details"),
-    "UNKNOWN": (InferenceError, "the server's log has the details"),
+    "PERMISSION_DENIED": (ServerError, "give load() headers= or an ssl= certificate that permit this"),
+    "RESOURCE_EXHAUSTED": (ServerError, "call it less often: it is out of memory, or its queue is full"),
+    "UNIMPLEMENTED": (ServerError, "check that an Open Inference Protocol server listens there"),
+    "CANCELLED": (InferenceError, "call again"),
+    "ABORTED": (InferenceError, "call again"),
+    "INTERNAL": (InferenceError, "read the server's log, which has the details"),
+    "UNKNOWN": (InferenceError, "read the server's log, which has the details"),
 }
 _TOO_LARGE = re.compile(r"message larger than max \((\d+) vs\. (\d+)\)", re.IGNORECASE)
 _LOST = re.compile(r"unable to find (?:system )?shared memory region", re.IGNORECASE)
@@ -67,11 +68,11 @@ def translate(error: Any, who: str, doing: str, reason: str = "") -> AccelerateE
         What else the server says about it.
     """
     status, said = error.code().name, " ".join(f"{error.details() or ''} {reason}".split())
-    kind, remedy = _TABLE.get(status, (ServerError, "the server's log has the details"))
+    kind, remedy = _TABLE.get(status, (ServerError, "read the server's log, which has the details"))
     special = _special(status, said, doing)
     if special is not None:
         kind, remedy = special
-    return kind(f"{who}: {said or 'no explanation'} ({status}); {remedy}")
+    return kind(f"{who}: {said or 'no explanation'} ({status})", remedy)
 
 
 def _special(status: str, said: str, doing: str) -> tuple[type[AccelerateError], str] | None:
@@ -79,25 +80,25 @@ def _special(status: str, said: str, doing: str) -> tuple[type[AccelerateError],
     lower = said.lower()
     if match := _TOO_LARGE.search(said):
         return ServerError, (
-            f"a message of {match[1]} bytes exceeds the limit of {match[2]}: of the server, or of "
+            f"raise the limit of {match[2]} bytes for a message: the server's, or that of "
             "load(..., channel_args={'grpc.max_receive_message_length': ...})"
         )
     if match := _HEADER_MISSING.search(said):  # --grpc-restricted-protocol
-        return ServerError, f"the server protects this call: load(..., headers={{{match[1]!r}: its value}})"
+        return ServerError, f"give load(..., headers={{{match[1]!r}: its value}}): the server protects this call"
     if "that are no utf-8" in lower:  # the shim, of an ONNX model
-        return TensorError, "ONNX strings are text"
+        return TensorError, "give text: ONNX strings are UTF-8"
     if status == "UNAVAILABLE":
         if any(word in lower for word in ("certificate", "handshake", "ssl", "hostname verification")):
             return ServerError, (
-                "TLS failed: check both certificates' dates and names, and "
-                "ssl={'ca': path, 'certificate': path, 'key': path}; triton:// is without TLS, tritons:// with"
+                "check both certificates' dates and names, and ssl={'ca': path, 'certificate': path, 'key': path}; "
+                "triton:// is without TLS, tritons:// with"
             )
         if "not ready" in lower or "no available versions" in lower:
-            return ServerError, "the server knows the model, which is not ready: wait, or read the server's log for why"
+            return ServerError, "wait until the model is ready, or read the server's log for why it is not"
         if "load / unload is not allowed" in lower:
             return ServerError, "start the server with --model-control-mode=explicit"
     if status == "NOT_FOUND" and "shared memory" in lower:
-        return ServerError, "the server has lost the region and cannot map it again; load(..., shared_memory='none')"
+        return ServerError, "load(..., shared_memory='none'): the server has lost the region and cannot map it again"
     if "failed to create channel" in lower:
         return OptionError, "correct channel_args="
     if "load failed for model" in lower:
@@ -105,21 +106,21 @@ def _special(status: str, said: str, doing: str) -> tuple[type[AccelerateError],
     if status == "INVALID_ARGUMENT" and doing == "load":
         return ModelError, "check the URL"
     if status == "INVALID_ARGUMENT" and ("shape" in lower or "input" in lower):
-        return TensorError, "the server wants other tensors than when the model was loaded: load it again"
+        return TensorError, "load the model again: the server wants other tensors than when it was loaded"
     if status == "INTERNAL" and "shared memory size specified" in lower:
         return InferenceError, (
-            "an output is larger than the model's configuration says: correct it, or load(..., shared_memory='none')"
+            "correct the model's configuration, which says less than this output, or load(..., shared_memory='none')"
         )
     if status == "INTERNAL" and doing in ("load", "unload"):
-        return ModelError, "the server cannot do that with this model; its log has the details"
+        return ModelError, "read the server's log, which has the details"
     return None
 
 
 def timed_out(who: str, timeout: float) -> InferenceTimeoutError:
     """Return the error of a call whose deadline has passed."""
     return InferenceTimeoutError(
-        f"{who}: no answer within {in_words(timeout)}; the server may still be computing. "
-        "Give a longer timeout, or look at do_command({'command': 'statistics'})"
+        f"{who}: no answer within {in_words(timeout)}; the server may still be computing",
+        "give a longer timeout, or look at do_command({'command': 'statistics'})",
     )
 
 

@@ -11,21 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...binding import allocate
-from ...deadlines import seconds
-from ...errors import AccelerateError
-from ...metadata import Metadata
-from ...reports import LoadOptions, RuntimeInfo
-from ...runtime_model import Command, RuntimeModel
-from ...tensors import Array, concrete_shape
+from accelerate.contract import (
+    Array,
+    Command,
+    LoadOptions,
+    RuntimeInfo,
+    RuntimeModel,
+    allocate,
+    concrete_shape,
+    seconds,
+)
+from accelerate.errors import AccelerateError
+from accelerate.metadata import Metadata
+
 from .address import Address
-from .binding import ServerBinding, SharedBinding
-from .connection import Connection, Settings
+from .calls.answer import read_answer, unpack_strings
+from .calls.binding import ServerBinding, SharedBinding
+from .calls.regions import Regions, Slot
+from .calls.request import bytes_of, join, pack_strings, request_head
+from .calls.transport import Restore, Transport
+from .connection import Connection, Deadline, Settings
 from .description import ModelDescription, check_device, labels_of
 from .errors import timed_out, translate
-from .regions import Deadline, Regions, Slot
-from .transport import Restore, Transport
-from .wire import bytes_of, join, pack_strings, read_answer, request_head, unpack_strings
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -1,0 +1,276 @@
+"""One caller at a time, a thread for native calls whose caller may leave at a deadline, and the end of such calls."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import math
+import os
+import threading
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from ..errors import ClosedError, InferenceTimeoutError, OptionError
+
+if TYPE_CHECKING:
+    import queue
+
+__all__ = ["Job", "Turn", "Worker", "guarded", "in_words", "left", "seconds"]
+
+Result = TypeVar("Result")
+
+
+def seconds(timeout: float) -> float:
+    """Check a ``timeout`` given by a caller and return it as seconds that a lock accepts.
+
+    Raises
+    ------
+    OptionError
+        When it is negative or no number.
+    """
+    try:
+        if isinstance(timeout, (str, bytes)):
+            raise TypeError(type(timeout))  # noqa: TRY301
+        value = float(timeout)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise OptionError(f"timeout is {timeout!r:.60}; wanted seconds as a number, or None") from error
+    if math.isnan(value) or value < 0:
+        raise OptionError(f"timeout is {timeout!r}; wanted 0 or more seconds, or None for no deadline")
+    return min(value, threading.TIMEOUT_MAX)
+
+
+def left(until: float | None) -> float | None:
+    """Return the seconds that are left until a moment of `time.monotonic`, None where there is no deadline."""
+    return None if until is None else max(0.0, until - monotonic())
+
+
+def in_words(timeout: float) -> str:
+    """Return a timeout for a message, to the millisecond: what is left of one is no round number."""
+    return f"{round(timeout, 3):g} s"
+
+
+class Runnable(Protocol):
+    """What a `Worker` runs. It lets no exception out."""
+
+    def run(self) -> None:
+        """Do it."""
+
+
+class Job:
+    """A call handed to a `Worker`, which takes the turn for it.
+
+    The turn never passes from one thread to another: a caller that leaves, at its deadline or by Ctrl-C at whatever
+    moment, has nothing to give back.
+    """
+
+    def __init__(self, call: Callable[[], Any], turn: threading.Lock | None = None) -> None:
+        self._call: Callable[[], Any] | None = call
+        self._turn = turn
+        self._claim = threading.Lock()  # whoever gets it decides: the worker begins, or the caller calls it off
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do the call and note its outcome (worker's side)."""
+        with self._turn or contextlib.nullcontext():
+            if self._claim.acquire(blocking=False):
+                try:
+                    self._result = self._call()  # type: ignore[misc]
+                except BaseException as error:  # handed to the caller, whatever it is
+                    self._error = error
+        self._done.release()
+
+    def call_off(self) -> bool:
+        """Return whether the call had not begun; it never will, and lets go of its arrays (caller's side)."""
+        if not self._claim.acquire(blocking=False):
+            return False
+        self._call = None
+        return True
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether the call ended within `timeout` seconds, -1 for ever (caller's side)."""
+        return self._done.acquire(timeout=timeout)
+
+    def result(self) -> Any:
+        """Return what the call returned, or raise what it raised."""
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._result
+        finally:
+            self._error = None  # breaks the cycle error -> traceback -> this frame
+
+
+class Worker:
+    """Long-lived daemon threads, one unless said otherwise, that run jobs in order. They end when it is collected."""
+
+    def __init__(self, threads: int = 1) -> None:
+        import queue  # most programs give no timeout
+
+        self._pid = os.getpid()
+        self._threads = threads
+        self._inbox: queue.SimpleQueue[Runnable | None] = queue.SimpleQueue()
+        # the threads hold only their inbox: a forgotten Model is collected though a thread once worked for it
+        for _ in range(threads):
+            threading.Thread(target=_serve, args=(self._inbox,), name="accelerate-worker", daemon=True).start()
+
+    @property
+    def usable(self) -> bool:
+        """False in a forked child, where the thread does not exist."""
+        return self._pid == os.getpid()
+
+    def submit(self, job: Runnable) -> None:
+        """Run a job as soon as the earlier ones have ended."""
+        self._inbox.put(job)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # Ctrl-C came while it was being made
+            for _ in range(self._threads):
+                self._inbox.put(None)
+
+
+def _serve(inbox: queue.SimpleQueue[Runnable | None]) -> None:
+    while (job := inbox.get()) is not None:
+        job.run()
+        del job  # the thread must not keep the last call's arrays alive while it waits
+
+
+class _Signal:
+    """Tells somebody that the jobs before it have ended."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.run = callback
+
+
+class Turn:
+    """Who may use a runtime's object that takes one call at a time, and whether it is still open.
+
+    Parameters
+    ----------
+    what, remedy : str
+        For `ClosedError`: "this Binding", "call bind() again".
+
+    Attributes
+    ----------
+    lock : threading.Lock
+        Held while the runtime works. A plain call takes it itself.
+    closed : bool
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        self._what = what
+        self._remedy = remedy
+        self.lock = threading.Lock()
+        self.closed = False
+        self._worker: Worker | None = None
+
+    def check_open(self) -> None:
+        """Raise ClosedError once `close` has been called."""
+        if self.closed:
+            raise ClosedError(f"{self._what} is closed", self._remedy)
+
+    def call_within(self, call: Callable[[], Any], cancel: Callable[[], None], timeout: float) -> Any:
+        """Make a call on the worker thread and give up at the deadline; the turn is the worker's until the call ends.
+
+        Parameters
+        ----------
+        call : callable
+        cancel : callable
+            Asks the call to end early, at the deadline.
+        timeout : float
+            Seconds, the wait for the turn included.
+
+        Raises
+        ------
+        InferenceTimeoutError, ClosedError, and what the call raises
+        """
+        self.check_open()
+        worker = self._worker
+        if worker is None or not worker.usable:
+            worker = self._worker = Worker()
+        job = Job(call, self.lock)
+        worker.submit(job)
+        try:
+            if job.wait(timeout):
+                return job.result()
+        except KeyboardInterrupt:
+            if not job.call_off():
+                cancel()
+            raise
+        if job.call_off():
+            self.check_open()
+            raise InferenceTimeoutError(
+                f"no answer within {in_words(timeout)}: the model was busy with earlier calls all that time",
+                "give a longer timeout, call it less often, or load(..., replicas=n)",
+            )
+        cancel()
+        raise InferenceTimeoutError(
+            f"no answer within {in_words(timeout)}; the runtime is still computing and later calls wait for it"
+        )
+
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Call something once the calls that have been left at their deadlines have ended; at once without any."""
+        if self._worker is None or not self._worker.usable:
+            callback()
+        else:
+            self._worker.submit(_Signal(callback))
+
+    def close(self) -> None:
+        """Refuse further calls, and let the worker thread end once it is idle."""
+        self.closed = True
+        self._worker = None
+
+
+# The calls that are being made, each with what cancels it. Until Python 3.14, a thread that returns from a runtime into
+# an interpreter that is being finalised is ended on the spot. A runtime whose code does not stand that (pybind11's
+# gil_scoped_release does not) aborts the process: "terminate called without an active exception".
+_running: dict[object, Callable[[], None]] = {}
+_ending = False
+_PATIENCE = 10.0  # seconds
+
+
+def guarded(call: Callable[[], Result], cancel: Callable[[], None]) -> Callable[[], Result]:
+    """Return a call that the end of the program cancels and waits for, though its caller has left it.
+
+    Parameters
+    ----------
+    call : callable
+    cancel : callable
+        Asks a running call to end early.
+
+    Returns
+    -------
+    callable
+        Raises ClosedError where the program is ending already.
+    """
+
+    def run() -> Result:
+        ticket = object()
+        _running[ticket] = cancel
+        try:
+            if _ending:
+                raise ClosedError("the program is ending")
+            return call()
+        finally:
+            _running.pop(ticket, None)  # a forked child has none
+
+    return run
+
+
+def _end_calls() -> None:
+    global _ending
+    _ending = True
+    for cancel in tuple(_running.values()):
+        with contextlib.suppress(Exception):  # whatever a stranger's raises: the others are cancelled too
+            cancel()
+    end = monotonic() + _PATIENCE
+    while _running and monotonic() < end:
+        sleep(0.001)
+
+
+atexit.register(_end_calls)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.clear)  # the threads are the parent's

@@ -1,0 +1,238 @@
+"""What an .onnx file says about itself, read without any runtime.
+
+The messages and their field numbers are those of ``onnx/onnx.proto`` of https://github.com/onnx/onnx.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from mmap import mmap
+
+from ..._records import record
+from ...errors import ModelError
+from ..protobuf import BYTES, Message
+
+__all__ = ["ModelFile", "ValueInfo"]
+
+# TensorProto.DataType, by number
+_ELEMENT_TYPES = """
+    undefined float32 uint8 int8 uint16 int16 int32 int64 string bool float16 float64 uint32 uint64 complex64
+    complex128 bfloat16 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz uint4 int4 float4_e2m1fn
+    float8_e8m0fnu uint2 int2
+""".split()  # noqa: SIM905
+_LOCATION = b"location"
+_SEARCHED = 8 << 20  # bytes
+_DEPTH_LIMIT = 40  # protobuf's own is 100 messages, three for each graph in a graph
+_KINDS = {4: "sequence", 5: "map", 8: "sparse tensor", 9: "optional"}
+
+
+@record(frozen=True)
+class ValueInfo:
+    """An input or output of the graph.
+
+    Attributes
+    ----------
+    name, description : str
+    kind : str
+        "tensor", or "sequence", "map", "optional", "sparse tensor".
+    data_type : str
+        A NumPy or ml_dtypes name, or "string".
+    shape : tuple of int
+        -1 is a dynamic dimension.
+    dimensions : tuple of str
+        The names of symbolic dimensions, "" for the others.
+    ranked : bool
+        Whether the file gives a shape at all; `shape` is empty where it does not.
+    """
+
+    name: str
+    description: str
+    kind: str
+    data_type: str
+    shape: tuple[int, ...]
+    dimensions: tuple[str, ...]
+    ranked: bool = True
+
+
+class _Merged:
+    """A message that a file may hold in several parts, which protobuf reads as one.
+
+    A runtime runs all of them: what only one part says must not go unseen.
+    """
+
+    def __init__(self, parts: Sequence[Message]) -> None:
+        self._parts = parts
+
+    def messages(self, number: int) -> Iterator[Message]:
+        """Yield the messages of a repeated field."""
+        for part in self._parts:
+            yield from part.messages(number)
+
+    def texts(self) -> dict[int, str]:
+        """Return the last string of every field, as `Message.texts` does."""
+        return {number: text for part in self._parts for number, text in part.texts().items()}
+
+
+class ModelFile:
+    """What an .onnx file says about itself, read when it is asked for.
+
+    Parameters
+    ----------
+    buffer : bytes or mmap
+        The file; an mmap must stay open for as long as something is asked.
+    where : str
+        What it is, to begin error messages with.
+
+    Raises
+    ------
+    ModelError
+        By every attribute, for a file that is damaged where that looks.
+    """
+
+    def __init__(self, buffer: bytes | mmap, where: str = "model") -> None:
+        self.where = where
+        self._model = Message(buffer, where)
+        graphs = list(self._model.messages(7))
+        if not graphs:
+            raise ModelError(
+                f"{where}: this is not an .onnx file: it has no graph", "check that the download is complete"
+            )
+        self._graph = _Merged(graphs)
+
+    @cached_property
+    def ir_version(self) -> int:
+        """Of the format."""
+        return self._model.numbers().get(1, 0)
+
+    @cached_property
+    def producer(self) -> tuple[str, str]:
+        """Name and version of the exporter."""
+        texts = self._model.texts()
+        return texts.get(2, ""), texts.get(3, "")
+
+    @cached_property
+    def description(self) -> str:
+        """The model's doc string, else the graph's."""
+        return self._model.texts().get(6) or self._graph.texts().get(10, "")
+
+    @cached_property
+    def name(self) -> str:
+        """The graph's name."""
+        return self._graph.texts().get(2, "")
+
+    @cached_property
+    def opsets(self) -> Mapping[str, int]:
+        """The version of each operator set; "" is the standard one."""
+        return {m.texts().get(1, ""): m.numbers().get(2, 0) for m in self._model.messages(8)}
+
+    @cached_property
+    def properties(self) -> Mapping[str, str]:
+        """The custom metadata map."""
+        pairs = [m.texts() for m in self._model.messages(14)]
+        return {pair.get(1, ""): pair.get(2, "") for pair in pairs}
+
+    @cached_property
+    def operators(self) -> Mapping[str, int]:
+        """How often each operator occurs in the main graph, those of other domains as "domain::operator"."""
+        counts: Counter[str] = Counter()
+        for node in self._graph.messages(1):
+            texts = node.texts()
+            domain = texts.get(7, "")
+            counts[f"{domain}::{texts.get(4, '')}" if domain else texts.get(4, "")] += 1
+        return dict(counts.most_common())
+
+    @cached_property
+    def inputs(self) -> tuple[ValueInfo, ...]:
+        """The inputs that a caller gives: those without an initializer of the same name."""
+        fixed = {tensor.texts().get(8) for tensor in self._graph.messages(5)}
+        return tuple(v for v in map(_value_info, self._graph.messages(11)) if v.name not in fixed)
+
+    @cached_property
+    def outputs(self) -> tuple[ValueInfo, ...]:
+        """The graph's outputs."""
+        return tuple(map(_value_info, self._graph.messages(12)))
+
+    @cached_property
+    def external_files(self) -> tuple[str, ...]:
+        """The files that hold weights, as the model writes them: those of all graphs and functions."""
+        # the key of every such entry; looking for it in a large file would take longer than reading the structure
+        if self._model.size <= _SEARCHED and not self._model.contains(_LOCATION):
+            return ()
+        found = list(self._external_of_graph(self._graph, 0))
+        for function in self._model.messages(25):
+            found += self._external_of_nodes(function.messages(7), 0)
+            found += self._external_of_attributes(function.messages(11), 0)  # the defaults of its attributes
+        return tuple(dict.fromkeys(found))
+
+    def _external_of_graph(self, graph: Message | _Merged, depth: int) -> Iterator[str]:
+        if depth > _DEPTH_LIMIT:
+            raise ModelError(f"{self.where}: its graphs are nested over {_DEPTH_LIMIT} deep; the file is hostile")
+        for tensor in graph.messages(5):
+            yield from _external_of_tensor(tensor)
+        for sparse in graph.messages(15):
+            yield from _external_of_sparse(sparse)
+        yield from self._external_of_nodes(graph.messages(1), depth)
+
+    def _external_of_nodes(self, nodes: Iterable[Message], depth: int) -> Iterator[str]:
+        for node in nodes:
+            if node.contains(_LOCATION):  # most nodes need not be read
+                yield from self._external_of_attributes(node.messages(5), depth)
+
+    def _external_of_attributes(self, attributes: Iterable[Message], depth: int) -> Iterator[str]:
+        for attribute in attributes:
+            for field, wire, span in attribute.fields():
+                if wire != BYTES:
+                    continue
+                value = attribute.message(span)
+                if field in (5, 10):
+                    yield from _external_of_tensor(value)
+                elif field in (6, 11):
+                    yield from self._external_of_graph(value, depth + 1)
+                elif field in (22, 23):
+                    yield from _external_of_sparse(value)
+
+
+def _external_of_sparse(sparse: Message) -> Iterator[str]:
+    for number in (1, 2):
+        for tensor in sparse.messages(number):
+            yield from _external_of_tensor(tensor)
+
+
+def _external_of_tensor(tensor: Message) -> Iterator[str]:
+    if tensor.size <= 1024 and not tensor.contains(_LOCATION):
+        return
+    for entry in tensor.messages(13):
+        # not texts(), which skips what is no text: the system's paths are bytes, and a runtime would open them
+        pair = {number: entry.bytes(span) for number, wire, span in entry.fields() if wire == BYTES}
+        if pair.get(1) == _LOCATION:
+            try:
+                yield pair.get(2, b"").decode()
+            except UnicodeDecodeError as error:
+                raise ModelError(f"{tensor.where}: the name of its external data is no UTF-8 text") from error
+
+
+def _value_info(message: Message) -> ValueInfo:
+    texts = message.texts()
+    kind, data_type, shape, names, ranked = "tensor", "undefined", list[int](), list[str](), False
+    for type_proto in message.messages(2):
+        for number, wire, span in type_proto.fields():
+            if wire != BYTES:
+                continue
+            if number in _KINDS:
+                kind = _KINDS[number]
+            elif number == 1:
+                tensor = type_proto.message(span)
+                if (element := tensor.numbers().get(1)) is not None:
+                    data_type = _element_type(element)
+                for proto in tensor.messages(2):
+                    ranked = True
+                    for dimension in proto.messages(1):
+                        shape.append(dimension.numbers().get(1, -1))
+                        names.append(dimension.texts().get(2, ""))
+    return ValueInfo(texts.get(1, ""), texts.get(3, ""), kind, data_type, tuple(shape), tuple(names), ranked)
+
+
+def _element_type(number: int) -> str:
+    return _ELEMENT_TYPES[number] if 0 <= number < len(_ELEMENT_TYPES) else f"unknown({number})"

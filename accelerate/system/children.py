@@ -1,0 +1,195 @@
+"""Tries in a child process what may crash or hang a process: a native library, or a file it does not verify.
+
+A task is a function of any module that can be imported, ``package.module:function``. It is called with a payload of
+bytes and the arguments, and returns what JSON can hold.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._records import record
+from .cache import folder, recall, remember
+
+__all__ = ["ChildError", "Verdict", "run_in_child", "verdict", "verdicts"]
+
+# the child's working folder: before Python 3.11, which brought PYTHONSAFEPATH, -m imports from it first
+_SITE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class ChildError(Exception):
+    """There is no answer: the child crashed or ran out of time, or there can be no child.
+
+    Attributes
+    ----------
+    timed_out : bool
+        Which says as much about the machine's load as about what was tried.
+    crashed : bool
+        By a fault of its own, which will come again; else it failed like any program, at an import for one, or
+        something from outside has killed it, where memory is short for one.
+    impossible : bool
+        This program's executable is no Python, and would start the program again.
+    remedy : str
+        What helps where it is impossible, else "".
+    """
+
+    def __init__(
+        self, message: str, *, timed_out: bool = False, crashed: bool = False, impossible: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+        self.crashed = crashed
+        self.impossible = impossible
+        self.remedy = ""
+        if impossible:
+            self.remedy = (
+                f"load the model in a plain Python with the same versions once: the outcome is kept in {folder()}"
+            )
+
+
+@record(frozen=True)
+class Verdict:
+    """What trying something in a child has shown.
+
+    Attributes
+    ----------
+    name : str
+        What was tried, for messages.
+    crash : str
+        How the child crashed, "" if it did not.
+    wrong : object
+        What the task returned: what is wrong with what it tried, None where nothing is.
+    """
+
+    name: str
+    crash: str = ""
+    wrong: Any = None
+
+
+def verdict(
+    topic: str,
+    versions: str,
+    task: str,
+    payload: Callable[[], bytes],
+    timeout: float,
+    *,
+    key: str = "",
+    name: str = "",
+    **arguments: Any,
+) -> Verdict:
+    """Try something in a child, unless it is known to crash it or to be sound.
+
+    Only that is remembered: what else may be wrong is about the moment.
+
+    Parameters
+    ----------
+    topic : str
+        The folder of the cache.
+    versions : str
+        All that the outcome depends on and that changes for everything tried with it, such as a runtime's version.
+    task : str
+        Called as by `run_in_child`. Returns what is wrong, falsy where nothing is.
+    payload : callable
+        Returns the child's payload; called only if there is a child.
+    timeout : float
+    key, name : str
+        What is tried with these versions, where that is not all; the name is for messages.
+    **arguments
+        For the task.
+
+    Raises
+    ------
+    ChildError
+        Where the child neither answered nor crashed.
+    """
+    found = verdicts(topic, versions).get(key)
+    if found is not None:
+        return found
+    try:
+        found = Verdict(name, "", run_in_child(task, payload(), timeout, **arguments) or None)
+    except ChildError as error:
+        if not error.crashed:
+            raise
+        found = Verdict(name, str(error))
+    if not found.wrong:
+        known = verdicts(topic, versions)  # read again: another process may have added to them meanwhile
+        remember(topic, versions, {k: (v.name, v.crash) for k, v in {**known, key: found}.items()})
+    return found
+
+
+def verdicts(topic: str, versions: str) -> Mapping[str, Verdict]:
+    """Return what is remembered of all that was tried with these versions, the latest last."""
+    try:
+        return {key: Verdict(str(name), str(crash)) for key, (name, crash) in recall(topic, versions).items()}
+    except (AttributeError, TypeError, ValueError):  # nothing, or a file that somebody else has written
+        return {}
+
+
+def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) -> Any:
+    """Call a task in a fresh interpreter and return its JSON result.
+
+    Parameters
+    ----------
+    task : str
+        ``package.module:function``.
+    payload : bytes
+    timeout : float
+        Seconds until the child is killed.
+
+    Raises
+    ------
+    ChildError
+    """
+    if reason := _why_impossible():
+        raise ChildError(f"nothing can be tried in a child process: {reason}", impossible=True)
+    # never multiprocessing: it runs a user's unguarded script again
+    import json
+    import subprocess  # 8 ms that most programs never need
+
+    command = [sys.executable, "-m", "accelerate._child", task, json.dumps(arguments), str(math.ceil(timeout) + 5)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+        "PYTHONSAFEPATH": "1",
+    }
+    try:
+        done = subprocess.run(
+            command, input=payload, capture_output=True, timeout=timeout, env=environment, cwd=_SITE, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ChildError(f"no answer within {timeout:g} s", timed_out=True) from error
+    except OSError as error:
+        raise ChildError(f"the child process does not start: {error}") from error
+    if done.returncode != 0:
+        raise ChildError(_death(done.returncode, done.stderr), crashed=_is_fault(done.returncode))
+    return json.loads(done.stdout)
+
+
+def _why_impossible() -> str:
+    """Return why this program's executable cannot run a task, "" where it is a Python."""
+    if getattr(sys, "frozen", False):
+        return "this program is frozen, and its executable would start it again"
+    if not os.path.basename(sys.executable or "").lower().startswith(("python", "pypy")):
+        return f"Python is embedded in this program, whose executable ({sys.executable or 'unknown'}) is no Python"
+    return ""
+
+
+def _is_fault(code: int) -> bool:
+    if code < 0:
+        import signal
+
+        return signal.Signals(-code).name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE")
+    return code >= 0xC0000000  # Windows' severity "error" of a status (winerror.h, NTSTATUS)
+
+
+def _death(code: int, stderr: bytes) -> str:
+    if code < 0:
+        import signal
+
+        return f"the process was killed by {signal.Signals(-code).name}"
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"the process ended with status {code}: {lines[-1] if lines else 'no message'}"

@@ -1,0 +1,1 @@
+"""The TFLite interpreter, which the backends `tflite_cpu` and `edgetpu` share."""

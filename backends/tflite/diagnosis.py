@@ -1,0 +1,46 @@
+"""Says what stands between a source and the TFLite interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from accelerate.contract import Source
+from accelerate.errors import ModelError, UnsupportedModelError
+from accelerate.formats.tflite.compiled import COMPILED_OPERATOR, compiled_for_edgetpu
+from accelerate.formats.tflite.file import ModelFile
+
+__all__ = ["not_tflite", "why_refused", "why_unresolved"]
+
+
+def not_tflite(source: Source) -> str:
+    """Return what a source is that holds no TFLite model."""
+    return f"{source} is {source.likeness}, not a TFLite model"
+
+
+def why_refused(source: Source, error: Exception) -> ModelError:
+    """Turn the interpreter's refusal of a model into an error that names the cause."""
+    custom = source.opened(ModelFile).custom_operators
+    if COMPILED_OPERATOR in custom:
+        reason, remedy = compiled_for_edgetpu(source.path)
+        return UnsupportedModelError(f"{source}: {reason}", remedy)
+    return why_unresolved(source, custom, error)
+
+
+def why_unresolved(source: Source, custom: Sequence[str], error: Exception) -> ModelError:
+    """Turn the interpreter's refusal into an error that names the custom operator which it lacks, if it is that."""
+    unresolved = [name for name in custom if name in str(error)]
+    if unresolved:
+        return UnsupportedModelError(
+            f"{source} uses the custom operator {unresolved[0]!r}, which the TFLite interpreter does not have",
+            "convert the model without it, or run it with the program that brings this operator",
+        )
+    if "data-type" in str(error) or "data type" in str(error):
+        return UnsupportedModelError(
+            f"{source} has a tensor of a type that this engine does not exchange with NumPy ({_first_line(error)})",
+            "convert the model with inputs and outputs of a common type",
+        )
+    return ModelError(f"{source}: the TFLite interpreter refuses the model: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

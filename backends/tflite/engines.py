@@ -1,0 +1,198 @@
+"""The two distributions of the TFLite interpreter: LiteRT and tflite-runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accelerate.contract import Availability, ChildError, held_back, record, suggestion, try_runtime, verdict
+from accelerate.contract import __version__ as our_version
+from accelerate.errors import BackendNotAvailableError, OptionError
+
+__all__ = ["ENGINES", "LINES", "Engine", "availability", "check_option", "engine_of", "pick"]
+
+#: How the interpreter ("INFO: ...") begins its lines, and how absl ("W0000 00:00:...", with a preamble) and cpuinfo do.
+LINES = re.compile(
+    rb"(VERBOSE|INFO|WARNING|ERROR): .*(TensorFlow|LiteRT|XNN|[Dd]elegate|tflite|Node number|custom op)"
+    rb"|[IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before absl|(Warning|Error) in cpuinfo: "
+)
+_PROBE_TIMEOUT = 30.0
+_PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits_uint8.tflite"
+
+
+@record(frozen=True)
+class Engine:
+    """One distribution of the interpreter.
+
+    Attributes
+    ----------
+    option : str
+        What ``load(..., engine=...)`` takes.
+    title : str
+    package : str
+        Import name.
+    remedy : str
+        The command that installs it.
+    verifies : bool
+        Whether it checks a file before using it. One that does not is never given a file that has not been loaded
+        and run in a child process before.
+    """
+
+    option: str
+    title: str
+    package: str
+    remedy: str
+    verifies: bool
+
+    def interpreter_class(self) -> Any:
+        """Import the runtime and return its ``Interpreter``.
+
+        Raises
+        ------
+        BackendNotAvailableError
+        """
+        try:
+            name = f"{self.package}.interpreter"
+            with held_back(LINES) if name not in sys.modules else contextlib.nullcontext():
+                return importlib.import_module(name).Interpreter
+        except Exception as error:  # a broken native library can raise anything
+            raise BackendNotAvailableError(
+                f"{self.title} cannot be imported ({type(error).__name__}: {error})", self.remedy
+            ) from error
+
+    def resolver(self, name: str) -> Any:
+        """Return a member of the imported runtime's ``OpResolverType``."""
+        return importlib.import_module(f"{self.package}.interpreter").OpResolverType[name]
+
+    def version(self) -> str:
+        """Return the version of the imported runtime."""
+        return str(getattr(importlib.import_module(self.package), "__version__", "unknown"))
+
+
+ENGINES = {
+    engine.option: engine
+    for engine in (
+        Engine("litert", "LiteRT", "ai_edge_litert", 'pip install "edge-accelerate[litert]"', verifies=True),
+        Engine(
+            "tflite-runtime", "tflite-runtime", "tflite_runtime",
+            'pip install "edge-accelerate[tflite-runtime]" (Python 3.11 or older, numpy < 2)', verifies=False,
+        ),
+    )
+}  # fmt: skip
+
+
+def check_option(option: object) -> None:
+    """Refuse an ``engine=`` that does not exist, or whose package is not installed.
+
+    Raises
+    ------
+    OptionError, BackendNotAvailableError
+    """
+    if option is None:
+        return
+    if not isinstance(option, str) or option not in ENGINES:
+        raise OptionError(
+            f"engine is {option!r:.60}{suggestion(str(option), ENGINES)}; wanted {' or '.join(map(repr, ENGINES))}"
+        )
+    engine = ENGINES[option]
+    if importlib.util.find_spec(engine.package) is None:
+        raise BackendNotAvailableError(f"{engine.title} is not installed", engine.remedy)
+
+
+def pick(option: str | None) -> Engine:
+    """Return the engine to use: the named one, else the first that works here.
+
+    Raises
+    ------
+    OptionError, BackendNotAvailableError
+    """
+    check_option(option)
+    if option is not None:
+        engine = ENGINES[option]
+        engine.interpreter_class()
+        return engine
+    for engine in ENGINES.values():
+        # one that verifies shows with the model itself whether it works: no need to try another one first
+        if _probe(engine, tried=not engine.verifies).available:
+            return engine
+    state = availability()
+    raise BackendNotAvailableError(f"no TFLite interpreter runs here: {state.reason}", state.remedy)
+
+
+def engine_of(interpreter: object) -> Engine | None:
+    """Return the engine whose Interpreter this object is, or None."""
+    for kind in type(interpreter).__mro__:
+        for engine in ENGINES.values():
+            if kind.__name__ == "Interpreter" and kind.__module__.partition(".")[0] == engine.package:
+                return engine
+    return None
+
+
+def availability(option: str | None = None, *, tried: bool = True) -> Availability:
+    """Say which engine, or whether the named one, can build and run a model here, established by doing it.
+
+    `tried` is False where a model that is to be loaded shows it; an engine that does not verify files is always tried.
+    """
+    states = [_probe(engine, tried=tried) for engine in ENGINES.values() if option in (None, engine.option)]
+    for state in states:
+        if state.available:
+            return state
+    return Availability(False, reason="; ".join(s.reason for s in states), remedy=states[0].remedy)
+
+
+def _probe(engine: Engine, *, tried: bool = True) -> Availability:
+    """Build the project's own model with an engine and compare one answer."""
+
+    def version() -> str:
+        engine.interpreter_class()
+        return engine.version()
+
+    def compute() -> str:
+        return run_known_answer(b"", engine.option) if engine.verifies else _try_in_child(engine)
+
+    # one that may take the process down is imported once it has proved itself
+    return try_runtime(
+        engine.title, engine.package, engine.remedy, version, compute if tried or not engine.verifies else None
+    )
+
+
+def _try_in_child(engine: Engine) -> str:
+    """Let an engine that may take the process down prove itself in a child; return what is wrong with it."""
+    spec = importlib.util.find_spec(engine.package)
+    versions = (
+        f"{our_version} {spec and spec.origin} {_stamp(spec)} numpy {np.__version__} python {platform.python_version()}"
+    )
+    try:
+        tried = verdict(
+            "engines", versions, f"{__name__}:run_known_answer", lambda: b"", _PROBE_TIMEOUT, option=engine.option
+        )
+    except ChildError as error:
+        if not error.impossible:
+            return str(error)
+        reason = f"{engine.title} does not verify files and could crash this program, and {error}"
+        raise BackendNotAvailableError(reason, ENGINES["litert"].remedy) from error
+    return tried.crash or str(tried.wrong or "")
+
+
+def _stamp(spec: Any) -> float:
+    return Path(spec.origin).stat().st_mtime if spec is not None and spec.origin else 0.0
+
+
+def run_known_answer(_: bytes, option: str) -> str:
+    """Run the project's digit model on a blank picture; return "" or what went wrong."""
+    with held_back(LINES):
+        interpreter = ENGINES[option].interpreter_class()(model_path=str(_PROBE_MODEL))
+        interpreter.allocate_tensors()
+        (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+        interpreter.set_tensor(source["index"], np.zeros(source["shape"], np.uint8))
+        interpreter.invoke()
+    scores = interpreter.get_tensor(target["index"])
+    total = int(scores.sum())  # a softmax in 1/256: the levels add up to 256, but for rounding
+    return "" if abs(total - 256) <= 10 else f"a softmax adds up to {total}/256"

@@ -1,0 +1,108 @@
+"""What an interpreter says of the graph that is to run, where no file does or the file leaves it open."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from accelerate.errors import OptionError, UnsupportedModelError
+from accelerate.formats.interface import Interface
+from accelerate.formats.tflite.graph import Signature, Tensor
+from accelerate.formats.tflite.interface import choose_signature, name_graph
+from accelerate.metadata import Quantization, TensorInfo
+
+from .calls import Calls
+
+__all__ = ["as_allocated", "interface_of_interpreter", "learn_dtypes", "signatures_of"]
+
+
+def signatures_of(interpreter: Any) -> list[Signature]:
+    """Return the signatures of an interpreter's model, none where this version does not tell."""
+    if not hasattr(interpreter, "_get_full_signature_list"):
+        return []
+    subgraph_of = interpreter._interpreter.GetSubgraphIndexFromSignature
+    return [
+        Signature(key, int(subgraph_of(key)), names["inputs"], names["outputs"])
+        for key, names in interpreter._get_full_signature_list().items()
+    ]
+
+
+def interface_of_interpreter(interpreter: Any, wanted: str | None) -> Interface:
+    """Return the tensors of an interpreter's main graph, under the names of the signature that is wanted.
+
+    Raises
+    ------
+    OptionError
+        There is no such signature, or it is another graph's.
+    """
+    signature = choose_signature(signatures_of(interpreter), wanted)
+    if signature.subgraph:
+        raise OptionError(
+            f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main signature",
+            "load the model file to run another",
+        )
+    inputs, outputs = (
+        [_tensor(d) for d in details] for details in (interpreter.get_input_details(), interpreter.get_output_details())
+    )
+    return Interface(
+        signature.key,
+        0,
+        name_graph(inputs, signature.inputs),
+        name_graph(outputs, signature.outputs),
+        tuple(tensor.index for tensor in inputs),
+        tuple(tensor.index for tensor in outputs),
+    )
+
+
+def as_allocated(infos: Sequence[TensorInfo], indices: Sequence[int], calls: Calls) -> tuple[TensorInfo, ...]:
+    """Return outputs with the shapes that the interpreter has worked out: older converters leave them out."""
+    return tuple(
+        info if min(info.shape, default=0) < 0 else replace(info, shape=tuple(map(int, calls.details(index)["shape"])))
+        for info, index in zip(infos, indices, strict=True)
+    )
+
+
+def learn_dtypes(tensors: Sequence[TensorInfo]) -> None:
+    """Teach NumPy the types that come from ml_dtypes, such as bfloat16, where a tensor is of one.
+
+    Raises
+    ------
+    UnsupportedModelError
+        There is no such type.
+    """
+    for tensor in tensors:
+        try:
+            np.dtype(str if tensor.data_type == "string" else tensor.data_type)
+        except TypeError as error:
+            try:
+                # takes as long as a load, so only a model that needs it pays
+                np.dtype(getattr(importlib.import_module("ml_dtypes"), tensor.data_type))
+            except (ImportError, AttributeError, TypeError):
+                raise UnsupportedModelError(
+                    f"tensor {tensor.name!r} is {tensor.data_type}, which neither NumPy nor ml_dtypes has here",
+                    "install or update it: pip install --upgrade ml_dtypes",
+                ) from error
+
+
+def _tensor(details: dict[str, Any]) -> Tensor:
+    shape = details["shape_signature"] if len(details["shape_signature"]) else details["shape"]
+    kind = np.dtype(details["dtype"])
+    return Tensor(
+        int(details["index"]),
+        str(details["name"]),
+        "string" if kind.kind == "S" else kind.name,
+        tuple(map(int, shape)),
+        _quantization(details["quantization_parameters"]),
+    )
+
+
+def _quantization(parameters: dict[str, Any]) -> Quantization | None:
+    scales, zero_points = parameters["scales"], parameters["zero_points"]
+    if len(scales) == 0 or not np.any(scales):
+        return None
+    axis = int(parameters["quantized_dimension"]) if len(scales) > 1 else None
+    return Quantization(tuple(map(float, scales)), tuple(map(int, zero_points)), axis)

@@ -1,0 +1,79 @@
+"""TFLite models on the CPU, by LiteRT or tflite-runtime."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from accelerate.backends.tflite.engines import availability, check_option, engine_of, pick
+from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled
+from accelerate.metadata import Metadata
+
+if TYPE_CHECKING:
+    from accelerate.backends.tflite.model import TFLiteModel
+
+__all__ = ["TFLiteCPU"]
+
+#: Custom operators that both engines have (BuiltinOpResolver, tensorflow/lite/core/kernels/register.cc).
+_KNOWN_OPERATORS = frozenset({"TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram", "NumericVerify"})
+
+
+class TFLiteCPU(Backend):
+    """See the module."""
+
+    name = "tflite_cpu"
+    description = "TFLite models on the CPU, by LiteRT or tflite-runtime"
+    extra = "litert"
+    options = ("engine",)
+    formats: ClassVar[Mapping[str, str]] = {"tflite": "a TFLite model"}
+
+    def availability(self) -> Availability:
+        return availability()
+
+    def availability_for(self, source: Source, options: LoadOptions) -> Availability:
+        return availability(options.backend_options.get("engine"), tried=False)
+
+    def devices(self, options: LoadOptions) -> Sequence[Device]:
+        return [Device(self.name, "cpu", "cpu", platform.machine())]
+
+    def match(self, source: Source, options: LoadOptions) -> Match:
+        if source.format == "object":
+            engine = engine_of(source.object)
+            if engine is None:
+                return Match(False, f"{source} is no TFLite interpreter", "give the model file, or an interpreter")
+            check_settled(options, "interpreter")
+            return Match(True, f"an interpreter of {engine.title}")
+        from accelerate.backends.tflite.diagnosis import not_tflite
+        from accelerate.formats.tflite.compiled import COMPILED_OPERATOR, compiled_for_edgetpu
+
+        if source.format != "tflite":
+            return Match(False, not_tflite(source), "convert it to TFLite, or use the backend for its format")
+        from accelerate.formats.tflite.file import ModelFile
+
+        check_option(options.backend_options.get("engine"))
+        custom = source.opened(ModelFile).custom_operators
+        if COMPILED_OPERATOR in custom:
+            return Match(False, *compiled_for_edgetpu(source.path))
+        if doubtful := [name for name in custom if name not in _KNOWN_OPERATORS]:
+            return Match(
+                True, f"a TFLite model with {', '.join(doubtful)}, which the engine may lack (loading shows it)"
+            )
+        return Match(True, "a TFLite model")
+
+    def describe(self, source: Source, signature: str | None) -> Metadata | None:
+        if source.format != "object":
+            return None
+        from accelerate.backends.tflite.graph import interface_of_interpreter
+
+        told = interface_of_interpreter(source.object, signature)
+        return Metadata("", "", "", told.inputs, told.outputs)
+
+    def load(self, source: Source, options: LoadOptions) -> TFLiteModel:
+        from accelerate.backends.tflite.model import TFLiteModel
+
+        if source.format == "object":
+            engine = engine_of(source.object)
+            assert engine is not None, "match has said so"
+            return TFLiteModel.adopt(engine, source, options)
+        return TFLiteModel.build(pick(options.backend_options.get("engine")), source, options)

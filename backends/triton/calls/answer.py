@@ -1,0 +1,218 @@
+"""From a server's answer to arrays, without copies of the tensors. An answer is untrusted: every size is checked.
+
+The generated classes copy every tensor out of their messages. Here they only read the small part of a
+ModelInferResponse; the raw contents, which are its last field, stay where they are, and arrays are views of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from accelerate.contract import Array
+from accelerate.errors import InferenceError, ModelError
+from accelerate.formats.protobuf import BYTES, Message
+
+from ..description import TensorSpec
+
+__all__ = ["Answer", "pair", "read_answer", "read_output", "unpack_strings"]
+
+_RAW_OUTPUT = 6  # ModelInferResponse.raw_output_contents
+#: The field of InferTensorContents for a datatype, used by servers that do not answer with raw contents.
+_TYPED = {
+    "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
+    "INT64": "int64_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
+    "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One output of an answer.
+
+    Attributes
+    ----------
+    name, datatype : str
+    shape : tuple of int
+    typed : object
+        The InferTensorContents of a server that does not send raw contents, or None.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    typed: Any
+
+
+def read_answer(message: bytes) -> tuple[list[Answer], list[memoryview]]:
+    """Return the outputs of a serialised ModelInferResponse, and the raw contents in it as views of it.
+
+    Raises
+    ------
+    InferenceError
+        It is no ModelInferResponse: a server's answer is untrusted.
+    """
+    head, raw = _split(message)
+    return _parse(head), raw
+
+
+def _parse(head: bytes) -> list[Answer]:
+    from google.protobuf.message import DecodeError
+    from tritonclient.grpc import service_pb2
+
+    try:
+        response = service_pb2.ModelInferResponse.FromString(head)
+    except DecodeError as error:
+        raise InferenceError(f"the server's answer is no ModelInferResponse ({error})") from error
+    return [
+        Answer(
+            output.name,
+            output.datatype,
+            tuple(output.shape),
+            output.contents if output.HasField("contents") else None,
+        )
+        for output in response.outputs
+    ]
+
+
+def _split(message: bytes) -> tuple[bytes, list[memoryview]]:
+    """Separate the raw contents from the rest of a ModelInferResponse."""
+    view, end = memoryview(message), 0
+    raw: list[memoryview] = []
+    rest: list[memoryview] = []
+    try:
+        for number, wire, value in Message(message, "the server's answer").fields():
+            start, end = end, value[1]
+            if number == _RAW_OUTPUT and wire == BYTES:
+                raw.append(view[value[0] : end])
+            else:
+                rest.append(view[start:end])
+    except ModelError as error:
+        raise InferenceError(error.reason) from error
+    return b"".join(rest), raw
+
+
+def pair(answers: Sequence[Answer], raw: Sequence[memoryview], shared: Collection[str]) -> dict[str, memoryview]:
+    """Find the raw contents of each output that is in the message, by name.
+
+    Triton sends empty contents for an output in a region (`shared`); the protocol does not say whether others do.
+
+    Raises
+    ------
+    InferenceError
+        There are more or fewer contents than outputs.
+    """
+    if not raw:
+        return {}
+    named = [a for a in answers if len(raw) == len(answers) or a.name not in shared]
+    if len(raw) != len(named):
+        raise InferenceError(f"the server's answer has {len(raw)} contents for {len(named)} outputs")
+    return {answer.name: content for answer, content in zip(named, raw, strict=True)}
+
+
+def read_output(spec: TensorSpec, answer: Answer, content: memoryview | None, view: Array | None) -> Array:
+    """Return an output: `view` itself where the server has filled it, else an array over `content`.
+
+    Parameters
+    ----------
+    spec : TensorSpec
+    answer : Answer
+    content : memoryview or None
+        What the message holds for it.
+    view : numpy.ndarray or None
+        What it fills in a region.
+
+    Raises
+    ------
+    InferenceError
+        Sizes and shape do not fit one another.
+    """
+    shape = answer.shape
+    if min(shape, default=0) < 0:
+        raise InferenceError(f"the server answered output {spec.name!r} of the impossible shape {list(shape)}")
+    if view is not None and not content:
+        return _in_region(spec, shape, view)
+    if content is None:
+        return _typed(spec, answer)
+    if spec.is_text:
+        return unpack_strings(content, shape)
+    if len(content) != spec.size(shape):
+        raise _misfit(spec, shape, len(content))
+    return _shaped(np.frombuffer(content, np.uint8).view(spec.dtype), shape)
+
+
+def _in_region(spec: TensorSpec, shape: tuple[int, ...], view: Array) -> Array:
+    if shape == view.shape:
+        return view
+    count = math.prod(shape)
+    if count > view.size:
+        raise _misfit(spec, shape, view.nbytes)
+    # less than the configuration announces: what lies behind is left of earlier calls
+    return _shaped(view.reshape(-1)[:count], shape)
+
+
+def _typed(spec: TensorSpec, answer: Answer) -> Array:
+    field = _TYPED.get(spec.datatype)
+    if answer.typed is None or field is None:
+        raise InferenceError(f"the server's answer has no contents for output {spec.name!r}")
+    try:
+        values = np.empty(0, spec.dtype)
+        given = list(getattr(answer.typed, field))
+        if spec.is_text:
+            values = np.empty(len(given), object)
+            values[:] = given
+        else:
+            values = np.array(given, spec.dtype)
+        return values.reshape(answer.shape)
+    except (ValueError, OverflowError) as error:
+        raise InferenceError(f"the server's answer for output {spec.name!r} does not fit its shape or type") from error
+
+
+def _misfit(spec: TensorSpec, shape: tuple[int, ...], size: int) -> InferenceError:
+    return InferenceError(
+        f"the server answered output {spec.name!r} as {spec.datatype}{list(shape)} with {size} bytes; "
+        f"wanted {spec.size(shape)}"
+    )
+
+
+def unpack_strings(content: memoryview, shape: Sequence[int]) -> Array:
+    """Read the raw contents of a BYTES tensor.
+
+    Raises
+    ------
+    InferenceError
+        The lengths do not fit the content or the shape.
+    """
+    count = math.prod(shape)
+    if count * 4 > len(content):
+        raise InferenceError(f"the server's answer has {len(content)} bytes for {count} strings")
+    words = np.empty(count, object)
+    at = 0
+    for i in range(count):
+        length = int.from_bytes(content[at : at + 4], "little")
+        end = at + 4 + length
+        if end > len(content):
+            raise InferenceError(f"the server's answer ends within string {i} of {count}")
+        words[i] = bytes(content[at + 4 : end])
+        at = end
+    if at != len(content):
+        raise InferenceError(f"the server's answer has {len(content) - at} bytes after the last of {count} strings")
+    return _shaped(words, shape)
+
+
+def _shaped(array: Array, shape: Sequence[int]) -> Array:
+    """Return the array in a shape that a server has given it.
+
+    Raises
+    ------
+    InferenceError
+        NumPy has no such shape: with an empty dimension the others may be of any size.
+    """
+    try:
+        return array.reshape(tuple(shape))
+    except ValueError as error:
+        raise InferenceError(f"the server's answer has the impossible shape {list(shape)} ({error})") from error

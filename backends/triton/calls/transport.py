@@ -1,0 +1,373 @@
+"""How a call reaches the server and its results come back: through shared memory, or in a message."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from accelerate.contract import Array, concrete_shape
+from accelerate.errors import AccelerateError, ClosedError, InferenceError, ServerError
+
+from ..connection import Connection, Deadline
+from ..description import ModelDescription
+from ..errors import SharingError, lost_registration, repeatable, timed_out, translate
+from .answer import pair, read_answer, read_output
+from .regions import Regions, Slot
+from .request import Layout, bytes_of, join, pack_strings
+
+__all__ = ["Restore", "Transport"]
+
+Restore = Callable[[Connection, Deadline], None]
+
+_log = logging.getLogger("accelerate")
+_PAUSE = (
+    0.02,
+    0.1,
+)  # seconds before a call is repeated, drawn at random: clients of one server do not come back as one
+_RENEWALS = 2  # of a registration, in one call
+_LAYOUTS = 32  # remembered per model
+_inherited: list[object] = []  # what a forked child has of its parent: collecting it would end the parent's connections
+
+
+class Transport:
+    """One model's way to its server. Any thread may use it.
+
+    It holds no reference to the Model, so that a forgotten Model is collected and cleaned up after.
+
+    Parameters
+    ----------
+    connection : Connection
+    description : ModelDescription
+    memory : str or None
+        "system", "none", or None to find out.
+    restore : callable or None
+        Brings the model back to a server that has lost it, over a connection and until a deadline.
+    shares : bool
+        Whether the server has the extension for shared memory.
+    details : dict
+        Of the RuntimeInfo; its "transport" is kept true.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        description: ModelDescription,
+        memory: str | None,
+        restore: Restore | None,
+        *,
+        shares: bool,
+        details: dict[str, Any],
+    ) -> None:
+        self.connection = connection
+        self.regions: Regions | None = None
+        self._description = description
+        self._restore = restore
+        self._must_share = memory == "system"
+        self._may_share = memory != "none"
+        self._shares = shares
+        self._details = details
+        self._who = str(connection.address)
+        self._layouts: dict[tuple[tuple[int, ...], ...], Layout] = {}
+        self._say("message")
+
+    def settle(self, deadline: Deadline) -> None:
+        """Find out whether the server is on this machine by sharing a region with it.
+
+        Raises
+        ------
+        ServerError
+            It must be, and is not.
+        """
+        if not self._may_share:
+            return
+        problem = self._try_sharing(deadline)
+        if problem and self._must_share:
+            raise ServerError(
+                f"{self._who}: shared_memory='system' cannot be had: {problem}",
+                "run the server on this machine, as root or the same user, with this /dev/shm (docker: --ipc=host), or "
+                "leave the option out",
+            )
+        if problem:
+            _log.debug("%s: tensors travel in messages: %s", self._who, problem)
+
+    def restore(self, timeout: float) -> bool:
+        """Bring the model back to a server that has lost it; return whether that can be done from here.
+
+        Raises
+        ------
+        InferenceTimeoutError, ServerError, ModelError, ClosedError
+        """
+        if self._restore is None:
+            return False
+        self._check_process()
+        self._restore(self.connection, Deadline(timeout))
+        return True
+
+    def call(self, feeds: Sequence[Array], timeout: float) -> list[Array]:
+        """Run the model; the results are the caller's own.
+
+        Raises
+        ------
+        InferenceTimeoutError, InferenceError, ServerError, ModelError, TensorError, ClosedError
+        """
+        self._check_process()
+        with self.connection.held():
+            return self._call(feeds, Deadline(timeout))
+
+    def _call(self, feeds: Sequence[Array], deadline: Deadline) -> list[Array]:
+        layout = self.layout(tuple([feed.shape for feed in feeds]))
+        regions = self.regions
+        slot = None if regions is None or not layout.size else self._slot(regions, layout, deadline)
+        if regions is None or slot is None:
+            return self._by_message(layout, feeds, deadline)
+        try:
+            for view, feed in zip(slot.inputs, feeds, strict=True):
+                if view is not None:
+                    np.copyto(view, feed)
+            return [_own(result) for result in self._by_region(regions, slot, feeds, deadline)]
+        except SharingError as error:
+            self._lost(regions, error)
+        finally:
+            regions.give(slot)
+        return self._by_message(layout, feeds, deadline)
+
+    def call_bound(self, regions: Regions, slot: Slot, feeds: Sequence[Array], timeout: float) -> list[Array]:
+        """Run the model on a Binding's slot; the results may be views of its region.
+
+        Raises
+        ------
+        InferenceTimeoutError, InferenceError, ServerError, ModelError, TensorError, ClosedError
+        """
+        if regions.pid != os.getpid():
+            raise ClosedError("this Binding belongs to the process that this one was forked off", "call bind() again")
+        with self.connection.held():
+            return self._call_bound(regions, slot, feeds, Deadline(timeout))
+
+    def _call_bound(self, regions: Regions, slot: Slot, feeds: Sequence[Array], deadline: Deadline) -> list[Array]:
+        if self.regions is regions:
+            regions.begin(slot)
+            try:
+                return self._by_region(regions, slot, feeds, deadline)
+            except SharingError as error:
+                self._lost(regions, error)
+            finally:
+                regions.give(slot)
+        # the region is still this process's memory, only not the server's
+        return self._by_message(self.layout(tuple([feed.shape for feed in feeds])), feeds, deadline)
+
+    def bind(self, layout: Layout, timeout: float) -> tuple[Regions, Slot] | None:
+        """Return a slot for a Binding; None where tensors travel in messages.
+
+        Raises
+        ------
+        InferenceTimeoutError, InferenceError, ServerError, ModelError, ClosedError
+        """
+        self._check_process()
+        regions = self.regions
+        if regions is None or not layout.size:
+            return None
+        try:
+            return regions, regions.bind(layout, Deadline(timeout))
+        except SharingError as error:
+            self._lost(regions, error)
+        except OSError as error:
+            self._no_memory(regions, layout, error)
+        return None
+
+    def layout(self, shapes: tuple[tuple[int, ...], ...]) -> Layout:
+        """Return the layout of a call with inputs of these shapes."""
+        layout = self._layouts.get(shapes)
+        if layout is None:
+            if len(self._layouts) >= _LAYOUTS:
+                self._layouts.clear()
+            layout = self._layouts[shapes] = Layout(self._description, self.connection.address.version, shapes)
+        return layout
+
+    def close(self) -> None:
+        """Let go of the regions, then of the connection."""
+        if self.connection.pid == os.getpid():
+            if self.regions is not None:
+                self.regions.close()
+            self.connection.close()
+
+    # Shared memory
+
+    def _try_sharing(self, deadline: Deadline) -> str:
+        """Share a region with the server and keep it for the first call; return what stands in the way."""
+        import grpc
+
+        if not self._shares:
+            return "the server has no shared memory extension"
+        if self.connection.target.fleet:
+            return "several servers answer at this address, and a region is registered with one"
+        layout = self.layout(tuple(concrete_shape(t.shape) for t in self._description.inputs))
+        if not layout.size:  # strings only: there is nothing to share
+            return ""
+        regions = Regions(self.connection)
+        try:
+            regions.sweep(deadline)
+            slot = regions.take(layout, deadline)
+        except (AccelerateError, grpc.RpcError, OSError) as error:
+            regions.close()
+            if isinstance(error, grpc.RpcError):
+                return str(error.details())
+            if not isinstance(error, AccelerateError) and not self._must_share:
+                self._warn_no_memory(layout, error)
+            return error.reason if isinstance(error, AccelerateError) else str(error)
+        if slot is not None:
+            regions.give(slot)
+        self.regions = regions
+        self._say("system-shared-memory")
+        return ""
+
+    def _slot(self, regions: Regions, layout: Layout, deadline: Deadline) -> Slot | None:
+        try:
+            return regions.take(layout, deadline)
+        except ClosedError:
+            if self.regions is regions:
+                raise
+            # another thread has just found that messages it must be
+        except SharingError as error:
+            self._lost(regions, error)
+        except OSError as error:
+            self._no_memory(regions, layout, error)
+        return None
+
+    def _lost(self, regions: Regions, error: SharingError) -> None:
+        """Send messages from now on: whoever answers now cannot map our regions."""
+        if self._must_share:
+            raise error
+        if self.regions is regions:
+            _log.warning("tensors travel in messages from now on: %s", error)
+        self._stop_sharing(regions)
+
+    def _no_memory(self, regions: Regions, layout: Layout, error: OSError) -> None:
+        if isinstance(error, AccelerateError):  # InferenceTimeoutError is an OSError too
+            raise error
+        if self._must_share:
+            raise ServerError(
+                f"{self._who}: no region of {layout.size} bytes in /dev/shm ({error})",
+                "enlarge it (docker: --shm-size), or leave shared_memory='system' out",
+            ) from error
+        if self.regions is regions:
+            self._warn_no_memory(layout, error)
+        self._stop_sharing(regions)
+
+    def _warn_no_memory(self, layout: Layout, error: BaseException) -> None:
+        _log.warning(
+            "%s: no region of %d bytes in /dev/shm (%s): tensors travel in messages, which is slower. "
+            "Enlarge it (docker: --shm-size), or settle it with load(..., shared_memory='none')",
+            self._who,
+            layout.size,
+            error,
+        )
+
+    def _stop_sharing(self, regions: Regions) -> None:
+        if self.regions is regions:
+            self.regions = None
+            self._say("message")
+            regions.close()
+
+    def _say(self, transport: str) -> None:
+        self._details["transport"] = transport
+
+    def _check_process(self) -> None:
+        """In a forked child, connect anew: the threads and sockets of the parent's connection are not the child's."""
+        if self.connection.pid != os.getpid():
+            _inherited.append((self.connection, self.regions))
+            shared = self.regions is not None
+            self.connection = self.connection.renewed()
+            self.regions = Regions(self.connection) if shared else None
+
+    # Requests and answers
+
+    def _by_message(self, layout: Layout, feeds: Sequence[Array], deadline: Deadline) -> list[Array]:
+        contents = [pack_strings(feed) if feed.dtype.hasobject else bytes_of(feed) for feed in feeds]
+        request = join(layout.head, contents)
+        answer = self._exchange(lambda: request, deadline)
+        return [_own(result) for result in self._results(answer, None)]
+
+    def _by_region(self, regions: Regions, slot: Slot, feeds: Sequence[Array], deadline: Deadline) -> list[Array]:
+        """Run on what lies in a slot; `feeds` gives the strings. The results may be views of its region."""
+        texts = [pack_strings(feed) for view, feed in zip(slot.inputs, feeds, strict=True) if view is None]
+
+        def request() -> bytes:
+            return join(slot.request, texts) if texts else slot.request
+
+        return self._results(self._exchange(request, deadline, regions, slot), slot)
+
+    def _exchange(
+        self,
+        request: Callable[[], bytes],
+        deadline: Deadline,
+        regions: Regions | None = None,
+        slot: Slot | None = None,
+    ) -> bytes:
+        """Send a request and return the answer; once more where that is safe and may help.
+
+        It is asked for each time, for the name of the region in it may have changed.
+        """
+        import grpc
+
+        repeats, renewals, restore = int(self._description.repeatable), _RENEWALS, self._restore
+        while True:
+            if regions is not None and slot is not None:
+                regions.prepare(slot, deadline)
+                slot.dirty = True  # until it is known that the server has ended its work
+            try:
+                answer = self.connection.infer(request(), deadline.left(self._who))
+            except grpc.RpcError as error:
+                code = error.code()
+                if slot is not None and code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT):
+                    slot.dirty = False  # it was refused before any work
+                    if renewals and lost_registration(error):
+                        renewals -= 1
+                        slot.registered = False
+                        continue
+                if restore is not None and code is grpc.StatusCode.NOT_FOUND and not lost_registration(error):
+                    restore(self.connection, deadline)
+                    restore = None
+                    continue
+                if repeats and repeatable(error):
+                    repeats -= 1
+                    deadline.pause(random.uniform(*_PAUSE), self._who)
+                    continue
+                if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise timed_out(self._who, deadline.timeout) from error
+                raise translate(error, self._who, "infer") from error
+            if slot is not None:
+                slot.dirty = False
+            return answer
+
+    def _results(self, message: bytes, slot: Slot | None) -> list[Array]:
+        """Return the outputs in the model's order, as views of the message or of a slot's region."""
+        if slot is not None and message == slot.confirmed:  # a fixed shape makes for the same answer at every call
+            return [view for view in slot.outputs if view is not None]
+        answers, raw = read_answer(message)
+        views = [None] * len(self._description.outputs) if slot is None else slot.outputs
+        shared = {t.name for t, view in zip(self._description.outputs, views, strict=True) if view is not None}
+        contents = pair(answers, raw, shared)
+        given = {answer.name: answer for answer in answers}
+        results = []
+        for spec, view in zip(self._description.outputs, views, strict=True):
+            answer = given.get(spec.name)
+            if answer is None or answer.datatype != spec.datatype:
+                got = "nothing" if answer is None else answer.datatype
+                raise InferenceError(
+                    f"{self._who}: the server answered {got} for output {spec.name!r}, announced as {spec.datatype}",
+                    "load the model again, or correct its configuration",
+                )
+            results.append(read_output(spec, answer, contents.get(spec.name), view))
+        if slot is not None and all(a is b for a, b in zip(results, slot.outputs, strict=True)):
+            slot.confirmed = message
+        return results
+
+
+def _own(array: Array) -> Array:
+    """Return an array that is the caller's: what is read-only or lies in a region is copied."""
+    return array if array.flags.owndata and array.flags.writeable else array.copy()

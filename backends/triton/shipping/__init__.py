@@ -1,0 +1,1 @@
+"""How a model file gets onto a server, is kept there, and is taken away."""
