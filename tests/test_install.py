@@ -195,6 +195,8 @@ def test_the_tree_works_under_another_import_name(
 ) -> None:
     site = tmp_path / "renamed"
     shutil.copytree(tree / "accelerate", site / "edgeacc")
+    for path in (site / "edgeacc" / "backends").rglob("*.py"):  # which name the core as a stranger's do
+        path.write_text(re.sub(r"(?m)^(\s*from )accelerate\b", r"\1edgeacc", path.read_text()))
     if registered:
         info = site / "edgeacc-1.0.dist-info"
         info.mkdir()
@@ -216,7 +218,7 @@ def test_the_tree_works_under_another_import_name(
         print([name for name in sys.modules if name.partition(".")[0] == "accelerate"])
     """
     said = new_environment().python(code, PYTHONPATH=str(site)).splitlines()
-    assert said[0].startswith("edgeacc.backends.tflite_cpu")
+    assert said[0].startswith("edgeacc.backends.tflite.model")
     assert said[1] == "[]"
 
 

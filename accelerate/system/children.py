@@ -150,7 +150,14 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
     import json
     import subprocess  # 8 ms that most programs never need
 
-    command = [sys.executable, "-m", "accelerate._child", task, json.dumps(arguments), str(math.ceil(timeout) + 5)]
+    command = [
+        sys.executable,
+        "-m",
+        f"{__package__.partition('.')[0]}._child",
+        task,
+        json.dumps(arguments),
+        str(math.ceil(timeout) + 5),
+    ]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
