@@ -32,7 +32,7 @@ _MODELS: Mapping[str, tuple[str, Callable[[dict[str, Array]], dict[str, Array]]]
     "strings": ("identity_bytes", _same),
     "batched": ("double_float32", _double),
     "dynamic_output": ("nonzero", lambda x: {"y": np.flatnonzero(x["x"])}),
-    "passthrough": ("identity_fp32", _same),
+    "passthrough": ("identity_int32", _same),
     "labels": ("classifier", lambda x: {"scores": x["x"]}),
     "failing": ("picky", _same),
     "slow": ("slow", lambda x: {"y": x["seconds"]}),

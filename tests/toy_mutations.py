@@ -1,4 +1,4 @@
-"""Defects to plant in the toy backend, each with the test of the conformance suite that must fail on it.
+"""Defects to plant in the toy backend, each with the tests of the conformance suite that must fail on it.
 
 As a program it runs those tests over each mutant and prints, as JSON, which of them failed:
 ``python toy_mutations.py test_conformance_catches.py``
@@ -38,24 +38,24 @@ class Mutation:
 
     Attributes
     ----------
-    caught_by : str
-        How the name of the test begins that must fail.
+    caught_by : tuple of str
+        How the names of the tests begin that must fail, all of them.
     plant : callable
         Makes the defect, with `setattr` or what undoes it afterwards.
     """
 
-    caught_by: str
+    caught_by: tuple[str, ...]
     plant: Callable[[Set], None]
 
 
 MUTATIONS: dict[str, Mutation] = {}
 
 
-def defect(caught_by: str) -> Callable[[Callable[[Set], None]], None]:
+def defect(*caught_by: str) -> Callable[[Callable[[Set], None]], None]:
     """Add a function that plants a defect, under its name."""
 
     def add(plant: Callable[[Set], None]) -> None:
-        MUTATIONS[plant.__name__] = Mutation(f"test_{caught_by}", plant)
+        MUTATIONS[plant.__name__] = Mutation(tuple(f"test_{name}" for name in caught_by), plant)
 
     return add
 
@@ -192,7 +192,7 @@ def a_run_raises_what_the_runtime_does(put: Set) -> None:
     put(ToyModel, "run", lambda self, feeds, timeout: (self.check_open(), self.execute(feeds))[1])
 
 
-@defect("what_the_runtime_raises_is_ours")
+@defect("what_the_runtime_raises_is_ours", "stats_and_warmup")
 def a_model_of_its_own_raises_what_the_runtime_does(put: Set) -> None:
     def infer(self: Any, inputs: Any, *, timeout: Any = None, dequantize: Any = None) -> Any:
         results = self.call(self._feeds(inputs), threading.Event())
@@ -250,6 +250,84 @@ def an_unknown_command_is_a_key_error(put: Set) -> None:
     put(ToyModel, "do_command", lambda self, command, timeout=None: {"stats": dict}[command["command"]]())
 
 
+@defect("a_command_keeps_its_deadline")
+def the_timeout_of_a_command_is_ignored(put: Set) -> None:
+    def do_command(self: Any, command: Any, *, timeout: Any = None) -> Any:
+        return RuntimeModel.do_command(self, {**command, "runs": min(command.get("runs", 1), 3)})
+
+    put(ToyModel, "do_command", do_command)
+
+
+# What comes in
+
+
+@defect(
+    "flat_arrays_and_scattered_memory",
+    "missing_batch_dimension",
+    "wrong_shape_says_what_it_wanted",
+    "wider_and_narrower_floats",
+    "other_dtypes_are_refused",
+    "real_values_into_quantised_inputs",
+    "integers_are_cast_only_where_they_fit",
+    "uint8_frames_into_an_image_input",
+    "text_into_string_inputs",
+)
+def values_are_taken_as_they_come(put: Set) -> None:
+    put(ToyModel, "adapter", lambda *_: np.ascontiguousarray)
+
+
+@defect(
+    "every_name_of_an_input_is_accepted",
+    "wrong_name_lists_the_known_ones",
+    "missing_and_surplus_inputs",
+    "errors_share_one_base",
+)
+def only_one_name_is_known(put: Set) -> None:
+    put(ToyModel, "_feeds", lambda self, given: [adapt(given[name]) for name, adapt in self._adapters])
+
+
+@defect("outputs_come_under_the_names_of_the_metadata")
+def outputs_come_under_other_names(put: Set) -> None:
+    def infer(self: Any, inputs: Any, **how: Any) -> Any:
+        return {f"{name}:0": array for name, array in RuntimeModel.infer(self, inputs, **how).items()}
+
+    put(ToyModel, "infer", infer)
+
+
+@defect("impossible_timeouts")
+def a_negative_timeout_is_none(put: Set) -> None:
+    def infer(self: Any, inputs: Any, *, timeout: Any = None, dequantize: Any = None) -> Any:
+        return RuntimeModel.infer(self, inputs, timeout=timeout if timeout and timeout > 0 else None)
+
+    put(ToyModel, "infer", infer)
+
+
+@defect("a_generous_timeout_changes_nothing")
+def an_endless_timeout_overflows(put: Set) -> None:
+    def infer(self: Any, inputs: Any, *, timeout: Any = None, dequantize: Any = None) -> Any:
+        return RuntimeModel.infer(self, inputs, timeout=timeout and int(timeout * 1000) / 1000, dequantize=dequantize)
+
+    put(ToyModel, "infer", infer)
+
+
+@defect("outputs_of_another_size_each_time")
+def the_first_size_of_an_output_stays(put: Set) -> None:
+    sound = ToyModel.call
+
+    def call(self: Any, feeds: Any, stop: Any) -> Any:
+        results = sound(self, feeds, stop)
+        sizes = self.__dict__.setdefault("sizes", [result.shape for result in results])
+        return [np.resize(result, size) for result, size in zip(results, sizes, strict=True)]
+
+    put(ToyModel, "call", call)
+
+
+@defect("binding_dynamic_inputs")
+def the_shapes_of_a_binding_are_ignored(put: Set) -> None:
+    sound = ToyModel.bind
+    put(ToyModel, "bind", lambda self, shapes=None: sound(self))
+
+
 # What was asked for
 
 
@@ -285,6 +363,18 @@ def a_device_that_is_ready_is_refused(put: Set) -> None:
         return sound(self, source, options)
 
     put(Toy, "load", load)
+
+
+@defect("unknown_device_is_an_error")
+def every_device_exists(put: Set) -> None:
+    put(Toy, "devices", lambda _, options: [Device("toy", options.device or "toy:0", "npu", "some toy")])
+
+
+@defect("says_what_it_runs_on")
+def the_version_is_not_told(put: Set) -> None:
+    import toy_runtime
+
+    put(toy_runtime, "VERSION", "")
 
 
 @defect("every_device_that_is_ready_loads")
@@ -431,7 +521,7 @@ def outputs_are_of_another_dtype_than_said(put: Set) -> None:
     put(ToyModel, "call", call)
 
 
-@defect("dynamic_dimensions_may_change")
+@defect("dynamic_dimensions_may_change_from_call_to_call")
 def the_first_shape_stays(put: Set) -> None:
     sound = ToyModel.call
 
@@ -466,7 +556,7 @@ def replicas_are_fewer(put: Set) -> None:
     put(Toy, "load_replicas", lambda self, source, options, count: [self.load(source, options)])
 
 
-@defect("a_slow_call_is_left_at_its_deadline")
+@defect("a_slow_call_is_left_at_its_deadline", "replicas_keep_deadlines")
 def timeout_is_ignored(put: Set) -> None:
     put(ToyModel, "execute_within", lambda self, feeds, timeout: self.run(feeds, None))
 
@@ -576,8 +666,8 @@ def _failures(suite: str, name: str, mutation: Mutation) -> list[str]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
         patch.setenv("TOY_MUTATION", name)
         mutation.plant(patch.setattr)
-        only = mutation.caught_by.partition("[")[0]
-        pytest.main([f"{suite}::TestToy", "-k", only, "-q", "-x", "-p", "no:cacheprovider"], plugins=[seen])
+        only = " or ".join(test.partition("[")[0] for test in mutation.caught_by)
+        pytest.main([f"{suite}::TestToy", "-k", only, "-q", "-p", "no:cacheprovider"], plugins=[seen])
     return seen.names
 
 
