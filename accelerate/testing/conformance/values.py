@@ -58,7 +58,11 @@ class ValueTests(CaseTests):
     def test_wider_and_narrower_floats(self, opened: Any) -> None:
         model, case = opened("plain")
         inputs = random_inputs(model)
-        self.check(case, inputs, model.infer({k: v.astype(np.float64) for k, v in inputs.items()}))
+        outputs = model.infer({k: v.astype(np.float64) for k, v in inputs.items()})
+        self.check(case, inputs, outputs)
+        assert [outputs[t.name].dtype for t in model.metadata().outputs] == [
+            dtype_of(t) for t in model.metadata().outputs
+        ]
         halves = {k: v.astype(np.float16) for k, v in inputs.items()}
         self.check(case, {k: v.astype(np.float32) for k, v in halves.items()}, model.infer(halves))
 
