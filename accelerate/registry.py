@@ -20,11 +20,23 @@ from typing import Any, TypeVar
 from ._records import record
 from .calls.names import suggestion
 from .contract import Backend
-from .errors import AccelerateError, BackendNotAvailableError
+from .errors import AccelerateError, BackendNotAvailableError, ModelError
+from .metadata import Metadata
 from .reports import KINDS, Availability, BackendInfo, Device, LoadOptions
 from .source import Source
 
-__all__ = ["BROKEN_REMEDY", "availability", "backends", "checked", "devices", "find", "info", "recognize", "refusal"]
+__all__ = [
+    "BROKEN_REMEDY",
+    "availability",
+    "backends",
+    "checked",
+    "describe",
+    "devices",
+    "find",
+    "info",
+    "recognize",
+    "refusal",
+]
 
 GROUP = "accelerate.backends"
 _log = logging.getLogger("accelerate")
@@ -106,8 +118,9 @@ def checked(answer: object, kind: type[_Answer], hook: str) -> _Answer:
         raise TypeError(f"{hook}() returned {answer!r:.60}, not of the class {kind.__name__}")
     for name, field in getattr(kind, "__dataclass_fields__", {}).items():
         value = getattr(answer, name)
-        wanted: Any = {"str": str, "tuple[str, ...]": tuple}.get(field.type, object)
-        if not isinstance(value, wanted) or (wanted is tuple and not all(isinstance(part, str) for part in value)):
+        wanted: Any = str if field.type == "str" else tuple if field.type.endswith(", ...]") else object
+        parts = value if field.type == "tuple[str, ...]" and isinstance(value, tuple) else ()
+        if not isinstance(value, wanted) or not all(isinstance(part, str) for part in parts):
             raise TypeError(f"{hook}() returned {kind.__name__}({name}={value!r:.60}); wanted {field.type}")
     return answer
 
@@ -116,7 +129,7 @@ def refusal(backend: Backend, error: BaseException) -> AccelerateError:
     """Return our error for what a backend has raised: the failure of a stranger's code is an answer."""
     if isinstance(error, AccelerateError):
         return error
-    wrapped = BackendNotAvailableError(f"{backend.name} raised {_describe(error)}", BROKEN_REMEDY)
+    wrapped = BackendNotAvailableError(f"{backend.name} raised {_in_words(error)}", BROKEN_REMEDY)
     wrapped.__cause__ = error
     return wrapped
 
@@ -126,7 +139,7 @@ BROKEN_REMEDY = "update or uninstall the distribution that declares it"
 
 
 def _broken_reason(entry: _Broken) -> str:
-    return f"importing {entry.target} raised {_describe(entry.error)}"
+    return f"importing {entry.target} raised {_in_words(entry.error)}"
 
 
 def recognize(source: Source) -> Source:
@@ -139,11 +152,31 @@ def recognize(source: Source) -> Source:
                     source.format, source.likeness = kind, backend.formats[kind]
                     break
             except (Exception, SystemExit) as error:  # a stranger's code
-                _log.warning("backend %r cannot tell a file's format: sniff() raised %s", name, _describe(error))
+                _log.warning("backend %r cannot tell a file's format: sniff() raised %s", name, _in_words(error))
     return source
 
 
-def _describe(error: BaseException) -> str:
+def describe(source: Source) -> Metadata | None:
+    """Ask the backend that brings a file's format what the file says about itself; None where it cannot tell.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged.
+    """
+    for backend in backends().values():
+        if source.format in backend.formats:
+            try:
+                told = backend.describe(source, None)
+                return None if told is None else checked(told, Metadata, "describe")
+            except ModelError:
+                raise
+            except (Exception, SystemExit) as error:
+                _log.warning("%s: what it says about itself is not known: %s", source, refusal(backend, error))
+    return None
+
+
+def _in_words(error: BaseException) -> str:
     """Return an exception's class and text."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -174,7 +207,7 @@ def _import(name: str, target: str) -> Backend | _Broken:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit included: a plugin never ends the program
-        _log.warning("backend %r is unavailable: importing %s raised %s", name, target, _describe(error))
+        _log.warning("backend %r is unavailable: importing %s raised %s", name, target, _in_words(error))
         return _Broken(target, error)
 
 

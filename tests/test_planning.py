@@ -26,6 +26,7 @@ from accelerate import (
     OptionError,
     registry,
 )
+from accelerate.cli.inspection import inspect_model
 
 DIGITS = Path(accelerate.__file__).parent / "data" / "digits_uint8.tflite"
 TOY = b"TOY\0" + bytes(60)
@@ -93,13 +94,12 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     return write
 
 
-def child(code: str, tmp_path: Path, status: int = 0) -> list[str]:
+def child(code: str, tmp_path: Path, status: int = 0, cwd: Path | None = None) -> list[str]:
     """Run code in a process of its own that finds the installed plugins; return the lines that it prints."""
     path = os.pathsep.join((str(tmp_path / "site"), str(ROOT)))
     command = [sys.executable, "-c", textwrap.dedent(code), str(DIGITS)]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120, check=False
-    )
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == status, done.stderr
     return done.stdout.splitlines()
 
@@ -192,6 +192,47 @@ def test_a_stranger_who_cannot_tell_formats(body: str, install: Install, caplog:
     with accelerate.load(TOY) as model:
         assert model.backend in ("odd", "sound")  # `match` of both goes by the format
     assert body == "return []" or "backend 'odd' cannot tell a file's format" in caplog.text
+
+
+_TOLD = """
+def describe(self, source, signature):
+    tensors = (TensorInfo("x", shape=(3,)),), (TensorInfo("y", shape=(3,)),)
+    return Metadata("toy model", "", "", *tensors, ("a", "b", "c"))
+"""
+
+
+def test_a_strangers_format_is_inspected(install: Install, tmp_path: Path) -> None:
+    install("sound", _TOLD)
+    (tmp_path / "model.toy").write_bytes(TOY)
+    report = inspect_model(str(tmp_path / "model.toy"))
+    assert report["file"]["format"] == "toy"
+    assert report["plan"]["chosen"]["backend"] == "sound"
+    assert report["content"]["labels"]["count"] == 3
+    (graph,) = report["content"]["graphs"]
+    assert [tensor["name"] for tensor in (*graph["inputs"], *graph["outputs"])] == ["x", "y"]
+    program = "import sys; from accelerate.cli import main; sys.argv[1:] = 'inspect', 'model.toy'; sys.exit(main())"
+    assert "x  float32 [3]" in [line.strip() for line in child(program, tmp_path, cwd=tmp_path)]
+
+
+@pytest.mark.parametrize(
+    "body", ["raise RuntimeError('no bus')", "raise SystemExit", "return 5", "return Metadata('', '', '', 5, 5)"]
+)
+def test_a_stranger_who_cannot_describe_a_file(
+    body: str, install: Install, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("odd", f"def describe(self, source, signature): {body}")
+    install("sound", "formats = {}")
+    (tmp_path / "model.toy").write_bytes(TOY)
+    report = inspect_model(str(tmp_path / "model.toy"))
+    assert report["content"] is None
+    assert report["plan"]["chosen"]["backend"] == "odd"
+    assert "what it says about itself is not known: odd raised" in caplog.text
+    names = {"inputs": {"x": "mine"}}
+    (row,) = [c for c in accelerate.plan(TOY, tensor_names=names).skipped if c.backend == "odd"]
+    assert "odd raised" in row.reason
+    with accelerate.load(TOY, tensor_names=names) as model:
+        assert [t.name for t in model.metadata().inputs] == ["mine"]
+        assert model.backend == "sound"
 
 
 @pytest.mark.parametrize(

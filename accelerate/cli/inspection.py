@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from .. import registry
 from ..api import plan
 from ..calls.conversion import with_image_meaning
 from ..errors import ModelError
@@ -31,19 +32,19 @@ def inspect_model(model: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``file`` (None for a URL or a folder), ``content`` (None for a format that is not read here), ``plan``.
+        ``file`` (None for a URL or a folder), ``content`` (None for a format that nobody here reads), ``plan``.
 
     Raises
     ------
     ModelNotFoundError, ModelError
         The file is missing, damaged, or no model.
     """
-    source = Source(model)
+    source = registry.recognize(Source(model))
     decided = plan(model)
     if source.format in ("", "directory") and not decided.candidates:
         raise source.no_model()
     with source.kept_open():
-        content = _READERS[source.format](source) if source.format in _READERS else None
+        content = _READERS.get(source.format, _other_content)(source)
     return {"file": _file(source), "content": content, "plan": asdict(decided)}
 
 
@@ -96,6 +97,22 @@ def _tflite_content(source: Source) -> dict[str, Any]:
         "signatures": [asdict(signature) for signature in file.signatures],
         "graphs": _graphs(source, file),
         "problems": list(dict.fromkeys(filter(None, problems))),
+    }
+
+
+def _other_content(source: Source) -> dict[str, Any] | None:
+    """Describe a file of a format that a backend has brought."""
+    described = registry.describe(source)
+    if described is None:
+        return None
+    return {
+        "description": described.description,
+        "metadata": {"name": described.name},
+        "external_files": [],
+        "labels": {"file": "the model", "count": len(described.labels)} if described.labels else None,
+        "signatures": [],
+        "graphs": [_graph(0, [], described, None)],
+        "problems": [],
     }
 
 
