@@ -142,6 +142,16 @@ def _said(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield getattr(node, "lineno", 0), word.decode("latin-1") if isinstance(word, bytes) else str(word)
 
 
+def hidden(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Yield the modules that ``from package import name`` does not give, for the package has another such name."""
+    for name, module in modules.items():
+        for node in module.tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                yield from (
+                    f"{name}.{public}" for public in ast.literal_eval(node.value) if f"{name}.{public}" in modules
+                )
+
+
 def _room(name: str) -> str:
     return (*name.split("."), "")[1]
 
@@ -172,6 +182,10 @@ def test_the_core_names_no_runtime(tree: Mapping[str, Module]) -> None:
     assert set(_EXCUSED) <= set(tree)
 
 
+def test_no_module_hides_behind_a_public_name_of_its_package(tree: Mapping[str, Module]) -> None:
+    assert list(hidden(tree)) == []
+
+
 # The rules themselves: what breaks one is found
 
 _PLANTED = [
@@ -195,6 +209,7 @@ _PLANTED = [
     (runtimes, "accelerate/system/stderr.py", "NOISE = re.compile(rb'INFO: Created TensorFlow Lite XNNPACK delegate')"),
     (runtimes, "accelerate/bench/machine.py", "import tritonclient"),
     (runtimes, "accelerate/bench/machine.py", "def find_cuda(): pass"),
+    (hidden, "accelerate/__init__.py", "__all__ = ['load', 'planning']"),
     (runtimes, "accelerate/bench/machine.py", "x = f'{y} on the Edge TPU'"),
 ]  # fmt: skip
 

@@ -18,8 +18,8 @@ from ..calls.conversion import Array
 from ..errors import TensorError
 from ..metadata import TensorInfo
 from .converter import converter_of
+from .fitting import Geometry, fit_frame, image_shape
 from .frames import read_picture
-from .geometry import Geometry, fit_frame, image_shape
 
 __all__ = ["Geometry", "geometry", "read_picture", "to_tensor"]
 

@@ -12,8 +12,8 @@ from ..calls.conversion import Array, dtype_of
 from ..errors import OptionError, TensorError
 from ..metadata import Normalization, Quantization, TensorInfo
 from .engines import RESAMPLES, Engine, current_engine
+from .fitting import Geometry, fit_frame, image_shape
 from .frames import YUV, as_frame, frame_size
-from .geometry import Geometry, fit_frame, image_shape
 from .levels import Part, writer_for
 
 __all__ = ["Converter", "converter_of"]
