@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 from ._records import record
 from .calls.names import suggestion
 from .contract import Backend
-from .errors import AccelerateError, BackendNotAvailableError, ModelError
-from .metadata import Metadata
+from .errors import AccelerateError, BackendNotAvailableError
 from .reports import KINDS, Availability, BackendInfo, Device, LoadOptions
 from .source import Source
 
@@ -30,7 +29,6 @@ __all__ = [
     "availability",
     "backends",
     "checked",
-    "describe",
     "devices",
     "find",
     "info",
@@ -154,26 +152,6 @@ def recognize(source: Source) -> Source:
             except (Exception, SystemExit) as error:  # a stranger's code
                 _log.warning("backend %r cannot tell a file's format: sniff() raised %s", name, _in_words(error))
     return source
-
-
-def describe(source: Source) -> Metadata | None:
-    """Ask the backend that brings a file's format what the file says about itself; None where it cannot tell.
-
-    Raises
-    ------
-    ModelError
-        The file is damaged.
-    """
-    for backend in backends().values():
-        if source.format in backend.formats:
-            try:
-                told = backend.describe(source, None)
-                return None if told is None else checked(told, Metadata, "describe")
-            except ModelError:
-                raise
-            except (Exception, SystemExit) as error:
-                _log.warning("%s: what it says about itself is not known: %s", source, refusal(backend, error))
-    return None
 
 
 def _in_words(error: BaseException) -> str:

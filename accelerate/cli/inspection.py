@@ -44,7 +44,7 @@ def inspect_model(model: str) -> dict[str, Any]:
     if source.format in ("", "directory") and not decided.candidates:
         raise source.no_model()
     with source.kept_open():
-        content = _READERS.get(source.format, _other_content)(source)
+        content = _READERS.get(source.format, _strangers_content)(source)
     return {"file": _file(source), "content": content, "plan": asdict(decided)}
 
 
@@ -100,19 +100,25 @@ def _tflite_content(source: Source) -> dict[str, Any]:
     }
 
 
-def _other_content(source: Source) -> dict[str, Any] | None:
-    """Describe a file of a format that a backend has brought."""
-    described = registry.describe(source)
-    if described is None:
+def _strangers_content(source: Source) -> dict[str, Any] | None:
+    """Describe a file of a format that only a backend reads; its failure is no reason to show nothing."""
+    owner = next((one for one in registry.backends().values() if source.format in one.formats), None)
+    if owner is None:
         return None
+    problem, described = "", None
+    try:
+        told = owner.describe(source, None)
+        described = None if told is None else registry.checked(told, Metadata, "describe")
+    except (Exception, SystemExit) as error:
+        problem = str(registry.refusal(owner, error))
     return {
-        "description": described.description,
-        "metadata": {"name": described.name},
+        "description": described.description if described else "",
+        "metadata": {"name": described.name} if described and described.name else None,
         "external_files": [],
-        "labels": {"file": "the model", "count": len(described.labels)} if described.labels else None,
+        "labels": {"file": "the model", "count": len(described.labels)} if described and described.labels else None,
         "signatures": [],
-        "graphs": [_graph(0, [], described, None)],
-        "problems": [],
+        "graphs": [_graph(0, [], described, None)] if described else [],
+        "problems": [problem] if problem else [],
     }
 
 
