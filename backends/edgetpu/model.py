@@ -209,13 +209,13 @@ class EdgeTPUModel(TFLiteModel):
         if "newer than this runtime version" in said:
             return BackendNotAvailableError(
                 f"{source} was compiled for a newer version of the Edge TPU's runtime library: {said}",
-                "update the library (README, 'Where is PyCoral?'), or compile with an older one: "
+                "update the library (docs/coral.md, 'Where is PyCoral?'), or compile with an older one: "
                 "edgetpu_compiler --min_runtime_version",
             )
         if "Unsupported data type in custom op handler" in said:
             return BackendNotAvailableError(
                 f"the Edge TPU's runtime library and this version of the interpreter do not fit together: {said}",
-                "install a build of the library for this interpreter (README, 'Where is PyCoral?')",
+                "install a build of the library for this interpreter (docs/coral.md, 'Where is PyCoral?')",
             )
         others = [name for name in source.opened(ModelFile).custom_operators if name != COMPILED_OPERATOR]
         return why_unresolved(source, others, error)
