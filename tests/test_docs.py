@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 import accelerate
+from accelerate import contract
 from accelerate.registry import backends
 
 OPTIONS = ROOT / "docs" / "options.md"
@@ -96,6 +97,13 @@ def code(folder: str) -> list[Path]:
 
 def variables(files: list[Path]) -> set[str]:
     return {name for path in files for name in re.findall(r"EDGE_ACCELERATE_[A-Z_]+", path.read_text("utf-8"))}
+
+
+def test_all_that_a_backend_imports_and_overrides_is_explained() -> None:
+    page = re.sub(r"```.*?```", "", (ROOT / "docs" / "writing-a-backend.md").read_text("utf-8"), flags=re.S)
+    members = [name for name in vars(contract.Backend) if not name.startswith("_")]
+    named = {*re.findall(r"\w+", " ".join(re.findall(r"`[^`]+`", page)))}
+    assert {*contract.__all__, *members} <= named
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
