@@ -15,7 +15,7 @@ import accelerate
 from accelerate import contract
 from accelerate.registry import backends
 
-OPTIONS = ROOT / "docs" / "options.md"
+OPTIONS, CONTRIBUTING = ROOT / "docs" / "options.md", ROOT / "CONTRIBUTING.md"
 PAGES = [
     *ROOT.glob("*.md"),
     *ROOT.glob("docs/*.md"),
@@ -104,6 +104,24 @@ def test_all_that_a_backend_imports_and_overrides_is_explained() -> None:
     members = [name for name in vars(contract.Backend) if not name.startswith("_")]
     named = {*re.findall(r"\w+", " ".join(re.findall(r"`[^`]+`", page)))}
     assert {*contract.__all__, *members} <= named
+
+
+def test_the_map_of_the_code_is_complete() -> None:
+    (drawn,) = re.findall(r"^## Where things are\n\n```\n(.*?)^```$", CONTRIBUTING.read_text("utf-8"), re.M | re.S)
+    named, folder = set[str](), ""
+    for indent, name in re.findall(r"^( *)(\S+)", drawn, re.M):
+        folder = folder if indent else name
+        named.add(f"{folder}{name}" if indent else name)
+    for room in ("accelerate/", "backends/"):
+        there = {_on_the_map(path) for path in (ROOT / room).iterdir()} - {"", "backends/", "__pycache__/"}
+        assert {name.removeprefix(room) for name in named if name.startswith(room)} - {""} == there
+    assert not [name for name in named if not ((ROOT / name).exists() or (ROOT / f"{name}.py").exists())]
+
+
+def _on_the_map(path: Path) -> str:
+    if path.is_dir():
+        return f"{path.name}/"
+    return path.stem if path.suffix == ".py" and path.name != "__init__.py" else ""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
