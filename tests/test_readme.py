@@ -78,10 +78,10 @@ def test_frames(models_dir: Path, here: Path) -> None:
     cv2.imwrite("cat.png", Camera.picture)
     nv12 = np.full((48 * 3 // 2, 64), 128, np.uint8)
     frames, *_ = blocks(ROOT / "docs" / "programs.md")
-    given = {"accelerate": accelerate, "model": model, "frame": Camera.picture, "nv12": nv12}
+    given: dict[str, Any] = {"accelerate": accelerate, "model": model, "frame": Camera.picture, "nv12": nv12}
     with model:
         exec(frames, given)
-    assert given["outputs"]["probability"].argmax() == 283  # type: ignore[index]
+    assert given["outputs"]["probability"].argmax() == 283
 
 
 def test_the_plan_reads_as_shown(here: Path) -> None:

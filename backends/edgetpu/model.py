@@ -184,7 +184,7 @@ class EdgeTPUModel(TFLiteModel):
         if not self._source.unchanged():
             raise ModelError(f"{self._source} has changed since", "load it again")
         asked = self.options.asked
-        kinds = ("usb", "pci") if asked is None else (asked,) if asked in ("usb", "pci") else ()
+        kinds = ("usb", "pci") if asked in (None, "tpu") else (asked,) if asked in ("usb", "pci") else ()
         if not move(lease, library, kinds):
             raise DeviceNotFoundError("it is not connected", CONNECT)
         delegate = library.create({"device": lease.device.id, **self._delegate_options})
