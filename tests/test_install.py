@@ -411,7 +411,8 @@ def test_a_strangers_backend(wheel: Path, tmp_path: Path, new_environment: Calla
     said = call(*pytest_command, "test_npz_affine.py", cwd=folder)
     assert int(re.findall(r"(\d+) passed", said)[0]) >= 30
     skipped = re.findall(r"supplies no '(\w+)' model", said)
-    assert len(skipped) == said.count("SKIPPED"), said
+    beside = len(re.findall("takes no num_threads|nothing to let go", said))
+    assert len(skipped) + beside == said.count("SKIPPED"), said
     assert not {"plain", "batched", "dynamic", "image"} & set(skipped)
 
 
