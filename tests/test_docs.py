@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,15 @@ def test_the_map_of_the_code_is_complete() -> None:
         there = {_on_the_map(path) for path in (ROOT / room).iterdir()} - {"", "backends/", "__pycache__/"}
         assert {name.removeprefix(room) for name in named if name.startswith(room)} - {""} == there
     assert not [name for name in named if not ((ROOT / name).exists() or (ROOT / f"{name}.py").exists())]
+
+
+def test_every_test_file_is_listed() -> None:
+    patterns = re.findall(r"`([\w*.]+)`", (ROOT / "tests" / "README.md").read_text("utf-8"))
+    assert not [
+        path.name
+        for path in (ROOT / "tests").glob("test_*.py")
+        if not any(fnmatch(path.name, pattern) for pattern in patterns)
+    ]
 
 
 def _on_the_map(path: Path) -> str:
