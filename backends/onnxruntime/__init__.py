@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, try_runtime
@@ -28,9 +30,7 @@ class ONNXRuntime(Backend):
     formats: ClassVar[Mapping[str, str]] = {"onnx": "an ONNX model"}
 
     def kinds(self) -> Sequence[str]:
-        from .providers import has_gpu_build, shows_gpu
-
-        return ("gpu", "cpu") if shows_gpu() and has_gpu_build() else ("cpu",)
+        return ("gpu", "cpu") if shows_gpu() and _has_gpu_build() else ("cpu",)
 
     def availability(self) -> Availability:
         from .providers import CPU, known_answer
@@ -48,7 +48,7 @@ class ONNXRuntime(Backend):
 
         if options.backend_options.get("providers") is not None:
             return devices_of_providers(options.backend_options["providers"])
-        return devices(options.device)
+        return devices(options.device, gpu_here=shows_gpu())
 
     def match(self, source: Source, options: LoadOptions) -> Match:
         if source.format == "object" and _is_session(source.object):
@@ -109,6 +109,19 @@ def _is_session(given: object) -> bool:
     return any(
         k.__name__ == "InferenceSession" and k.__module__.startswith("onnxruntime.") for k in type(given).__mro__
     )
+
+
+def shows_gpu() -> bool:
+    """Tell whether this system has an NVIDIA GPU, as Linux shows one of a card or of a Jetson."""
+    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvhost-gpu")))
+
+
+def _has_gpu_build() -> bool:
+    """Tell whether the installed build of ONNX Runtime brings a provider for GPUs."""
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        return False
+    return any((Path(spec.origin).parent / "capi").glob("*onnxruntime_providers_cuda*"))
 
 
 def _version() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -25,10 +24,8 @@ __all__ = [
     "device_name",
     "devices",
     "devices_of_providers",
-    "has_gpu_build",
     "known_answer",
     "parse_providers",
-    "shows_gpu",
 ]
 
 CPU = "CPUExecutionProvider"
@@ -124,26 +121,13 @@ def _not_built_in(provider: str) -> tuple[str, str]:
     return reason, _GPU_REMEDY if gpu else "install a build of ONNX Runtime with this provider"
 
 
-def shows_gpu() -> bool:
-    """Tell whether this system has an NVIDIA GPU, as Linux shows one of a card or of a Jetson."""
-    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvhost-gpu")))
-
-
-def has_gpu_build() -> bool:
-    """Tell whether the installed build of ONNX Runtime brings a provider for GPUs."""
-    spec = importlib.util.find_spec("onnxruntime")
-    if spec is None or spec.origin is None:
-        return False
-    return any((Path(spec.origin).parent / "capi").glob("*onnxruntime_providers_cuda*"))
-
-
 def available() -> list[str]:
     """Return the execution providers of this build of ONNX Runtime."""
     onnxruntime = import_runtime()
     return [str(name) for name in onnxruntime.get_available_providers()]
 
 
-def devices(asked: str | None) -> list[Device]:
+def devices(asked: str | None, *, gpu_here: bool) -> list[Device]:
     """Return the devices, preferred first; what computes nothing, or needs another build, is not ready.
 
     Parameters
@@ -151,11 +135,13 @@ def devices(asked: str | None) -> list[Device]:
     asked : str or None
         What a user names is listed even where the system shows none, and TensorRT, which starts for seconds and builds
         an engine for minutes, only then.
+    gpu_here : bool
+        The system shows an NVIDIA GPU.
     """
     built, found = available(), []
     if _PROVIDERS["cuda"] in built:
         found.append(_tried("cuda:0", _PROVIDERS["cuda"]))
-    elif shows_gpu():
+    elif gpu_here:
         found.append(_row("cuda:0", *_not_built_in(_PROVIDERS["cuda"])))
     named = re.fullmatch(r"(cuda|tensorrt)(?::(\d+))?", asked or "")
     if named and (name := f"{named[1]}:{int(named[2] or 0)}") not in [device.id for device in found]:
