@@ -12,13 +12,15 @@ from typing import ClassVar
 
 from ._records import record
 from ._version import __version__
-from .arguments import check_settled, whole_number
+from .arguments import check_settled, refusal, whole_number
 from .calls.binding import Binding, CopyingBinding, Owner, allocate, read_only
 from .calls.conversion import Array, InputAdapter, blank, concrete_shape, dtype_of
-from .calls.deadlines import guarded, in_words, left, seconds
+from .calls.deadlines import in_words, left, seconds
 from .calls.names import NameIndex, name_tensors, suggestion
 from .calls.random_tensors import random_tensor
 from .errors import AccelerateError, ModelError
+from .formats.description import describe_source, interface_of
+from .formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from .metadata import Metadata
 from .model import Model
 from .reports import Availability, Device, LoadOptions, Match, RuntimeInfo
@@ -31,6 +33,7 @@ from .system.known_answers import try_runtime
 from .system.stderr import held_back
 
 __all__ = [
+    "ASSUMED_NORMALIZATION",
     "Array",
     "Availability",
     "Backend",
@@ -55,17 +58,19 @@ __all__ = [
     "check_settled",
     "concrete_shape",
     "default_threads",
+    "describe_source",
     "dtype_of",
     "folder",
-    "guarded",
     "held_back",
     "in_words",
+    "interface_of",
     "left",
     "name_tensors",
     "random_tensor",
     "read_only",
     "recall",
     "record",
+    "refusal",
     "remember",
     "run_in_child",
     "seconds",

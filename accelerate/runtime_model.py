@@ -64,7 +64,7 @@ class RuntimeModel(Model):
     #: Whether the runtime takes calls of `execute` from several threads at once.
     concurrent: ClassVar[bool] = False
     #: Normalisation of a float image input that nothing describes; None makes such a conversion an error.
-    assumed_normalization: ClassVar[Normalization | None] = None
+    assumed_normalization: Normalization | None = None
 
     def __init__(
         self,
@@ -113,9 +113,9 @@ class RuntimeModel(Model):
         """Return the error for what the runtime has raised during a run."""
         return InferenceError(f"{self.runtime.name} failed: {' '.join(str(error).split()) or type(error).__name__}")
 
-    def cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None]]:
-        """Return `execute` as a call for another thread, and what asks that call to end early."""
-        return lambda: self.execute(feeds), lambda: None
+    def cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None] | None]:
+        """Return `execute` as a call for another thread, and what asks that call to end early, None for nothing."""
+        return lambda: self.execute(feeds), None
 
     def execute_within(self, feeds: list[Array], timeout: float) -> list[Array]:
         """Run with a deadline, in seconds. A runtime that keeps deadlines by itself overrides this."""
@@ -128,7 +128,7 @@ class RuntimeModel(Model):
             except AccelerateError:
                 raise
             except Exception as error:
-                raise self.translate(error) from error
+                raise self._translated(error) from error
 
         outputs: list[Array] = self.turn.call_within(call, cancel, timeout)
         return outputs
@@ -270,7 +270,12 @@ class RuntimeModel(Model):
         except AccelerateError:
             raise
         except Exception as error:
-            raise self.translate(error) from error
+            raise self._translated(error) from error
+
+    def _translated(self, error: Exception) -> AccelerateError:
+        """Return ours for what the runtime raised; a call that lost it because the model was closed says that."""
+        self.check_open()
+        return self.translate(error)
 
     def check_open(self) -> None:
         """Raise ClosedError once the model is closed."""

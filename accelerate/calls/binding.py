@@ -68,9 +68,9 @@ class Binding(abc.ABC):
         What the runtime raises becomes ours by the model's `translate`.
         """
 
-    def cancellable(self) -> tuple[Callable[[], None], Callable[[], None]]:
-        """Return `step` as a call for another thread, and what asks that call to end early."""
-        return self.step, lambda: None
+    def cancellable(self) -> tuple[Callable[[], None], Callable[[], None] | None]:
+        """Return `step` as a call for another thread, and what asks that call to end early, None for nothing."""
+        return self.step, None
 
     def step_within(self, timeout: float) -> None:
         """Run with a deadline. A runtime that keeps deadlines by itself overrides this."""

@@ -8,7 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, try_runtime
+from accelerate.contract import (
+    Availability,
+    Backend,
+    Device,
+    LoadOptions,
+    Match,
+    Source,
+    check_settled,
+    refusal,
+    try_runtime,
+)
 from accelerate.errors import AccelerateError, OptionError
 
 if TYPE_CHECKING:
@@ -54,13 +64,7 @@ class ONNXRuntime(Backend):
             check_settled(options, "session")
             return Match(True, "an existing InferenceSession")
         if source.format != "onnx":
-            return Match(
-                False,
-                f"{source} is {source.likeness}, not an ONNX model",
-                "convert it to ONNX, or use the backend for its format",
-            )
-        if options.signature is not None:
-            raise OptionError("an ONNX model has no signatures", "leave signature out")
+            return refusal(source, "an ONNX model")
         _check_options(options)
         return Match(True, "an ONNX model")
 

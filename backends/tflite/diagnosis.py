@@ -9,13 +9,7 @@ from accelerate.errors import ModelError, UnsupportedModelError
 from accelerate.formats.tflite.compiled import COMPILED_OPERATOR, compiled_for_edgetpu
 from accelerate.formats.tflite.file import ModelFile
 
-__all__ = ["not_tflite", "why_refused", "why_unresolved"]
-
-
-def not_tflite(source: Source) -> str:
-    """Return what a source is that holds no TFLite model."""
-    named = f", though it is named {source.path.name}" if source.path and source.path.suffix == ".tflite" else ""
-    return f"it is {source.likeness}, not a TFLite model{named}"
+__all__ = ["why_refused", "why_unresolved"]
 
 
 def why_refused(source: Source, error: Exception) -> ModelError:
