@@ -18,7 +18,7 @@ from .calls.conversion import Array, InputAdapter, blank, concrete_shape, dtype_
 from .calls.deadlines import in_words, left, seconds
 from .calls.names import NameIndex, name_tensors, suggestion
 from .calls.random_tensors import random_tensor
-from .errors import AccelerateError, ModelError
+from .errors import AccelerateError, ModelError, one_line
 from .formats.description import describe_source, interface_of
 from .formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from .metadata import Metadata
@@ -168,8 +168,8 @@ class Backend(abc.ABC):
 
     def translate(self, error: Exception, source: Source) -> AccelerateError:
         """Return the error for what the runtime has raised while a model was loaded."""
-        text = " ".join(str(error).split()) or type(error).__name__
-        return error if isinstance(error, AccelerateError) else ModelError(f"{self.name} refuses {source}: {text}")
+        ours = ModelError(f"{self.name} refuses {source}: {one_line(error)}")
+        return error if isinstance(error, AccelerateError) else ours
 
     @classmethod
     def sniff(cls, head: bytes) -> str:

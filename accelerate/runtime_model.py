@@ -28,7 +28,7 @@ from .calls.conversion import (
 from .calls.deadlines import Turn, in_words, left, seconds
 from .calls.latency import LatencyStatistics
 from .calls.names import NameIndex, rename, suggestion
-from .errors import AccelerateError, InferenceError, InferenceTimeoutError, OptionError, TensorError
+from .errors import AccelerateError, InferenceError, InferenceTimeoutError, OptionError, TensorError, one_line
 from .formats.labels import check_label_count
 from .metadata import Metadata, Normalization, TensorInfo
 from .model import Model
@@ -111,7 +111,7 @@ class RuntimeModel(Model):
 
     def translate(self, error: Exception) -> AccelerateError:
         """Return the error for what the runtime has raised during a run."""
-        return InferenceError(f"{self.runtime.name} failed: {' '.join(str(error).split()) or type(error).__name__}")
+        return InferenceError(f"{self.runtime.name} failed: {one_line(error)}")
 
     def cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None] | None]:
         """Return `execute` as a call for another thread, and what asks that call to end early, None for nothing."""
@@ -122,13 +122,8 @@ class RuntimeModel(Model):
         execute, cancel = self.cancellable(feeds)
 
         def call() -> list[Array]:
-            self.check_open()
-            try:
-                return execute()
-            except AccelerateError:
-                raise
-            except Exception as error:
-                raise self._translated(error) from error
+            self.check_open()  # it may have been closed while this call waited for its turn
+            return execute()
 
         outputs: list[Array] = self.turn.call_within(call, cancel, timeout)
         return outputs
@@ -257,9 +252,9 @@ class RuntimeModel(Model):
 
     def run(self, feeds: list[Array], timeout: float | None) -> list[Array]:
         """Run on inputs that need no conversion, in turn with other callers; `timeout` in seconds."""
-        if timeout is not None:
-            return self.execute_within(feeds, seconds(timeout))
         try:
+            if timeout is not None:
+                return self.execute_within(feeds, seconds(timeout))
             if self.concurrent:
                 self.turn.check_open()
                 return self.execute(feeds)
@@ -270,12 +265,8 @@ class RuntimeModel(Model):
         except AccelerateError:
             raise
         except Exception as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: Exception) -> AccelerateError:
-        """Return ours for what the runtime raised; a call that lost it because the model was closed says that."""
-        self.check_open()
-        return self.translate(error)
+            self.check_open()  # a call that finds the runtime's objects gone says why
+            raise self.translate(error) from error
 
     def check_open(self) -> None:
         """Raise ClosedError once the model is closed."""

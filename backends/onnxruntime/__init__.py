@@ -60,7 +60,7 @@ class ONNXRuntime(Backend):
         return devices(options.device)
 
     def match(self, source: Source, options: LoadOptions) -> Match:
-        if source.format == "object" and _is_session(source.object):
+        if source.holds("onnxruntime", "InferenceSession"):
             check_settled(options, "session")
             return Match(True, "an existing InferenceSession")
         if source.format != "onnx":
@@ -94,12 +94,6 @@ def _check_options(options: LoadOptions) -> None:
         parse_providers(providers)
         if options.asked is not None:
             raise OptionError(f"device={options.asked!r} and providers={providers!r:.200} both say where", "give one")
-
-
-def _is_session(given: object) -> bool:
-    return any(
-        k.__name__ == "InferenceSession" and k.__module__.startswith("onnxruntime.") for k in type(given).__mro__
-    )
 
 
 def shows_gpu() -> bool:

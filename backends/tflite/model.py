@@ -22,7 +22,7 @@ from accelerate.contract import (
     allocate,
     held_back,
 )
-from accelerate.errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError
+from accelerate.errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError, one_line
 from accelerate.formats.interface import Interface
 from accelerate.formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from accelerate.formats.tflite.file import ModelFile
@@ -267,8 +267,7 @@ class TFLiteModel(RuntimeModel):
 
 def _impossible_shapes(shapes: Sequence[tuple[int, ...]], error: Exception) -> TensorError:
     return TensorError(
-        f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: "
-        f"{' '.join(str(error).split())}"
+        f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: {one_line(error)}"
     )
 
 

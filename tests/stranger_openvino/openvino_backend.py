@@ -36,7 +36,7 @@ from accelerate.contract import (
     refusal,
     try_runtime,
 )
-from accelerate.errors import AccelerateError, ModelError, OptionError, UnsupportedModelError
+from accelerate.errors import AccelerateError, ModelError, OptionError, UnsupportedModelError, one_line
 from accelerate.metadata import Metadata, TensorInfo
 
 #: What OpenVINO calls the types that it exchanges with NumPy as they are.
@@ -44,6 +44,8 @@ _TYPES = {
     "boolean": "bool", "f16": "float16", "f32": "float32", "f64": "float64", "i8": "int8", "i16": "int16",
     "i32": "int32", "i64": "int64", "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64",
 }  # fmt: skip
+#: OpenVINO raises RuntimeError for nearly all; its text ends with the cause.
+_ERRORS = {"No translator found": UnsupportedModelError, "property": OptionError}
 _READS = {"tflite": "a TFLite model", "onnx": "an ONNX model", "openvino": "an OpenVINO IR model"}
 
 
@@ -65,21 +67,19 @@ class OpenVINO(Backend):
         return (*(kind for kind, nodes in shown.items() if nodes), "cpu")
 
     def match(self, source: Source, options: LoadOptions) -> Match:
-        if source.format == "object" and _is_compiled(source.object):
+        if source.holds("openvino", "CompiledModel"):
             check_settled(options, "CompiledModel")
         elif source.format not in _READS:
             return refusal(source, *_READS.values())
         elif source.format == "openvino" and source.path is None:
             return Match(False, "an IR's weights are in a .bin file beside it", "give the path of the .xml file")
-        config = options.backend_options.get("config", {})
+        config = options.backend_options.get("config") or {}
         if not isinstance(config, Mapping) or not all(isinstance(key, str) for key in config):
             raise OptionError(f"config is {config!r:.60}; wanted {{OpenVINO's name of a property: value}}")
         if options.signature is not None:
             told = interface_of(source, options.signature)
-            if told is None:
-                raise OptionError(f"{source} has no signatures", "leave signature out")
-            if told.subgraph:
-                raise OptionError(f"OpenVINO runs only the main graph, not signature {options.signature!r}")
+            if told is None or told.subgraph:
+                raise OptionError(f"OpenVINO runs the main graph, not signature {options.signature!r}", "leave it out")
         return Match(True, "a CompiledModel" if source.format == "object" else _READS[source.format])
 
     def availability(self) -> Availability:
@@ -104,9 +104,8 @@ class OpenVINO(Backend):
         return [OpenVINOModel(compiled, source, told or _ports(compiled), options) for _ in range(count)]
 
     def translate(self, error: Exception, source: Source) -> AccelerateError:
-        if "No translator found" in str(error) or "OpConversionFailure" in str(error):
-            return UnsupportedModelError(f"OpenVINO cannot run {source}: {_text(error)}", "use another backend")
-        return super().translate(error, source)
+        kind = next((kind for mark, kind in _ERRORS.items() if mark in str(error)), ModelError)
+        return kind(f"OpenVINO refuses {source}: {' '.join(str(error).split())[-300:]}")
 
     def describe(self, source: Source, signature: str | None) -> Metadata | None:
         return _read_ir(source) if source.format == "openvino" else None
@@ -116,25 +115,23 @@ class OpenVINOModel(RuntimeModel):
     """One request of a compiled model, which replicas share."""
 
     def __init__(self, compiled: Any, source: Source, told: Metadata, options: LoadOptions) -> None:
-        self._compiled, self._told = compiled, told
-        self._request: Any = compiled.create_infer_request()
+        self._compiled, self._told, self._request = compiled, told, compiled.create_infer_request()
         self.assumed_normalization = ASSUMED_NORMALIZATION if source.format == "tflite" else None
         inputs, outputs = (
             [_settled(port, info) for port, info in zip(*side, strict=True)]
             for side in ((compiled.inputs, told.inputs), (compiled.outputs, told.outputs))
         )
-        given = [port.get_names() for port in compiled.inputs]
-        self._shares = not any(n < 0 for t in outputs for n in t.shape) and not any(
-            port.get_names() & names for port in compiled.outputs for names in given
-        )  # an output that is an input is never written
+        given = set().union(*(port.get_names() for port in compiled.inputs))
+        # a larger output than the one that is bound is lost, and one that is an input is never written
+        fixed = all(min(t.shape, default=0) >= 0 for t in outputs)
+        self._shares = fixed and not any(port.get_names() & given for port in compiled.outputs)
         device = _device_id(compiled.get_property("EXECUTION_DEVICES")[0])
         details = {"adopted": True} if source.format == "object" else {"num_threads": default_threads(options)}
-        super().__init__(
-            OpenVINO.name, inputs, outputs, RuntimeInfo("OpenVINO", _version(), device, details=details), options
-        )
+        runtime = RuntimeInfo("OpenVINO", _version(), device, details=details)
+        super().__init__(OpenVINO.name, inputs, outputs, runtime, options)
 
     def execute(self, feeds: list[Array]) -> list[Array]:
-        request = self._request
+        request = self._request  # a call that runs keeps it alive after close()
         return self._filled(request, feeds, lambda: request.infer(share_outputs=True))
 
     def cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None]]:
@@ -223,20 +220,13 @@ def _compile(source: Source, options: LoadOptions, count: int) -> Any:
         config |= {"INFERENCE_NUM_THREADS": default_threads(options) * count}
     if count > 1:
         config |= {"NUM_STREAMS": count}
-    config |= options.backend_options.get("config", {})
-    if source.format == "onnx":
-        model = _core().read_model(source.read() if source.path is None else str(source.path))
-    elif source.format == "tflite":
+    config |= options.backend_options.get("config") or {}
+    if source.format == "tflite":
         with source.as_path(".tflite") as path:
             model = _core().read_model(str(path))
     else:
-        assert source.path is not None, "match has said so"
-        model = _core().read_model(str(source.path), str(source.path.with_suffix(".bin")))
+        model = _core().read_model(source.read() if source.path is None else str(source.path))
     return _core().compile_model(model, device, config)
-
-
-def _is_compiled(given: object) -> bool:
-    return any(k.__name__ == "CompiledModel" and k.__module__.startswith("openvino.") for k in type(given).__mro__)
 
 
 def _device_id(name: str) -> str:
@@ -259,8 +249,8 @@ def _named(names: Sequence[Sequence[str]]) -> tuple[TensorInfo, ...]:
 
 
 def _ports(compiled: Any) -> Metadata:
-    sides = (_named([sorted(port.get_names()) for port in side]) for side in (compiled.inputs, compiled.outputs))
-    return Metadata("", "", "", *sides)
+    inputs, outputs = ([sorted(port.get_names()) for port in side] for side in (compiled.inputs, compiled.outputs))
+    return Metadata("", "", "", _named(inputs), _named(outputs))
 
 
 def _read_ir(source: Source) -> Metadata:
@@ -275,9 +265,9 @@ def _read_ir(source: Source) -> Metadata:
                 maker, port = (number, "0") if kind == "Parameter" else led[number]
                 ports = layers[maker].iterfind("output/port")
                 sides[kind].append((layers[maker], next(one for one in ports if one.get("id") == port)))
-        return Metadata(root.get("name", ""), "", "", *map(_ir_tensors, sides.values()))
+        return Metadata(root.get("name", ""), "", "", _ir_tensors(sides["Parameter"]), _ir_tensors(sides["Result"]))
     except (ElementTree.ParseError, KeyError, ValueError, StopIteration) as error:
-        raise ModelError(f"{source} is damaged: {_text(error)}", "fetch or convert it again") from error
+        raise ModelError(f"{source} is damaged: {one_line(error)}", "fetch or convert it again") from error
 
 
 def _ir_tensors(ports: Sequence[tuple[ElementTree.Element, ElementTree.Element]]) -> tuple[TensorInfo, ...]:
@@ -290,7 +280,3 @@ def _ir_tensors(ports: Sequence[tuple[ElementTree.Element, ElementTree.Element]]
         replace(info, data_type=_TYPES.get(kind, kind), shape=shape)
         for info, kind, shape in zip(named, kinds, shapes, strict=True)
     )
-
-
-def _text(error: Exception) -> str:
-    return " ".join(str(error).split())[-300:] or type(error).__name__
