@@ -100,15 +100,17 @@ class OpenVINO(Backend):
 
     def load_replicas(self, source: Source, options: LoadOptions, count: int) -> list[Model]:
         compiled = source.object if source.format == "object" else _compile(source, options, count)
-        told = self.describe(source, options.signature) or describe_source(source, options.signature)
-        return [OpenVINOModel(compiled, source, told or _ports(compiled), options) for _ in range(count)]
+        told = self.describe(source, options.signature)
+        return [OpenVINOModel(compiled, source, told, options) for _ in range(count)]
 
     def translate(self, error: Exception, source: Source) -> AccelerateError:
         kind = next((kind for mark, kind in _ERRORS.items() if mark in str(error)), ModelError)
         return kind(f"OpenVINO refuses {source}: {' '.join(str(error).split())[-300:]}")
 
-    def describe(self, source: Source, signature: str | None) -> Metadata | None:
-        return _read_ir(source) if source.format == "openvino" else None
+    def describe(self, source: Source, signature: str | None) -> Metadata:
+        if source.format == "object":
+            return _ports(source.object)
+        return _read_ir(source) if source.format == "openvino" else describe_source(source, signature)
 
 
 class OpenVINOModel(RuntimeModel):
