@@ -122,7 +122,7 @@ class _Contender:
             if not match.accepts:
                 kind = ModelError if self.source.format in ("", "directory") else UnsupportedModelError
                 return self._refused(kind(match.reason, match.remedy))
-            _check_names(self.source, self.options)
+            _check_names(self.backend, self.source, self.options)
         except AccelerateError as error:
             return self._refused(error, final=isinstance(error, (OptionError, ModelError)))
         except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
@@ -194,13 +194,16 @@ class _Contender:
         return Row(self.backend, candidate, error, accepted, final)
 
 
-def _check_names(source: Source, options: LoadOptions) -> None:
-    """Refuse a signature that the file does not have, and names that no tensor has, where the file is read here."""
+def _check_names(backend: Backend, source: Source, options: LoadOptions) -> None:
+    """Refuse a signature that the file does not have, and names that no tensor has, where the file is read here.
+
+    A file of a format that the core does not know, and an existing object, are read by the backend whose own they are.
+    """
     if options.signature is None and not options.tensor_names and not isinstance(options.normalization, Mapping):
         return
     from .formats.description import interface_of
 
-    interface = interface_of(source, options.signature)
+    interface = interface_of(source, options.signature) or backend.describe(source, options.signature)
     if interface is not None:
         inputs, _ = rename(interface.inputs, interface.outputs, options.tensor_names)
         normalization_by_name(options.normalization, inputs)

@@ -27,6 +27,7 @@ import odd_onnx
 import openvino
 from conftest import ROOT
 from onnx import TensorProto
+from test_metadata import labelled
 
 import accelerate
 from accelerate.bench import runner
@@ -81,7 +82,10 @@ def _tflite() -> Mapping[str, Case]:
         "dynamic": Case(odd_models.dynamic(), lambda x: {"y": x["x"] + x["x"]}),
         "integers": Case(odd_models.integers("int32"), lambda x: {"y": x["x"].reshape(3, 2)}),
         "batched": Case(odd_models.image_float(), lambda x: {"y": x["x"]}),
-        "slow": Case(odd_models.slow(1), lambda x: {"y": x["x"]}, {"num_threads": 1}, rtol=1e-3),
+        "dynamic_output": Case(odd_models.dynamic_output(), lambda x: {"y": np.argwhere(x["x"] > 0)}),
+        "passthrough": Case(odd_models.passed_through(), lambda x: {"same": x["in"], "double": 2 * x["in"]}),
+        "labels": Case(labelled(), lambda x: {"scores": x["image"][0, 0]}, labels=("red", "green", "blue")),
+        "slow": Case(odd_models.slow(1), lambda x: {"y": x["x"]}, {"num_threads": 1}, rtol=1e-3, cancels=True),
     }
 
 
@@ -97,6 +101,15 @@ class TestOpenVINOOverTFLite(BackendConformance):
         return _tflite()
 
 
+def _aliased(x: dict[str, Array]) -> dict[str, Array]:
+    return {"x": x["x"], "one": x["x"], "two": x["x"], "constant": np.array([1, 2, 3, 4], np.float32)}
+
+
+def _compiled() -> Any:
+    core = openvino.Core()
+    return core.compile_model(core.read_model(odd_onnx.double()), "CPU", RAW)
+
+
 @functools.cache
 def _onnx() -> Mapping[str, Case]:
     return {
@@ -106,7 +119,16 @@ def _onnx() -> Mapping[str, Case]:
         "dynamic": Case(odd_onnx.double(("batch", 3)), lambda x: {"y": x["x"] + x["x"]}),
         "integers": Case(odd_onnx.identity(TensorProto.INT32), lambda x: {"y": x["x"]}),
         "batched": Case(odd_onnx.image(), lambda x: {"y": x["x"]}),
-        "slow": Case(odd_onnx.slow(1), lambda x: {"y": x["x"]}, {"num_threads": 1}, rtol=1e-3),
+        "dynamic_output": Case(odd_onnx.nonzero(), lambda x: {"y": np.argwhere(x["x"]).T}),
+        "passthrough": Case(odd_onnx.aliased_outputs(), _aliased),
+        "labels": Case(
+            odd_onnx.with_properties({"names": "{0: 'cat', 1: 'dog', 2: 'bird'}"}),
+            lambda x: {"y": x["x"] + x["x"]},
+            labels=("cat", "dog", "bird"),
+        ),
+        "existing": Case(_compiled(), lambda x: {"y": x["x"] + x["x"]}),
+        # the whole loop is one operator, and OpenVINO ends a call between two
+        "slow": Case(odd_onnx.slow(0.3), lambda x: {"y": x["x"]}, {"num_threads": 1}, rtol=1e-3),
     }
 
 

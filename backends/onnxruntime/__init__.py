@@ -20,6 +20,7 @@ from accelerate.contract import (
     try_runtime,
 )
 from accelerate.errors import AccelerateError, OptionError
+from accelerate.metadata import Metadata
 
 if TYPE_CHECKING:
     from .model import ONNXModel
@@ -62,11 +63,20 @@ class ONNXRuntime(Backend):
     def match(self, source: Source, options: LoadOptions) -> Match:
         if source.holds("onnxruntime", "InferenceSession"):
             check_settled(options, "session")
+            if options.signature is not None:
+                raise OptionError("an ONNX model has no signatures", "leave signature out")
             return Match(True, "an existing InferenceSession")
         if source.format != "onnx":
             return refusal(source, "an ONNX model")
         _check_options(options)
         return Match(True, "an ONNX model")
+
+    def describe(self, source: Source, signature: str | None) -> Metadata | None:
+        if source.format != "object":
+            return None
+        from .model import tensors_of_session
+
+        return Metadata("", "", "", *tensors_of_session(source.object, ()))
 
     def load(self, source: Source, options: LoadOptions) -> ONNXModel:
         from .model import ONNXModel

@@ -31,6 +31,7 @@ from accelerate.contract import (
     check_settled,
     default_threads,
     describe_source,
+    held_back,
     interface_of,
     name_tensors,
     refusal,
@@ -44,6 +45,8 @@ _TYPES = {
     "boolean": "bool", "f16": "float16", "f32": "float32", "f64": "float64", "i8": "int8", "i16": "int16",
     "i32": "int32", "i64": "int64", "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64",
 }  # fmt: skip
+#: What it writes to stderr while it tries its readers, one after another, on a file.
+_LINES = re.compile(rb"WARNING: All log messages before absl|E\d{4} [\d:.]+ +\d+ text_format\.cc")
 #: OpenVINO raises RuntimeError for nearly all; its text ends with the cause.
 _ERRORS = {"No translator found": UnsupportedModelError, "property": OptionError}
 _READS = {"tflite": "a TFLite model", "onnx": "an ONNX model", "openvino": "an OpenVINO IR model"}
@@ -223,11 +226,13 @@ def _compile(source: Source, options: LoadOptions, count: int) -> Any:
     if count > 1:
         config |= {"NUM_STREAMS": count}
     config |= options.backend_options.get("config") or {}
-    if source.format == "tflite":
-        with source.as_path(".tflite") as path:
-            model = _core().read_model(str(path))
-    else:
-        model = _core().read_model(source.read() if source.path is None else str(source.path))
+    read = _core().read_model
+    with held_back(_LINES):
+        if source.format == "tflite":
+            with source.as_path(".tflite") as path:
+                model = read(str(path))
+        else:
+            model = read(source.read() if source.path is None else str(source.path))
     return _core().compile_model(model, device, config)
 
 
