@@ -204,9 +204,10 @@ def test_a_stick_that_needs_a_second_attempt(tell: Any) -> None:
     assert load().infer(X)["y"].tolist() == NOT_X
 
 
-def test_replicas_take_the_devices_in_turn(tell: Any) -> None:
+@pytest.mark.parametrize("device", [None, "tpu"])
+def test_replicas_take_the_devices_in_turn(tell: Any, device: str | None) -> None:
     tell(DEVICES="usb,usb,pci")
-    with accelerate.load(stand_in.bits(), backend="edgetpu", replicas=4) as replicated:
+    with load(device=device, replicas=4) as replicated:
         used = [replica.device for replica in replicated.models]  # type: ignore[attr-defined]
         assert used == ["usb:0", "usb:1", "pci:0", "usb:0"]
         assert replicated.infer(X)["y"].tolist() == NOT_X

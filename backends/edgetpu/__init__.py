@@ -128,7 +128,8 @@ class EdgeTPU(Backend):
 
     def load_replicas(self, source: Source, options: LoadOptions, count: int) -> list[Model]:
         # each goes to the stick that the fewest models use, unless one was named
-        return super().load_replicas(source, replace(options, device=options.asked), count)
+        device = None if options.asked == "tpu" else options.asked
+        return super().load_replicas(source, replace(options, device=device), count)
 
     def _load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
         from accelerate.contract import default_threads

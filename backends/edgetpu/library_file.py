@@ -13,7 +13,7 @@ from accelerate.errors import OptionError
 __all__ = ["INSTALL", "find_file", "name_on_this_platform", "wanted_file", "why_unloadable"]
 
 INSTALL = (
-    "install the package libedgetpu1-std (README, 'Where is PyCoral?' says from where); "
+    "install the package libedgetpu1-std (docs/coral.md, 'Where is PyCoral?' says from where); "
     "`pip install pycoral` is another program"
 )
 _MACHINES = {3: "x86", 40: "32-bit ARM", 62: "x86-64", 183: "64-bit ARM", 243: "RISC-V"}  # e_machine of the ELF header
