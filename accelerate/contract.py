@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._records import record
 from ._version import __version__
@@ -19,8 +19,6 @@ from .calls.deadlines import in_words, left, seconds
 from .calls.names import NameIndex, name_tensors, suggestion
 from .calls.random_tensors import random_tensor
 from .errors import AccelerateError, ModelError, one_line
-from .formats.description import describe_source, interface_of
-from .formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from .metadata import Metadata
 from .model import Model
 from .reports import Availability, Device, LoadOptions, Match, RuntimeInfo
@@ -31,6 +29,22 @@ from .system.children import ChildError, Verdict, run_in_child, verdict, verdict
 from .system.cpus import default_threads, usable_cpus
 from .system.known_answers import try_runtime
 from .system.stderr import held_back
+
+if TYPE_CHECKING:
+    from .formats.description import describe_source, interface_of
+    from .formats.tflite.assumptions import ASSUMED_NORMALIZATION
+else:  # the readers of files are imported when a backend names them
+
+    def __getattr__(name: str) -> Any:
+        """Import what says what a file means."""
+        from importlib import import_module
+
+        if name in ("describe_source", "interface_of"):
+            return getattr(import_module(".formats.description", __package__), name)
+        if name == "ASSUMED_NORMALIZATION":
+            return import_module(".formats.tflite.assumptions", __package__).ASSUMED_NORMALIZATION
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "ASSUMED_NORMALIZATION",

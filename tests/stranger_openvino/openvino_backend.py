@@ -111,9 +111,9 @@ class OpenVINO(Backend):
         return kind(f"OpenVINO refuses {source}: {' '.join(str(error).split())[-300:]}")
 
     def describe(self, source: Source, signature: str | None) -> Metadata:
-        if source.format == "object":
-            return _ports(source.object)
-        return _read_ir(source) if source.format == "openvino" else describe_source(source, signature)
+        if source.format == "openvino":
+            return _read_ir(source)
+        return describe_source(source, signature) or _ports(source.object)
 
 
 class OpenVINOModel(RuntimeModel):
