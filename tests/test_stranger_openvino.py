@@ -331,7 +331,7 @@ def test_auto_starts_it_only_where_it_is_needed(installed: list[str]) -> None:
 
 
 def test_a_call_that_was_left_does_not_abort_the_end_of_the_program(installed: list[str], tmp_path: Path) -> None:
-    (tmp_path / "slow.onnx").write_bytes(odd_onnx.slow(5))
+    (tmp_path / "slow.tflite").write_bytes(odd_models.slow(3))
     code = """
         import numpy as np, accelerate
         from accelerate.contract import random_tensor
@@ -345,7 +345,7 @@ def test_a_call_that_was_left_does_not_abort_the_end_of_the_program(installed: l
             except accelerate.InferenceTimeoutError:
                 print("left", flush=True)
     """
-    done = program(code % (str(tmp_path / "slow.onnx"), BACKEND), installed)
+    done = program(code % (str(tmp_path / "slow.tflite"), BACKEND), installed)
     assert (done.returncode, done.stdout, done.stderr) == (0, "left\n" * 2, "")
 
 
