@@ -6,6 +6,7 @@ A call goes: `infer` -> names and conversion (`names`, `tensors.InputAdapter`) -
 from __future__ import annotations
 
 import abc
+import math
 import os
 import threading
 import weakref
@@ -199,6 +200,8 @@ class RuntimeModel(Model):
         self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
     ) -> dict[str, Array]:
         self.check_open()
+        if timeout is None and type(self).cancellable is not RuntimeModel.cancellable:
+            timeout = math.inf  # the end of the program can cancel a call that nobody awaits any more
         outputs: dict[str, Array] = await self._background.infer(
             self.infer, self.concurrency, input_tensors, timeout, dequantize
         )

@@ -330,11 +330,16 @@ def test_auto_starts_it_only_where_it_is_needed(installed: list[str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "tflite_cpu ['openvino_backend']\n", "")
 
 
+#: Keeps the end of the program from ending, for calls to return into an interpreter that is being finalised.
+_LAST = "last = type('Last', (), {'sleep': time.sleep, '__del__': lambda self: self.sleep(1)})()"
+
+
 def test_a_call_that_was_left_does_not_abort_the_end_of_the_program(installed: list[str], tmp_path: Path) -> None:
     (tmp_path / "slow.tflite").write_bytes(odd_models.slow(3))
     code = """
-        import numpy as np, accelerate
+        import numpy as np, accelerate, time
         from accelerate.contract import random_tensor
+        %s
         model = accelerate.load(%r, backend=%r, num_threads=1)
         (tensor,) = model.metadata().inputs
         inputs = {tensor.name: random_tensor(tensor, np.random.default_rng(0))}
@@ -345,8 +350,29 @@ def test_a_call_that_was_left_does_not_abort_the_end_of_the_program(installed: l
             except accelerate.InferenceTimeoutError:
                 print("left", flush=True)
     """
-    done = program(code % (str(tmp_path / "slow.tflite"), BACKEND), installed)
+    done = program(code % (_LAST, str(tmp_path / "slow.tflite"), BACKEND), installed)
     assert (done.returncode, done.stdout, done.stderr) == (0, "left\n" * 2, "")
+
+
+def test_a_call_that_nobody_awaits_does_not_abort_the_end_of_the_program(installed: list[str], tmp_path: Path) -> None:
+    (tmp_path / "slow.tflite").write_bytes(odd_models.slow(0.6))
+    (tmp_path / "slow.onnx").write_bytes(odd_onnx.slow(0.3))
+    code = """
+        import asyncio, numpy as np, accelerate, time
+        from accelerate.contract import random_tensor
+        %s
+        model = accelerate.load(%r, backend=%r, num_threads=1)
+        (tensor,) = model.metadata().inputs
+        inputs = {tensor.name: random_tensor(tensor, np.random.default_rng(0))}
+        async def leave():
+            asyncio.create_task(model.infer_async(inputs))
+            await asyncio.sleep(0.1)
+        asyncio.run(leave())
+        print(model.do_command({"command": "stats"})["calls"])
+    """
+    for name, backend in (("slow.tflite", BACKEND), ("slow.onnx", "onnxruntime")):
+        done = program(code % (_LAST, str(tmp_path / name), backend), installed)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", ""), backend
 
 
 def test_it_is_short_and_imports_the_contract_alone() -> None:
