@@ -79,6 +79,11 @@ class Source:
             return f"<{len(self._data)} bytes>"
         return f"<{type(self.object).__module__}.{type(self.object).__qualname__}>"
 
+    def holds(self, package: str, kind: str) -> bool:
+        """Return whether it is an existing object of a package's class of this name; neither is imported for that."""
+        kinds = type(self.object).__mro__
+        return any(k.__name__ == kind and k.__module__.partition(".")[0] == package for k in kinds)
+
     def read(self) -> bytes:
         """Return the whole model file.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.backends.tflite.engines import availability as engine_availability
 from accelerate.backends.tflite.engines import check_option, engine_of, pick
-from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, check_settled
+from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, check_settled, refusal
 from accelerate.errors import BackendNotAvailableError, DeviceNotFoundError, OptionError
 from accelerate.metadata import Metadata
 
@@ -87,11 +87,12 @@ class EdgeTPU(Backend):
                 )
             check_settled(options, "interpreter")
             return Match(True, "an interpreter with the Edge TPU's delegate")
-        from accelerate.backends.tflite.diagnosis import not_tflite
         from accelerate.formats.tflite.compiled import cpu_twin
 
         if source.format != "tflite":
-            return Match(False, not_tflite(source), "convert it to TFLite, and compile that with edgetpu_compiler")
+            return refusal(
+                source, "a TFLite model", remedy="convert it to TFLite, and compile that with edgetpu_compiler"
+            )
         from .twins import compiled_twin, is_compiled
 
         check_option(options.backend_options.get("engine"))

@@ -22,6 +22,7 @@ from accelerate.errors import (
     DeviceLostError,
     DeviceNotFoundError,
     ModelError,
+    one_line,
 )
 from accelerate.formats.tflite.compiled import COMPILED_OPERATOR
 from accelerate.formats.tflite.file import ModelFile
@@ -134,7 +135,7 @@ class EdgeTPUModel(TFLiteModel):
                 raise
         self._lose()
         raise DeviceLostError(
-            f"the Edge TPU {self.device} was lost during a run ({' '.join(str(cause).split())})",
+            f"the Edge TPU {self.device} was lost during a run ({one_line(cause)})",
             "call the model again once the device is back: it opens it then",
         ) from _without_frames(cause)
 
@@ -205,7 +206,7 @@ class EdgeTPUModel(TFLiteModel):
 
     @staticmethod
     def _why_refused(source: Source, error: Exception) -> AccelerateError:
-        said = " ".join(str(error).split()).rstrip(".")
+        said = one_line(error).rstrip(".")
         if "newer than this runtime version" in said:
             return BackendNotAvailableError(
                 f"{source} was compiled for a newer version of the Edge TPU's runtime library: {said}",

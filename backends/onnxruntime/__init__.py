@@ -8,7 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, try_runtime
+from accelerate.contract import (
+    Availability,
+    Backend,
+    Device,
+    LoadOptions,
+    Match,
+    Source,
+    check_settled,
+    refusal,
+    try_runtime,
+)
 from accelerate.errors import AccelerateError, OptionError
 from accelerate.metadata import Metadata
 
@@ -51,17 +61,13 @@ class ONNXRuntime(Backend):
         return devices(options.device, gpu_here=shows_gpu())
 
     def match(self, source: Source, options: LoadOptions) -> Match:
-        if source.format == "object" and _is_session(source.object):
+        if source.holds("onnxruntime", "InferenceSession"):
             check_settled(options, "session")
-            _refuse_signature(options)
+            if options.signature is not None:
+                raise OptionError("an ONNX model has no signatures", "leave signature out")
             return Match(True, "an existing InferenceSession")
         if source.format != "onnx":
-            return Match(
-                False,
-                f"{source} is {source.likeness}, not an ONNX model",
-                "convert it to ONNX, or use the backend for its format",
-            )
-        _refuse_signature(options)
+            return refusal(source, "an ONNX model")
         _check_options(options)
         return Match(True, "an ONNX model")
 
@@ -87,11 +93,6 @@ class ONNXRuntime(Backend):
         return while_loading(error, str(source))
 
 
-def _refuse_signature(options: LoadOptions) -> None:
-    if options.signature is not None:
-        raise OptionError("an ONNX model has no signatures", "leave signature out")
-
-
 def _check_options(options: LoadOptions) -> None:
     given = options.backend_options.get("full_delegation", False)
     if not isinstance(given, bool):
@@ -103,12 +104,6 @@ def _check_options(options: LoadOptions) -> None:
         parse_providers(providers)
         if options.asked is not None:
             raise OptionError(f"device={options.asked!r} and providers={providers!r:.200} both say where", "give one")
-
-
-def _is_session(given: object) -> bool:
-    return any(
-        k.__name__ == "InferenceSession" and k.__module__.startswith("onnxruntime.") for k in type(given).__mro__
-    )
 
 
 def shows_gpu() -> bool:

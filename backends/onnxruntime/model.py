@@ -133,8 +133,6 @@ class ONNXModel(RuntimeModel):
 
     def _call(self, feeds: list[Array], options: Any) -> list[Array]:
         session = self._session  # a call that runs keeps it alive after close()
-        if session is None:
-            self.check_open()
         if self._by_value:
             return self._call_by_value(session, feeds, options)
         if self._strings:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from accelerate.contract import Device, held_back, suggestion
-from accelerate.errors import OptionError
+from accelerate.errors import OptionError, one_line
 
 from .runtime import LINES, import_runtime
 
@@ -204,7 +204,7 @@ def _try_provider(provider: str, index: str) -> str:
     try:
         return known_answer([(provider, {"device_id": index}), CPU], provider)
     except Exception as error:  # a broken driver can raise anything
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return f"{type(error).__name__}: {one_line(error)}"
 
 
 def known_answer(providers: list[Any], wanted: str) -> str:

@@ -24,7 +24,7 @@ from accelerate.contract import (
     held_back,
     random_tensor,
 )
-from accelerate.errors import AccelerateError, ClosedError, ModelError, TensorError
+from accelerate.errors import AccelerateError, ClosedError, ModelError, TensorError, one_line
 from accelerate.formats.interface import Interface
 from accelerate.formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from accelerate.formats.tflite.file import ModelFile
@@ -262,8 +262,7 @@ class TFLiteModel(RuntimeModel):
 
 def _impossible_shapes(shapes: Sequence[tuple[int, ...]], error: Exception) -> TensorError:
     return TensorError(
-        f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: "
-        f"{' '.join(str(error).split())}"
+        f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: {one_line(error)}"
     )
 
 
