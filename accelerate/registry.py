@@ -127,6 +127,7 @@ def refusal(backend: Backend, error: BaseException) -> AccelerateError:
     """Return our error for what a backend has raised: the failure of a stranger's code is an answer."""
     if isinstance(error, AccelerateError):
         return error
+    _log.debug("%s raised", backend.name, exc_info=error)  # its author wants to see where
     wrapped = BackendNotAvailableError(f"{backend.name} raised {_in_words(error)}", BROKEN_REMEDY)
     wrapped.__cause__ = error
     return wrapped

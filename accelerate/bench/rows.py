@@ -166,7 +166,7 @@ def distinguish(paths: Iterable[str]) -> dict[str, str]:
 def _of_model(
     path: str, name: str, names: Sequence[str], devices: Sequence[str], arguments: Mapping[str, Any]
 ) -> Iterator[Subject]:
-    source = Source(path)
+    source = registry.recognize(Source(path))
     common = {
         "model": name,
         "path": path,

@@ -47,7 +47,7 @@ def left(until: float | None) -> float | None:
 
 def in_words(timeout: float) -> str:
     """Return a timeout for a message, to the millisecond: what is left of one is no round number."""
-    return f"{round(timeout, 3):g} s"
+    return f"{round(timeout, 3):g} s" if timeout >= 0.001 or not timeout else f"{timeout:.2g} s"
 
 
 class Runnable(Protocol):

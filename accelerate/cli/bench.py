@@ -110,6 +110,8 @@ def bench(
     first one's own engine on the CPU.
     Exits with 0 where every row is valid or its device is not here, else with 1.
     """
+    if page is not None and not page.parent.is_dir():  # before the minutes of measuring
+        raise OptionError(f"there is no folder {page.parent} for the report", "make it, or give another --html")
     with _progress() as notify:
         report = run(models, Settings(**settings), backends=backends, devices=devices, notify=notify)
     if page is not None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import sys
@@ -18,7 +19,7 @@ import numpy as np
 
 from ..api import load, plan
 from ..contract import Backend, LoadOptions, Source, concrete_shape
-from ..errors import InferenceError, InferenceTimeoutError, ModelError, TensorError
+from ..errors import AccelerateError, InferenceError, InferenceTimeoutError, ModelError, TensorError
 from .inputs import random_inputs
 
 _LIGHT = {"accelerate", "numpy", "flatbuffers", *sys.builtin_module_names, *sys.stdlib_module_names}
@@ -40,8 +41,11 @@ def _judge(source: str, backend: str, options: Mapping[str, Any], other: str) ->
         given.format = kind.sniff(given.head)
     found.kinds()
     accepts = found.match(given, LoadOptions(**common, backend_options=own)).accepts
-    assert plan(other, backend=backend).chosen is None
-    return {"accepts": accepts, "imported": sorted(_packages() - before - _LIGHT - {kind.__module__.partition(".")[0]})}
+    with contextlib.suppress(AccelerateError):
+        found.match(Source(other), LoadOptions(**common, backend_options=own))
+    imported = _packages() - before - _LIGHT - {kind.__module__.partition(".")[0]}
+    assert plan(other, backend=backend).chosen is None  # which asks other backends, too, whose format it is
+    return {"accepts": accepts, "imported": sorted(imported)}
 
 
 def _packages() -> set[str]:
