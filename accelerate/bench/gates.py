@@ -58,25 +58,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition such as ``p50>+5%``: fails where a percentile has become longer by more than that.
-
-    Attributes
-    ----------
-    metric : str
-    percent : float
-    """
+    """A condition such as ``p50>+5%``: fails where a percentile has become longer by more than that."""
 
     metric: str
     percent: float
 
     @classmethod
     def parse(cls, text: str) -> Gate:
-        """Read ``METRIC>+N%``.
-
-        Raises
-        ------
-        OptionError
-        """
+        """Read ``METRIC>+N%``."""
         found = re.fullmatch(r"\s*(p[0-9.]+)\s*>\s*\+?([0-9]+(?:\.[0-9]+)?)\s*%\s*", text)
         if found is None or found[1] not in PERCENTILES:
             raise OptionError(

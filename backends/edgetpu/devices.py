@@ -21,12 +21,7 @@ _WORDS = re.compile(r"(usb|pci)?(?::(\d+))?")
 
 
 class Lease:
-    """That a model of this process uses a device, from its creation until `release` or its end.
-
-    Attributes
-    ----------
-    device : ListedDevice
-    """
+    """That a model of this process uses a device, from its creation until `release` or its end."""
 
     def __init__(self, device: ListedDevice) -> None:
         self.device = device

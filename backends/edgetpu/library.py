@@ -197,12 +197,7 @@ def stamp(path: str) -> str:
 
 
 def _try_in_child(path: str, state: str) -> None:
-    """Refuse a library that crashes or hangs as it is loaded, unless this version of its file is known to do neither.
-
-    Raises
-    ------
-    BackendNotAvailableError
-    """
+    """Refuse a library that crashes or hangs as it is loaded, unless its file is known to do neither."""
     if not Path(path).is_file():  # most machines have none, and a bare name is looked up by the loader anyway
         return
     versions = f"edge-accelerate {__version__} {path} {state}"

@@ -25,12 +25,7 @@ def name_on_this_platform() -> str:
 
 
 def wanted_file(option: object) -> str:
-    """Return the path or name that ``library=`` of `load` gives, else the variable; "" is the system's library.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return the path or name that ``library=`` of `load` gives, else the variable; "" is the system's library."""
     if option is None:
         return os.environ.get("EDGE_ACCELERATE_EDGETPU_LIBRARY", "")
     given = os.fspath(option) if isinstance(option, os.PathLike) else option

@@ -95,12 +95,7 @@ class EdgeTPUModel(TFLiteModel):
         options: LoadOptions,
         delegate_options: Mapping[str, str],
     ) -> EdgeTPUModel:
-        """Open the device and build an interpreter; the model has been tried in a child process.
-
-        Raises
-        ------
-        DeviceNotFoundError, BackendNotAvailableError, ModelError, UnsupportedModelError, OptionError
-        """
+        """Open the device and build an interpreter; the model has been tried in a child process."""
         delegate = connect(library, lease.device.id, delegate_options)
         model = cls.build(engine, source, options, verified=True, delegates=[delegate])
         model._library, model._lease, model._delegate_options = library, lease, delegate_options

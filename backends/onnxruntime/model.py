@@ -81,12 +81,7 @@ class ONNXModel(RuntimeModel):
 
     @classmethod
     def build(cls, placement: Placement, source: Source, options: LoadOptions) -> Self:
-        """Build a session for a model file.
-
-        Raises
-        ------
-        ModelError, UnsupportedModelError, DeviceNotFoundError, OptionError
-        """
+        """Build a session for a model file."""
         runtime = import_runtime()
 
         threads = default_threads(options)
@@ -109,12 +104,7 @@ class ONNXModel(RuntimeModel):
 
     @classmethod
     def adopt(cls, source: Source, options: LoadOptions) -> Self:
-        """Use a session that the caller has made.
-
-        Raises
-        ------
-        UnsupportedModelError, OptionError
-        """
+        """Use a session that the caller has made."""
         import onnxruntime
 
         providers = source.object.get_providers()

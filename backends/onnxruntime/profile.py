@@ -32,10 +32,6 @@ def profile(build: Callable[[str], tuple[Model, Any]], runs: object, until: floa
     dict
         ``runs``, ``total_us`` per run, and ``operators``: for each operator and provider its ``nodes``, ``us`` (per
         run) and ``share`` of the total, the greatest first.
-
-    Raises
-    ------
-    OptionError, InferenceError, InferenceTimeoutError
     """
     if not isinstance(runs, int) or not 1 <= runs <= 1000:
         raise OptionError(f"profile runs is {runs!r}; wanted a whole number from 1 to 1000")

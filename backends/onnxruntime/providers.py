@@ -81,12 +81,7 @@ def place(device: str, providers: Sequence[Any] | None) -> Placement:
 
 
 def parse_providers(given: object) -> list[tuple[str, dict[str, Any]]]:
-    """Return the name and options of each provider, without a look at what this build has.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return the name and options of each provider, without a look at what this build has."""
     entries = [_pair(entry) for entry in given] if isinstance(given, (list, tuple)) else []
     pairs = [pair for pair in entries if pair is not None]
     if not pairs or len(pairs) < len(entries):
@@ -155,12 +150,7 @@ def devices(asked: str | None) -> list[Device]:
 
 
 def devices_of_providers(providers: object) -> list[Device]:
-    """Return the device that ``providers=`` of `load` names, with whether it is ready.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return the device that ``providers=`` of `load` names, with whether it is ready."""
     import onnxruntime
 
     pairs, known = parse_providers(providers), onnxruntime.get_all_providers()

@@ -52,12 +52,7 @@ class Engine:
     verifies: bool
 
     def interpreter_class(self) -> Any:
-        """Import the runtime and return its ``Interpreter``.
-
-        Raises
-        ------
-        BackendNotAvailableError
-        """
+        """Import the runtime and return its ``Interpreter``."""
         try:
             name = f"{self.package}.interpreter"
             with held_back(LINES) if name not in sys.modules else contextlib.nullcontext():
@@ -89,12 +84,7 @@ ENGINES = {
 
 
 def check_option(option: object) -> None:
-    """Refuse an ``engine=`` that does not exist, or whose package is not installed.
-
-    Raises
-    ------
-    OptionError, BackendNotAvailableError
-    """
+    """Refuse an ``engine=`` that does not exist, or whose package is not installed."""
     if option is None:
         return
     if not isinstance(option, str) or option not in ENGINES:
@@ -107,12 +97,7 @@ def check_option(option: object) -> None:
 
 
 def pick(option: str | None) -> Engine:
-    """Return the engine to use: the named one, else the first that works here.
-
-    Raises
-    ------
-    OptionError, BackendNotAvailableError
-    """
+    """Return the engine to use: the named one, else the first that works here."""
     check_option(option)
     if option is not None:
         engine = ENGINES[option]

@@ -104,10 +104,6 @@ class TFLiteModel(RuntimeModel):
             It is known not to crash the engine.
         delegates : sequence of object
             What the engine's ``load_delegate`` returns, or behaves like it; the interpreter keeps them alive.
-
-        Raises
-        ------
-        BackendNotAvailableError, ModelError, UnsupportedModelError, OptionError
         """
         threads = options.num_threads or 1
         file = source.opened(ModelFile)
@@ -132,12 +128,7 @@ class TFLiteModel(RuntimeModel):
 
     @classmethod
     def adopt(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
-        """Use an interpreter that the caller has made. It stays the caller's: `close` leaves it as it is.
-
-        Raises
-        ------
-        UnsupportedModelError, OptionError
-        """
+        """Use an interpreter that the caller has made. It stays the caller's: `close` leaves it as it is."""
         interpreter = source.object
         signature = choose_signature(signatures_of(interpreter), options.signature)
         if signature.subgraph:

@@ -66,12 +66,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Read a URL.
-
-        Raises
-        ------
-        OptionError
-        """
+        """Read a URL."""
         scheme, _, rest = url.partition("://")
         if scheme.lower() not in SCHEMES:
             raise OptionError(f"{without_secrets(url)!r} does not begin with triton://; {_WANTED}")
@@ -172,12 +167,7 @@ def _numeric(every: list[tuple[str, int]]) -> str:
 
 
 def server_address(url: object) -> Address:
-    """Return the server to ship a model file to: the one named, else the variable's; its `model` is "".
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return the server to ship a model file to: the one named, else the variable's; its `model` is ""."""
     given = url or os.environ.get(SERVER_VARIABLE)
     if not isinstance(given, str):
         raise OptionError(

@@ -45,12 +45,7 @@ _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 
 
 def import_grpc() -> Any:
-    """Import gRPC, keeping it from writing to stderr unless ``GRPC_VERBOSITY`` asks for that.
-
-    Raises
-    ------
-    BackendNotAvailableError
-    """
+    """Import gRPC, keeping it from writing to stderr unless ``GRPC_VERBOSITY`` asks for that."""
     quiet = "grpc" not in sys.modules and "GRPC_VERBOSITY" not in os.environ
     if quiet:
         os.environ["GRPC_VERBOSITY"] = "NONE"  # read once, while the library is being loaded
@@ -90,12 +85,7 @@ class Settings:
 
     @classmethod
     def parse(cls, options: LoadOptions, address: Address) -> Settings:
-        """Check the options.
-
-        Raises
-        ------
-        OptionError
-        """
+        """Check the options."""
         given = options.backend_options
         memory = given.get("shared_memory")
         if memory not in (None, "system", "none"):
@@ -194,12 +184,6 @@ class Deadline:
 class Connection:
     """One gRPC channel. It is closed when `close` was called and the last call in flight has ended.
 
-    Parameters
-    ----------
-    address : Address
-    target : Target
-    settings : Settings
-
     Attributes
     ----------
     server : str
@@ -273,12 +257,7 @@ class Connection:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep the channel open, for a call and for what follows from it.
-
-        Raises
-        ------
-        ClosedError
-        """
+        """Keep the channel open, for a call and for what follows from it."""
         with self._lock:
             if self._closed and not self._in_flight:
                 raise ClosedError(f"the model {self.address} is closed", "load it again")

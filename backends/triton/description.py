@@ -93,12 +93,7 @@ class ModelDescription:
 
     @classmethod
     def read(cls, who: str, metadata: Any, config: Any | None) -> ModelDescription:
-        """Read a ModelMetadataResponse and, where the server has one, a ModelConfig.
-
-        Raises
-        ------
-        ModelError, UnsupportedModelError
-        """
+        """Read a ModelMetadataResponse and, where the server has one, a ModelConfig."""
         inputs = _specs(who, metadata.inputs, "input")
         outputs = _specs(who, metadata.outputs, "output")
         if config is not None and config.model_transaction_policy.decoupled:
@@ -127,12 +122,7 @@ class ModelDescription:
 
 
 def numpy_type(who: str, name: str, datatype: str) -> np.dtype[Any]:
-    """Return the dtype of arrays for a datatype.
-
-    Raises
-    ------
-    UnsupportedModelError
-    """
+    """Return the dtype of arrays for a datatype."""
     ours = _DTYPES.get(datatype)
     if ours is None:
         raise UnsupportedModelError(
@@ -203,12 +193,7 @@ def _device(config: Any | None) -> str:
 
 
 def check_device(who: str, wanted: str | None, description: ModelDescription) -> None:
-    """Compare ``load(device=...)`` with where the server runs the model.
-
-    Raises
-    ------
-    DeviceNotFoundError
-    """
+    """Compare ``load(device=...)`` with where the server runs the model."""
     if wanted in (None, "server", description.device):
         return
     if wanted not in ("cpu", "gpu"):

@@ -85,10 +85,6 @@ class TritonModel(RuntimeModel):
             Adds what else is known to what the server tells.
         restore : callable, optional
             Brings the model back to a server that has lost it, over a connection and until a deadline.
-
-        Raises
-        ------
-        OptionError, ServerError, ModelError, UnsupportedModelError, DeviceNotFoundError, InferenceTimeoutError
         """
         settings = Settings.parse(options, address)
         deadline = Deadline(_DEFAULT_TIMEOUT)
@@ -273,12 +269,7 @@ def _left(until: float | None) -> float:
 
 
 def _ask_for_model(connection: Connection, deadline: Deadline) -> tuple[frozenset[str], RuntimeInfo, ModelDescription]:
-    """Return the server's extensions, what runs the model, and the model.
-
-    Raises
-    ------
-    ServerError, ModelError, UnsupportedModelError, InferenceTimeoutError
-    """
+    """Return the server's extensions, what runs the model, and the model."""
     import grpc
     from tritonclient.grpc import service_pb2
 

@@ -14,12 +14,7 @@ __all__ = ["interface", "name_values"]
 
 
 def interface(file: ModelFile) -> Interface:
-    """Return the tensors that the graph takes and gives, as the file describes them.
-
-    Raises
-    ------
-    ModelError
-    """
+    """Return the tensors that the graph takes and gives, as the file describes them."""
     return Interface("", 0, name_values(file.inputs), name_values(file.outputs))
 
 

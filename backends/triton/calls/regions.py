@@ -75,12 +75,7 @@ class Slot:
 
 
 class Regions:
-    """See the module. Any thread may use it.
-
-    Parameters
-    ----------
-    connection : Connection
-    """
+    """See the module. Any thread may use it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -94,12 +89,7 @@ class Regions:
         self._closed = False
 
     def sweep(self, deadline: Deadline) -> None:
-        """Remove what dead clients have left, here and on the server.
-
-        Raises
-        ------
-        grpc.RpcError, OSError
-        """
+        """Remove what dead clients have left, here and on the server."""
         from tritonclient.grpc import service_pb2
 
         request = service_pb2.SystemSharedMemoryStatusRequest()
@@ -123,24 +113,14 @@ class Regions:
         return slot
 
     def bind(self, layout: Layout, deadline: Deadline) -> Slot:
-        """Return a slot that is the caller's until `discard`.
-
-        Raises
-        ------
-        OSError, ServerError, ModelError, InferenceError, InferenceTimeoutError, ClosedError
-        """
+        """Return a slot that is the caller's until `discard`."""
         slot = self._add(Slot(Region(layout.size), bound=True))
         self._prepare_or_give(slot, layout, deadline)
         self.give(slot)
         return slot
 
     def begin(self, slot: Slot) -> None:
-        """Note that a call uses a Binding's slot.
-
-        Raises
-        ------
-        ClosedError
-        """
+        """Note that a call uses a Binding's slot."""
         with self._lock:
             if self._closed or slot.discarded:
                 raise ClosedError(f"the model {self._who} is closed", "load it again")
@@ -181,12 +161,7 @@ class Regions:
         self._retry_unregistering(deadline)
 
     def prepare(self, slot: Slot, deadline: Deadline) -> None:
-        """Wait until the server has ended its earlier work on a slot, and see that it knows the region.
-
-        Raises
-        ------
-        ServerError, ModelError, InferenceError, InferenceTimeoutError
-        """
+        """Wait until the server has ended its earlier work on a slot, and see that it knows the region."""
         while slot.dirty:
             if self._unregister(slot.name, deadline):
                 slot.released()

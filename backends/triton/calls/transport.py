@@ -96,12 +96,7 @@ class Transport:
             _log.debug("%s: tensors travel in messages: %s", self._who, problem)
 
     def restore(self, timeout: float) -> bool:
-        """Bring the model back to a server that has lost it; return whether that can be done from here.
-
-        Raises
-        ------
-        InferenceTimeoutError, ServerError, ModelError, ClosedError
-        """
+        """Bring the model back to a server that has lost it; return whether that can be done from here."""
         if self._restore is None:
             return False
         self._check_process()
@@ -109,12 +104,7 @@ class Transport:
         return True
 
     def call(self, feeds: Sequence[Array], timeout: float) -> list[Array]:
-        """Run the model; the results are the caller's own.
-
-        Raises
-        ------
-        InferenceTimeoutError, InferenceError, ServerError, ModelError, TensorError, ClosedError
-        """
+        """Run the model; the results are the caller's own."""
         self._check_process()
         with self.connection.held():
             return self._call(feeds, Deadline(timeout))
@@ -137,12 +127,7 @@ class Transport:
         return self._by_message(layout, feeds, deadline)
 
     def call_bound(self, regions: Regions, slot: Slot, feeds: Sequence[Array], timeout: float) -> list[Array]:
-        """Run the model on a Binding's slot; the results may be views of its region.
-
-        Raises
-        ------
-        InferenceTimeoutError, InferenceError, ServerError, ModelError, TensorError, ClosedError
-        """
+        """Run the model on a Binding's slot; the results may be views of its region."""
         if regions.pid != os.getpid():
             raise ClosedError("this Binding belongs to the process that this one was forked off", "call bind() again")
         with self.connection.held():
@@ -161,12 +146,7 @@ class Transport:
         return self._by_message(self.layout(tuple([feed.shape for feed in feeds])), feeds, deadline)
 
     def bind(self, layout: Layout, timeout: float) -> tuple[Regions, Slot] | None:
-        """Return a slot for a Binding; None where tensors travel in messages.
-
-        Raises
-        ------
-        InferenceTimeoutError, InferenceError, ServerError, ModelError, ClosedError
-        """
+        """Return a slot for a Binding; None where tensors travel in messages."""
         self._check_process()
         regions = self.regions
         if regions is None or not layout.size:

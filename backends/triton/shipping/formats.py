@@ -55,12 +55,7 @@ _FORMATS = {
 
 
 def format_of(source: Source) -> Format:
-    """Return the format of a model file, judged by the content.
-
-    Raises
-    ------
-    UnsupportedModelError, ModelError
-    """
+    """Return the format of a model file, judged by the content."""
     return _FORMATS[_name(source)]
 
 
@@ -97,12 +92,7 @@ def _is_torchscript(content: bytes) -> bool:
 
 
 def files_of(source: Source, kind: Format) -> dict[str, bytes]:
-    """Return a model's file, and the others that belong to it, by path below the model's folder on the server.
-
-    Raises
-    ------
-    UnsupportedModelError, ModelError
-    """
+    """Return a model's file, and the others that belong to it, by path below the model's folder on the server."""
     if kind.name == "onnx" and (outside := source.opened(ONNXFile).external_files):
         raise UnsupportedModelError(
             f"{source} keeps weights in other files ({', '.join(outside[:3])}), which are not followed",
@@ -121,12 +111,7 @@ def files_of(source: Source, kind: Format) -> dict[str, bytes]:
 
 
 def users_config(source: Source, kind: Format) -> str:
-    """Return the text of the config.pbtxt beside a model file that does not describe its tensors, "" without.
-
-    Raises
-    ------
-    UnsupportedModelError
-    """
+    """Return the text of the config.pbtxt beside a model file that does not describe its tensors, "" without."""
     if kind.name not in ("torchscript", "openvino"):
         return ""
     beside = None if source.path is None else source.path.with_name(CONFIG)

@@ -85,10 +85,6 @@ def describe(source: Source, signature: str | None = None) -> Metadata | None:
     source : Source
     signature : str, optional
         Which of a TFLite model's signatures runs.
-
-    Raises
-    ------
-    ModelError, OptionError
     """
     if source.format == "tflite":
         source.opened(TFLiteFile).check_graphs()
@@ -96,12 +92,7 @@ def describe(source: Source, signature: str | None = None) -> Metadata | None:
 
 
 def check_shippable(source: Source, device: str | None, signature: str | None) -> None:
-    """Refuse what no server would be given, without asking one.
-
-    Raises
-    ------
-    UnsupportedModelError, ModelError, OptionError
-    """
+    """Refuse what no server would be given, without asking one."""
     kind = format_of(source)
     _check_device(source, kind, device, by_shim=not kind.backend)
     if signature is not None and interface_of(source, signature) is None:

@@ -137,12 +137,7 @@ def restore(connection: Connection, shipment: Shipment, pack: Callable[[], Packa
 
 
 def withdraw(connection: Connection, shipment: Shipment) -> None:
-    """Unload a model that this process has loaded and nothing else in it uses. Does not wait for a server that hangs.
-
-    Raises
-    ------
-    ServerError, ModelError, InferenceTimeoutError
-    """
+    """Unload a model that this process has loaded and nothing else in it uses, without waiting for a hung server."""
     shipment.resident.leave()
     if not shipment.resident.wanted:
         _take_away(connection, shipment)
