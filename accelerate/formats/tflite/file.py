@@ -119,7 +119,7 @@ class ModelFile:
         self._names: dict[int, NamesReading] = {}
 
     def check_graphs(self) -> None:
-        """Raise where a graph lacks what the interpreters take for granted (see `tflite_graph.check_graph`)."""
+        """Raise where a graph lacks what the interpreters take for granted (see `graph.check_graph`)."""
         graphs = self._root.tables(2, "SubGraph")
         if not graphs:
             raise ModelError(f"{self.where}: the model has no graph; the file is damaged", REFETCH)
@@ -214,7 +214,7 @@ class ModelFile:
             data, problem = self._metadata_buffer
             if data is None:
                 return MetadataReading(None)
-            from .metadata_reader import read_metadata
+            from .metadata import read_metadata
 
             metadata = read_metadata(data, self._metadata_where)
         except ModelError as error:
