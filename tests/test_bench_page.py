@@ -79,7 +79,7 @@ def make_row(backend: str, device: str, level: float, **more: Any) -> dict[str, 
 
 def make_report(*rows: Mapping[str, Any]) -> dict[str, Any]:
     machine = dict.fromkeys(("board", "cpu", "governor", "platform", "python", "numpy", "edge_accelerate"), "some")
-    heat = [{"at": float(i), "temperature": 40.0 + i, "mhz": None, "throttled": "", "load": 0.1} for i in range(5)]
+    heat = [{"at": float(i), "temperature": 40.0 + i, "throttled": "", "load": 0.1} for i in range(5)]
     return {
         "schema": SCHEMA,
         "settings": {"seconds": 5.0, "rate": 100, "callers": [1, 2, 4], "seed": 0},

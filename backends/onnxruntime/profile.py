@@ -16,16 +16,10 @@ __all__ = ["profile"]
 
 
 def profile(build: Callable[[str], tuple[Model, Any]], runs: object, until: float | None) -> dict[str, Any]:
-    """Run a model on zeros in a session of its own under the profiler.
+    """Run a model on zeros in a session of its own under the profiler, until a moment of `time.monotonic` at most.
 
-    Parameters
-    ----------
-    build : callable
-        Takes the beginning of the profile's path; returns a model whose session profiles, and the session.
-    runs : int
-        How often to run, after one run that does not count.
-    until : float or None
-        When to give up, on the clock of `time.monotonic`.
+    `build` takes the beginning of the profile's path, and returns a model whose session profiles, and the session. One
+    run more than `runs` is made, which does not count.
 
     Returns
     -------

@@ -31,14 +31,8 @@ __all__ = [
 
 CPU = "CPUExecutionProvider"
 _PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-_KINDS = {
-    "cpu": "cpu",
-    "openvino": "cpu",
-    "xnnpack": "cpu",
-    "dnnl": "cpu",
-    "qnn": "npu",
-    "vitisai": "npu",
-}  # others: gpu
+# others: gpu
+_KINDS = {"cpu": "cpu", "openvino": "cpu", "xnnpack": "cpu", "dnnl": "cpu", "qnn": "npu", "vitisai": "npu"}
 _GPU_REMEDY = (
     "install a build with this provider (pip uninstall onnxruntime; pip install onnxruntime-gpu; on a Jetson NVIDIA's "
     "own wheel)"

@@ -21,9 +21,7 @@ __all__ = ["as_allocated", "interface_of_interpreter", "learn_dtypes", "signatur
 
 
 def signatures_of(interpreter: Any) -> list[Signature]:
-    """Return the signatures of an interpreter's model, none where this version does not tell."""
-    if not hasattr(interpreter, "_get_full_signature_list"):
-        return []
+    """Return the signatures of an interpreter's model."""
     subgraph_of = interpreter._interpreter.GetSubgraphIndexFromSignature
     return [
         Signature(key, int(subgraph_of(key)), names["inputs"], names["outputs"])

@@ -17,7 +17,7 @@ from accelerate.contract import LoadOptions, suggestion
 from accelerate.errors import BackendNotAvailableError, ClosedError, OptionError
 
 from .address import Address, Target
-from .errors import timed_out
+from .errors import timed_out, translate
 
 __all__ = ["SERVICE", "Connection", "Deadline", "Settings", "import_grpc"]
 
@@ -207,11 +207,11 @@ class Connection:
         if target.loopback:  # the environment's proxy cannot reach this machine's own loopback
             arguments["grpc.enable_http_proxy"] = 0
         arguments.update(settings.channel_args)
-        self._channel = (
-            grpc.secure_channel(target.name, _credentials(grpc, settings), [*arguments.items()])
-            if address.secure
-            else grpc.insecure_channel(target.name, [*arguments.items()])
-        )
+        if address.secure:
+            credentials = grpc.ssl_channel_credentials(*map(settings.ssl.get, ("ca", "key", "certificate")))
+            self._channel = grpc.secure_channel(target.name, credentials, [*arguments.items()])
+        else:
+            self._channel = grpc.insecure_channel(target.name, [*arguments.items()])
         # bytes in, bytes out: the request is put together without copies of our own
         self._infer = self._channel.unary_unary(f"/{SERVICE}/ModelInfer", None, None)
         self._methods: dict[str, Callable[..., Any]] = {}
@@ -235,6 +235,15 @@ class Connection:
         """Call any other method of the service with and for protobuf messages; raises `grpc.RpcError`."""
         with self.held():
             return self._method(method)(request, timeout=timeout, metadata=self.settings.headers)
+
+    def answer(self, method: str, request: Any, timeout: float, who: str, doing: str) -> Any:
+        """Call a method as `ask` does, and raise what goes wrong as an error of ours."""
+        import grpc
+
+        try:
+            return self.ask(method, request, timeout)
+        except grpc.RpcError as error:
+            raise translate(error, who, doing, timeout=timeout) from error
 
     def close(self) -> None:
         """Close the channel, at once or as soon as no call uses it."""
@@ -270,9 +279,3 @@ class Connection:
                 last = self._closed and self._in_flight == 0
             if last:
                 self._channel.close()
-
-
-def _credentials(grpc: Any, settings: Settings) -> Any:
-    return grpc.ssl_channel_credentials(
-        settings.ssl.get("ca"), settings.ssl.get("key"), settings.ssl.get("certificate")
-    )

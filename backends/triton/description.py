@@ -12,10 +12,10 @@ import numpy as np
 from accelerate.errors import DeviceNotFoundError, ModelError, UnsupportedModelError
 from accelerate.metadata import AssociatedFile, Metadata, TensorInfo
 
-__all__ = ["ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
+__all__ = ["DTYPES", "ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
 
 #: Datatypes of the Open Inference Protocol by the names that NumPy and this package use.
-_DTYPES = {
+DTYPES = {
     "BOOL": "bool", "BYTES": "string", "BF16": "bfloat16", "FP16": "float16", "FP32": "float32", "FP64": "float64",
     **{f"{kind}{bits}": f"{kind.lower()}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)},
 }  # fmt: skip
@@ -123,10 +123,10 @@ class ModelDescription:
 
 def numpy_type(who: str, name: str, datatype: str) -> np.dtype[Any]:
     """Return the dtype of arrays for a datatype."""
-    ours = _DTYPES.get(datatype)
+    ours = DTYPES.get(datatype)
     if ours is None:
         raise UnsupportedModelError(
-            f"{who}: tensor {name!r} has the datatype {datatype!r}; wanted one of {', '.join(sorted(_DTYPES))}"
+            f"{who}: tensor {name!r} has the datatype {datatype!r}; wanted one of {', '.join(sorted(DTYPES))}"
         )
     if ours == "bfloat16":
         try:
@@ -160,7 +160,7 @@ def _specs(who: str, tensors: Sequence[Any], kind: str) -> tuple[TensorSpec, ...
 
 
 def _info(spec: TensorSpec) -> TensorInfo:
-    return TensorInfo(spec.name, data_type=_DTYPES[spec.datatype], shape=spec.shape)
+    return TensorInfo(spec.name, data_type=DTYPES[spec.datatype], shape=spec.shape)
 
 
 def _of_config(

@@ -54,19 +54,14 @@ _LOST = re.compile(r"unable to find (?:system )?shared memory region", re.IGNORE
 _HEADER_MISSING = re.compile(r"expecting header '([^']+)'")
 
 
-def translate(error: Any, who: str, doing: str, reason: str = "") -> AccelerateError:
+def translate(error: Any, who: str, doing: str, reason: str = "", timeout: float | None = None) -> AccelerateError:
     """Return our error for a `grpc.RpcError`; raise it ``from`` that one.
 
-    Parameters
-    ----------
-    error : grpc.RpcError
-    who : str
-        The server and model, as a URL.
-    doing : str
-        What was asked for: "load", "infer", ...
-    reason : str
-        What else the server says about it.
+    `who` is the server and model, as a URL; `doing` what was asked for: "load", "infer", ...; `reason` what else the
+    server says about it; `timeout` after how many seconds the call was given up, where it was.
     """
+    if timeout is not None and error.code().name == "DEADLINE_EXCEEDED":
+        return timed_out(who, timeout)
     status, said = error.code().name, " ".join(f"{error.details() or ''} {reason}".split())
     kind, remedy = _TABLE.get(status, (ServerError, "read the server's log, which has the details"))
     special = _special(status, said, doing)

@@ -22,13 +22,7 @@ def describe(
 ) -> Metadata:
     """Read the properties (the custom metadata map) as the common exporters write them.
 
-    Parameters
-    ----------
-    name, description : str
-        The graph's and the model's.
-    properties : Mapping of str to str
-        ``names`` become the labels and ``task`` the type; all of them are in ``extra``.
-    inputs, outputs : sequence of TensorInfo
+    ``names`` become the labels and ``task`` the type; all of them are in ``extra``.
     """
     task = properties.get("task", "")
     return Metadata(

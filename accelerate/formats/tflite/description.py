@@ -25,23 +25,10 @@ _COLORS = {"rgb": "RGB", "grayscale": "GRAYSCALE"}
 def describe(
     file: ModelFile, subgraph: int, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], *, labels: bool
 ) -> Metadata:
-    """Complete what a runtime knows of a model with what its file says.
+    """Complete what a runtime knows of a model with what its file says of the graph that runs.
 
-    Parameters
-    ----------
-    file : ModelFile
-    subgraph : int
-        The graph that runs.
-    inputs, outputs : sequence of TensorInfo
-        Its tensors, in the graph's order, with canonical names.
-    labels : bool
-        Whether the labels packed in the file are wanted.
-
-    Returns
-    -------
-    Metadata
-        ``extra`` has ``author``, ``license`` and ``version`` where the file has them, and ``type_guessed`` where only
-        the shapes of the outputs tell the type.
+    The tensors are in the graph's order, with canonical names. ``extra`` has ``author``, ``license`` and ``version``
+    where the file has them, and ``type_guessed`` where only the shapes of the outputs tell the type.
     """
     model = file.metadata.metadata
     names = file.metadata_names(subgraph)  # their problem was said when the model was loaded

@@ -31,18 +31,8 @@ __all__ = [
 # greater of both is meant.
 OLD_CODE_SLOT, NEW_CODE_SLOT = 0, 3
 
-_FIRST_TENSORS_OPTIONAL = frozenset(
-    OPERATORS.index(name)
-    for name in (
-        "CUSTOM",
-        "LSTM",
-        "UNIDIRECTIONAL_SEQUENCE_LSTM",
-        "BIDIRECTIONAL_SEQUENCE_LSTM",
-        "BIDIRECTIONAL_SEQUENCE_RNN",
-    )
-)
-
-
+_SEQUENCES = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN")
+_FIRST_TENSORS_OPTIONAL = frozenset(map(OPERATORS.index, ("CUSTOM", "LSTM", *_SEQUENCES)))
 _RESHAPE, _DEPTHWISE_CONV_2D = OPERATORS.index("RESHAPE"), OPERATORS.index("DEPTHWISE_CONV_2D")
 _FLOAT32 = DATA_TYPES.index("float32")
 
@@ -94,15 +84,8 @@ def check_graph(graph: Table, codes: Sequence[int], buffers: TableVector, where:
     """Raise where a SubGraph table lacks what the interpreters take for granted.
 
     The schema allows all of it, so a verified file can still take LiteRT 2.3 down: a list that is absent, an operator
-    without its first tensors (a null pointer each), an output that nothing computes.
-
-    Parameters
-    ----------
-    graph : Table
-    codes : sequence of int
-        The number of the operator for each of the model's operator codes.
-    where : str
-        What the file is, to begin error messages with.
+    without its first tensors (a null pointer each), an output that nothing computes. `codes` has the number of the
+    operator for each of the model's operator codes.
     """
     for slot, what in enumerate(("tensors", "inputs", "outputs", "operators")):
         if not graph.has(slot):

@@ -80,15 +80,9 @@ def name_graph(
 ) -> tuple[TensorInfo, ...]:
     """Describe the inputs, or the outputs, of a graph: metadata names go before signature names, and those before own.
 
-    Parameters
-    ----------
-    tensors : sequence of Tensor
-    signed : Mapping of str to int
-        The signature's names, with the index of the tensor that each is given to. A tensor that has several and is
-        listed as often goes by each of them in turn, in alphabetical order, which is the interpreters'; else by the
-        first, and the others are aliases.
-    described : sequence of str
-        The metadata's names, of as many tensors or none.
+    `signed` has the index of the tensor that each of the signature's names is given to. A tensor that has several and
+    is listed as often goes by each of them in turn, in alphabetical order, which is the interpreters'; else by the
+    first, and the others are aliases. `described` has the metadata's names, of as many tensors or none.
     """
     indices, names_of = [tensor.index for tensor in tensors], dict[int, list[str]]()
     for name in sorted(signed):

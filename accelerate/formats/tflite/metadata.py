@@ -122,13 +122,7 @@ class ModelMetadata:
 
 
 def read_metadata(data: bytes, where: str) -> ModelMetadata:
-    """Read a ``TFLITE_METADATA`` buffer.
-
-    Parameters
-    ----------
-    data : bytes
-    where : str
-        What it is, to begin error messages with.
+    """Read a ``TFLITE_METADATA`` buffer, called `where` in errors.
 
     Raises
     ------

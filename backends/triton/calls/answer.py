@@ -115,16 +115,7 @@ def pair(answers: Sequence[Answer], raw: Sequence[memoryview], shared: Collectio
 
 
 def read_output(spec: TensorSpec, answer: Answer, content: memoryview | None, view: Array | None) -> Array:
-    """Return an output: `view` itself where the server has filled it, else an array over `content`.
-
-    Parameters
-    ----------
-    spec : TensorSpec
-    answer : Answer
-    content : memoryview or None
-        What the message holds for it.
-    view : numpy.ndarray or None
-        What it fills in a region.
+    """Return an output: `view`, its place in a region, where the server has filled it, else an array over `content`.
 
     Raises
     ------

@@ -8,13 +8,12 @@ uses, so unregistering it is how we learn that it is free again.
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from accelerate.contract import Array
 from accelerate.errors import AccelerateError, ClosedError
 
 from ..connection import Connection, Deadline
-from ..errors import SharingError, region_in_use, timed_out, translate
+from ..errors import SharingError, region_in_use, translate
 from .request import Layout
 from .shared_memory import Region, sweep
 
@@ -27,14 +26,7 @@ _PAUSE = 0.005  # seconds until a region in use is asked for again
 
 
 class Slot:
-    """A region, and the request that goes with what lies in it.
-
-    Parameters
-    ----------
-    region : Region
-    bound : bool
-        It belongs to a Binding, and no other call takes it.
-    """
+    """A region, and the request that goes with what lies in it; a `bound` one belongs to a Binding."""
 
     def __init__(self, region: Region, *, bound: bool) -> None:
         self.region, self.bound = region, bound
@@ -267,7 +259,7 @@ class Regions:
         except grpc.RpcError as error:
             status = error.code().name
             if status in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"):
-                raise self._failure(error, deadline) from error
+                raise translate(error, self._who, "share memory", timeout=deadline.timeout) from error
             # ALREADY_EXISTS: the answer to an earlier try was lost on its way; nobody else can know the name
             if status != "ALREADY_EXISTS":
                 raise SharingError(
@@ -288,10 +280,5 @@ class Regions:
             if region_in_use(error):
                 return False
             if error.code() is not grpc.StatusCode.NOT_FOUND:
-                raise self._failure(error, deadline) from error
+                raise translate(error, self._who, "share memory", timeout=deadline.timeout) from error
         return True
-
-    def _failure(self, error: Any, deadline: Deadline) -> AccelerateError:
-        if error.code().name == "DEADLINE_EXCEEDED":
-            return timed_out(self._who, deadline.timeout)
-        return translate(error, self._who, "share memory")

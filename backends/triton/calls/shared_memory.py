@@ -41,18 +41,12 @@ def own_prefix() -> str:
 
 
 class Region:
-    """A file in /dev/shm, mapped and locked.
-
-    Parameters
-    ----------
-    size : int
-        In bytes; all of them are reserved at once.
+    """A file in /dev/shm of so many bytes, all of them reserved at once, mapped and locked.
 
     Attributes
     ----------
     name : str
         The file's name.
-    size : int
     memory : numpy.ndarray
         uint8 [size]. Views of it keep the mapping alive, also after `remove`.
 
@@ -112,15 +106,8 @@ def _remove(name: str, handle: int, pid: int) -> None:
 def sweep(registered: Iterator[str] | list[str]) -> list[str]:
     """Remove the regions of this machine whose owners are dead.
 
-    Parameters
-    ----------
-    registered : iterable of str
-        The names of the regions that a server knows: a file's name, a dot, and a number.
-
-    Returns
-    -------
-    list of str
-        Which of `registered` are dead owners' (this machine's, and nobody's file or lock): to be unregistered.
+    `registered` are the names of the regions that a server knows: a file's name, a dot, and a number. Returned are
+    those of them that are dead owners' (this machine's, and nobody's file or lock): to be unregistered.
     """
     prefix = own_prefix()
     dead = {name for name in os.listdir(FOLDER) if name.startswith(prefix) and _unlink_if_dead(name)}

@@ -15,7 +15,7 @@ from accelerate.errors import AccelerateError, ClosedError, InferenceError, Serv
 
 from ..connection import Connection, Deadline
 from ..description import ModelDescription
-from ..errors import SharingError, lost_registration, repeatable, timed_out, translate
+from ..errors import SharingError, lost_registration, repeatable, translate
 from .answer import pair, read_answer, read_output
 from .regions import Regions, Slot
 from .request import Layout, bytes_of, join, pack_strings
@@ -25,10 +25,8 @@ __all__ = ["Restore", "Transport"]
 Restore = Callable[[Connection, Deadline], None]
 
 _log = logging.getLogger("accelerate")
-_PAUSE = (
-    0.02,
-    0.1,
-)  # seconds before a call is repeated, drawn at random: clients of one server do not come back as one
+# seconds before a call is repeated, drawn at random: clients of one server do not come back as one
+_PAUSE = (0.02, 0.1)
 _RENEWALS = 2  # of a registration, in one call
 _LAYOUTS = 32  # remembered per model
 _inherited: list[object] = []  # what a forked child has of its parent: collecting it would end the parent's connections
@@ -37,20 +35,10 @@ _inherited: list[object] = []  # what a forked child has of its parent: collecti
 class Transport:
     """One model's way to its server. Any thread may use it.
 
-    It holds no reference to the Model, so that a forgotten Model is collected and cleaned up after.
-
-    Parameters
-    ----------
-    connection : Connection
-    description : ModelDescription
-    memory : str or None
-        "system", "none", or None to find out.
-    restore : callable or None
-        Brings the model back to a server that has lost it, over a connection and until a deadline.
-    shares : bool
-        Whether the server has the extension for shared memory.
-    details : dict
-        Of the RuntimeInfo; its "transport" is kept true.
+    It holds no reference to the Model, so that a forgotten Model is collected and cleaned up after. `memory` is
+    "system", "none", or None to find out; `restore` brings the model back to a server that has lost it, over a
+    connection and until a deadline; `shares` tells whether the server has the extension for shared memory; the
+    "transport" in `details`, those of the RuntimeInfo, is kept true.
     """
 
     def __init__(
@@ -317,9 +305,7 @@ class Transport:
                     repeats -= 1
                     deadline.pause(random.uniform(*_PAUSE), self._who)
                     continue
-                if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-                    raise timed_out(self._who, deadline.timeout) from error
-                raise translate(error, self._who, "infer") from error
+                raise translate(error, self._who, "infer", timeout=deadline.timeout) from error
             if slot is not None:
                 slot.dirty = False
             return answer

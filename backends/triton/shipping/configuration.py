@@ -79,12 +79,7 @@ def _value(value: Any) -> str:
 
 
 def write_repository(root: Path, packages: Iterable[Package]) -> list[Path]:
-    """Write models into a model repository; a model is there whole or not at all.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The models' folders.
+    """Write models into a model repository, whole or not at all each, and return their folders.
 
     Raises
     ------

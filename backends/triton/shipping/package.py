@@ -22,6 +22,7 @@ from accelerate.formats.tflite.file import ModelFile as TFLiteFile
 from accelerate.formats.tflite.interface import choose_signature
 from accelerate.metadata import Metadata, TensorInfo
 
+from ..description import DTYPES
 from .formats import Format, files_of, format_of, users_config
 
 __all__ = ["Package", "check_shippable", "describe", "pack"]
@@ -32,11 +33,7 @@ _MAX_BATCH = 64
 _BATCH_NAMES = re.compile(r"(?i)n|b|.*batch.*")
 _NATIVE_FORMATS = "convert the model to ONNX or to a TensorRT plan, which Triton runs on the GPU"
 
-_DATA_TYPES = {
-    "bool": "TYPE_BOOL", "string": "TYPE_STRING", "bfloat16": "TYPE_BF16",
-    "float16": "TYPE_FP16", "float32": "TYPE_FP32", "float64": "TYPE_FP64",
-    **{f"{kind}{bits}": f"TYPE_{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
-}  # fmt: skip
+_DATA_TYPES = {ours: f"TYPE_{'STRING' if name == 'BYTES' else name}" for name, ours in DTYPES.items()}
 
 
 @dataclass(frozen=True)

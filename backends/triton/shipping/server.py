@@ -91,17 +91,8 @@ def ship(connection: Connection, package: Package) -> Shipment:
 def restore(connection: Connection, shipment: Shipment, pack: Callable[[], Package], deadline: Deadline) -> None:
     """Bring a model back to a server that was restarted; nothing happens where it is ready.
 
-    Its package is made again: to keep that would take the memory of a second model for as long as this one is open,
-    which on a Jetson is the GPU's memory, too.
-
-    Parameters
-    ----------
-    connection : Connection
-    shipment : Shipment
-    pack : callable
-        Makes the package that was shipped.
-    deadline : Deadline
-        The server goes on loading the model where it passes.
+    Its package is made again by `pack`: to keep that would take the memory of a second model for as long as this one is
+    open, which on a Jetson is the GPU's memory, too. The server goes on loading the model where the deadline passes.
 
     Raises
     ------
@@ -152,7 +143,7 @@ def _take_away(connection: Connection, shipment: Shipment) -> None:
     try:
         if resident.ours and not resident.wanted:
             request = service_pb2.RepositoryModelUnloadRequest(model_name=shipment.name)
-            _ask(connection, "RepositoryModelUnload", request, _GOODBYE, "unload")
+            connection.answer("RepositoryModelUnload", request, _GOODBYE, connection.server, "unload")
             resident.ours = False  # else the next one who leaves tries again
     finally:
         resident.lock.release()
@@ -168,7 +159,8 @@ def _bring(connection: Connection, shipment: Shipment, pack: Callable[[], Packag
 def _check_server(connection: Connection) -> None:
     from tritonclient.grpc import service_pb2
 
-    answer = _ask(connection, "ServerMetadata", service_pb2.ServerMetadataRequest(), _ASK_TIMEOUT, "load")
+    request = service_pb2.ServerMetadataRequest()
+    answer = connection.answer("ServerMetadata", request, _ASK_TIMEOUT, connection.server, "load")
     if _EXTENSION not in answer.extensions:
         raise ServerError(
             f"the server at {connection.server} is {answer.name} {answer.version}, which is not given models over the "
@@ -212,15 +204,6 @@ def _load(connection: Connection, name: str, package: Package) -> None:
         if monotonic() > deadline:
             raise ServerError(f"the server at {connection.server} has loaded {name!r}, which does not become ready")
         sleep(0.05)
-
-
-def _ask(connection: Connection, method: str, request: Any, timeout: float, doing: str) -> Any:
-    import grpc
-
-    try:
-        return connection.ask(method, request, timeout)
-    except grpc.RpcError as error:
-        raise translate(error, connection.server, doing) from error
 
 
 # What keeps a server from loading a package, from the words in which it says so
