@@ -120,21 +120,11 @@ def find_subjects(
     devices: Sequence[str] = (),
     arguments: Mapping[str, Any] = {"num_threads": THREADS},
 ) -> list[Subject]:
-    """Ask every backend about every model.
+    """Ask every backend about every model, a file or URL; those that can run are "ok", and not loaded yet.
 
-    Parameters
-    ----------
-    models : iterable of str
-        Files or URLs.
-    backends, devices : sequence of str
-        Which to consider; all where empty. What is named and not here is a row with its reason.
-    arguments : mapping of str to object
-        Of `load`, for every row. A backend that has its threads settled elsewhere is given no `num_threads`.
-
-    Returns
-    -------
-    list of Subject
-        Those that can run have the status "ok" and are not loaded yet.
+    Only the backends and devices named are considered, if any are; what is named and not here is a row with its reason.
+    The arguments are those of `load`, for every row; a backend that has its threads settled elsewhere is given no
+    `num_threads`.
 
     Raises
     ------

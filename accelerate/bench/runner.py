@@ -65,24 +65,18 @@ def run(
     options: Mapping[str, Any] = MappingProxyType({}),
     notify: Notify = lambda what, done: None,
 ) -> dict[str, Any]:
-    """Compare every device that can run the models here.
+    """Compare every device that can run the models here; return the report, as JSON can hold it.
 
     Parameters
     ----------
     models : sequence of str
         Files or URLs; several of them for the twins of one network.
-    settings : Settings
     backends, devices : sequence of str
         Which to consider; all where empty.
     options : mapping of str to object
         Further arguments of `load`, for every device; one whose backend does not take them is a row with that reason.
     notify : callable
         Called with what is going on and the share of the work that is done.
-
-    Returns
-    -------
-    dict
-        The report, as JSON can hold it.
 
     Raises
     ------

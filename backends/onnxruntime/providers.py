@@ -120,11 +120,8 @@ def available() -> list[str]:
 def devices(asked: str | None) -> list[Device]:
     """Return the devices, preferred first; what computes nothing, or needs another build, is not ready.
 
-    Parameters
-    ----------
-    asked : str or None
-        What a user names is listed even where the system shows none, and TensorRT, which starts for seconds and builds
-        an engine for minutes, only then.
+    What a user has asked for is listed even where the system shows none, and TensorRT, which starts for seconds and
+    builds an engine for minutes, only then.
     """
     built, found = available(), []
     if _PROVIDERS["cuda"] in built:

@@ -76,14 +76,9 @@ class _Merged:
 
 
 class ModelFile:
-    """What an .onnx file says about itself, read when it is asked for.
+    """What an .onnx file, called `where` in errors, says about itself, read when it is asked for.
 
-    Parameters
-    ----------
-    buffer : bytes or mmap
-        The file; an mmap must stay open for as long as something is asked.
-    where : str
-        What it is, to begin error messages with.
+    An mmap must stay open for as long as something is asked.
 
     Raises
     ------

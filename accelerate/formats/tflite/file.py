@@ -88,21 +88,15 @@ class LabelsReading:
 
 
 class ModelFile:
-    """What a .tflite file says about itself, read when it is asked for.
+    """What a .tflite file, called `where` in errors, says about itself, read when it is asked for.
 
-    Parameters
-    ----------
-    buffer : bytes or mmap
-        The file. It is not copied; an mmap must stay open for as long as something is asked.
-    where : str
-        What it is, usually its path, to begin error messages with.
+    It is not copied; an mmap must stay open for as long as something is asked.
 
     Raises
     ------
     ModelError
-        If it is not a .tflite file. Every attribute and method may raise it too, for a file that is
-        damaged where that looks; `metadata`, :meth:`metadata_names`
-        and :meth:`packed_labels` only if the graph itself is.
+        If it is not a .tflite file. Every attribute and method may raise it too, for a file that is damaged where that
+        looks; `metadata`, :meth:`metadata_names` and :meth:`packed_labels` only if the graph itself is.
     """
 
     def __init__(self, buffer: bytes | mmap, where: str = "model") -> None:

@@ -65,7 +65,6 @@ class Tensor:
 class Subgraph:
     """One graph of the model, with its inputs and outputs in their order."""
 
-    name: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
@@ -157,7 +156,6 @@ def read_subgraph(table: Table) -> Subgraph:
     tensors = table.tables(0, "Tensor")
     inputs, outputs = table.numbers(1, INT32), table.numbers(2, INT32)
     return Subgraph(
-        name=table.text(4),
         inputs=tuple(_tensor(tensors[index], index) for index in inputs),
         outputs=tuple(_tensor(tensors[index], index) for index in outputs),
     )

@@ -21,21 +21,9 @@ _HANDED_OUT = {
 
 
 def interface(file: ModelFile, signature: str | None = None) -> Interface:
-    """Return the tensors of the graph that runs.
+    """Return the tensors of the graph that runs; `signature` is as for `choose_signature`.
 
     Their types are those that a runtime hands out; ``extra["data_type"]`` is the file's where that is another.
-
-    Parameters
-    ----------
-    file : ModelFile
-    signature : str, optional
-        As for `choose_signature`.
-
-    Raises
-    ------
-    OptionError
-        There is no such signature.
-    ModelError
     """
     chosen = choose_signature(file.signatures, signature)
     graph, names = file.subgraph(chosen.subgraph), file.metadata_names(chosen.subgraph)

@@ -59,7 +59,6 @@ class Region:
     def __init__(self, size: int) -> None:
         self.size = max(size, 1)
         self.name, handle = _create(own_prefix())
-        self._handle = handle
         try:
             # without it, writing to a file system that is full ends the process with SIGBUS
             os.posix_fallocate(handle, 0, self.size)

@@ -77,11 +77,7 @@ class Package:
 def describe(source: Source, signature: str | None = None) -> Metadata | None:
     """Return what the file says about itself, with tensors in its own order; None for a format that is not read here.
 
-    Parameters
-    ----------
-    source : Source
-    signature : str, optional
-        Which of a TFLite model's signatures runs.
+    `signature` tells which of a TFLite model's signatures runs.
     """
     if source.format == "tflite":
         source.opened(TFLiteFile).check_graphs()
@@ -110,16 +106,12 @@ def pack(
 
     Parameters
     ----------
-    source : Source
     about : Metadata or None
         What `describe` has returned for the source and the signature.
     device : str, optional
-        "cpu" or "gpu"; by default Triton takes a GPU if there is one. What Triton's Python backend runs, it runs on
-        the CPU.
+        "cpu" or "gpu"; by default Triton takes a GPU if there is one. What its Python backend runs, it runs on the CPU.
     num_threads : int, optional
         CPU threads, for ONNX and TFLite models; default: every CPU that the server may use.
-    signature : str, optional
-        Which of a TFLite model's signatures runs.
     by_shim : bool
         An ONNX model by Triton's Python backend, too, for a server without the backend for it.
     joined : bool
@@ -130,7 +122,6 @@ def pack(
     ------
     UnsupportedModelError
         Of no format that Triton takes, or one that does not run on this device.
-    DeviceNotFoundError, OptionError, ModelError
     """
     if device not in (None, "cpu", "gpu"):
         raise DeviceNotFoundError(f"triton has no device {device!r}; wanted 'cpu', 'gpu' or None")
