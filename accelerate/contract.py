@@ -172,5 +172,14 @@ class Backend(abc.ABC):
         return ""
 
     def describe(self, source: Source, signature: str | None) -> Metadata | None:
-        """Return what a file of `formats` says about itself, without the runtime; for formats unknown to the core."""
+        """Return what a file of `formats` that the core does not know says about itself, without the runtime.
+
+        And what an existing object says, with it.
+
+        Raises
+        ------
+        ModelError
+        OptionError
+            There is no such signature.
+        """
         return None

@@ -7,9 +7,9 @@ loads, so that no runtime is started which it can do without.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from . import registry
+from ._records import record
 from .calls.conversion import normalization_by_name
 from .calls.names import rename, suggestion
 from .contract import Backend
@@ -27,7 +27,7 @@ from .source import Source
 __all__ = ["Row", "decide", "summarize"]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Row:
     """One line of a plan.
 
@@ -61,23 +61,15 @@ def decide(source: Source, options: LoadOptions, backends: Sequence[Backend], *,
     ranked : bool
         Order by kind of device, and within a kind the file's own engine first; else the order given is kept.
     """
-    contenders: list[_Contender] = []
-    refused: list[Row] = []
-    for place, backend in enumerate(backends):
-        contender = _Contender(backend, place, source, options)
-        refusal = contender.refusal()
-        if refusal is None:
-            contenders.append(contender)
-        else:
-            refused.append(refusal)
-    turns = [
-        (contender.rank(kind, ranked=ranked), contender, kind) for contender in contenders for kind in contender.kinds
-    ]
+    contenders = [_Contender(backend, place, source, options) for place, backend in enumerate(backends)]
+    turns = [(one.rank(kind, ranked=ranked), one, kind) for one in contenders for kind in one.kinds()]
     for _, contender, kind in sorted(turns, key=lambda turn: turn[0]):
-        yield from contender.rows(kind)
+        if contender.accepts():
+            yield from contender.rows(kind)
     for contender in contenders:  # what it did not expect to have here, or why there is nothing
-        yield from contender.rows(None)
-    yield from refused
+        if contender.accepts():
+            yield from contender.rows(None)
+    yield from (contender.refused for contender in contenders if contender.refused is not None)
 
 
 def summarize(rows: Sequence[Row]) -> Plan:
@@ -88,46 +80,62 @@ def summarize(rows: Sequence[Row]) -> Plan:
     return Plan(candidates[0] if candidates else None, candidates, tuple(row.candidate for row in skipped))
 
 
-@dataclass(eq=False)
 class _Contender:
     """A backend that is asked about a model: at first what needs no runtime, its devices once it is their turn."""
 
-    backend: Backend
-    place: int
-    source: Source
-    options: LoadOptions
-    kinds: tuple[str, ...] = ()
-    match: Match = field(default_factory=lambda: Match(False))
-    waiting: list[Row] | None = None  # of its devices; None until they were asked for
+    def __init__(self, backend: Backend, place: int, source: Source, options: LoadOptions) -> None:
+        self.backend = backend
+        self.place = place
+        self.source = source
+        self.options = options
+        self.match: Match | None = None  # None until it was asked for
+        self.refused: Row | None = None
+        self.waiting: list[Row] | None = None  # of its devices; None until they were asked for
 
-    def refusal(self) -> Row | None:
-        """Ask what needs no runtime; return the row of a backend that refuses."""
+    def kinds(self) -> Sequence[str]:
+        """Return the kinds of device that it may have here; none where it cannot be asked."""
         name, options = self.backend.name, self.options
         if unknown := sorted(set(options.backend_options) - set(self.backend.options)):
             reason = f"{name} has no option {unknown[0]!r}{suggestion(unknown[0], self.backend.options)}"
-            return self._refused(OptionError(reason, f"leave {unknown[0]!r} out for this backend"))
+            self.refused = self._refused(OptionError(reason, f"leave {unknown[0]!r} out for this backend"))
+            return ()
         try:
-            match = self.backend.match(self.source, options)
+            kinds = tuple(self.backend.kinds())
+            if unknown := [kind for kind in kinds if kind not in KINDS]:
+                raise TypeError(f"kinds() returned {unknown[0]!r:.60}; wanted some of {', '.join(KINDS)}")  # noqa: TRY301
+        except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
+            self.refused = self._refused(_broken(self.backend, error))
+            return ()
+        return kinds
+
+    def accepts(self) -> bool:
+        """Ask what needs no runtime, once."""
+        if self.match is None and self.refused is None:
+            self.refused = self._match()
+        return self.refused is None
+
+    def _match(self) -> Row | None:
+        try:
+            match = self.backend.match(self.source, self.options)
             if not isinstance(match, Match):
                 raise TypeError(f"match() returned {match!r:.60}, not a Match")  # noqa: TRY301
             if not match.accepts:
                 kind = ModelError if self.source.format in ("", "directory") else UnsupportedModelError
                 return self._refused(kind(match.reason, match.remedy))
-            _check_names(self.source, options)
-            kinds = tuple(self.backend.kinds())
-            if unknown := [kind for kind in kinds if kind not in KINDS]:
-                raise TypeError(f"kinds() returned {unknown[0]!r:.60}; wanted some of {', '.join(KINDS)}")  # noqa: TRY301
+            _check_names(self.backend, self.source, self.options)
         except AccelerateError as error:
             return self._refused(error, final=isinstance(error, (OptionError, ModelError)))
         except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
             return self._refused(_broken(self.backend, error))
-        self.match, self.kinds = match, kinds
+        self.match = match
         return None
 
     def rank(self, kind: str, *, ranked: bool) -> tuple[int, ...]:
         """Return the place of a kind of device among all, the smallest first."""
         wanted = self.options.device not in KINDS or kind == self.options.device
-        place = KINDS.index("gpu" if kind == "server" and self.match.named else kind)
+        # a server that the user has named stands where a GPU does
+        named = kind == "server" and self.accepts() and self.match is not None and self.match.named
+        place = KINDS.index("gpu" if named else kind)
         own = self.source.format in self.backend.formats
         return (not wanted, place, not own, self.place) if ranked else (not wanted, self.place, place)
 
@@ -170,7 +178,7 @@ class _Contender:
         for device in fitting:
             self._devices[device.id] = device
             if device.ready:
-                reason = f"{self.match.reason}; {state.version} on {device.name}"
+                reason = f"{self.match.reason if self.match else ''}; {state.version} on {device.name}"
                 yield Row(self.backend, Candidate(name, device.id, reason), accepted=True)
             else:
                 refusal = DeviceNotFoundError(device.reason, device.remedy)
@@ -178,19 +186,24 @@ class _Contender:
 
     def _refused(self, error: AccelerateError, *, device: str = "", accepted: bool = False, final: bool = False) -> Row:
         where = device or self.options.device or "-"
-        if accepted and self.match.remedy:
-            error = type(error)(error.reason, "; ".join(filter(None, (error.remedy, self.match.remedy))))
+        if accepted and self.match is not None and self.match.remedy:
+            cause, remedy = error.__cause__, "; ".join(filter(None, (error.remedy, self.match.remedy)))
+            error = type(error)(error.reason, remedy)
+            error.__cause__ = cause
         candidate = Candidate(self.backend.name, where, error.reason, error.remedy)
         return Row(self.backend, candidate, error, accepted, final)
 
 
-def _check_names(source: Source, options: LoadOptions) -> None:
-    """Refuse a signature that the file does not have, and names that no tensor has, where the file is read here."""
+def _check_names(backend: Backend, source: Source, options: LoadOptions) -> None:
+    """Refuse a signature that the file does not have, and names that no tensor has, where the file is read here.
+
+    A file of a format that the core does not know, and an existing object, are read by the backend whose own they are.
+    """
     if options.signature is None and not options.tensor_names and not isinstance(options.normalization, Mapping):
         return
     from .formats.description import interface_of
 
-    interface = interface_of(source, options.signature)
+    interface = interface_of(source, options.signature) or backend.describe(source, options.signature)
     if interface is not None:
         inputs, _ = rename(interface.inputs, interface.outputs, options.tensor_names)
         normalization_by_name(options.normalization, inputs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from accelerate.backends.tflite.engines import availability, check_option, engine_of, pick
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled
+from accelerate.metadata import Metadata
 
 if TYPE_CHECKING:
     from accelerate.backends.tflite.model import TFLiteModel
@@ -59,6 +60,14 @@ class TFLiteCPU(Backend):
                 True, f"a TFLite model with {', '.join(doubtful)}, which the engine may lack (loading shows it)"
             )
         return Match(True, "a TFLite model")
+
+    def describe(self, source: Source, signature: str | None) -> Metadata | None:
+        if source.format != "object":
+            return None
+        from accelerate.backends.tflite.graph import interface_of_interpreter
+
+        told = interface_of_interpreter(source.object, signature)
+        return Metadata("", "", "", told.inputs, told.outputs)
 
     def load(self, source: Source, options: LoadOptions) -> TFLiteModel:
         from accelerate.backends.tflite.model import TFLiteModel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import accelerate
 
-from .fresh import Program, measure_fresh
+from .fresh import Program, measure_fresh, run_python
 from .models import DIGITS, MOBILENET_V2, present
 from .sidebyside import Estimate, measure
 from .table import Row, missing, show
@@ -20,7 +21,8 @@ __all__ = ["rows"]
 
 _FORM = "{:.2f} ms"
 _RUNS = 40
-_IMPORT = 15.0
+_IMPORT, _FRESH, _WHOLE = 15.0, 5.0, 20.0
+_MEMORY, _MEGABYTES = 3.0, "{:.2f} MB"
 
 _RAW = """
 from ai_edge_litert.interpreter import Interpreter
@@ -33,22 +35,24 @@ answer = int(interpreter.get_tensor(target["index"]).argmax())
 """
 _OURS = """
 import accelerate
-model = accelerate.load(path, backend="tflite_cpu")
+model = accelerate.load(path, backend={backend!r})
 (scores,) = model.infer(frame).values()
 answer = int(scores.argmax())
 """
 
 
 def rows() -> Iterator[Row]:
-    """Measure the import, and the load of two models in this process and in fresh ones."""
+    """Measure the import, the load of two models in this process and in fresh ones, and a whole process with auto."""
     yield _import()
     for path, target in ((MOBILENET_V2, 3.0), (DIGITS, None)):
         what = f"load + first answer over raw, {path.stem}"
         if present(path):
             yield _here(f"{what}, running program", path, target)
-            yield from _fresh(what, path, target)
+            yield from _fresh(what, path, None if target is None else _FRESH)
         else:
             yield missing(what, target, _FORM, path)
+    if present(MOBILENET_V2):
+        yield from _whole(MOBILENET_V2)
 
 
 def _import() -> Row:
@@ -91,8 +95,8 @@ def _fresh(what: str, path: Path, target: float | None) -> Iterator[Row]:
     timings = measure_fresh(
         {
             "raw": Program(_RAW, before),
-            "load": Program(_OURS, f"{before}\nimport accelerate"),
-            "all": Program(_OURS, before),
+            "load": Program(_OURS.format(backend="tflite_cpu"), f"{before}\nimport accelerate"),
+            "all": Program(_OURS.format(backend="tflite_cpu"), before),
         },
         runs=_RUNS,
     )
@@ -102,6 +106,24 @@ def _fresh(what: str, path: Path, target: float | None) -> Iterator[Row]:
     # the sum of both budgets, that of the import and that of the load
     both = None if target is None else target + _IMPORT
     yield _row(f"{what}, fresh processes, import included", everything, both, f"{_interval(everything)}; {raw}")
+
+
+def _whole(path: Path) -> Iterator[Row]:
+    """Measure a program that says nothing of its backend, from its first line to its first answer."""
+    begin = f"import numpy as np\npath = {str(path)!r}\nframe = np.zeros({_frame(path).shape}, np.uint8)"
+    programs = {"raw": f"{begin}{_RAW}", "auto": f"{begin}{_OURS.format(backend='auto')}"}
+    timings = measure_fresh({name: Program(program) for name, program in programs.items()}, runs=_RUNS)
+    more = timings.difference("auto", "raw")
+    note = f"{_interval(more)}; raw {1e3 * timings.median('raw'):.1f} ms"
+    yield _row(f"whole process to the first answer over raw, {path.stem}, auto", more, _WHOLE, note)
+    pages = "\nprint(open('/proc/self/statm').read().split()[1])"
+    held = {
+        name: float(np.median([int(run_python(program + pages)) for _ in range(5)])) * PAGESIZE / 1e6
+        for name, program in programs.items()
+    }
+    note = f"raw {held['raw']:.1f} MB"
+    what = f"resident memory at the first answer over raw, {path.stem}, auto"
+    yield Row(what, held["auto"] - held["raw"], _MEMORY, _MEGABYTES, note)
 
 
 def _frame(path: Path) -> Any:

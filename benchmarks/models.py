@@ -7,7 +7,17 @@ from pathlib import Path
 
 from .fresh import ROOT
 
-__all__ = ["ADD", "DIGITS", "DIGITS_ONNX", "MOBILENET_V1", "MOBILENET_V1_ONNX", "MOBILENET_V2", "present"]
+__all__ = [
+    "ADD",
+    "ADD_DYNAMIC",
+    "DIGITS",
+    "DIGITS_ONNX",
+    "MOBILENET_V1",
+    "MOBILENET_V1_ONNX",
+    "MOBILENET_V2",
+    "VWW",
+    "present",
+]
 
 _SHARED = Path(os.environ.get("EDGE_ACCELERATE_TEST_MODELS") or ROOT.parent / "shared" / "models").absolute()
 
@@ -15,6 +25,8 @@ _SHARED = Path(os.environ.get("EDGE_ACCELERATE_TEST_MODELS") or ROOT.parent / "s
 DIGITS = ROOT / "accelerate" / "data" / "digits_uint8.tflite"
 DIGITS_ONNX = DIGITS.with_name("digits.onnx")
 ADD = _SHARED / "add_10x10.tflite"
+ADD_DYNAMIC = _SHARED / "simple_add_dynamic_shape.tflite"
+VWW = _SHARED / "vww_96_int8.tflite"  # of a dynamic batch
 MOBILENET_V1 = _SHARED / "mobilenet_v1_0.25_128_quant.tflite"
 MOBILENET_V1_ONNX = MOBILENET_V1.with_suffix(".onnx")
 MOBILENET_V2 = _SHARED / "mobilenet_v2_1.0_224_quant.tflite"

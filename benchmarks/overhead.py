@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import accelerate
 
-from .models import ADD, DIGITS, MOBILENET_V1, present
+from .models import ADD, ADD_DYNAMIC, DIGITS, MOBILENET_V1, VWW, present
 from .sidebyside import Estimate, measure
 from .table import Row, missing, show
 
@@ -22,10 +22,14 @@ _PAIRS = 3
 
 
 def rows() -> Iterator[Row]:
-    """Measure the three models."""
+    """Measure four models, and what a dynamic batch and a user's own interpreter add."""
     yield _row(MOBILENET_V1, 1.02, seconds=20)
     yield _row(ADD, 2.0, seconds=5)
     yield _row(DIGITS, None, seconds=5)
+    yield _row(VWW, 1.03, seconds=20)
+    yield _beyond("a dynamic batch", ADD_DYNAMIC, 1.5, adopted=False)
+    yield _beyond("a user's interpreter of a fixed batch", ADD, 3.0, adopted=True)
+    yield _beyond("a user's interpreter of a dynamic batch", ADD_DYNAMIC, 3.0, adopted=True)
 
 
 def _row(path: Path, target: float | None, *, seconds: float) -> Row:
@@ -37,6 +41,31 @@ def _row(path: Path, target: float | None, *, seconds: float) -> Row:
     ratio, note = pairs[_PAIRS // 2]
     spread = f"; pairs {', '.join(f'{pair[0].value:.3f}' for pair in pairs)}"
     return Row(what, ratio.value, target, _FORM, note + spread)
+
+
+def _beyond(what: str, path: Path, target: float, *, adopted: bool) -> Row:
+    """Measure by how many microseconds more than on a fixed batch `infer` lasts longer than the raw calls."""
+    what, form = f"infer's cost over raw on {what}, beyond that on a fixed one", "{:.2f} us"
+    if not (present(path) and present(ADD)):
+        return missing(what, target, form, path)
+    (fixed, fixed_feeds), (raw, feeds) = _raw(ADD), _raw(path)
+    source: Any = path
+    if adopted:
+        source = Interpreter(model_path=str(path), num_threads=1)
+        source.allocate_tensors()
+    with accelerate.load(ADD, num_threads=1) as plain, accelerate.load(source) as model:
+        given = dict(zip((t.name for t in plain.metadata().inputs), fixed_feeds, strict=True))
+        theirs = dict(zip((t.name for t in model.metadata().inputs), feeds, strict=True))
+        ways = {
+            "raw, fixed": fixed,
+            "infer, fixed": lambda: plain.infer(given),
+            "raw": raw,
+            "infer": lambda: model.infer(theirs),
+        }
+        timings = measure(ways, seconds=8, agree=lambda *_: True)
+    cost, base = timings.difference("infer", "raw"), timings.difference("infer, fixed", "raw, fixed")
+    note = f"{1e6 * cost.value:.2f} ({1e6 * cost.low:.2f} .. {1e6 * cost.high:.2f}) against {1e6 * base.value:.2f} us"
+    return Row(what, 1e6 * (cost.value - base.value), target, form, note)
 
 
 def _pair(path: Path, seconds: float) -> tuple[Estimate, str]:

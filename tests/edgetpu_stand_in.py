@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tflite_metadata_writer as writer
 from ai_edge_litert import schema_py_generated as schema
 from tflite_writer import Graph, build
 
@@ -72,8 +74,6 @@ def partly(first: str = OPERATOR) -> bytes:
 
 def with_strings() -> bytes:
     """String x [3] -> y [3] backwards, on the CPU; float32 f [3] -> g = 2 f."""
-    import numpy as np
-
     graph = Graph()
     x, y = (graph.tensor(name, [3], "string") for name in "xy")
     f, g = (graph.tensor(name, [3], "float32") for name in "fg")
@@ -81,6 +81,68 @@ def with_strings() -> bytes:
     graph.op("GATHER", [x, order], [y], schema.GatherOptionsT())
     graph.custom_op(OPERATOR, [f], [g])
     graph.inputs, graph.outputs = [x, f], [y, g]
+    return build([graph])
+
+
+def passed_through() -> bytes:
+    """Float32 x [3] -> x itself and y = 2 x."""
+    graph = Graph()
+    x, y = (graph.tensor(name, [3], "float32") for name in "xy")
+    graph.custom_op(OPERATOR, [x], [y])
+    graph.inputs, graph.outputs = [x], [x, y]
+    return build([graph])
+
+
+def two_signatures() -> bytes:
+    """Signatures "double", float32 x [3] -> y = 2 x, and "add", float32 a, b [3] -> sum."""
+    double, add = Graph(), Graph()
+    x, y = (double.tensor(name, [3], "float32") for name in "xy")
+    double.custom_op(OPERATOR, [x], [y])
+    double.inputs, double.outputs = [x], [y]
+    a, b, total = (add.tensor(name, [3], "float32") for name in ("a", "b", "total"))
+    add.custom_op(OPERATOR, [a, b], [total])
+    add.inputs, add.outputs = [a, b], [total]
+    signatures = [("double", 0, {"x": x}, {"y": y}), ("add", 1, {"a": a, "b": b}, {"sum": total})]
+    return build([double, add], signatures=signatures)
+
+
+def labelled() -> bytes:
+    """Float32 x [1, 3] -> scores = 2 x, with the labels red, green, blue."""
+    graph = Graph()
+    x, scores = (graph.tensor(name, [1, 3], "float32") for name in ("x", "scores"))
+    graph.custom_op(OPERATOR, [x], [scores])
+    graph.inputs, graph.outputs = [x], [scores]
+    files = [writer.File("labels.txt", type="tensor_axis_labels")]
+    told = writer.metadata(
+        "Colours", subgraphs=[writer.Subgraph([writer.Tensor("x")], [writer.Tensor("scores", files=files)])]
+    )
+    return writer.pack(build([graph], metadata={writer.ENTRY: told}), {"labels.txt": b"red\ngreen\nblue\n"})
+
+
+def failing() -> bytes:
+    """Float32 x [3] -> g = 2 x, and y [3] = 5, 5, 5 from the CPU, which fails where an x is not between -1 and 1."""
+    graph = Graph()
+    x, g, y = (graph.tensor(name, [3], "float32") for name in "xgy")
+    index = graph.tensor("index", [3], "int32")
+    values = graph.constant("values", np.array([5], np.float32))
+    graph.custom_op(OPERATOR, [x], [g])
+    graph.op("CAST", [x], [index], schema.CastOptionsT())
+    graph.op("GATHER", [values, index], [y], schema.GatherOptionsT())
+    graph.inputs, graph.outputs = [x], [y, g]
+    return build([graph])
+
+
+def found() -> bytes:
+    """Float32 x [4] -> g = 2 x, and int64 y [-1, 1] from the CPU, the indices at which x > 0."""
+    graph = Graph()
+    x, g = (graph.tensor(name, [4], "float32") for name in "xg")
+    zero = graph.constant("zero", np.float32(0))
+    positive = graph.tensor("positive", [4], "bool")
+    y = graph.tensor("y", [-1, 1], "int64")
+    graph.custom_op(OPERATOR, [x], [g])
+    graph.op("GREATER", [x, zero], [positive], schema.GreaterOptionsT())
+    graph.op("WHERE", [positive], [y], schema.WhereOptionsT())
+    graph.inputs, graph.outputs = [x], [y, g]
     return build([graph])
 
 

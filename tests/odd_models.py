@@ -212,6 +212,21 @@ def dynamic_output() -> bytes:
     return build([graph])
 
 
+def failing() -> bytes:
+    """Float32 x [3] -> y [3] = 5, 5, 5 where every x is between -1 and 1; others fail as it runs, an index being none.
+
+    The index is x without its fraction, and 5 the only value to choose from.
+    """
+    graph = Graph()
+    x, y = graph.tensor("x", [3], "float32"), graph.tensor("y", [3], "float32")
+    index = graph.tensor("index", [3], "int32")
+    values = graph.constant("values", np.array([5], np.float32))
+    graph.op("CAST", [x], [index], schema.CastOptionsT())
+    graph.op("GATHER", [values, index], [y], schema.GatherOptionsT())
+    graph.inputs, graph.outputs = [x], [y]
+    return build([graph])
+
+
 def growing(size: int) -> bytes:
     """Float32 x [size], int32 n [1] -> s [size] = x + x, total [] = n times the sum of x.
 

@@ -220,6 +220,20 @@ def gather() -> bytes:
     )
 
 
+def failing() -> bytes:
+    """Float32 x [3] -> y [3] = 5, 5, 5 where every x is between -1 and 1; others fail as it runs, an index being none.
+
+    The index is x without its fraction, and 5 the only value to choose from.
+    """
+    values = numpy_helper.from_array(np.array([5], np.float32), "values")
+    return _model(
+        [make_node("Cast", ["x"], ["index"], to=TensorProto.INT32), make_node("Gather", ["values", "index"], ["y"])],
+        [_tensor("x", FLOAT, [3])],
+        [_tensor("y", FLOAT, [3])],
+        [values],
+    )
+
+
 def into_shape() -> bytes:
     """Float32 x [3] and int64 shape [2] -> y = x in that shape, such as [3, 1]; [0, 0] fails while it runs."""
     return _model(

@@ -186,7 +186,7 @@ def test_tflite_runtime_in_a_frozen_program(tmp_path: Path, monkeypatch: pytest.
     assert not state.available
     assert "is frozen" in state.reason
     assert "litert" in state.remedy
-    with pytest.raises(accelerate.BackendNotAvailableError, match=r"is frozen.*use engine='litert', or load the model"):
+    with pytest.raises(accelerate.BackendNotAvailableError, match=r"is frozen.*edge-accelerate\[litert\]"):
         accelerate.load(odd_models.add3(), backend="tflite_cpu", engine="tflite-runtime")
 
 

@@ -229,6 +229,14 @@ MODELS: Mapping[str, tuple[str, str]] = {
         ),
     ),
     "fail": (_plain("FP32", "[1]"), _one("raise pb_utils.TritonModelException('told to fail')")),
+    "picky": (
+        _plain("FP32", "[3]"),
+        _one(
+            "x = given(request).as_numpy()",
+            "if (abs(x) > 1).any(): raise pb_utils.TritonModelException('told to fail')",
+            "return answer(pb_utils.Tensor('y', x))",
+        ),
+    ),
     "crash": (
         _plain("FP32", "[1]"),
         _one(

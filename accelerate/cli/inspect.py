@@ -52,8 +52,9 @@ def _content_fields(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not content:
         return
     yield "description", content["description"] or "none"
-    yield "operators", _listing(f"{name} ({count})" for name, count in content["operators"].items())
-    yield "custom ops", _listing(content["custom_operators"])
+    if "operators" in content:
+        yield "operators", _listing(f"{name} ({count})" for name, count in content["operators"].items())
+        yield "custom ops", _listing(content["custom_operators"])
     if content["signatures"]:
         yield "signatures", _listing(signature["key"] for signature in content["signatures"])
     if content["metadata"] is None:

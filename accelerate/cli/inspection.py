@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from .. import registry
 from ..api import plan
 from ..calls.conversion import with_image_meaning
 from ..errors import ModelError
@@ -28,12 +29,12 @@ def inspect_model(model: str) -> dict[str, Any]:
     dict
         ``file`` (None for a URL or a folder), ``content`` (None for a format that is not read here), ``plan``.
     """
-    source = Source(model)
+    source = registry.recognize(Source(model))
     decided = plan(model)
     if source.format in ("", "directory") and not decided.candidates:
         raise source.no_model()
     with source.kept_open():
-        content = _READERS[source.format](source) if source.format in _READERS else None
+        content = _READERS.get(source.format, _strangers_content)(source)
     return {"file": _file(source), "content": content, "plan": asdict(decided)}
 
 
@@ -86,6 +87,27 @@ def _tflite_content(source: Source) -> dict[str, Any]:
         "signatures": [asdict(signature) for signature in file.signatures],
         "graphs": _graphs(source, file),
         "problems": list(dict.fromkeys(filter(None, problems))),
+    }
+
+
+def _strangers_content(source: Source) -> dict[str, Any] | None:
+    """Describe a file of a format that only a backend reads; its failure is no reason to show nothing."""
+    owner = next((one for one in registry.backends().values() if source.format in one.formats), None)
+    if owner is None:
+        return None
+    problem, described = "", None
+    try:
+        described = owner.describe(source, None)
+    except (Exception, SystemExit) as error:
+        problem = f"the backend {owner.name} cannot describe it: {registry.describe(error)}"
+    return {
+        "description": described.description if described else "",
+        "metadata": {"name": described.name} if described and described.name else None,
+        "external_files": [],
+        "labels": {"file": "the model", "count": len(described.labels)} if described and described.labels else None,
+        "signatures": [],
+        "graphs": [_graph(0, [], described, None)] if described else [],
+        "problems": [problem] if problem else [],
     }
 
 

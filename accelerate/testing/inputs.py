@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..calls.conversion import Array
@@ -11,7 +13,8 @@ from ..model import Model
 __all__ = ["random_inputs"]
 
 
-def random_inputs(model: Model, seed: int = 0) -> dict[str, Array]:
-    """Return random inputs that a model takes without conversion; dynamic dimensions are 1."""
+def random_inputs(model: Model, seed: int = 0, *, dynamic: int = 1) -> dict[str, Array]:
+    """Return random inputs that a model takes without conversion; dynamic dimensions are `dynamic`."""
     random = np.random.default_rng(seed)
-    return {t.name: random_tensor(t, random) for t in model.metadata().inputs}
+    sized = [replace(t, shape=tuple(dynamic if n < 0 else n for n in t.shape)) for t in model.metadata().inputs]
+    return {t.name: random_tensor(t, random) for t in sized}

@@ -12,6 +12,7 @@ from accelerate.backends.tflite.engines import availability as engine_availabili
 from accelerate.backends.tflite.engines import check_option, engine_of, pick
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, check_settled
 from accelerate.errors import BackendNotAvailableError, DeviceNotFoundError, OptionError
+from accelerate.metadata import Metadata
 
 from .library_file import find_file, wanted_file
 
@@ -101,6 +102,14 @@ class EdgeTPU(Backend):
             return Match(True, "a model compiled for the Edge TPU", f"on the CPU run its twin {other}" if other else "")
         twin, reason, remedy = compiled_twin(source)
         return Match(twin is not None, reason, remedy)
+
+    def describe(self, source: Source, signature: str | None) -> Metadata | None:
+        if source.format != "object":
+            return None
+        from accelerate.backends.tflite.graph import interface_of_interpreter
+
+        told = interface_of_interpreter(source.object, signature)
+        return Metadata("", "", "", told.inputs, told.outputs)
 
     def load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
         if source.format == "object":

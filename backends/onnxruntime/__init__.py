@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, try_runtime
 from accelerate.errors import AccelerateError, OptionError
+from accelerate.metadata import Metadata
 
 if TYPE_CHECKING:
     from .model import ONNXModel
@@ -52,6 +53,7 @@ class ONNXRuntime(Backend):
     def match(self, source: Source, options: LoadOptions) -> Match:
         if source.format == "object" and _is_session(source.object):
             check_settled(options, "session")
+            _refuse_signature(options)
             return Match(True, "an existing InferenceSession")
         if source.format != "onnx":
             return Match(
@@ -59,10 +61,16 @@ class ONNXRuntime(Backend):
                 f"{source} is {source.likeness}, not an ONNX model",
                 "convert it to ONNX, or use the backend for its format",
             )
-        if options.signature is not None:
-            raise OptionError("an ONNX model has no signatures", "leave signature out")
+        _refuse_signature(options)
         _check_options(options)
         return Match(True, "an ONNX model")
+
+    def describe(self, source: Source, signature: str | None) -> Metadata | None:
+        if source.format != "object":
+            return None
+        from .model import tensors_of_session
+
+        return Metadata("", "", "", *tensors_of_session(source.object, ()))
 
     def load(self, source: Source, options: LoadOptions) -> ONNXModel:
         from .model import ONNXModel
@@ -77,6 +85,11 @@ class ONNXRuntime(Backend):
         from .errors import while_loading
 
         return while_loading(error, str(source))
+
+
+def _refuse_signature(options: LoadOptions) -> None:
+    if options.signature is not None:
+        raise OptionError("an ONNX model has no signatures", "leave signature out")
 
 
 def _check_options(options: LoadOptions) -> None:

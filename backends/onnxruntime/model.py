@@ -51,7 +51,7 @@ from .runtime import LINES, cancellable, import_runtime, run_options
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ONNXModel"]
+__all__ = ["ONNXModel", "tensors_of_session"]
 
 _log = logging.getLogger("accelerate")
 _ERROR = 3  # log_severity_level: errors of a provider that does not start say why
@@ -68,8 +68,7 @@ class ONNXModel(RuntimeModel):
         self._run_options = run_options()
         with _readable(source):
             entries = session.get_inputs(), session.get_outputs()
-            unranked = _without_rank((*entries[0], *entries[1]), source)
-            inputs, outputs = (name_values([_value(entry, unranked) for entry in side]) for side in entries)
+            inputs, outputs = tensors_of_session(session, _without_rank((*entries[0], *entries[1]), source))
             self._feed_names, self._fetch_names = ([entry.name for entry in side] for side in entries)
         # ONNX Runtime refuses inputs of one name, but takes such outputs, and outputs that are inputs
         names = [*self._feed_names, *self._fetch_names]
@@ -328,6 +327,17 @@ def _without_rank(entries: Sequence[Any], source: Source) -> Collection[str]:
         return {v.name for v in (*file.inputs, *file.outputs) if v.name in doubtful and not v.ranked}
     except ModelError:
         return doubtful
+
+
+def tensors_of_session(
+    session: Any, unranked: Collection[str]
+) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Return the inputs and outputs of a session, by their canonical names."""
+    inputs, outputs = (
+        name_values([_value(entry, unranked) for entry in side])
+        for side in (session.get_inputs(), session.get_outputs())
+    )
+    return inputs, outputs
 
 
 def _value(entry: Any, unranked: Collection[str]) -> ValueInfo:

@@ -14,8 +14,7 @@ __all__ = ["not_tflite", "why_refused", "why_unresolved"]
 
 def not_tflite(source: Source) -> str:
     """Return what a source is that holds no TFLite model."""
-    named = f", though it is named {source.path.name}" if source.path and source.path.suffix == ".tflite" else ""
-    return f"it is {source.likeness}, not a TFLite model{named}"
+    return f"{source} is {source.likeness}, not a TFLite model"
 
 
 def why_refused(source: Source, error: Exception) -> ModelError:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from accelerate.errors import UnsupportedModelError
+from accelerate.errors import OptionError, UnsupportedModelError
 from accelerate.formats.interface import Interface
 from accelerate.formats.tflite.graph import Signature, Tensor
-from accelerate.formats.tflite.interface import name_graph
+from accelerate.formats.tflite.interface import choose_signature, name_graph
 from accelerate.metadata import Quantization, TensorInfo
 
 from .calls import Calls
@@ -29,8 +29,20 @@ def signatures_of(interpreter: Any) -> list[Signature]:
     ]
 
 
-def interface_of_interpreter(interpreter: Any, signature: Signature) -> Interface:
-    """Return the tensors of an interpreter's main graph, under a signature's names."""
+def interface_of_interpreter(interpreter: Any, wanted: str | None) -> Interface:
+    """Return the tensors of an interpreter's main graph, under the names of the signature that is wanted.
+
+    Raises
+    ------
+    OptionError
+        There is no such signature, or it is another graph's.
+    """
+    signature = choose_signature(signatures_of(interpreter), wanted)
+    if signature.subgraph:
+        raise OptionError(
+            f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main signature",
+            "load the model file to run another",
+        )
     inputs, outputs = (
         [_tensor(d) for d in details] for details in (interpreter.get_input_details(), interpreter.get_output_details())
     )

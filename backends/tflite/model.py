@@ -22,16 +22,16 @@ from accelerate.contract import (
     allocate,
     held_back,
 )
-from accelerate.errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError
+from accelerate.errors import AccelerateError, ClosedError, ModelError, TensorError
 from accelerate.formats.interface import Interface
 from accelerate.formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from accelerate.formats.tflite.file import ModelFile
-from accelerate.formats.tflite.interface import choose_signature, interface
+from accelerate.formats.tflite.interface import interface
 from accelerate.metadata import Metadata
 
 from .calls import ENGINE_ERRORS, Calls, runner
 from .engines import LINES, Engine
-from .graph import as_allocated, interface_of_interpreter, learn_dtypes, signatures_of
+from .graph import as_allocated, interface_of_interpreter, learn_dtypes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -123,22 +123,15 @@ class TFLiteModel(RuntimeModel):
     def adopt(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
         """Use an interpreter that the caller has made. It stays the caller's: `close` leaves it as it is."""
         interpreter = source.object
-        signature = choose_signature(signatures_of(interpreter), options.signature)
-        if signature.subgraph:
-            raise OptionError(
-                f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main "
-                "signature",
-                "load the model file to run another",
-            )
         calls = Calls.of_users(interpreter)
         try:
             with held_back(LINES):
                 calls.allocate()
         except ENGINE_ERRORS as error:
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
-        details = {"engine": engine.option, "signature": signature.key, "adopted": True}
+        told = interface_of_interpreter(interpreter, options.signature)
+        details = {"engine": engine.option, "signature": told.signature, "adopted": True}
         runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
-        told = interface_of_interpreter(interpreter, signature)
         return cls(engine, interpreter, calls, told, source, None, runtime, options)
 
     @staticmethod

@@ -22,6 +22,7 @@ from accelerate.contract import (
     RuntimeModel,
     Source,
 )
+from accelerate.errors import OptionError
 from accelerate.metadata import Metadata, TensorInfo
 
 Tensors = tuple[list[TensorInfo], list[TensorInfo]]
@@ -46,6 +47,8 @@ class NpzAffine(Backend):
             return Match(
                 False, f"{source} is {source.likeness}, not an .npz file", "save it by numpy.savez(a=, b=, shape=)"
             )
+        if options.signature is not None or options.num_threads is not None:  # what is not done is refused
+            raise OptionError("an .npz file has no signatures, and NumPy takes no num_threads", "leave them out")
         return Match(True, "an .npz file")
 
     def availability(self) -> Availability:
