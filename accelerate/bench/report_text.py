@@ -25,23 +25,12 @@ _DETAILS = ("num_threads", "engine", "transport")
 
 @dataclass(frozen=True)
 class Table:
-    """Some figures of each row.
-
-    Attributes
-    ----------
-    title : str
-    columns : list of str
-        A heading for each figure, in two lines where a narrow column wants them.
-    rows : list of list of str
-        The row's name, and its figures.
-    notes : list of str
-        What is to be known of them, in sentences.
-    """
+    """Some figures of each row."""
 
     title: str
-    columns: list[str]
-    rows: list[list[str]]
-    notes: list[str]
+    columns: list[str]  # a heading for each figure, in two lines where a narrow column wants them
+    rows: list[list[str]]  # the row's name, and its figures
+    notes: list[str]  # what is to be known of them, in sentences
 
 
 def tables(rows: Sequence[Row], *, wide: bool = False) -> Iterator[Table]:

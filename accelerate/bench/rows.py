@@ -26,33 +26,15 @@ THREADS = 1
 
 @dataclass
 class Subject:
-    """One model on one device.
+    """One model on one device."""
 
-    Attributes
-    ----------
-    row : dict
-        Its row of the report, filled as the run goes on.
-    arguments : mapping of str to object
-        Of `load`, beside the model's path, backend and device.
-    is_own_engine : bool
-        Its backend is the engine of the file's own format, and its device a CPU.
-    model : Model or None
-        Once it is loaded; None again when it has failed.
-    feeds : dict
-        Its inputs, in the model's own dtypes, by name.
-    rounds : list of numpy.ndarray
-        Latencies in microseconds, of one round each.
-    kept : list of numpy.ndarray
-        Those of them that the report keeps.
-    """
-
-    row: dict[str, Any]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    is_own_engine: bool = False
-    model: Model | None = None
-    feeds: dict[str, Any] = field(default_factory=dict)
-    rounds: list[Any] = field(default_factory=list)
-    kept: list[Any] = field(default_factory=list)
+    row: dict[str, Any]  # its row of the report, filled as the run goes on
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of `load`, beside the model's path, backend and device
+    is_own_engine: bool = False  # its backend is the engine of the file's own format, and its device a CPU
+    model: Model | None = None  # once it is loaded; None again when it has failed
+    feeds: dict[str, Any] = field(default_factory=dict)  # its inputs, in the model's own dtypes, by name
+    rounds: list[Any] = field(default_factory=list)  # latencies in microseconds, of one round each
+    kept: list[Any] = field(default_factory=list)  # those of them that the report keeps
     _held: float | None = None
 
     @property

@@ -26,20 +26,11 @@ _ErrorHandler = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 
 @record(frozen=True)
 class ListedDevice:
-    """A device as the library lists it.
+    """A device as the library lists it."""
 
-    Attributes
-    ----------
-    id : str
-        In Coral's words: "usb:0" is the first on USB, "pci:0" the first on PCIe.
-    kind : str
-        "usb" or "pci".
-    path : str
-        Such as "/sys/bus/usb/devices/2-3" or "/dev/apex_0"; a device keeps it when it is plugged in again there.
-    """
-
-    id: str
-    kind: str
+    id: str  # in Coral's words: "usb:0" is the first on USB, "pci:0" the first on PCIe
+    kind: str  # "usb" or "pci"
+    #: such as "/sys/bus/usb/devices/2-3" or "/dev/apex_0"; a device keeps it when it is plugged in again there
     path: str
 
 

@@ -42,21 +42,11 @@ _PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits.onnx"
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a session is to run.
+    """Where a session is to run."""
 
-    Attributes
-    ----------
-    device : str
-        In our words: "cpu", "cuda:0", ...
-    provider : str
-        The execution provider that has to take part.
-    providers : list
-        What InferenceSession takes, in order of preference.
-    """
-
-    device: str
-    provider: str
-    providers: list[Any]
+    device: str  # in our words: "cpu", "cuda:0", ...
+    provider: str  # the execution provider that has to take part
+    providers: list[Any]  # what InferenceSession takes, in order of preference
 
 
 def place(device: str, providers: Sequence[Any] | None) -> Placement:

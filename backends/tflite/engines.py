@@ -29,26 +29,14 @@ _PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits_uint8.tflite"
 
 @record(frozen=True)
 class Engine:
-    """One distribution of the interpreter.
+    """One distribution of the interpreter."""
 
-    Attributes
-    ----------
-    option : str
-        What ``load(..., engine=...)`` takes.
-    title : str
-    package : str
-        Import name.
-    remedy : str
-        The command that installs it.
-    verifies : bool
-        Whether it checks a file before using it. One that does not is never given a file that has not been loaded
-        and run in a child process before.
-    """
-
-    option: str
+    option: str  # what ``load(..., engine=...)`` takes
     title: str
-    package: str
-    remedy: str
+    package: str  # import name
+    remedy: str  # the command that installs it
+    #: whether it checks a file before using it. One that does not is never given a file that has not been loaded and
+    #: run in a child process before
     verifies: bool
 
     def interpreter_class(self) -> Any:

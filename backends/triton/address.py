@@ -25,44 +25,22 @@ _log = logging.getLogger("accelerate")
 
 @dataclass(frozen=True)
 class Target:
-    """Where a channel connects to.
+    """Where a channel connects to."""
 
-    Attributes
-    ----------
-    name : str
-        gRPC's own notation (github.com/grpc/grpc/blob/master/doc/naming.md).
-    fleet : bool
-        Whether several servers answer, so that two calls may meet different ones.
-    loopback : bool
-        Whether it can only be this machine.
-    authority : str
-        The host name that a server's certificate must carry; "" where gRPC finds it by itself.
-    """
-
-    name: str
-    fleet: bool
-    loopback: bool
-    authority: str = ""
+    name: str  # gRPC's own notation (github.com/grpc/grpc/blob/master/doc/naming.md)
+    fleet: bool  # whether several servers answer, so that two calls may meet different ones
+    loopback: bool  # whether it can only be this machine
+    authority: str = ""  # the host name that a server's certificate must carry; "" where gRPC finds it by itself
 
 
 @dataclass(frozen=True)
 class Address:
-    """A model on one or more servers.
+    """A model on one or more servers."""
 
-    Attributes
-    ----------
-    hosts : tuple of (str, int)
-        Host name or IP address (IPv6 without brackets), and gRPC port.
-    model, version : str
-        `version` is "" where the server chooses.
-    secure : bool
-        TLS.
-    """
-
-    hosts: tuple[tuple[str, int], ...]
+    hosts: tuple[tuple[str, int], ...]  # host name or IP address (IPv6 without brackets), and gRPC port
     model: str
-    version: str
-    secure: bool
+    version: str  # "" where the server chooses
+    secure: bool  # TLS
 
     @classmethod
     def parse(cls, url: str) -> Address:

@@ -64,24 +64,13 @@ def import_grpc() -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of `load` that concern the connection.
+    """The options of `load` that concern the connection."""
 
-    Attributes
-    ----------
-    shared_memory : str or None
-        "system", "none", or None to find out.
-    headers : tuple of (str, str)
-        Sent with every call.
-    ssl : Mapping
-        "ca", "certificate" and "key": the content of these PEM files.
-    channel_args : Mapping
-        gRPC's own options, over `_DEFAULTS`.
-    """
-
-    shared_memory: str | None = None
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    shared_memory: str | None = None  # "system", "none", or None to find out
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # sent with every call
+    #: "ca", "certificate" and "key": the content of these PEM files
     ssl: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    channel_args: Mapping[str, int | str] = field(default_factory=dict)
+    channel_args: Mapping[str, int | str] = field(default_factory=dict)  # gRPC's own options, over `_DEFAULTS`
 
     @classmethod
     def parse(cls, options: LoadOptions, address: Address) -> Settings:

@@ -26,25 +26,13 @@ _MOST_DIMENSIONS, _MOST_BYTES = 32, 1 << 40  # of a tensor: NumPy's limit before
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor as the server knows it.
+    """A tensor as the server knows it."""
 
-    Attributes
-    ----------
-    name, datatype : str
-        In the server's words.
-    dtype : numpy.dtype
-        Strings are objects.
-    shape : tuple of int
-        -1 is dynamic.
-    scalar : bool
-        It travels as [1], since Triton takes no scalars; its `shape` is ().
-    """
-
-    name: str
+    name: str  # like the datatype in the server's words
     datatype: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    scalar: bool = False
+    dtype: np.dtype[Any]  # strings are objects
+    shape: tuple[int, ...]  # -1 is dynamic
+    scalar: bool = False  # it travels as [1], since Triton takes no scalars; its `shape` is ()
 
     @property
     def is_text(self) -> bool:
@@ -58,38 +46,19 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """All that the backend wants to know of a model.
-
-    Attributes
-    ----------
-    name, platform : str
-    versions : tuple of str
-    inputs, outputs : tuple of TensorSpec
-    infos : (inputs, outputs)
-        The same as TensorInfo.
-    device : str
-        "cpu", "gpu", or "server" where the server does not tell.
-    repeatable : bool
-        False for a model that keeps state between the calls of a sequence.
-    most_at_once : int
-        The largest batch, which is then the first dimension of every tensor; 0 for a model without one.
-    label_files : Mapping of int to str
-        By the output's position.
-    told : Metadata or None
-        What the model's file says about itself, where this program has shipped it.
-    """
+    """All that the backend wants to know of a model."""
 
     name: str
     platform: str
     versions: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    infos: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]
-    device: str
-    repeatable: bool
-    most_at_once: int
-    label_files: Mapping[int, str]
-    told: Metadata | None = None
+    infos: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]  # inputs and outputs as TensorInfo
+    device: str  # "cpu", "gpu", or "server" where the server does not tell
+    repeatable: bool  # False for a model that keeps state between the calls of a sequence
+    most_at_once: int  # the largest batch, which is then the first dimension of every tensor; 0 for a model without one
+    label_files: Mapping[int, str]  # by the output's position
+    told: Metadata | None = None  # what the model's file says about itself, where this program has shipped it
 
     @classmethod
     def read(cls, who: str, metadata: Any, config: Any | None) -> ModelDescription:

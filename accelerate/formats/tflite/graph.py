@@ -39,25 +39,12 @@ _FLOAT32 = DATA_TYPES.index("float32")
 
 @record(frozen=True)
 class Tensor:
-    """An input or output of a subgraph.
+    """An input or output of a subgraph."""
 
-    Attributes
-    ----------
-    index : int
-        Its place among the subgraph's tensors, by which runtimes know it.
-    name : str
-        Its own name, which is rarely the one that users should see.
-    data_type : str
-        A NumPy dtype name, or "string", "resource", "variant", "unknown(37)".
-    shape : tuple of int
-        -1 is a dynamic dimension.
-    quantization : Quantization or None
-    """
-
-    index: int
-    name: str
-    data_type: str
-    shape: tuple[int, ...]
+    index: int  # its place among the subgraph's tensors, by which runtimes know it
+    name: str  # its own name, which is rarely the one that users should see
+    data_type: str  # a NumPy dtype name, or "string", "resource", "variant", "unknown(37)"
+    shape: tuple[int, ...]  # -1 is a dynamic dimension
     quantization: Quantization | None
 
 

@@ -29,73 +29,40 @@ _UNITS = ("", "normalization", "score_calibration", "score_thresholding")
 
 @record(frozen=True)
 class DescribedFile:
-    """A file that the metadata speaks of; its content is packed behind the model.
-
-    Attributes
-    ----------
-    name, description : str
-    type : str
-        "tensor_axis_labels" (a label per index of the output), "tensor_value_labels" (a label per value in the output),
-        another one of the schema's, or "unknown".
-    """
+    """A file that the metadata speaks of; its content is packed behind the model."""
 
     name: str
     description: str
+    #: "tensor_axis_labels" (a label per index of the output), "tensor_value_labels" (a label per value in the output),
+    #: another one of the schema's, or "unknown"
     type: str
 
 
 @record(frozen=True)
 class BoundingBox:
-    """A tensor of boxes.
+    """A tensor of boxes."""
 
-    Attributes
-    ----------
-    index : tuple of int
-        Where each element of the type's own order stands in the tensor; empty for that order itself.
-        The order of "boundaries" is left, top, right, bottom.
-    type : str
-        "boundaries", "upper_left" (left, top, width, height), "center" (x, y, width, height).
-    coordinate_type : str
-        "ratio" (0 to 1) or "pixel".
-    """
-
+    #: where each element of the type's own order stands in the tensor; empty for that order itself. The order of
+    #: "boundaries" is left, top, right, bottom
     index: tuple[int, ...]
-    type: str
-    coordinate_type: str
+    type: str  # "boundaries", "upper_left" (left, top, width, height), "center" (x, y, width, height)
+    coordinate_type: str  # "ratio" (0 to 1) or "pixel"
 
 
 @record(frozen=True)
 class TensorMetadata:
-    """What the metadata says about one input or output.
-
-    Attributes
-    ----------
-    description : str
-    content : str
-        "feature", "image", "bounding_box", "audio", or "" where it does not say.
-    color_space : str
-        Of an image: "rgb", "grayscale" or "unknown"; "" for another content.
-    bounding_box : BoundingBox or None
-        Of such a content.
-    normalization : (mean, std) or None
-        ``(x - mean) / std``, one value for all channels or one for each, for x in 0..255.
-    calibration : (transformation, default score) or None
-        Scores are mapped through a sigmoid whose parameters are in an associated file.
-    threshold : float or None
-        Scores below it count as low confidence.
-    stats_min, stats_max : tuple of float
-        One for all channels or one for each.
-    files : tuple of DescribedFile
-    """
+    """What the metadata says about one input or output."""
 
     description: str
-    content: str
-    color_space: str
-    bounding_box: BoundingBox | None
+    content: str  # "feature", "image", "bounding_box", "audio", or "" where it does not say
+    color_space: str  # of an image: "rgb", "grayscale" or "unknown"; "" for another content
+    bounding_box: BoundingBox | None  # of a content of that kind
+    #: mean and std of ``(x - mean) / std``, one value for all channels or one for each, for x in 0..255
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
+    #: transformation and default score: scores are mapped through a sigmoid whose parameters are in an associated file
     calibration: tuple[str, float] | None
-    threshold: float | None
-    stats_min: tuple[float, ...]
+    threshold: float | None  # scores below it count as low confidence
+    stats_min: tuple[float, ...]  # like `stats_max` one for all channels or one for each
     stats_max: tuple[float, ...]
     files: tuple[DescribedFile, ...]
 

@@ -19,27 +19,14 @@ _PLAN_MAGIC = (b"ptrt", b"ftrt")
 
 @dataclass(frozen=True)
 class Format:
-    """A model format.
-
-    Attributes
-    ----------
-    name, title : str
-    backend : str
-        The Triton backend that runs it; "" where there is none.
-    file : str
-        What that backend calls the model file.
-    devices : tuple of str
-        Where it runs it.
-    by_shim : bool
-        Whether the shim runs it, too, in Triton's Python backend.
-    """
+    """A model format."""
 
     name: str
     title: str
-    backend: str
-    file: str
-    devices: tuple[str, ...] = ("cpu", "gpu")
-    by_shim: bool = False
+    backend: str  # the Triton backend that runs it; "" where there is none
+    file: str  # what that backend calls the model file
+    devices: tuple[str, ...] = ("cpu", "gpu")  # where it runs it
+    by_shim: bool = False  # whether the shim runs it, too, in Triton's Python backend
 
 
 _FORMATS = {

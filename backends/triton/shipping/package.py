@@ -38,27 +38,13 @@ _DATA_TYPES = {ours: f"TYPE_{'STRING' if name == 'BYTES' else name}" for name, o
 
 @dataclass(frozen=True)
 class Package:
-    """A Triton model, ready for a server or a model repository.
+    """A Triton model, ready for a server or a model repository."""
 
-    Attributes
-    ----------
-    name : str
-        From the file's name.
-    origin : str
-        The file, for messages.
-    config : Mapping
-        ModelConfig without its name.
-    files : Mapping of str to bytes
-        By path below the model's folder, such as "1/model.onnx".
-    pbtxt : str
-        A configuration that the user wrote, used instead of `config`; "" without.
-    """
-
-    name: str
-    origin: str
-    config: Mapping[str, Any]
-    files: Mapping[str, bytes]
-    pbtxt: str = ""
+    name: str  # from the file's name
+    origin: str  # the file, for messages
+    config: Mapping[str, Any]  # ModelConfig without its name
+    files: Mapping[str, bytes]  # by path below the model's folder, such as "1/model.onnx"
+    pbtxt: str = ""  # a configuration that the user wrote, used instead of `config`; "" without
 
     @property
     def backend(self) -> str:

@@ -39,21 +39,13 @@ _EXTENSION = "model_repository"
 
 @dataclass(frozen=True)
 class Shipment:
-    """A model on a server.
+    """A model on a server."""
 
-    Attributes
-    ----------
-    name : str
-        By which the server knows it. It follows from the file and the configuration, so the same model is shipped once.
-    backend : str
-        The Triton backend that runs it: "onnxruntime", "tensorrt", "pytorch", "openvino", or "python" for the shim.
-    resident : Resident
-        What this process has to do with it.
-    """
-
+    #: by which the server knows it. It follows from the file and the configuration, so the same model is shipped once
     name: str
+    #: the Triton backend that runs it: "onnxruntime", "tensorrt", "pytorch", "openvino", or "python" for the shim
     backend: str
-    resident: Resident = field(repr=False)
+    resident: Resident = field(repr=False)  # what this process has to do with it
 
 
 class BackendMissingError(UnsupportedModelError):
