@@ -81,13 +81,7 @@ class Outcome:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Read what ``bench --json`` printed.
-
-    Raises
-    ------
-    OptionError
-        It is no such file.
-    """
+    """Read what ``bench --json`` printed."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

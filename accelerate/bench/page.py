@@ -70,13 +70,7 @@ _COLOURS = "".join(
 
 
 def write_page(path: Path, report: Mapping[str, Any]) -> None:
-    """Write the page.
-
-    Raises
-    ------
-    OptionError
-        The file cannot be written.
-    """
+    """Write the page."""
     try:
         # a file's name need not be text
         path.write_text(make_page(report), encoding="utf-8", errors="backslashreplace")

@@ -20,11 +20,7 @@ _log = logging.getLogger("accelerate")
 def interface_of(source: Source, signature: str | None = None) -> Interface | None:
     """Return the names, types and shapes of a file's tensors, without its metadata; None for a format not read here.
 
-    Parameters
-    ----------
-    source : Source
-    signature : str, optional
-        Which of a TFLite model's signatures runs; default: the main graph's.
+    `signature` tells which of a TFLite model's signatures runs; without one it is the main graph's.
 
     Raises
     ------
@@ -51,16 +47,7 @@ def describe_source(source: Source, signature: str | None = None) -> Metadata | 
     """Return all that a file says about itself, with its labels; None for a format not read here.
 
     Damage that does not keep the model from running is a warning, as when the model is loaded.
-
-    Parameters
-    ----------
-    source, signature
-        As for `interface_of`.
-
-    Raises
-    ------
-    ModelNotFoundError, ModelError, OptionError
-        As `interface_of` does.
+    The arguments and errors are those of `interface_of`.
     """
     with source.kept_open():
         found = interface_of(source, signature)

@@ -25,13 +25,7 @@ _KEPT = 64
 
 
 def converter_of(info: TensorInfo) -> Converter:
-    """Return the converter for an image input; equal ones share it.
-
-    Raises
-    ------
-    TensorError
-        Pixels cannot become this tensor.
-    """
+    """Return the converter for an image input; equal ones share it."""
     known = _known.get(id(info))
     if known is not None and known[0] is info:
         return known[1]
@@ -66,13 +60,7 @@ class Scratch:
 
 
 class Converter:
-    """Makes the tensor of one image input, whose layout is known, from frames, from any thread.
-
-    Raises
-    ------
-    TensorError
-        Pixels cannot become this tensor.
-    """
+    """Makes the tensor of one image input, whose layout is known, from frames, from any thread."""
 
     def __init__(self, info: TensorInfo) -> None:
         self._info = info

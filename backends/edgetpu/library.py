@@ -156,13 +156,6 @@ def open_library(option: str | os.PathLike[str] | None) -> Library:
     """Load the library: the one named, else the one that the variable names, else the system's.
 
     It is loaded and asked for its devices in a child process first, once for each version of its file.
-
-    Raises
-    ------
-    BackendNotAvailableError
-        Says which of the possible causes it is, and what to do.
-    OptionError
-        The option is no path.
     """
     wanted = wanted_file(option)
     path = find_file(wanted)

@@ -41,13 +41,6 @@ def connect(library: Library, device: str, options: Mapping[str, str]) -> Delega
     """Open a device; where that is refused, once again after a moment.
 
     A stick that has just been given its firmware leaves the bus and comes back under another id.
-
-    Raises
-    ------
-    DeviceNotFoundError
-        Says why, as far as the system tells.
-    BackendNotAvailableError
-        The library hangs.
     """
     try:
         return library.create({"device": device, **options})

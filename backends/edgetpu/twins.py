@@ -16,13 +16,7 @@ __all__ = ["compiled_twin", "is_compiled"]
 
 
 def is_compiled(source: Source) -> bool:
-    """Tell whether a .tflite file is compiled for the Edge TPU.
-
-    Raises
-    ------
-    ModelError
-        The file is damaged.
-    """
+    """Tell whether a .tflite file is compiled for the Edge TPU."""
     return COMPILED_OPERATOR in source.opened(ModelFile).custom_operators
 
 

@@ -30,13 +30,7 @@ def signatures_of(interpreter: Any) -> list[Signature]:
 
 
 def interface_of_interpreter(interpreter: Any, wanted: str | None) -> Interface:
-    """Return the tensors of an interpreter's main graph, under the names of the signature that is wanted.
-
-    Raises
-    ------
-    OptionError
-        There is no such signature, or it is another graph's.
-    """
+    """Return the tensors of an interpreter's main graph, under the names of the signature that is wanted."""
     signature = choose_signature(signatures_of(interpreter), wanted)
     if signature.subgraph:
         raise OptionError(
@@ -65,13 +59,7 @@ def as_allocated(infos: Sequence[TensorInfo], indices: Sequence[int], calls: Cal
 
 
 def learn_dtypes(tensors: Sequence[TensorInfo]) -> None:
-    """Teach NumPy the types that come from ml_dtypes, such as bfloat16, where a tensor is of one.
-
-    Raises
-    ------
-    UnsupportedModelError
-        There is no such type.
-    """
+    """Teach NumPy the types that come from ml_dtypes, such as bfloat16, where a tensor is of one."""
     for tensor in tensors:
         try:
             np.dtype(str if tensor.data_type == "string" else tensor.data_type)

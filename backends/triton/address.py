@@ -77,11 +77,6 @@ class Address:
 
         gRPC resolves one name by itself and again whenever a connection breaks; of several names only their addresses
         at this moment can be handed to it.
-
-        Raises
-        ------
-        ServerError
-            No host has an address.
         """
         if len(self.hosts) == 1:
             host, port = self.hosts[0]

@@ -153,13 +153,7 @@ class Deadline:
         self._at = monotonic() + min(timeout, _FOREVER)
 
     def left(self, who: str) -> float:
-        """Return the seconds that are left.
-
-        Raises
-        ------
-        InferenceTimeoutError
-            None are.
-        """
+        """Return the seconds that are left."""
         left = self._at - monotonic()
         if left <= 0:
             raise timed_out(who, self.timeout)

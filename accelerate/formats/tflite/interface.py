@@ -42,11 +42,6 @@ def choose_signature(signatures: Sequence[Signature], wanted: str | None) -> Sig
     """Return the signature that runs: the one named, else the main graph's, "serving_default" first.
 
     Without any it is one of the main graph that has no key and names nothing.
-
-    Raises
-    ------
-    OptionError
-        There is no such signature.
     """
     if wanted is None:
         main = (one for one in signatures if one.subgraph == 0)

@@ -89,13 +89,7 @@ class ModelMetadata:
 
 
 def read_metadata(data: bytes, where: str) -> ModelMetadata:
-    """Read a ``TFLITE_METADATA`` buffer, called `where` in errors.
-
-    Raises
-    ------
-    ModelError
-        If it is not of this schema, is damaged, or unfolds into more than the reader takes.
-    """
+    """Read a ``TFLITE_METADATA`` buffer, called `where` in errors."""
     root = metadata_root(data, where)
     subgraphs = tuple(
         SubgraphMetadata(*(tuple(map(_tensor, table.tables(slot, "TensorMetadata"))) for slot in (2, 3)))

@@ -30,13 +30,7 @@ _TYPED = {
 
 
 def read_answer(message: bytes) -> tuple[Sequence[Any], list[memoryview]]:
-    """Return the outputs of a serialised ModelInferResponse, and the raw contents in it as views of it.
-
-    Raises
-    ------
-    InferenceError
-        It is no ModelInferResponse: a server's answer is untrusted.
-    """
+    """Return the outputs of a serialised ModelInferResponse, and the raw contents in it as views of it."""
     from google.protobuf.message import DecodeError
     from tritonclient.grpc import service_pb2
 
@@ -68,11 +62,6 @@ def pair(answers: Sequence[Any], raw: Sequence[memoryview], shared: Collection[s
     """Find the raw contents of each output that is in the message, by name.
 
     Triton sends empty contents for an output in a region (`shared`); the protocol does not say whether others do.
-
-    Raises
-    ------
-    InferenceError
-        There are more or fewer contents than outputs.
     """
     if not raw:
         return {}
@@ -83,13 +72,7 @@ def pair(answers: Sequence[Any], raw: Sequence[memoryview], shared: Collection[s
 
 
 def read_output(spec: TensorSpec, answer: Any, content: memoryview | None, view: Array | None) -> Array:
-    """Return an output: `view`, its place in a region, where the server has filled it, else an array over `content`.
-
-    Raises
-    ------
-    InferenceError
-        Sizes and shape do not fit one another.
-    """
+    """Return an output: `view`, its place in a region, where the server has filled it, else an array over `content`."""
     shape = tuple(answer.shape)
     if min(shape, default=0) < 0:
         raise InferenceError(f"the server answered output {spec.name!r} of the impossible shape {list(shape)}")
@@ -138,13 +121,7 @@ def _misfit(spec: TensorSpec, shape: tuple[int, ...], size: int) -> InferenceErr
 
 
 def unpack_strings(content: memoryview, shape: Sequence[int]) -> Array:
-    """Read the raw contents of a BYTES tensor.
-
-    Raises
-    ------
-    InferenceError
-        The lengths do not fit the content or the shape.
-    """
+    """Read the raw contents of a BYTES tensor."""
     count = math.prod(shape)
     if count * 4 > len(content):
         raise InferenceError(f"the server's answer has {len(content)} bytes for {count} strings")

@@ -29,13 +29,7 @@ _PREFIX = "edge-accelerate-"
 
 
 def own_prefix() -> str:
-    """Return how the names of this machine's regions begin: another machine's, or another container's /dev/shm, differ.
-
-    Raises
-    ------
-    OSError
-        There is no shared memory here.
-    """
+    """Return how this machine's regions' names begin: another machine's, or another container's /dev/shm, differ."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
     return f"{_PREFIX}{hashlib.sha256(boot + str(FOLDER.stat().st_dev).encode()).hexdigest()[:12]}-"
 

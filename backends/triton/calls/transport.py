@@ -64,13 +64,7 @@ class Transport:
         self._say("message")
 
     def settle(self, deadline: Deadline) -> None:
-        """Find out whether the server is on this machine by sharing a region with it.
-
-        Raises
-        ------
-        ServerError
-            It must be, and is not.
-        """
+        """Find out whether the server is on this machine by sharing a region with it."""
         if not self._may_share:
             return
         problem = self._try_sharing(deadline)
