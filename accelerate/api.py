@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -133,10 +134,10 @@ def list_devices() -> list[Device]:
     for name, backend in registry.backends().items():
         if registry.availability(backend).available:
             try:
-                found += backend.devices(LoadOptions())
-            except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-                reason = f"devices() raised {registry.describe(error)}"
-                found.append(Device(name, "-", "", "", False, reason, registry.BROKEN_REMEDY))
+                found += registry.devices(backend, LoadOptions())
+            except (Exception, SystemExit) as error:
+                refused = registry.refusal(backend, error)
+                found.append(Device(name, "-", "", "", False, refused.reason, refused.remedy))
     return found
 
 
@@ -193,7 +194,7 @@ _COMMON = {"backend", *(f.name for f in fields(LoadOptions))} - {"asked", "backe
 def _carry_out(source: Source, options: LoadOptions, rows: Iterator[Row], *, single: bool) -> Model:
     """Load with the first candidate that can; falling to a later one is said aloud."""
     seen: list[Row] = []
-    failures: list[tuple[Row, BaseException]] = []
+    failures: list[tuple[Row, AccelerateError]] = []
     for row in rows:
         seen.append(row)
         if row.error is not None:
@@ -203,7 +204,7 @@ def _carry_out(source: Source, options: LoadOptions, rows: Iterator[Row], *, sin
             model = _load_row(row, source, replace(options, device=row.candidate.device, passed_over=told))
         except OptionError:
             raise
-        except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        except AccelerateError as error:
             if single:  # another device is another choice
                 raise
             failures.append((row, error))
@@ -217,22 +218,34 @@ def _carry_out(source: Source, options: LoadOptions, rows: Iterator[Row], *, sin
 
 
 def _load_row(row: Row, source: Source, options: LoadOptions) -> Model:
-    backend = row.backend
+    backend, count = row.backend, options.replicas
     try:
-        if options.replicas == 1:
-            return backend.load(source, options)
-        from .combined.replicas import Replicas
-
-        return Replicas(backend.load_replicas(source, options, options.replicas))
+        models = [backend.load(source, options)] if count == 1 else list(backend.load_replicas(source, options, count))
     except AccelerateError:
         raise
-    except Exception as error:
-        raise backend.translate(error, source) from error
+    except (Exception, SystemExit) as error:
+        raise _translated(backend, error, source) from error
+    answers: Sequence[object] = models
+    if strange := [answer for answer in answers if not isinstance(answer, Model)]:
+        raise registry.refusal(backend, TypeError(f"load() returned {strange[0]!r:.60}, not a Model"))
+    if count == 1:
+        return models[0]
+    from .combined.replicas import Replicas
+
+    return Replicas(models)
+
+
+def _translated(backend: Backend, error: BaseException, source: Source) -> AccelerateError:
+    """Ask a backend what its runtime's exception means; one that cannot tell is broken."""
+    if isinstance(error, Exception):
+        with contextlib.suppress(Exception):
+            return registry.checked(backend.translate(error, source), AccelerateError, "translate")
+    return registry.refusal(backend, error)
 
 
 def _why_not(
-    source: Source, rows: Sequence[Row], failures: Sequence[tuple[Row, BaseException]], *, single: bool
-) -> BaseException:
+    source: Source, rows: Sequence[Row], failures: Sequence[tuple[Row, AccelerateError]], *, single: bool
+) -> AccelerateError:
     """Return the error of a load that nothing could do."""
     if len(failures) == 1:
         return failures[0][1]

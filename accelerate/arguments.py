@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import OptionError
-from .reports import LoadOptions
+from .reports import LoadOptions, Match
 
-__all__ = ["check_settled", "whole_number"]
+if TYPE_CHECKING:
+    from .source import Source
+
+__all__ = ["check_settled", "refusal", "whole_number"]
 
 
 def whole_number(name: str, value: Any, most: int | None = None) -> int:
@@ -45,3 +48,16 @@ def check_settled(options: LoadOptions, what: str) -> None:
     chosen = {"device": options.asked, "num_threads": options.num_threads, **options.backend_options}
     if given := sorted(name for name, value in chosen.items() if value is not None):
         raise OptionError(f"{given[0]} is settled by the existing {what}", "leave it out, or load the model file")
+
+
+def refusal(source: Source, *wanted: str, remedy: str = "convert it, or use the backend for its format") -> Match:
+    """Return a backend's answer to a source of none of its formats.
+
+    Parameters
+    ----------
+    source : Source
+    *wanted : str
+        What a person calls files of its formats: "an ONNX model".
+    remedy : str
+    """
+    return Match(False, f"{source} is {source.likeness}, not {' or '.join(wanted)}", remedy)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._records import record
 from ._version import __version__
-from .arguments import check_settled, whole_number
+from .arguments import check_settled, refusal, whole_number
 from .calls.binding import Binding, CopyingBinding, Owner, allocate, read_only
 from .calls.conversion import Array, InputAdapter, blank, concrete_shape, dtype_of
-from .calls.deadlines import guarded, in_words, left, seconds
+from .calls.deadlines import in_words, left, seconds
 from .calls.names import NameIndex, name_tensors, suggestion
 from .calls.random_tensors import random_tensor
-from .errors import AccelerateError, ModelError
+from .errors import AccelerateError, ModelError, one_line
 from .metadata import Metadata
 from .model import Model
 from .reports import Availability, Device, LoadOptions, Match, RuntimeInfo
@@ -30,7 +30,24 @@ from .system.cpus import default_threads, usable_cpus
 from .system.known_answers import try_runtime
 from .system.stderr import held_back
 
+if TYPE_CHECKING:
+    from .formats.description import describe_source, interface_of
+    from .formats.tflite.assumptions import ASSUMED_NORMALIZATION
+else:  # the readers of files are imported when a backend names them
+
+    def __getattr__(name: str) -> Any:
+        """Import what says what a file means."""
+        from importlib import import_module
+
+        if name in ("describe_source", "interface_of"):
+            return getattr(import_module(".formats.description", __package__), name)
+        if name == "ASSUMED_NORMALIZATION":
+            return import_module(".formats.tflite.assumptions", __package__).ASSUMED_NORMALIZATION
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
+    "ASSUMED_NORMALIZATION",
     "Array",
     "Availability",
     "Backend",
@@ -55,17 +72,19 @@ __all__ = [
     "check_settled",
     "concrete_shape",
     "default_threads",
+    "describe_source",
     "dtype_of",
     "folder",
-    "guarded",
     "held_back",
     "in_words",
+    "interface_of",
     "left",
     "name_tensors",
     "random_tensor",
     "read_only",
     "recall",
     "record",
+    "refusal",
     "remember",
     "run_in_child",
     "seconds",
@@ -163,8 +182,8 @@ class Backend(abc.ABC):
 
     def translate(self, error: Exception, source: Source) -> AccelerateError:
         """Return the error for what the runtime has raised while a model was loaded."""
-        text = " ".join(str(error).split()) or type(error).__name__
-        return error if isinstance(error, AccelerateError) else ModelError(f"{self.name} refuses {source}: {text}")
+        ours = ModelError(f"{self.name} refuses {source}: {one_line(error)}")
+        return error if isinstance(error, AccelerateError) else ours
 
     @classmethod
     def sniff(cls, head: bytes) -> str:

@@ -42,6 +42,7 @@ __all__ = [
     "ServerError",
     "TensorError",
     "UnsupportedModelError",
+    "one_line",
 ]
 
 
@@ -128,3 +129,8 @@ class NoBackendError(AccelerateError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.reason, self.plan, self.remedy)
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """Return what an exception of somebody else says, for a message of ours: its text in one line, or its class."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -61,7 +61,7 @@ def decide(source: Source, options: LoadOptions, backends: Sequence[Backend], *,
     ranked : bool
         Order by kind of device, and within a kind the file's own engine first; else the order given is kept.
     """
-    contenders = [_Contender(backend, place, source, options) for place, backend in enumerate(backends)]
+    contenders = [_Contender(backend, order, source, options) for order, backend in enumerate(backends)]
     turns = [(one.rank(kind, ranked=ranked), one, kind) for one in contenders for kind in one.kinds()]
     for _, contender, kind in sorted(turns, key=lambda turn: turn[0]):
         if contender.accepts():
@@ -83,9 +83,9 @@ def summarize(rows: Sequence[Row]) -> Plan:
 class _Contender:
     """A backend that is asked about a model: at first what needs no runtime, its devices once it is their turn."""
 
-    def __init__(self, backend: Backend, place: int, source: Source, options: LoadOptions) -> None:
+    def __init__(self, backend: Backend, order: int, source: Source, options: LoadOptions) -> None:
         self.backend = backend
-        self.place = place
+        self.order = order
         self.source = source
         self.options = options
         self.match: Match | None = None  # None until it was asked for
@@ -103,8 +103,8 @@ class _Contender:
             kinds = tuple(self.backend.kinds())
             if unknown := [kind for kind in kinds if kind not in KINDS]:
                 raise TypeError(f"kinds() returned {unknown[0]!r:.60}; wanted some of {', '.join(KINDS)}")  # noqa: TRY301
-        except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-            self.refused = self._refused(_broken(self.backend, error))
+        except (Exception, SystemExit) as error:
+            self.refused = self._refused(registry.refusal(self.backend, error))
             return ()
         return kinds
 
@@ -116,28 +116,25 @@ class _Contender:
 
     def _match(self) -> Row | None:
         try:
-            match = self.backend.match(self.source, self.options)
-            if not isinstance(match, Match):
-                raise TypeError(f"match() returned {match!r:.60}, not a Match")  # noqa: TRY301
+            match = registry.checked(self.backend.match(self.source, self.options), Match, "match")
             if not match.accepts:
                 kind = ModelError if self.source.format in ("", "directory") else UnsupportedModelError
                 return self._refused(kind(match.reason, match.remedy))
             _check_names(self.backend, self.source, self.options)
-        except AccelerateError as error:
-            return self._refused(error, final=isinstance(error, (OptionError, ModelError)))
-        except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-            return self._refused(_broken(self.backend, error))
+        except (Exception, SystemExit) as error:
+            refusal = registry.refusal(self.backend, error)
+            return self._refused(refusal, final=isinstance(refusal, (OptionError, ModelError)))
         self.match = match
         return None
 
     def rank(self, kind: str, *, ranked: bool) -> tuple[int, ...]:
-        """Return the place of a kind of device among all, the smallest first."""
+        """Return where a kind of device stands among all, the smallest first."""
         wanted = self.options.device not in KINDS or kind == self.options.device
-        # a server that the user has named stands where a GPU does
+        # a server that the user has named stands behind the GPUs here
         named = kind == "server" and self.accepts() and self.match is not None and self.match.named
-        place = KINDS.index("gpu" if named else kind)
+        standing = (KINDS.index("gpu" if named else kind), named)
         own = self.source.format in self.backend.formats
-        return (not wanted, place, not own, self.place) if ranked else (not wanted, self.place, place)
+        return (not wanted, *standing, not own, self.order) if ranked else (not wanted, self.order, *standing)
 
     def rows(self, kind: str | None) -> Iterator[Row]:
         """Yield the rows of the devices of a kind; None yields those that are left."""
@@ -157,20 +154,14 @@ class _Contender:
         name, options = self.backend.name, self.options
         self._devices: dict[str, Device] = {}
         try:
-            state = self.backend.availability_for(self.source, options)
-            if not isinstance(state, Availability):
-                raise TypeError(f"availability() returned {state!r:.60}, not an Availability")  # noqa: TRY301
+            answer = self.backend.availability_for(self.source, options)
+            state = registry.checked(answer, Availability, "availability")
             if not state.available:
                 yield self._refused(BackendNotAvailableError(state.reason, state.remedy), accepted=True)
                 return
-            devices = list(self.backend.devices(options))
-            if unknown := [d for d in devices if getattr(d, "kind", None) not in KINDS]:
-                raise TypeError(f"devices() returned {unknown[0]!r:.80}; wanted Devices of a known kind")  # noqa: TRY301
-        except AccelerateError as error:
-            yield self._refused(error, accepted=True)
-            return
-        except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-            yield self._refused(_broken(self.backend, error), accepted=True)
+            devices = registry.devices(self.backend, options)
+        except (Exception, SystemExit) as error:
+            yield self._refused(registry.refusal(self.backend, error), accepted=True)
             return
         fitting = [device for device in devices if _is_wanted(device, options.device)]
         if not fitting:
@@ -207,12 +198,6 @@ def _check_names(backend: Backend, source: Source, options: LoadOptions) -> None
     if interface is not None:
         inputs, _ = rename(interface.inputs, interface.outputs, options.tensor_names)
         normalization_by_name(options.normalization, inputs)
-
-
-def _broken(backend: Backend, error: BaseException) -> BackendNotAvailableError:
-    wrapped = BackendNotAvailableError(f"{backend.name} raised {registry.describe(error)}", registry.BROKEN_REMEDY)
-    wrapped.__cause__ = error
-    return wrapped
 
 
 def _is_wanted(device: Device, wanted: str | None) -> bool:

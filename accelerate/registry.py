@@ -15,19 +15,30 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from ._records import record
 from .calls.names import suggestion
 from .contract import Backend
-from .errors import BackendNotAvailableError
-from .reports import Availability, BackendInfo
+from .errors import AccelerateError, BackendNotAvailableError
+from .reports import KINDS, Availability, BackendInfo, Device, LoadOptions
 from .source import Source
 
-__all__ = ["BROKEN_REMEDY", "availability", "backends", "describe", "find", "info", "recognize"]
+__all__ = [
+    "BROKEN_REMEDY",
+    "availability",
+    "backends",
+    "checked",
+    "devices",
+    "find",
+    "info",
+    "recognize",
+    "refusal",
+]
 
 GROUP = "accelerate.backends"
 _log = logging.getLogger("accelerate")
+_Answer = TypeVar("_Answer")
 
 
 @record(frozen=True)
@@ -85,12 +96,40 @@ def info() -> Mapping[str, BackendInfo]:
 def availability(backend: Backend) -> Availability:
     """Ask a backend whether it can build a model; one that raises cannot."""
     try:
-        state = backend.availability()
-        if not isinstance(state, Availability):
-            raise TypeError(f"it returned {state!r:.60}, not an Availability")  # noqa: TRY301
-        return state
-    except (Exception, SystemExit) as error:  # a stranger's code: its failure is an answer
-        return Availability(False, reason=f"availability() raised {describe(error)}", remedy=BROKEN_REMEDY)
+        return checked(backend.availability(), Availability, "availability")
+    except (Exception, SystemExit) as error:
+        refused = refusal(backend, error)
+        return Availability(False, reason=refused.reason, remedy=refused.remedy)
+
+
+def devices(backend: Backend, options: LoadOptions) -> list[Device]:
+    """Ask an available backend for its devices; what it raises is for `refusal`."""
+    found = [checked(device, Device, "devices") for device in backend.devices(options)]
+    if unknown := [device.kind for device in found if device.kind not in KINDS]:
+        raise TypeError(f"devices() returned one of the kind {unknown[0]!r:.60}; wanted one of {', '.join(KINDS)}")
+    return found
+
+
+def checked(answer: object, kind: type[_Answer], hook: str) -> _Answer:
+    """Return what a backend has answered, once others can print, join and compare it; TypeError for nonsense."""
+    if not isinstance(answer, kind):
+        raise TypeError(f"{hook}() returned {answer!r:.60}, not of the class {kind.__name__}")
+    for name, field in getattr(kind, "__dataclass_fields__", {}).items():
+        value = getattr(answer, name)
+        wanted: Any = str if field.type == "str" else tuple if field.type.endswith(", ...]") else object
+        parts = value if field.type == "tuple[str, ...]" and isinstance(value, tuple) else ()
+        if not isinstance(value, wanted) or not all(isinstance(part, str) for part in parts):
+            raise TypeError(f"{hook}() returned {kind.__name__}({name}={value!r:.60}); wanted {field.type}")
+    return answer
+
+
+def refusal(backend: Backend, error: BaseException) -> AccelerateError:
+    """Return our error for what a backend has raised: the failure of a stranger's code is an answer."""
+    if isinstance(error, AccelerateError):
+        return error
+    wrapped = BackendNotAvailableError(f"{backend.name} raised {_in_words(error)}", BROKEN_REMEDY)
+    wrapped.__cause__ = error
+    return wrapped
 
 
 #: What helps against a backend whose own code fails.
@@ -98,7 +137,7 @@ BROKEN_REMEDY = "update or uninstall the distribution that declares it"
 
 
 def _broken_reason(entry: _Broken) -> str:
-    return f"importing {entry.target} raised {describe(entry.error)}"
+    return f"importing {entry.target} raised {_in_words(entry.error)}"
 
 
 def recognize(source: Source) -> Source:
@@ -111,11 +150,11 @@ def recognize(source: Source) -> Source:
                     source.format, source.likeness = kind, backend.formats[kind]
                     break
             except (Exception, SystemExit) as error:  # a stranger's code
-                _log.warning("backend %r cannot tell a file's format: sniff() raised %s", name, describe(error))
+                _log.warning("backend %r cannot tell a file's format: sniff() raised %s", name, _in_words(error))
     return source
 
 
-def describe(error: BaseException) -> str:
+def _in_words(error: BaseException) -> str:
     """Return an exception's class and text."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -146,7 +185,7 @@ def _import(name: str, target: str) -> Backend | _Broken:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit included: a plugin never ends the program
-        _log.warning("backend %r is unavailable: importing %s raised %s", name, target, describe(error))
+        _log.warning("backend %r is unavailable: importing %s raised %s", name, target, _in_words(error))
         return _Broken(target, error)
 
 

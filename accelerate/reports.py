@@ -39,7 +39,7 @@ class Availability:
 
 @record(frozen=True)
 class Device:
-    """One place where a backend can run a model.
+    """What a backend can run a model on.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Match:
     remedy : str
         What to do where it does not, or where the device is missing: another way to run the same model.
     named : bool
-        The user has named the server that would run it, in an option or the environment: it ranks as a GPU does.
+        The user has named the server that would run it, in an option or the environment: it ranks right behind GPUs.
     """
 
     accepts: bool

@@ -6,6 +6,7 @@ A call goes: `infer` -> names and conversion (`names`, `tensors.InputAdapter`) -
 from __future__ import annotations
 
 import abc
+import math
 import os
 import threading
 import weakref
@@ -28,7 +29,7 @@ from .calls.conversion import (
 from .calls.deadlines import Turn, in_words, left, seconds
 from .calls.latency import LatencyStatistics
 from .calls.names import NameIndex, rename, suggestion
-from .errors import AccelerateError, InferenceError, InferenceTimeoutError, OptionError, TensorError
+from .errors import AccelerateError, InferenceError, InferenceTimeoutError, OptionError, TensorError, one_line
 from .formats.labels import check_label_count
 from .metadata import Metadata, Normalization, TensorInfo
 from .model import Model
@@ -64,7 +65,7 @@ class RuntimeModel(Model):
     #: Whether the runtime takes calls of `execute` from several threads at once.
     concurrent: ClassVar[bool] = False
     #: Normalisation of a float image input that nothing describes; None makes such a conversion an error.
-    assumed_normalization: ClassVar[Normalization | None] = None
+    assumed_normalization: Normalization | None = None
 
     def __init__(
         self,
@@ -111,24 +112,19 @@ class RuntimeModel(Model):
 
     def translate(self, error: Exception) -> AccelerateError:
         """Return the error for what the runtime has raised during a run."""
-        return InferenceError(f"{self.runtime.name} failed: {' '.join(str(error).split()) or type(error).__name__}")
+        return InferenceError(f"{self.runtime.name} failed: {one_line(error)}")
 
-    def cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None]]:
-        """Return `execute` as a call for another thread, and what asks that call to end early."""
-        return lambda: self.execute(feeds), lambda: None
+    def cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None] | None]:
+        """Return `execute` as a call for another thread, and what asks that call to end early, None for nothing."""
+        return lambda: self.execute(feeds), None
 
     def execute_within(self, feeds: list[Array], timeout: float) -> list[Array]:
         """Run with a deadline, in seconds. A runtime that keeps deadlines by itself overrides this."""
         execute, cancel = self.cancellable(feeds)
 
         def call() -> list[Array]:
-            self.check_open()
-            try:
-                return execute()
-            except AccelerateError:
-                raise
-            except Exception as error:
-                raise self.translate(error) from error
+            self.check_open()  # it may have been closed while this call waited for its turn
+            return execute()
 
         outputs: list[Array] = self.turn.call_within(call, cancel, timeout)
         return outputs
@@ -204,6 +200,8 @@ class RuntimeModel(Model):
         self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
     ) -> dict[str, Array]:
         self.check_open()
+        if timeout is None and type(self).cancellable is not RuntimeModel.cancellable:
+            timeout = math.inf  # the end of the program can cancel a call that nobody awaits any more
         return await self._background.infer(self.infer, self.concurrency, input_tensors, timeout, dequantize)
 
     def metadata(self, *, timeout: float | None = None) -> Metadata:
@@ -254,9 +252,9 @@ class RuntimeModel(Model):
 
     def run(self, feeds: list[Array], timeout: float | None) -> list[Array]:
         """Run on inputs that need no conversion, in turn with other callers; `timeout` in seconds."""
-        if timeout is not None:
-            return self.execute_within(feeds, seconds(timeout))
         try:
+            if timeout is not None:
+                return self.execute_within(feeds, seconds(timeout))
             if self.concurrent:
                 self.turn.check_open()
                 return self.execute(feeds)
@@ -267,6 +265,7 @@ class RuntimeModel(Model):
         except AccelerateError:
             raise
         except Exception as error:
+            self.check_open()  # a call that finds the runtime's objects gone says why
             raise self.translate(error) from error
 
     def check_open(self) -> None:

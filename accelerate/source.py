@@ -11,22 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ModelError, ModelNotFoundError, OptionError
+from .formats.sniffing import judge
 
 if TYPE_CHECKING:
     from mmap import mmap
 
-__all__ = ["Source", "sniff", "without_secrets"]
+__all__ = ["Source", "without_secrets"]
 
 _Reading = TypeVar("_Reading")
 _HEAD = 4096
-_FORMATS = {"tflite": "a TFLite model", "onnx": "an ONNX model"}
-_NOT_MODELS = {
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"\x1f\x8b": "a gzip archive",
-    b"\x7fELF": "a native library or program",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself (run: git lfs pull)",
-}
 
 
 class Source:
@@ -85,6 +78,11 @@ class Source:
         if self._data is not None:
             return f"<{len(self._data)} bytes>"
         return f"<{type(self.object).__module__}.{type(self.object).__qualname__}>"
+
+    def holds(self, package: str, kind: str) -> bool:
+        """Return whether it is an existing object of a package's class of this name; neither is imported for that."""
+        kinds = type(self.object).__mro__
+        return any(k.__name__ == kind and k.__module__.partition(".")[0] == package for k in kinds)
 
     def read(self) -> bytes:
         """Return the whole model file.
@@ -223,8 +221,7 @@ class Source:
         if not head:
             raise ModelError(f"{self} is empty (0 bytes): the download or copy may have failed", "fetch it again")
         self.head = head
-        self.format = sniff(head)
-        self.likeness = _FORMATS[self.format] if self.format else _likeness(head)
+        self.format, self.likeness = judge(head)
 
 
 def without_secrets(url: object) -> str:
@@ -233,23 +230,6 @@ def without_secrets(url: object) -> str:
         return f"of type {type(url).__name__}"
     told, *hidden = re.split("[?#]", re.sub(r"(?s)^(\w+://)?.*@", r"\1***@", url), maxsplit=1)
     return told + ("..." if hidden else "")
-
-
-def sniff(head: bytes) -> str:
-    """Return the model format of a file from its first bytes: "tflite", "onnx", or "".
-
-    A TFLite flatbuffer has the file identifier "TFL3" at byte 4. ONNX has no magic number: it is a protobuf whose
-    first field is ``ir_version`` (onnx.proto, ModelProto field 1), followed by another field of ModelProto.
-    """
-    if head[4:8] == b"TFL3":
-        return "tflite"
-    if len(head) > 3 and head[0] == 0x08 and head[1] < 0x80 and head[2] in _ONNX_TAGS:
-        return "onnx"
-    return ""
-
-
-# producer_name, producer_version, domain, model_version, doc_string, graph, opset_import
-_ONNX_TAGS = frozenset({0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42})
 
 
 def _path(given: str | os.PathLike[Any]) -> Path:
@@ -279,17 +259,6 @@ def _is_special(path: Path) -> bool:
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _likeness(head: bytes) -> str:
-    for magic, name in _NOT_MODELS.items():
-        if head.startswith(magic):
-            return name
-    try:
-        text = head.decode("utf-8")
-    except UnicodeDecodeError:
-        return f"a file that starts with the bytes {head[:8].hex(' ')}"
-    return f"a text file that starts with {text.strip()[:40]!r}"
 
 
 def _unreadable(path: Path, error: OSError) -> ModelError:

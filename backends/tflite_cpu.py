@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from accelerate.backends.tflite.engines import availability, check_option, engine_of, pick
-from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled
+from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, refusal
 from accelerate.metadata import Metadata
 
 if TYPE_CHECKING:
@@ -44,11 +44,10 @@ class TFLiteCPU(Backend):
                 return Match(False, f"{source} is no TFLite interpreter", "give the model file, or an interpreter")
             check_settled(options, "interpreter")
             return Match(True, f"an interpreter of {engine.title}")
-        from accelerate.backends.tflite.diagnosis import not_tflite
         from accelerate.formats.tflite.compiled import COMPILED_OPERATOR, compiled_for_edgetpu
 
         if source.format != "tflite":
-            return Match(False, not_tflite(source), "convert it to TFLite, or use the backend for its format")
+            return refusal(source, "a TFLite model")
         from accelerate.formats.tflite.file import ModelFile
 
         check_option(options.backend_options.get("engine"))

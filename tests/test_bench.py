@@ -403,7 +403,7 @@ def test_a_backend_whose_threads_are_settled_is_measured_without(monkeypatch: py
 
     monkeypatch.setattr(rows, "plan", plan)
     found = [s for s in rows.find_subjects([DIGITS, TWIN]) if s.row["status"] == "ok"]
-    assert [(s.place, s.row["threads"], dict(s.arguments)) for s in found] == [
+    assert [(s.target, s.row["threads"], dict(s.arguments)) for s in found] == [
         ("tflite_cpu:cpu", 1, {"num_threads": 1}),
         ("onnxruntime:cpu", None, {}),
     ]

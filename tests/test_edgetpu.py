@@ -38,8 +38,8 @@ from accelerate import (
 )
 from accelerate.backends.edgetpu import devices, library, model, trial
 from accelerate.backends.edgetpu import hardware as system
-from accelerate.backends.edgetpu.namesake import about_namesake
-from accelerate.backends.edgetpu.requirements import needed_runtime
+from accelerate.backends.edgetpu.library_file import about_namesake
+from accelerate.backends.edgetpu.twins import needed_runtime
 from accelerate.system import children
 
 X = np.array([[1, 2, 3, 255]], np.uint8)
@@ -204,9 +204,10 @@ def test_a_stick_that_needs_a_second_attempt(tell: Any) -> None:
     assert load().infer(X)["y"].tolist() == NOT_X
 
 
-def test_replicas_take_the_devices_in_turn(tell: Any) -> None:
+@pytest.mark.parametrize("device", [None, "tpu"])
+def test_replicas_take_the_devices_in_turn(tell: Any, device: str | None) -> None:
     tell(DEVICES="usb,usb,pci")
-    with accelerate.load(stand_in.bits(), backend="edgetpu", replicas=4) as replicated:
+    with load(device=device, replicas=4) as replicated:
         used = [replica.device for replica in replicated.models]  # type: ignore[attr-defined]
         assert used == ["usb:0", "usb:1", "pci:0", "usb:0"]
         assert replicated.infer(X)["y"].tolist() == NOT_X

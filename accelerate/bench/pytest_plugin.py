@@ -33,7 +33,7 @@ class DeviceComparison:
 
     def __init__(self, config: pytest.Config) -> None:
         self._models: Sequence[str] = config.getoption("benchmark_model") or _OWN_MODELS
-        self._places: Sequence[str] = config.getoption("benchmark_on")
+        self._targets: Sequence[str] = config.getoption("benchmark_on")
 
     @pytest.hookimpl(tryfirst=True)  # before -k and -m choose
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
@@ -54,11 +54,11 @@ class DeviceComparison:
     def _subjects(self) -> Iterator[Subject]:
         found = find_subjects(self._models)
         known = {name for s in found for name in _names(s)}
-        for place in self._places:
-            if place not in known:  # each backend says why not: they become skipped tests
-                yield from find_subjects(self._models, devices=[place])
+        for target in self._targets:
+            if target not in known:  # each backend says why not: they become skipped tests
+                yield from find_subjects(self._models, devices=[target])
         for subject in found:
-            if not self._places or not _names(subject).isdisjoint(self._places):
+            if not self._targets or not _names(subject).isdisjoint(self._targets):
                 yield subject
 
 
@@ -71,17 +71,17 @@ class _Devices(pytest.Module):
 
 
 def _make_tests(subjects: Sequence[Subject]) -> ModuleType:
-    """Make a module with a test function for each model, parametrised with the places where it is to run."""
+    """Make a module with a test function for each model, parametrised with what it is to run on."""
     module = ModuleType("edge_accelerate_devices")
     for path in dict.fromkeys(s.row["path"] for s in subjects):
-        mine = {s.place: s for s in subjects if s.row["path"] == path}
+        mine = {s.target: s for s in subjects if s.row["path"] == path}
         setattr(module, next(iter(mine.values())).row["model"], _test_of(mine, subjects))
     return module
 
 
 def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callable[..., None]:
-    def test(benchmark: Any, request: pytest.FixtureRequest, place: str) -> None:
-        subject = mine[place]
+    def test(benchmark: Any, request: pytest.FixtureRequest, target: str) -> None:
+        subject = mine[target]
         if subject.row["status"] == "missing":
             pytest.skip("; ".join(filter(None, (subject.row["reason"], subject.row["remedy"]))))
         with closing(subject), _reference(model := subject.open(), subjects) as (named, reference):
@@ -100,7 +100,7 @@ def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callab
                 figures = summarize(1e6 * np.array(benchmark.stats.stats.data))
                 benchmark.extra_info["percentiles_us"] = {k: v for k, v in figures.items() if k in PERCENTILES}
 
-    parametrized: Callable[..., None] = pytest.mark.parametrize("place", list(mine))(test)
+    parametrized: Callable[..., None] = pytest.mark.parametrize("target", list(mine))(test)
     return parametrized
 
 
@@ -130,4 +130,4 @@ def _rounds(model: Model, feeds: Any, config: pytest.Config) -> int:
 
 
 def _names(subject: Subject) -> frozenset[str]:
-    return frozenset((subject.row["device"], subject.row["backend"], subject.place))
+    return frozenset((subject.row["device"], subject.row["backend"], subject.target))

@@ -100,8 +100,8 @@ def _figure(value: float | None, scale: float = 1.0) -> str:
 def name(row: Row, among: Iterable[Row]) -> str:
     """Return what a row is called where it stands among others: with its model where they have several."""
     # blanks, so that a narrow table breaks it there
-    place = row["backend"] if row["device"] == NOTHING else f"{row['backend']} {row['device']}"
-    return place if len({other["model"] for other in among}) < 2 else f"{place} {row['model']}"
+    target = row["backend"] if row["device"] == NOTHING else f"{row['backend']} {row['device']}"
+    return target if len({other["model"] for other in among}) < 2 else f"{target} {row['model']}"
 
 
 def reference_name(row: Row) -> str:

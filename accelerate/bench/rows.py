@@ -38,7 +38,7 @@ class Subject:
     _held: float | None = None
 
     @property
-    def place(self) -> str:
+    def target(self) -> str:
         """Backend and device, such as "onnxruntime:cuda:0"."""
         return f"{self.row['backend']}:{self.row['device']}"
 
@@ -115,7 +115,7 @@ def find_subjects(
     """
     names = distinguish([os.fspath(model) for model in models])
     found = [subject for path, name in names.items() for subject in _of_model(path, name, backends, devices, arguments)]
-    unique = {(s.row["path"], s.place): s for s in found}
+    unique = {(s.row["path"], s.target): s for s in found}
     return list(unique.values())
 
 
@@ -160,8 +160,8 @@ def _of_model(
             for device, status, reason, remedy in rows:
                 kind = listed[device].kind if device in listed else ""
                 own = kind == "cpu" and source.format in backend.formats
-                place = {"backend": name, "device": device, "kind": kind, "threads": given.get("num_threads")}
-                yield Subject({**common, **place, "status": status, "reason": reason, "remedy": remedy}, given, own)
+                target = {"backend": name, "device": device, "kind": kind, "threads": given.get("num_threads")}
+                yield Subject({**common, **target, "status": status, "reason": reason, "remedy": remedy}, given, own)
 
 
 def _plan(path: str, backend: str, device: str | None, arguments: Mapping[str, Any]) -> tuple[Plan, Mapping[str, Any]]:

@@ -112,7 +112,7 @@ class _Run:
     def _open(self) -> None:
         for n, subject in enumerate(self._subjects):
             if subject.row["status"] == "ok":
-                self._notify(f"loading {subject.place}", 0.05 * n / len(self._subjects))
+                self._notify(f"loading {subject.target}", 0.05 * n / len(self._subjects))
                 with _caught(subject):
                     subject.open()
                 with _caught(subject):
@@ -146,7 +146,7 @@ class _Run:
                     subject.row["agreement"] = {"reason": "no CPU here runs the model, so there is no reference"}
                 continue
             for subject in group:
-                self._notify(f"comparing the answers of {subject.place}", 0.05)
+                self._notify(f"comparing the answers of {subject.target}", 0.05)
                 with _caught(subject):
                     if subject.model is not None:
                         agreement = compare_answers(reference.model, subject.model, self._settings.seed + 1)
@@ -164,7 +164,7 @@ class _Run:
             if (perf_counter() - started) / len(medians) > limit:
                 break
             for subject in waiting:
-                self._notify(f"warming up {subject.place}", 0.05 + 0.1 * min(1.0, turn / 20))
+                self._notify(f"warming up {subject.target}", 0.05 + 0.1 * min(1.0, turn / 20))
                 with _caught(subject), without_collector():
                     taken = _block(subject, medians[id(subject)])
                     medians[id(subject)].append(float(np.median(taken)))
@@ -232,19 +232,19 @@ class _Run:
         each = max(0.3, settings.seconds / 5)
         for n, subject in enumerate(subjects):
             share = 0.65 + 0.35 * n / len(subjects)
-            self._notify(f"splitting up the calls of {subject.place}", share)
+            self._notify(f"splitting up the calls of {subject.target}", share)
             with _noted(subject.row, "phases_us"):
                 assert subject.model is not None
                 subject.row["phases_us"] = measure_phases(subject.model, subject.feeds, each)
             subject.row["throughput"] = []
             for callers in settings.callers:
-                self._notify(f"{callers} callers on {subject.place}", share)
+                self._notify(f"{callers} callers on {subject.target}", share)
                 figures: dict[str, Any] = {"callers": callers}
                 with _noted(figures):
                     figures = throughput(subject.load, subject.feeds, callers, each)
                 subject.row["throughput"].append(figures)
             if settings.rate is not None:
-                self._notify(f"{settings.rate:g} calls a second on {subject.place}", share)
+                self._notify(f"{settings.rate:g} calls a second on {subject.target}", share)
                 with _noted(subject.row, "rate"), without_collector():
                     assert subject.model is not None
                     subject.row["rate"] = at_rate(subject.model.infer, subject.feeds, settings.rate, settings.seconds)

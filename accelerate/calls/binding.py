@@ -66,9 +66,9 @@ class Binding(abc.ABC):
         What the runtime raises becomes ours by the model's `translate`.
         """
 
-    def cancellable(self) -> tuple[Callable[[], None], Callable[[], None]]:
-        """Return `step` as a call for another thread, and what asks that call to end early."""
-        return self.step, lambda: None
+    def cancellable(self) -> tuple[Callable[[], None], Callable[[], None] | None]:
+        """Return `step` as a call for another thread, and what asks that call to end early, None for nothing."""
+        return self.step, None
 
     def step_within(self, timeout: float) -> None:
         """Run with a deadline. A runtime that keeps deadlines by itself overrides this."""
@@ -76,17 +76,9 @@ class Binding(abc.ABC):
 
         def run() -> None:
             self.check_open()  # it may have been closed while this run waited for its turn
-            self._translated(step)
+            step()
 
         self._turn.call_within(run, cancel, timeout)
-
-    def _translated(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except AccelerateError:
-            raise
-        except Exception as error:
-            raise self._owner.translate(error) from error
 
     def replace_output(self, name: str, array: Array) -> None:
         """Show another array from now on."""
@@ -122,18 +114,18 @@ class Binding(abc.ABC):
         InferenceTimeoutError, InferenceError, DeviceLostError, ClosedError
             After a timeout the runtime may still be busy with the arrays; later runs wait for it.
         """
-        if timeout is not None:
-            self.step_within(seconds(timeout))
-            return
-        with self._lock:
-            if self._turn.closed or self._owners_turn.closed:
-                self.check_open()
-            try:
+        try:
+            if timeout is not None:
+                self.step_within(seconds(timeout))
+                return
+            with self._lock:
+                if self._turn.closed or self._owners_turn.closed:
+                    self.check_open()
                 self.step()
-            except AccelerateError:
-                raise
-            except Exception as error:
-                raise self._owner.translate(error) from error
+        except AccelerateError:
+            raise
+        except Exception as error:
+            raise self._owner.translate(error) from error
 
     def close(self) -> None:
         """End the Binding. Arrays taken from it stay readable."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..errors import OptionError, TensorError
+from ..errors import OptionError, TensorError, one_line
 from ..metadata import Normalization, Quantization, TensorInfo
 from .names import NameIndex
 
@@ -240,7 +240,7 @@ class InputAdapter:
         except ValueError as error:  # ragged lists
             raise self._refusal(value, f"this {type(value).__name__} is not a rectangular array") from error
         except Exception as error:  # what a stranger's __array__ raises: a tensor on a GPU, for one
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, 200)
             raise self._refusal(value, f"NumPy makes no array of it: {reason}") from error
 
     def _fit_shape(self, array: Array) -> Array:

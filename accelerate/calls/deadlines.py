@@ -172,14 +172,15 @@ class Turn:
         if self.closed:
             raise ClosedError(f"{self._what} is closed", self._remedy)
 
-    def call_within(self, call: Callable[[], Any], cancel: Callable[[], None], timeout: float) -> Any:
+    def call_within(self, call: Callable[[], Any], cancel: Callable[[], None] | None, timeout: float) -> Any:
         """Make a call on the worker thread and give up at the deadline; the turn is the worker's until the call ends.
 
         Parameters
         ----------
         call : callable
-        cancel : callable
-            Asks the call to end early, at the deadline.
+        cancel : callable or None
+            Asks the call to end early, at the deadline and at the end of the program, which then waits for the call.
+            Without one both leave it alone.
         timeout : float
             Seconds, the wait for the turn included.
 
@@ -191,13 +192,13 @@ class Turn:
         worker = self._worker
         if worker is None or not worker.usable:
             worker = self._worker = Worker()
-        job = Job(call, self.lock)
+        job = Job(call if cancel is None else guarded(call, cancel), self.lock)
         worker.submit(job)
         try:
             if job.wait(timeout):
                 return job.result()
         except KeyboardInterrupt:
-            if not job.call_off():
+            if not job.call_off() and cancel is not None:
                 cancel()
             raise
         if job.call_off():
@@ -206,7 +207,8 @@ class Turn:
                 f"no answer within {in_words(timeout)}: the model was busy with earlier calls all that time",
                 "give a longer timeout, call it less often, or load(..., replicas=n)",
             )
-        cancel()
+        if cancel is not None:
+            cancel()
         raise InferenceTimeoutError(
             f"no answer within {in_words(timeout)}; the runtime is still computing and later calls wait for it"
         )

@@ -27,7 +27,7 @@ def inspect_model(model: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``file`` (None for a URL or a folder), ``content`` (None for a format that is not read here), ``plan``.
+        ``file`` (None for a URL or a folder), ``content`` (None for a format that nobody here reads), ``plan``.
     """
     source = registry.recognize(Source(model))
     decided = plan(model)
@@ -97,9 +97,10 @@ def _strangers_content(source: Source) -> dict[str, Any] | None:
         return None
     problem, described = "", None
     try:
-        described = owner.describe(source, None)
+        told = owner.describe(source, None)
+        described = None if told is None else registry.checked(told, Metadata, "describe")
     except (Exception, SystemExit) as error:
-        problem = f"the backend {owner.name} cannot describe it: {registry.describe(error)}"
+        problem = str(registry.refusal(owner, error))
     return {
         "description": described.description if described else "",
         "metadata": {"name": described.name} if described and described.name else None,

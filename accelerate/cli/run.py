@@ -69,7 +69,7 @@ def _parse_value(text: str) -> Any:
     metavar="KEY=VALUE",
     multiple=True,
     callback=_parse_options,
-    help="Another argument of accelerate.load(), such as engine=litert; VALUE is JSON, a Python literal or text. "
+    help="Another argument of accelerate.load(), such as dequantize=true; VALUE is JSON, a Python literal or text. "
     "Repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -110,7 +110,7 @@ class Reader:
 class Table:
     """One table of a flatbuffer.
 
-    A field is named by its slot: its place in the schema, counted from 0, where a union takes two.
+    A field is named by its slot: its position in the schema, counted from 0, where a union takes two.
     A field that the file leaves out, as an older writer's file does, has its default.
     """
 

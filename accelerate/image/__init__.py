@@ -18,8 +18,8 @@ from ..calls.conversion import Array
 from ..errors import TensorError
 from ..metadata import TensorInfo
 from .converter import converter_of
+from .fitting import Geometry, fit_frame, image_shape
 from .frames import read_picture
-from .geometry import Geometry, image_shape, place
 
 __all__ = ["Geometry", "geometry", "read_picture", "to_tensor"]
 
@@ -100,4 +100,4 @@ def geometry(frame_size: Sequence[int], info: TensorInfo, resize: str = "stretch
             f"frame_size is {frame_size!r:.80}; wanted (height, width), each from 1", "give frame.shape[:2]"
         )
     shape = image_shape(info)
-    return place(height, width, shape.height_for(height), shape.width_for(width), resize)
+    return fit_frame(height, width, shape.height_for(height), shape.width_for(width), resize)

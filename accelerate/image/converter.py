@@ -12,8 +12,8 @@ from ..calls.conversion import Array, dtype_of
 from ..errors import OptionError, TensorError
 from ..metadata import TensorInfo
 from .engines import RESAMPLES, Engine, current_engine
+from .fitting import Geometry, fit_frame, image_shape
 from .frames import YUV, as_frame, frame_size
-from .geometry import Geometry, image_shape, place
 from .levels import Part, writer_for
 
 __all__ = ["Converter", "converter_of"]
@@ -84,7 +84,7 @@ class Converter:
         own_height, own_width = frame_size(source, color)
         tensor = self._new(own_height, own_width) if out is None else self._checked(out)
         height, width = tensor.shape[self._rows], tensor.shape[self._columns]
-        geometry = place(own_height, own_width, height, width, resize)
+        geometry = fit_frame(own_height, own_width, height, width, resize)
         if np.may_share_memory(source, tensor):
             source = source.copy()
         engine = current_engine()
@@ -212,7 +212,7 @@ def _planes(source: Array, color: str, part: tuple[int, int, int, int]) -> list[
     if color not in YUV:
         return [source[top:bottom, left:right]]
     rows, columns = frame_size(source, color)
-    # the part's ends are even, see `place`
+    # the part's ends are even, see `fit_frame`
     if color == "NV12":
         colors = source[rows:].reshape(rows // 2, columns // 2, 2)
         return [source[top:bottom, left:right], colors[top // 2 : bottom // 2, left // 2 : right // 2]]

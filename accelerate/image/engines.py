@@ -215,8 +215,8 @@ def _nearest(source: Array, target: Array) -> None:
 
 
 def _centres(own: int, new: int) -> Array:
-    places: Array = (2 * np.arange(new) + 1) * own // (2 * new)
-    return places
+    centres: Array = (2 * np.arange(new) + 1) * own // (2 * new)
+    return centres
 
 
 def _mean_along(array: Array, new: int, axis: int) -> Array:
@@ -228,7 +228,7 @@ def _mean_along(array: Array, new: int, axis: int) -> Array:
         # in units of 1/new of a place, in which all ends are whole numbers
         start, end = i * own, (i + 1) * own
         first, last = start // new, -(-end // new)
-        places = np.arange(first, last) * new
-        shares = np.minimum(places + new, end) - np.maximum(places, start)
+        starts = np.arange(first, last) * new
+        shares = np.minimum(starts + new, end) - np.maximum(starts, start)
         mean[i] = np.tensordot((shares / own).astype(np.float32), lines[first:last], 1)
     return np.moveaxis(mean, 0, axis)

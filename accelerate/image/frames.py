@@ -10,7 +10,7 @@ import numpy as np
 
 from ..calls.conversion import Array
 from ..calls.names import suggestion
-from ..errors import OptionError, TensorError
+from ..errors import OptionError, TensorError, one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -109,7 +109,7 @@ def _as_array(given: Any) -> Array:
     except ValueError as error:
         raise TensorError(f"the frame is a {type(given).__name__}, not a rectangular array") from error
     except Exception as error:  # what a stranger's __array__ raises: a tensor on a GPU, for one
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise TensorError(f"the frame is a {type(given).__name__}, and NumPy makes no array of it: {reason}") from error
 
 

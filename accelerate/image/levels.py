@@ -15,7 +15,7 @@ from ..calls.conversion import Array, InputAdapter, concrete_shape
 from ..errors import TensorError
 from ..metadata import Normalization, Quantization, TensorInfo
 from .engines import Engine
-from .geometry import ImageShape
+from .fitting import ImageShape
 
 __all__ = ["Levels", "Part", "writer_for"]
 

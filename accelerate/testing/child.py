@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import InferenceError, InferenceTimeoutError, ModelError, TensorError, load, plan
+from ..api import load, plan
 from ..contract import Backend, LoadOptions, Source, concrete_shape
+from ..errors import InferenceError, InferenceTimeoutError, ModelError, TensorError
 from .inputs import random_inputs
 
 _LIGHT = {"accelerate", "numpy", "flatbuffers", *sys.builtin_module_names, *sys.stdlib_module_names}

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.backends.tflite.engines import availability as engine_availability
 from accelerate.backends.tflite.engines import check_option, engine_of, pick
-from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, check_settled
+from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, check_settled, refusal
 from accelerate.errors import BackendNotAvailableError, DeviceNotFoundError, OptionError
 from accelerate.metadata import Metadata
 
-from .library_file import find_file, wanted_file
+from .library_file import about_namesake, find_file, wanted_file
 
 if TYPE_CHECKING:
     from .model import EdgeTPUModel
@@ -87,11 +87,12 @@ class EdgeTPU(Backend):
                 )
             check_settled(options, "interpreter")
             return Match(True, "an interpreter with the Edge TPU's delegate")
-        from accelerate.backends.tflite.diagnosis import not_tflite
         from accelerate.formats.tflite.compiled import cpu_twin
 
         if source.format != "tflite":
-            return Match(False, not_tflite(source), "convert it to TFLite, and compile that with edgetpu_compiler")
+            return refusal(
+                source, "a TFLite model", remedy="convert it to TFLite, and compile that with edgetpu_compiler"
+            )
         from .twins import compiled_twin, is_compiled
 
         check_option(options.backend_options.get("engine"))
@@ -127,7 +128,8 @@ class EdgeTPU(Backend):
 
     def load_replicas(self, source: Source, options: LoadOptions, count: int) -> list[Model]:
         # each goes to the stick that the fewest models use, unless one was named
-        return super().load_replicas(source, replace(options, device=options.asked), count)
+        device = None if options.asked == "tpu" else options.asked
+        return super().load_replicas(source, replace(options, device=device), count)
 
     def _load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
         from accelerate.contract import default_threads
@@ -136,8 +138,8 @@ class EdgeTPU(Backend):
         from .devices import lease, used_before
         from .library import open_library
         from .model import EdgeTPUModel
-        from .requirements import needed_runtime
         from .trial import prove
+        from .twins import needed_runtime
 
         engine = pick(options.backend_options.get("engine"))
         delegate_options = _delegate_options(options.backend_options.get("delegate_options"))
@@ -177,7 +179,6 @@ class EdgeTPU(Backend):
 def _library_state(options: LoadOptions) -> Availability:
     """Say whether engine and library can be loaded here."""
     from .library import open_library
-    from .namesake import about_namesake
 
     state = engine_availability(options.backend_options.get("engine"))
     if not state.available:

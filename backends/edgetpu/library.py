@@ -186,8 +186,8 @@ def _try_in_child(path: str, state: str) -> None:
         return
     versions = f"edge-accelerate {__version__} {path} {state}"
     remedy = (
-        "install a version of the library that is built for this system (README, 'Where is PyCoral?'); a crash is "
-        f"remembered: to try this one again, delete {folder() / 'edgetpu'}"
+        "install a version of the library that is built for this system (docs/coral.md, 'Where is PyCoral?'); a crash "
+        f"is remembered: to try this one again, delete {folder() / 'edgetpu'}"
     )
     try:
         said = verdict("edgetpu", versions, f"{__name__}:try_listing", lambda: b"", _LISTING_SECONDS, path=path).crash

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from accelerate.errors import OptionError
 
-__all__ = ["INSTALL", "find_file", "name_on_this_platform", "wanted_file", "why_unloadable"]
+__all__ = ["INSTALL", "about_namesake", "find_file", "name_on_this_platform", "wanted_file", "why_unloadable"]
 
 INSTALL = (
-    "install the package libedgetpu1-std (README, 'Where is PyCoral?' says from where); "
+    "install the package libedgetpu1-std (docs/coral.md, 'Where is PyCoral?' says from where); "
     "`pip install pycoral` is another program"
 )
 _MACHINES = {3: "x86", 40: "32-bit ARM", 62: "x86-64", 183: "64-bit ARM", 243: "RISC-V"}  # e_machine of the ELF header
@@ -86,6 +86,14 @@ def why_unloadable(path: str, said: str, *, named: bool) -> tuple[str, str]:
     if "symbol" in said:
         return f"{path} is not the Edge TPU's runtime library, or damaged ({said})", INSTALL
     return f"{path} cannot be loaded ({said})", INSTALL
+
+
+def about_namesake() -> str:
+    """Return a remark on the unrelated package that is called pycoral, "" where it is not installed."""
+    for folder in map(Path, sys.path):
+        if any(folder.glob("pycoral-*.dist-info")) and not (folder / "pycoral/utils/edgetpu.py").is_file():
+            return f" (the package pycoral in {folder} is an unrelated program: pip uninstall pycoral)"
+    return ""
 
 
 def _machine(path: str) -> str:

@@ -22,6 +22,7 @@ from accelerate.errors import (
     DeviceLostError,
     DeviceNotFoundError,
     ModelError,
+    one_line,
 )
 from accelerate.formats.tflite.compiled import COMPILED_OPERATOR
 from accelerate.formats.tflite.file import ModelFile
@@ -122,7 +123,7 @@ class EdgeTPUModel(TFLiteModel):
                 raise
         self._lose()
         raise DeviceLostError(
-            f"the Edge TPU {self.device} was lost during a run ({' '.join(str(cause).split())})",
+            f"the Edge TPU {self.device} was lost during a run ({one_line(cause)})",
             "call the model again once the device is back: it opens it then",
         ) from _without_frames(cause)
 
@@ -172,7 +173,7 @@ class EdgeTPUModel(TFLiteModel):
         if not self._source.unchanged():
             raise ModelError(f"{self._source} has changed since", "load it again")
         asked = self.options.asked
-        kinds = ("usb", "pci") if asked is None else (asked,) if asked in ("usb", "pci") else ()
+        kinds = ("usb", "pci") if asked in (None, "tpu") else (asked,) if asked in ("usb", "pci") else ()
         if not move(lease, library, kinds):
             raise DeviceNotFoundError("it is not connected", CONNECT)
         delegate = library.create({"device": lease.device.id, **self._delegate_options})
@@ -193,17 +194,17 @@ class EdgeTPUModel(TFLiteModel):
 
     @staticmethod
     def _why_refused(source: Source, error: Exception) -> AccelerateError:
-        said = " ".join(str(error).split()).rstrip(".")
+        said = one_line(error).rstrip(".")
         if "newer than this runtime version" in said:
             return BackendNotAvailableError(
                 f"{source} was compiled for a newer version of the Edge TPU's runtime library: {said}",
-                "update the library (README, 'Where is PyCoral?'), or compile with an older one: "
+                "update the library (docs/coral.md, 'Where is PyCoral?'), or compile with an older one: "
                 "edgetpu_compiler --min_runtime_version",
             )
         if "Unsupported data type in custom op handler" in said:
             return BackendNotAvailableError(
                 f"the Edge TPU's runtime library and this version of the interpreter do not fit together: {said}",
-                "install a build of the library for this interpreter (README, 'Where is PyCoral?')",
+                "install a build of the library for this interpreter (docs/coral.md, 'Where is PyCoral?')",
             )
         others = [name for name in source.opened(ModelFile).custom_operators if name != COMPILED_OPERATOR]
         return why_unresolved(source, others, error)

@@ -91,8 +91,8 @@ def _about_crash(engine: Engine, library: Library, name: str, crash: str) -> tup
     return (
         f"{library.path} ({library.version}) and {engine.title} {engine.version()} crash together: {name} was tried in "
         f"a child process and {crash}",
-        "install a build of the library for this runtime (README, 'Where is PyCoral?'). The verdict holds until one of "
-        f"them changes; to try again, delete {folder() / 'edgetpu'}",
+        "install a build of the library for this runtime (docs/coral.md, 'Where is PyCoral?'). The verdict holds until "
+        f"one of them changes; to try again, delete {folder() / 'edgetpu'}",
     )
 
 

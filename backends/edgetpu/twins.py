@@ -1,18 +1,27 @@
-"""Which file runs: a model compiled for the Edge TPU, or the one that it was compiled from."""
+"""Which file runs, a model compiled for the Edge TPU or the one that it was compiled from, and what it needs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accelerate.contract import Source
 from accelerate.errors import ModelError
+from accelerate.formats.flatbuffer import INT32, Reader, Table
 from accelerate.formats.tflite.compiled import COMPILED_OPERATOR
 from accelerate.formats.tflite.file import ModelFile
 from accelerate.formats.tflite.interface import interface
 from accelerate.metadata import TensorInfo
 
-__all__ = ["compiled_twin", "is_compiled"]
+if TYPE_CHECKING:
+    from mmap import mmap
+
+__all__ = ["compiled_twin", "is_compiled", "needed_runtime"]
+
+# The compiler puts a flatbuffer of its own into the custom operator's options: a Package (executable.fbs of
+# google-coral/libedgetpu, file identifier "DWN1"), whose first field is min_runtime_version.
+_IDENTIFIER = b"DWN1"
 
 
 def is_compiled(source: Source) -> bool:
@@ -51,6 +60,19 @@ def compiled_twin(source: Source) -> tuple[Path | None, str, str]:
             f"{compiling}, or load {twin.name} itself",
         )
     return twin, f"its compiled twin {twin} has equal inputs, outputs and labels", ""
+
+
+def needed_runtime(model: bytes | mmap) -> int | None:
+    """Return the runtime version that a compiled model needs at least, None where it does not say."""
+    start = model.find(_IDENTIFIER) - 4
+    if start < 0:
+        return None
+    reader = Reader(model, "the compiled part")
+    try:
+        package = Table(reader, reader.follow(start, "its package"), "its package")
+        return package.number(0, INT32) if package.has(0) else None
+    except ModelError:
+        return None
 
 
 def _difference(plain: ModelFile, compiled: ModelFile) -> str:

@@ -8,7 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, try_runtime
+from accelerate.contract import (
+    Availability,
+    Backend,
+    Device,
+    LoadOptions,
+    Match,
+    Source,
+    check_settled,
+    refusal,
+    try_runtime,
+)
 from accelerate.errors import AccelerateError, OptionError
 from accelerate.metadata import Metadata
 
@@ -48,20 +58,16 @@ class ONNXRuntime(Backend):
 
         if options.backend_options.get("providers") is not None:
             return devices_of_providers(options.backend_options["providers"])
-        return devices(options.device)
+        return devices(options.device, gpu_here=shows_gpu())
 
     def match(self, source: Source, options: LoadOptions) -> Match:
-        if source.format == "object" and _is_session(source.object):
+        if source.holds("onnxruntime", "InferenceSession"):
             check_settled(options, "session")
-            _refuse_signature(options)
+            if options.signature is not None:
+                raise OptionError("an ONNX model has no signatures", "leave signature out")
             return Match(True, "an existing InferenceSession")
         if source.format != "onnx":
-            return Match(
-                False,
-                f"{source} is {source.likeness}, not an ONNX model",
-                "convert it to ONNX, or use the backend for its format",
-            )
-        _refuse_signature(options)
+            return refusal(source, "an ONNX model")
         _check_options(options)
         return Match(True, "an ONNX model")
 
@@ -74,22 +80,17 @@ class ONNXRuntime(Backend):
 
     def load(self, source: Source, options: LoadOptions) -> ONNXModel:
         from .model import ONNXModel
-        from .providers import place
+        from .providers import chain_for
 
         if source.format == "object":
             return ONNXModel.adopt(source, options)
         assert options.device is not None, "the core has chosen one"
-        return ONNXModel.build(place(options.device, options.backend_options.get("providers")), source, options)
+        return ONNXModel.build(chain_for(options.device, options.backend_options.get("providers")), source, options)
 
     def translate(self, error: Exception, source: Source) -> AccelerateError:
         from .errors import while_loading
 
         return while_loading(error, str(source))
-
-
-def _refuse_signature(options: LoadOptions) -> None:
-    if options.signature is not None:
-        raise OptionError("an ONNX model has no signatures", "leave signature out")
 
 
 def _check_options(options: LoadOptions) -> None:
@@ -103,12 +104,6 @@ def _check_options(options: LoadOptions) -> None:
         parse_providers(providers)
         if options.asked is not None:
             raise OptionError(f"device={options.asked!r} and providers={providers!r:.200} both say where", "give one")
-
-
-def _is_session(given: object) -> bool:
-    return any(
-        k.__name__ == "InferenceSession" and k.__module__.startswith("onnxruntime.") for k in type(given).__mro__
-    )
 
 
 def shows_gpu() -> bool:

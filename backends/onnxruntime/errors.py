@@ -12,6 +12,7 @@ from accelerate.errors import (
     ModelNotFoundError,
     TensorError,
     UnsupportedModelError,
+    one_line,
 )
 
 __all__ = ["while_loading", "while_running"]
@@ -62,4 +63,4 @@ def while_running(error: Exception) -> AccelerateError:
 
 def _text(error: Exception) -> str:
     """Return the message without ONNX Runtime's prefixes and the C++ functions that it names."""
-    return _NOISE.sub("", " ".join(str(error).split()))[:400]
+    return _NOISE.sub("", one_line(error, 1000))[:400]

@@ -45,7 +45,7 @@ from .element_types import data_type, from_value, needs_value, strings_in, strin
 from .errors import while_loading, while_running
 from .external_data import check_external_files
 from .profile import profile
-from .providers import CPU, Placement, device_name
+from .providers import CPU, ProviderChain, device_name
 from .runtime import LINES, cancellable, import_runtime, run_options
 
 if TYPE_CHECKING:
@@ -79,26 +79,26 @@ class ONNXModel(RuntimeModel):
         super().__init__("onnxruntime", inputs, outputs, runtime, options)
 
     @classmethod
-    def build(cls, placement: Placement, source: Source, options: LoadOptions) -> Self:
+    def build(cls, chain: ProviderChain, source: Source, options: LoadOptions) -> Self:
         """Build a session for a model file."""
         runtime = import_runtime()
 
         threads = default_threads(options)
         full = options.backend_options.get("full_delegation", False)
         check_external_files(source)
-        settings, providers = session_options(runtime, threads), placement.providers
-        if full and placement.provider != CPU and not _tells_nodes(runtime.InferenceSession):
+        settings, providers = session_options(runtime, threads), chain.providers
+        if full and chain.provider != CPU and not _tells_nodes(runtime.InferenceSession):
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             providers = [entry for entry in providers if entry != CPU]  # refused beside that setting
         session = _session(runtime, providers, source, settings)
         nodes = _nodes(session)
         with _readable(source):
-            _check_placement(session, nodes, placement, full=full)
+            _check_delegation(session, nodes, chain, full=full)
         counts = None if nodes is None else {name: len(each) for name, each in nodes.items()}
-        delegated = None if counts is None else counts.get(placement.provider, 0)
+        delegated = None if counts is None else counts.get(chain.provider, 0)
         total = None if counts is None else sum(counts.values())
         details = {"providers": session.get_providers(), "nodes": counts or {}, "num_threads": threads}
-        info = RuntimeInfo("ONNX Runtime", runtime.__version__, placement.device, delegated, total, details)
+        info = RuntimeInfo("ONNX Runtime", runtime.__version__, chain.device, delegated, total, details)
         return cls(session, source, info, options)
 
     @classmethod
@@ -123,8 +123,6 @@ class ONNXModel(RuntimeModel):
 
     def _call(self, feeds: list[Array], options: Any) -> list[Array]:
         session = self._session  # a call that runs keeps it alive after close()
-        if session is None:
-            self.check_open()
         if self._by_value:
             return self._call_by_value(session, feeds, options)
         if self._strings:
@@ -286,14 +284,14 @@ def _nodes(session: Any) -> dict[str, list[Any]] | None:
     return nodes
 
 
-def _check_placement(
-    session: Any, nodes: Mapping[str, Sequence[Any]] | None, placement: Placement, *, full: bool
+def _check_delegation(
+    session: Any, nodes: Mapping[str, Sequence[Any]] | None, chain: ProviderChain, *, full: bool
 ) -> None:
     """Refuse a session that does not use the device that was named; say what fell back to another one."""
-    wanted = placement.provider
+    wanted = chain.provider
     if wanted not in session.get_providers():
         raise DeviceNotFoundError(
-            f"{placement.device}: {wanted} does not start (its libraries or the driver are missing, or there is no "
+            f"{chain.device}: {wanted} does not start (its libraries or the driver are missing, or there is no "
             "such device)",
             "run edge-accelerate doctor",
         )
@@ -301,7 +299,7 @@ def _check_placement(
         _log.warning(
             "onnxruntime before 1.24 does not tell what %s runs and what the CPU: update it, or load with "
             "full_delegation=True to have all there or an error",
-            placement.device,
+            chain.device,
         )
     elsewhere = {name: each for name, each in (nodes or {}).items() if name != wanted}
     if not nodes or not elsewhere:  # unknown, or nothing is left to compute, or all as wanted
@@ -309,12 +307,12 @@ def _check_placement(
     operators = ((name, Counter(node.op_type for node in each)) for name, each in elsewhere.items())
     left = ", ".join(f"{n} x {op} on {name}" for name, counts in operators for op, n in counts.most_common(8))
     if wanted not in nodes:
-        raise UnsupportedModelError(f"{placement.device} runs no operator of this model ({left})", "use device='cpu'")
+        raise UnsupportedModelError(f"{chain.device} runs no operator of this model ({left})", "use device='cpu'")
     if full:
         raise UnsupportedModelError(
-            f"full_delegation=True, but {placement.device} does not run: {left}", "leave full_delegation out"
+            f"full_delegation=True, but {chain.device} does not run: {left}", "leave full_delegation out"
         )
-    _log.warning("%s runs only a part of the model; elsewhere: %s", placement.device, left)
+    _log.warning("%s runs only a part of the model; elsewhere: %s", chain.device, left)
 
 
 def _without_rank(entries: Sequence[Any], source: Source) -> Collection[str]:

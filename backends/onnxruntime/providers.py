@@ -13,20 +13,19 @@ from typing import Any
 import numpy as np
 
 from accelerate.contract import Device, held_back, suggestion
-from accelerate.errors import OptionError
+from accelerate.errors import OptionError, one_line
 
-from . import shows_gpu
 from .runtime import LINES, import_runtime
 
 __all__ = [
     "CPU",
-    "Placement",
+    "ProviderChain",
+    "chain_for",
     "device_name",
     "devices",
     "devices_of_providers",
     "known_answer",
     "parse_providers",
-    "place",
 ]
 
 CPU = "CPUExecutionProvider"
@@ -41,27 +40,27 @@ _PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits.onnx"
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where a session is to run."""
+class ProviderChain:
+    """What a session is to run on."""
 
     device: str  # in our words: "cpu", "cuda:0", ...
     provider: str  # the execution provider that has to take part
     providers: list[Any]  # what InferenceSession takes, in order of preference
 
 
-def place(device: str, providers: Sequence[Any] | None) -> Placement:
+def chain_for(device: str, providers: Sequence[Any] | None) -> ProviderChain:
     """Turn a device that `devices` has listed, or ``providers=`` of `load`, into execution providers."""
     if providers is not None:
         pairs = parse_providers(providers)
-        return Placement(device, pairs[0][0], [pair if pair[1] else pair[0] for pair in pairs])
+        return ProviderChain(device, pairs[0][0], [pair if pair[1] else pair[0] for pair in pairs])
     kind, _, index = device.partition(":")
     provider = _PROVIDERS[kind]
     if provider == CPU:
-        return Placement(device, CPU, [CPU])
+        return ProviderChain(device, CPU, [CPU])
     chain: list[Any] = [(provider, {"device_id": index})]
     if kind == "tensorrt" and _PROVIDERS["cuda"] in available():
         chain.append((_PROVIDERS["cuda"], {"device_id": index}))  # what TensorRT leaves
-    return Placement(device, provider, [*chain, CPU])
+    return ProviderChain(device, provider, [*chain, CPU])
 
 
 def parse_providers(given: object) -> list[tuple[str, dict[str, Any]]]:
@@ -107,16 +106,16 @@ def available() -> list[str]:
     return [str(name) for name in onnxruntime.get_available_providers()]
 
 
-def devices(asked: str | None) -> list[Device]:
+def devices(asked: str | None, *, gpu_here: bool) -> list[Device]:
     """Return the devices, preferred first; what computes nothing, or needs another build, is not ready.
 
     What a user has asked for is listed even where the system shows none, and TensorRT, which starts for seconds and
-    builds an engine for minutes, only then.
+    builds an engine for minutes, only then. `gpu_here`: the system shows an NVIDIA GPU.
     """
     built, found = available(), []
     if _PROVIDERS["cuda"] in built:
         found.append(_tried("cuda:0", _PROVIDERS["cuda"]))
-    elif shows_gpu():
+    elif gpu_here:
         found.append(_row("cuda:0", *_not_built_in(_PROVIDERS["cuda"])))
     named = re.fullmatch(r"(cuda|tensorrt)(?::(\d+))?", asked or "")
     if named and (name := f"{named[1]}:{int(named[2] or 0)}") not in [device.id for device in found]:
@@ -174,7 +173,7 @@ def _try_provider(provider: str, index: str) -> str:
     try:
         return known_answer([(provider, {"device_id": index}), CPU], provider)
     except Exception as error:  # a broken driver can raise anything
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return f"{type(error).__name__}: {one_line(error)}"
 
 
 def known_answer(providers: list[Any], wanted: str) -> str:

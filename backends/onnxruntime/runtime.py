@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from accelerate.contract import guarded, held_back
+from accelerate.contract import held_back
 
 __all__ = ["LINES", "cancellable", "import_runtime", "run_options"]
 
@@ -45,4 +45,4 @@ def cancellable(call: Callable[[Any], Result]) -> tuple[Callable[[], Result], Ca
     def cancel() -> None:
         options.terminate = True
 
-    return guarded(lambda: call(options), cancel), cancel
+    return lambda: call(options), cancel

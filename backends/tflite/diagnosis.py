@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accelerate.contract import Source
-from accelerate.errors import ModelError, UnsupportedModelError
+from accelerate.errors import ModelError, UnsupportedModelError, one_line
 from accelerate.formats.tflite.compiled import COMPILED_OPERATOR, compiled_for_edgetpu
 from accelerate.formats.tflite.file import ModelFile
 
-__all__ = ["not_tflite", "why_refused", "why_unresolved"]
-
-
-def not_tflite(source: Source) -> str:
-    """Return what a source is that holds no TFLite model."""
-    return f"{source} is {source.likeness}, not a TFLite model"
+__all__ = ["why_refused", "why_unresolved"]
 
 
 def why_refused(source: Source, error: Exception) -> ModelError:
@@ -36,11 +31,7 @@ def why_unresolved(source: Source, custom: Sequence[str], error: Exception) -> M
         )
     if "data-type" in str(error) or "data type" in str(error):
         return UnsupportedModelError(
-            f"{source} has a tensor of a type that this engine does not exchange with NumPy ({_first_line(error)})",
+            f"{source} has a tensor of a type that this engine does not exchange with NumPy ({one_line(error)})",
             "convert the model with inputs and outputs of a common type",
         )
-    return ModelError(f"{source}: the TFLite interpreter refuses the model: {_first_line(error)}")
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return ModelError(f"{source}: the TFLite interpreter refuses the model: {one_line(error)}")

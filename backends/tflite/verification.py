@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
+from accelerate.contract import ChildError, __version__, verdict
+from accelerate.errors import BackendNotAvailableError, ModelError
 
-import numpy as np
-
-from accelerate.contract import ChildError, LoadOptions, Source, __version__, random_tensor, verdict
-from accelerate.errors import AccelerateError, BackendNotAvailableError, ModelError
-
-from .engines import ENGINES, Engine
+from .engines import Engine
 
 __all__ = ["verify"]
 
 _TIMEOUT = 30.0
-_RUNS = 3
 
 
-def verify(engine: Engine, model: bytes, name: str) -> None:
+def verify(engine: Engine, model: bytes, name: str, attempt: str) -> None:
     """Check a file's structure, then load and run it in a child process; the verdict is remembered by its SHA-256.
+
+    Parameters
+    ----------
+    engine : Engine
+    model : bytes
+    name : str
+        The model's, for messages.
+    attempt : str
+        The "module:function" that the child calls with the model and the engine's option.
 
     Raises
     ------
@@ -37,7 +41,7 @@ def verify(engine: Engine, model: bytes, name: str) -> None:
 
     key = f"{engine.package} {engine.version()} edge-accelerate {__version__} {hashlib.sha256(model).hexdigest()}"
     try:
-        crash = verdict("models", key, f"{__name__}:try_model", checked, _TIMEOUT, option=engine.option).crash
+        crash = verdict("models", key, attempt, checked, _TIMEOUT, option=engine.option).crash
     except ChildError as error:
         if error.impossible:
             raise BackendNotAvailableError(
@@ -54,16 +58,3 @@ def _damaged(engine: Engine, name: str, crash: str) -> ModelError:
         f"{name} is damaged: {engine.title}, which does not verify files, tried it in a child process and {crash}",
         "fetch the file again, or use engine='litert', which says what is wrong with it",
     )
-
-
-def try_model(model: bytes, option: str) -> None:
-    """Load and run a model as the parent is going to (child's side). What ends in a typed error is no danger."""
-    from .model import TFLiteModel
-
-    with (
-        contextlib.suppress(AccelerateError),
-        TFLiteModel.build(ENGINES[option], Source(model), LoadOptions(), verified=True) as loaded,
-    ):
-        random = np.random.default_rng(0)
-        for _ in range(_RUNS):
-            loaded.infer({t.name: random_tensor(t, random, (0, 1)) for t in loaded.metadata().inputs})

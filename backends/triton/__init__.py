@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, without_secrets
 from accelerate.errors import BackendNotAvailableError, OptionError
@@ -72,8 +72,7 @@ class Triton(Backend):
         return Match(True, f"a model on a server: {address}", named=True)
 
     def _match_file(self, source: Source, options: LoadOptions) -> Match:
-        url = options.backend_options.get("url")
-        if not (url or os.environ.get(SERVER_VARIABLE)):
+        if not (server := _server(options)):
             return Match(
                 False,
                 f"{source} is {source.likeness}, and triton runs what a server has",
@@ -84,9 +83,9 @@ class Triton(Backend):
         from .shipping.package import check_shippable
 
         try:
-            address = server_address(url)
+            address = server_address(server)
         except OptionError as error:
-            if url:
+            if options.backend_options.get("url"):
                 raise
             _say_once(str(error))
             return Match(False, f"{SERVER_VARIABLE} names no server: {error.reason}", f"correct {SERVER_VARIABLE}")
@@ -98,11 +97,16 @@ class Triton(Backend):
         if source.url is None:
             from .shipping.shipped import load_shipped
 
-            return load_shipped(source, options)
+            return load_shipped(source, _server(options), options)
         from .address import Address
         from .model import TritonModel
 
         return TritonModel.connect(Address.parse(source.url), options)
+
+
+def _server(options: LoadOptions) -> Any:
+    """Return the server that model files are shipped to, as the user names it."""
+    return options.backend_options.get("url") or os.environ.get(SERVER_VARIABLE)
 
 
 def _say_once(reason: str) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import socket
 from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from accelerate.contract import without_secrets
 from accelerate.errors import OptionError, ServerError
-
-from . import SERVER_VARIABLE
 
 __all__ = ["SCHEMES", "Address", "Target", "server_address"]
 
@@ -139,9 +136,8 @@ def _numeric(every: list[tuple[str, int]]) -> str:
     return "ipv6:" + ",".join(_joined(ip, port) for ip, port in mapped)
 
 
-def server_address(url: object) -> Address:
-    """Return the server to ship a model file to: the one named, else the variable's; its `model` is ""."""
-    given = url or os.environ.get(SERVER_VARIABLE)
+def server_address(given: object) -> Address:
+    """Return the server to ship a model file to; its `model` is ""."""
     if not isinstance(given, str):
         raise OptionError(
             f"url is {without_secrets(given)}; wanted the server to ship the model file to, such as 'host:8001'"

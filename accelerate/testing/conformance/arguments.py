@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from ... import AccelerateError, Plan, list_devices, load, plan
+from ...api import list_devices, load, plan
+from ...errors import AccelerateError
+from ...reports import Plan
 from .cases import CaseTests
 
 __all__ = ["ArgumentTests"]

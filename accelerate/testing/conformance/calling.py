@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from ... import ClosedError, InferenceTimeoutError, Model, OptionError, TensorError
 from ...contract import Array
+from ...errors import ClosedError, InferenceTimeoutError, OptionError, TensorError
+from ...model import Model
 from ..inputs import random_inputs
 from .cases import Case, CaseTests
 from .children import ask_child

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from ... import Model, TensorInfo, load
+from ...api import load
 from ...contract import Array, dtype_of
+from ...metadata import TensorInfo
+from ...model import Model
 
 __all__ = ["ROLES", "Case", "CaseTests", "levels_of", "scale_and_zero"]
 

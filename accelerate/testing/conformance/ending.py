@@ -13,17 +13,18 @@ from typing import Any
 
 import pytest
 
-from ... import (
+from ...api import load
+from ...contract import Array
+from ...errors import (
     AccelerateError,
     ClosedError,
     DeviceLostError,
     InferenceError,
     InferenceTimeoutError,
-    Model,
     ServerError,
     TensorError,
 )
-from ...contract import Array
+from ...model import Model
 from ..inputs import random_inputs
 from .cases import CaseTests
 
@@ -143,7 +144,6 @@ class EndingTests(CaseTests):
 
     def test_a_forgotten_model_is_collected(self, opened: Any) -> None:
         case = self.cases()["plain"]
-        from ... import load
 
         model = load(case.source, backend=self.backend, **case.options)
         inputs = random_inputs(model)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ... import Binding, ClosedError, TensorError
+from ...calls.binding import Binding
 from ...contract import Array
+from ...errors import ClosedError, TensorError
 from ..inputs import random_inputs
 from .cases import ROLES, CaseTests
 

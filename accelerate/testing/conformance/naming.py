@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ... import OptionError, TensorError
 from ...contract import dtype_of
+from ...errors import OptionError, TensorError
 from ..inputs import random_inputs
 from .cases import ROLES, CaseTests
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ... import TensorError
 from ...contract import concrete_shape, dtype_of
+from ...errors import TensorError
 from ..inputs import random_inputs
 from .cases import CaseTests, levels_of, scale_and_zero
 

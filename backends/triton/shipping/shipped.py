@@ -33,14 +33,14 @@ class _TFLiteModel(TritonModel):
     assumed_normalization = ASSUMED_NORMALIZATION
 
 
-def load_shipped(source: Source, options: LoadOptions) -> TritonModel:
-    """Ship a model file and connect to it. `close` unloads it if nothing else in this process uses it.
+def load_shipped(source: Source, server: object, options: LoadOptions) -> TritonModel:
+    """Ship a model file to a server and connect to it. `close` unloads it if nothing else in this process uses it.
 
     Raises
     ------
     The errors of `package.pack`, `server.ship` and `TritonModel.connect`.
     """
-    address = server_address(options.backend_options.get("url"))
+    address = server_address(server)
     # a connection of its own, which lives until the model has been taken away
     connection = Connection(address, address.target(), Settings.parse(options, address))
     try:

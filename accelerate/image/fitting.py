@@ -12,7 +12,7 @@ from ..calls.conversion import Array, image_layout
 from ..errors import OptionError, TensorError
 from ..metadata import TensorInfo
 
-__all__ = ["Geometry", "ImageShape", "image_shape", "place"]
+__all__ = ["Geometry", "ImageShape", "fit_frame", "image_shape"]
 
 
 class ImageShape(NamedTuple):
@@ -135,7 +135,7 @@ def _numbers(given: Any, count: int) -> Array:
     return array
 
 
-def place(height: int, width: int, tensor_height: int, tensor_width: int, resize: object) -> Geometry:
+def fit_frame(height: int, width: int, tensor_height: int, tensor_width: int, resize: object) -> Geometry:
     """Lay a frame into a tensor; all sizes are from 1.
 
     Raises
@@ -145,11 +145,11 @@ def place(height: int, width: int, tensor_height: int, tensor_width: int, resize
     """
     if resize not in ("stretch", "letterbox", "crop"):
         raise OptionError(f"resize is {resize!r:.60}; wanted 'stretch', 'letterbox' or 'crop'")
-    return _place(height, width, tensor_height, tensor_width, str(resize))
+    return _fit_frame(height, width, tensor_height, tensor_width, str(resize))
 
 
 @lru_cache(maxsize=256)  # the sizes of a program's cameras and models
-def _place(height: int, width: int, tensor_height: int, tensor_width: int, resize: str) -> Geometry:
+def _fit_frame(height: int, width: int, tensor_height: int, tensor_width: int, resize: str) -> Geometry:
     source, target = (0, 0, height, width), (0, 0, tensor_height, tensor_width)
     # compared as integers: with floating point a frame of the tensor's own proportions might lose a row
     wider = width * tensor_height - height * tensor_width
