@@ -36,8 +36,8 @@ def interface_of(source: Source, signature: str | None = None) -> Interface | No
     if source.format == "onnx":
         if signature is not None:
             raise OptionError("an ONNX model has no signatures", "leave signature out")
+        from .onnx.description import interface as onnx_interface
         from .onnx.file import ModelFile as ONNXFile
-        from .onnx.interface import interface as onnx_interface
 
         return onnx_interface(source.opened(ONNXFile))
     return None

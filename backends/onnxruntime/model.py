@@ -35,9 +35,8 @@ from accelerate.errors import (
     UnsupportedModelError,
 )
 from accelerate.formats import REFETCH
-from accelerate.formats.onnx.description import describe
+from accelerate.formats.onnx.description import describe, name_values
 from accelerate.formats.onnx.file import ModelFile, ValueInfo
-from accelerate.formats.onnx.interface import name_values
 from accelerate.metadata import Metadata, TensorInfo
 
 from .binding import SessionBinding, can_share
