@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def check_settled(options: LoadOptions, what: str) -> None:
         raise OptionError(f"{given[0]} is settled by the existing {what}", "leave it out, or load the model file")
 
 
-def refusal(source: Source, *wanted: str, remedy: str = "convert it, or use the backend for its format") -> Match:
+def refusal(source: Source, *wanted: str, remedy: str = "") -> Match:
     """Return a backend's answer to a source of none of its formats.
 
     Parameters
@@ -59,5 +60,9 @@ def refusal(source: Source, *wanted: str, remedy: str = "convert it, or use the 
     *wanted : str
         What a person calls files of its formats: "an ONNX model".
     remedy : str
+        Default: to convert it, or to use another backend.
     """
-    return Match(False, f"{source} is {source.likeness}, not {' or '.join(wanted)}", remedy)
+    formats = " or ".join(wanted)
+    to = re.sub(r"\ban? | model\b", "", formats)
+    remedy = remedy or f"convert it to {to}, or use the backend for its format"
+    return Match(False, f"{source} is {source.likeness}, not {formats}", remedy)

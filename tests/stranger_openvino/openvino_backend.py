@@ -150,7 +150,7 @@ class OpenVINOModel(RuntimeModel):
                 tensor.shape = feed.shape
             tensor.data[...] = feed
         run()
-        return [tensor.data.copy() for tensor in request.output_tensors]
+        return [request.get_output_tensor(i).data.copy() for i in range(len(self.outputs))]
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
