@@ -202,10 +202,7 @@ class RuntimeModel(Model):
         self.check_open()
         if timeout is None and type(self).cancellable is not RuntimeModel.cancellable:
             timeout = math.inf  # the end of the program can cancel a call that nobody awaits any more
-        outputs: dict[str, Array] = await self._background.infer(
-            self.infer, self.concurrency, input_tensors, timeout, dequantize
-        )
-        return outputs
+        return await self._background.infer(self.infer, self.concurrency, input_tensors, timeout, dequantize)
 
     def metadata(self, *, timeout: float | None = None) -> Metadata:
         self.check_open()

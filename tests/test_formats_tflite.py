@@ -29,7 +29,6 @@ from accelerate.formats.tflite import file as tflite
 from accelerate.formats.tflite import packed
 from accelerate.formats.tflite import schema_names as tflite_names
 from accelerate.formats.tflite.file import LabelsReading, ModelFile, label_file
-from accelerate.formats.tflite.metadata import NormalizationOptions
 from accelerate.metadata import Quantization, TensorInfo
 
 MUTANTS = 5000
@@ -174,11 +173,8 @@ def test_real_names_files_and_labels(models_dir: Path, name: str) -> None:
     assert {n: len(read_labels(file.packed.read(n), n)) for n in file.packed.names} == labels
     if reading.metadata:
         graph = reading.metadata.subgraphs[0]
-        assert tuple(tensor.name for tensor in graph.inputs) == inputs
-        assert tuple(tensor.name for tensor in graph.outputs) == outputs
-        assert graph.inputs[0].unit(NormalizationOptions) == NormalizationOptions((127.5,), (127.5,))
-        assert graph.inputs[0].image is not None
-        assert graph.inputs[0].image.color_space == "rgb"
+        assert graph.inputs[0].normalization == ((127.5,), (127.5,))
+        assert graph.inputs[0].color_space == "rgb"
         found = label_file(graph)
         assert found is not None
         assert [found.name] == list(labels)
@@ -287,11 +283,11 @@ def test_everything_that_the_writer_writes() -> None:
     assert (metadata.author, metadata.license, metadata.min_parser_version) == ("me", "Apache-2.0", "1.0.0")
     image = metadata.subgraphs[0].inputs[0]
     boxes, scores = metadata.subgraphs[0].outputs
-    assert image.unit(NormalizationOptions) == NormalizationOptions((127.5,), (128.0,))
+    assert image.normalization == ((127.5,), (128.0,))
     assert (image.stats_min, image.stats_max, image.content) == ((-1.0,), (1.0,), "image")
     assert boxes.bounding_box is not None
     assert boxes.bounding_box.index == (1, 0, 3, 2)
-    assert (scores.name, scores.content, scores.files[0].locale) == ("probability", "feature", "en")
+    assert (scores.content, scores.files[0].name) == ("feature", "labels.txt")
     assert label_file(metadata.subgraphs[0]) == scores.files[0]
     assert file.packed_labels() == LabelsReading(("cat", "dog", "fish"), "labels.txt", "")
     assert file.packed.names == ("labels.txt", "readme.txt")
@@ -337,8 +333,8 @@ def test_a_newer_schema(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reading.metadata is not None
     assert reading.problem == ""
     image, scores = reading.metadata.subgraphs[0].inputs[0], reading.metadata.subgraphs[0].outputs[1]
-    assert (image.content, image.image) == ("unknown(37)", None)
-    assert image.process_units == ()
+    assert (image.content, image.color_space) == ("unknown(37)", "")
+    assert image.normalization is None
     assert scores.files[0].type == "unknown(39)"
 
 
@@ -350,7 +346,7 @@ def test_an_older_schema_lacks_fields() -> None:
     builder.Finish(builder.EndObject(), writer.IDENTIFIER)
     metadata = ModelFile(model(bytes(builder.Output()))).metadata.metadata
     assert metadata is not None
-    assert (metadata.name, metadata.author, metadata.subgraphs, metadata.files) == ("old", "", (), ())
+    assert (metadata.name, metadata.author, metadata.subgraphs) == ("old", "", ())
 
 
 # Odd and broken metadata: the model stays usable, and the reason is told
@@ -552,7 +548,6 @@ def test_a_label_file_of_the_model_as_a_whole_is_not_one_of_classes() -> None:
     metadata = writer.metadata("YOLO", subgraphs=[subgraph], files=[settings_file])
     file = ModelFile(writer.pack(model(metadata), {"temp_meta.txt": b"{'names': {0: 'cat', 1: 'dog'}}"}))
     assert file.metadata.metadata is not None
-    assert file.metadata.metadata.files[0].name == "temp_meta.txt"
     assert file.packed_labels() == LabelsReading()
 
 
@@ -688,8 +683,7 @@ def test_the_conventions_are_those_of_the_real_detector(models_dir: Path) -> Non
     graph = file.metadata.metadata.subgraphs[0]
     assert graph.outputs[0].bounding_box is not None
     assert graph.outputs[0].bounding_box.index == conventions.BOX_ORDER
-    assert [graph.outputs[i].name for i in conventions.BOXES_CLASSES_SCORES] == ["locations", "classes", "scores"]
-    normalization = graph.inputs[0].unit(NormalizationOptions)
-    assert normalization is not None
+    names = file.metadata_names().outputs
+    assert [names[i] for i in conventions.BOXES_CLASSES_SCORES] == ["locations", "classes", "scores"]
     assumed = conventions.ASSUMED_NORMALIZATION
-    assert (normalization.mean, normalization.std) == (assumed.mean, assumed.std)
+    assert graph.inputs[0].normalization == (assumed.mean, assumed.std)

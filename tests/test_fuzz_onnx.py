@@ -11,9 +11,8 @@ import pytest
 from mutation import TYPED, mutant, run_fuzzer
 
 from accelerate import ModelError
-from accelerate.formats.onnx.description import class_names, describe
+from accelerate.formats.onnx.description import class_names, describe, interface
 from accelerate.formats.onnx.file import ModelFile
-from accelerate.formats.onnx.interface import interface
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")  # builds the models

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from accelerate.errors import ModelError, OptionError
-from accelerate.formats.labels import LABEL_LIMIT, SIZE_LIMIT, label_for, load_labels, read_labels
+from accelerate.formats.labels import LABEL_LIMIT, SIZE_LIMIT, load_labels, read_labels
+from accelerate.metadata import Metadata
 
 
 @pytest.mark.parametrize(
@@ -89,9 +90,8 @@ def test_load_refuses(tmp_path: Path, data: bytes, message: str) -> None:
 
 
 def test_label_for_a_class() -> None:
-    labels = ("cat", "dog")
-    assert [label_for(labels, index) for index in (0, 1, 2, -1)] == ["cat", "dog", "2", "-1"]
-    assert label_for((), 7) == "7"
+    metadata = Metadata("", "", "", (), (), ("cat", "dog"))
+    assert [metadata.label(index) for index in (0, 1, 2, -1)] == ["cat", "dog", "2", "-1"]
 
 
 def test_real_label_files(models_dir: Path) -> None:

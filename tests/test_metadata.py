@@ -29,7 +29,6 @@ from accelerate import (
     TensorError,
     UnsupportedModelError,
 )
-from accelerate.formats.labels import label_for
 
 DATA = Path(accelerate.__file__).parent / "data"
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -261,7 +260,7 @@ def test_labels_packed_in_the_model(said: Callable[[], list[str]]) -> None:
     assert metadata.labels == ("red", "grün", "blue")
     assert metadata.outputs[0].associated_files == (AssociatedFile("labels.txt", "", "tensor_axis"),)
     assert "labels" not in metadata.outputs[0].extra
-    assert [label_for(metadata.labels, i) for i in (0, 2, 3)] == ["red", "blue", "3"]
+    assert [metadata.label(i) for i in (0, 2, 3)] == ["red", "blue", "3"]
     assert said() == []
 
 
@@ -269,7 +268,7 @@ def test_without_labels_a_class_reads_as_its_index() -> None:
     for model in (classifier(), classifier(described())):
         metadata = metadata_of(model)
         assert metadata.labels == ()
-        assert label_for(metadata.labels, 7) == "7"
+        assert metadata.label(7) == "7"
 
 
 @pytest.mark.parametrize("kind", [str, Path])

@@ -30,7 +30,7 @@ from tritonclient.grpc import model_config_pb2
 import accelerate
 from accelerate.backends.triton.address import Address
 from accelerate.backends.triton.connection import Connection, Deadline, Settings
-from accelerate.backends.triton.shipping.configuration import to_pbtxt, write_repository
+from accelerate.backends.triton.shipping.configuration import configuration, to_json, write_repository
 from accelerate.backends.triton.shipping.package import Package, describe, pack
 from accelerate.backends.triton.shipping.server import Shipment, explain, restore, ship, withdraw
 from accelerate.backends.triton.shipping.shipped import ship_file
@@ -57,11 +57,10 @@ def package(given: Any, device: str | None = None, *, signature: str | None = No
 
 
 def config_of(made: Package) -> Any:
-    """Read the text form with protobuf, and the JSON form too: they must say the same."""
-    text = text_format.Parse(to_pbtxt(made.name, made.config), model_config_pb2.ModelConfig())
-    json = json_format.ParseDict({"name": made.name, **made.config}, model_config_pb2.ModelConfig())
-    assert text == json
-    return text
+    """Return the configuration, which must be the same as a repository's text and as the load API's JSON."""
+    made_of_it = configuration(made.name, made)
+    assert json_format.Parse(to_json(made.name, made), model_config_pb2.ModelConfig()) == made_of_it
+    return made_of_it
 
 
 def onnx_model(*, first: str | int = "batch", out: str | int = "batch", rank: int = 2, dtype: int = 1) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,17 @@ pytest.importorskip("tritonclient.grpc")
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
-from accelerate.backends.triton.calls.answer import Answer, pair, read_answer, read_output, unpack_strings
+from accelerate.backends.triton.calls.answer import pair, read_answer, read_output, unpack_strings
 from accelerate.backends.triton.calls.request import Span, bytes_of, join, pack_strings, request_head
 from accelerate.backends.triton.description import TensorSpec
 from accelerate.errors import InferenceError
 
 names = st.text(max_size=8)
 shapes = st.lists(st.integers(0, 2**40), max_size=4)
+
+
+def answered(shape: tuple[int, ...]) -> Any:
+    return service_pb2.ModelInferResponse.InferOutputTensor(name="y", datatype="FP32", shape=shape)
 
 
 @given(
@@ -102,7 +107,7 @@ def test_damaged_answers_are_read_or_refused(data: st.DataObject) -> None:
         pass
     else:
         theirs = service_pb2.ModelInferResponse.FromString(damaged)  # whatever we read, protobuf reads the same
-        assert [(a.name, a.datatype, a.shape) for a in ours[0]] == [
+        assert [(a.name, a.datatype, tuple(a.shape)) for a in ours[0]] == [
             (o.name, o.datatype, tuple(o.shape)) for o in theirs.outputs
         ]
         assert [bytes(r) for r in ours[1]] == list(theirs.raw_output_contents)
@@ -140,15 +145,15 @@ def test_damaged_strings_are_refused(content: bytes, shape: list[int]) -> None:
 @pytest.mark.parametrize("shape", [(2**62, 4), (0, 2**62, 2**62), (-1,), (4,), (2, -2)])
 def test_shapes_that_do_not_fit_the_content(shape: tuple[int, ...]) -> None:
     with pytest.raises(InferenceError, match=r"shape|bytes"):
-        read_output(_SPEC, Answer("y", "FP32", shape, None), memoryview(bytes(12)), None)
+        read_output(_SPEC, answered(shape), memoryview(bytes(12)), None)
 
 
 def test_an_output_larger_than_its_view_is_refused() -> None:
     view = np.zeros(3, np.float32)
-    assert read_output(_SPEC, Answer("y", "FP32", (3,), None), memoryview(b""), view) is view
-    assert read_output(_SPEC, Answer("y", "FP32", (2,), None), None, view).shape == (2,)
+    assert read_output(_SPEC, answered((3,)), memoryview(b""), view) is view
+    assert read_output(_SPEC, answered((2,)), None, view).shape == (2,)
     with pytest.raises(InferenceError, match="12 bytes"):
-        read_output(_SPEC, Answer("y", "FP32", (4,), None), memoryview(b""), view)
+        read_output(_SPEC, answered((4,)), memoryview(b""), view)
 
 
 def test_typed_contents() -> None:
@@ -164,7 +169,7 @@ def test_typed_contents() -> None:
 
 def test_more_contents_than_outputs() -> None:
     with pytest.raises(InferenceError, match="2 contents for 1"):
-        pair([Answer("y", "FP32", (1,), None)], [memoryview(b""), memoryview(b"")], ())
+        pair([answered((1,))], [memoryview(b""), memoryview(b"")], ())
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3), (2, 3)])

@@ -36,13 +36,7 @@ def random_real_inputs(model: Model, count: int, seed: int) -> list[list[Array]]
 
 
 def feeds_from(real: Sequence[Array], reference: Model, model: Model) -> dict[str, Array]:
-    """Return real inputs of `reference` as `model` takes them: its names, dtypes, shapes and layout.
-
-    Raises
-    ------
-    TensorError
-        They cannot be converted.
-    """
+    """Return real inputs of `reference` as `model` takes them: its names, dtypes, shapes and layout."""
     feeds = {}
     for value, theirs, ours in zip(real, reference.metadata().inputs, model.metadata().inputs, strict=True):
         moves = theirs.layout and ours.layout and theirs.layout[-3:] != ours.layout[-3:]

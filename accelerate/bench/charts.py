@@ -1,23 +1,28 @@
-"""The report's charts: how latency is distributed, how the run went, throughput, agreement."""
+"""The report's charts, drawn in SVG: how latency is distributed, and how the run went. Text in them is never markup."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import report_text as say
-from . import svg
 
-__all__ = ["COLOURS", "agreement", "distribution", "throughput", "timeline"]
+__all__ = ["COLOURS", "distribution", "logarithmic", "timeline"]
 
 #: The classes s0, s1, ... of the page's style; more rows than colours begin anew.
 COLOURS = 6
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, svg.WIDTH - 10, 12.0, svg.HEIGHT - 30
+# a drawing this wide is as wide as a phone, where text then has its own size; on a desktop it grows with its column
+_WIDTH, _HEIGHT = 400.0, 220.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, _WIDTH - 10, 12.0, _HEIGHT - 30
+_LABEL = 50.0  # the width of a label such as "8.00 µs"
 _BINS = 90
 #: The room for a row of the distribution, and for the words above its hill.
 _BAND, _BAND_OF_MANY, _WORDS = 88.0, 64.0, 26.0
@@ -33,112 +38,43 @@ def distribution(rows: Rows) -> str:
     samples = [np.concatenate([one["us"] for one in row["rounds"]]) for row in rows]
     # the last thousandth would take half of the room; its percentile is in the table
     low = min(float(np.percentile(values, 0.1)) for values in samples)
-    high = max(_value(row, "p99") * 1.3 for row in rows)
-    across = svg.logarithmic((low, high), 10, svg.WIDTH - 10)
+    high = max(row["latency_us"].get("p99", row["latency_us"]["max"]) * 1.3 for row in rows)
+    across = logarithmic((low, high), 10, _WIDTH - 10)
     band = _BAND_OF_MANY if len(rows) > 3 else _BAND
     bottom = _TOP + band * len(rows)
-    parts = [*_ticks_below(across, _TOP, bottom, say.duration)]
+    parts = []
+    for tick in across.ticks:
+        x = across(tick)
+        parts.append(_line(x, _TOP, x, bottom, "grid"))
+        parts.append(_text(min(max(x, 30), _WIDTH - 30), bottom + 16, say.duration(tick), "tick", "middle"))
     for n, (row, values) in enumerate(zip(rows, samples, strict=True)):
         base, style = _TOP + band * (n + 1), f"s{n % COLOURS}"
-        parts += [*_hill(values, across, base, band - _WORDS, style), *_marks(row, across, base, style)]
+        parts += _hill(values, across, base, band - _WORDS, style)
+        marks = [across(row["latency_us"][metric]) for metric in _MARKED if metric in row["latency_us"]]
+        parts += [_line(x, base - 12, x, base + 3, f"mark {style}") for x in marks]
         # the words stand on the side where the hill is not
-        anchor, x = ("end", svg.WIDTH - 12) if across(row["latency_us"]["p50"]) < svg.WIDTH / 2 else ("start", 12.0)
-        parts.append(svg.text(x, base - band + 22, _fit(say.name(row, rows)), "name", anchor=anchor))
+        anchor, x = ("end", _WIDTH - 12) if across(row["latency_us"]["p50"]) < _WIDTH / 2 else ("start", 12.0)
+        parts.append(_text(x, base - band + 22, _fit(say.name(row, rows)), "name", anchor))
         for line, told in enumerate(_figures(row, values, across)):
-            parts.append(svg.text(x, base - band + 36 + 13 * line, told, "note", anchor=anchor))
-    return svg.drawing("Distribution of latency", parts, bottom + 24)
+            parts.append(_text(x, base - band + 36 + 13 * line, told, "note", anchor))
+    return _drawing("Distribution of latency", parts, bottom + 24)
 
 
-def _hill(values: Floats, across: svg.Scale, base: float, height: float, style: str) -> Iterator[str]:
+def _hill(values: Floats, across: _Scale, base: float, height: float, style: str) -> Iterator[str]:
     edges = np.geomspace(across.low, across.high, _BINS + 1)
     heights = np.convolve(np.histogram(values, edges)[0].astype(float), (0.25, 0.5, 0.25), "same")
     heights *= height / max(heights.max(), 1)
     middles = np.sqrt(edges[1:] * edges[:-1])
     hill = [(across(float(x)), base - float(h)) for x, h in zip(middles, heights, strict=True)]
-    yield svg.path([(hill[0][0], base), *hill, (hill[-1][0], base)], f"area {style}", closed=True)
-    yield svg.line(10, base, svg.WIDTH - 10, base, "axis")
+    yield _path([(hill[0][0], base), *hill, (hill[-1][0], base)], f"area {style}", end="Z")
+    yield _line(10, base, _WIDTH - 10, base, "axis")
 
 
-def _marks(row: say.Row, across: svg.Scale, base: float, style: str) -> Iterator[str]:
-    for metric in _MARKED:
-        if metric in row["latency_us"]:
-            x = across(row["latency_us"][metric])
-            yield svg.line(x, base - 12, x, base + 3, f"mark {style}")
-
-
-def _figures(row: say.Row, values: Floats, across: svg.Scale) -> Iterator[str]:
+def _figures(row: say.Row, values: Floats, across: _Scale) -> Iterator[str]:
     figures = row["latency_us"]
     yield ", ".join(f"{metric} {say.duration(figures[metric])}" for metric in _MARKED if metric in figures)
     if beyond := float(np.mean((values < across.low) | (values > across.high))):
         yield f"{100 * beyond:.2g} % of the calls lie beyond"
-
-
-def timeline(rows: Rows, conditions: Sequence[Mapping[str, Any]]) -> str:
-    """Draw each round's median over the time of the run, and the temperature where it can be read."""
-    curves = [
-        [(float(one["at"]), float(np.median(one["us"])) / row["latency_us"]["p50"]) for one in row["rounds"]]
-        for row in rows
-    ]
-    last = max(at for curve in curves for at, _ in curve)
-    values = [value for curve in curves for _, value in curve]
-    across = svg.linear(last, _LEFT, _RIGHT)
-    low, high = (float(np.percentile(values, rank)) for rank in (0.5, 99.5))
-    up = svg.linear(max(1.25, high * 1.05), _BOTTOM, _TOP, low=min(0.75, math.floor(low * 10) / 10))
-    parts = [*_frame(across, up, lambda x: f"{x:g} s", lambda y: f"{y:.0%}")]
-    for n, (row, curve) in enumerate(zip(rows, curves, strict=True)):
-        points = [(across(at), up(value)) for at, value in curve]
-        parts.append(svg.path(points, f"curve s{n % COLOURS}", say.name(row, rows)))
-    heat = [(one["at"], one["temperature"]) for one in conditions if one["temperature"] is not None]
-    if len(heat) > 1:
-        warm = svg.linear(100, _BOTTOM, _TOP)
-        parts.append(svg.path([(across(at), warm(value)) for at, value in heat], "heat", "temperature, 0 to 100 °C"))
-        parts.append(svg.text(_RIGHT, warm(heat[-1][1]) - 4, f"{heat[-1][1]:.0f} °C", "note", anchor="end"))
-    return svg.drawing("Median of each round over time", parts)
-
-
-def throughput(rows: Rows) -> str:
-    """Draw answers a second against the number of callers."""
-    curves = [
-        [(float(one["callers"]), float(one["per_second"])) for one in row["throughput"] if "per_second" in one]
-        for row in rows
-    ]
-    counts = sorted({callers for curve in curves for callers, _ in curve})
-    if not counts:
-        return ""
-    top = max(rate for curve in curves for _, rate in curve)
-    up = svg.linear(top * 1.08, _BOTTOM, _TOP)
-    # each number of callers at the same distance: 1, 2, 4, 8 double
-    step = (_RIGHT - _LEFT - 40) / max(1, len(counts) - 1)
-    columns = {callers: _LEFT + 20 + step * i for i, callers in enumerate(counts)}
-    parts = [*_rows_of_ticks(up, _amount)]
-    for callers, x in columns.items():
-        parts.append(svg.text(x, _BOTTOM + 16, say.callers(callers), "tick", anchor="middle"))
-    for n, (row, curve) in enumerate(zip(rows, curves, strict=True)):
-        points = [(columns[callers], up(rate)) for callers, rate in curve]
-        if points:
-            told = ", ".join(f"{callers:g}: {rate:,.0f}/s" for callers, rate in curve)
-            parts.append(svg.path(points, f"curve s{n % COLOURS}", f"{say.name(row, rows)}: {told}"))
-        parts += [svg.line(x, y, x, y, f"dot s{n % COLOURS}") for x, y in points]
-    return svg.drawing("Answers a second against callers", parts)
-
-
-def agreement(rows: Rows) -> str:
-    """Draw how far each other row's answers lie from the reference's, as a share of the range of the answers."""
-    told = [(n, row) for n, row in enumerate(rows) if "reason" not in row["agreement"] and not say.is_reference(row)]
-    if not told:
-        return ""
-    floor, band = 1e-6, 58.0
-    across = svg.Scale(floor, 1.0, 10, svg.WIDTH - 10, (1e-6, 1e-4, 1e-2, 1.0), log=True)
-    bottom = _TOP + band * len(told)
-    parts = [*_ticks_below(across, _TOP, bottom, lambda share: f"{100 * share:.4f}".rstrip("0").rstrip(".") + " %")]
-    for line, (n, row) in enumerate(told):
-        top = _TOP + band * line
-        share, note = _apart(row["agreement"])
-        parts.append(svg.text(12, top + 16, _fit(say.name(row, rows)), "name"))
-        parts.append(svg.text(12, top + 30, note, "note"))
-        if share:
-            parts.append(svg.line(10, top + 42, max(across(share), 14), top + 42, f"bar s{n % COLOURS}"))
-    return svg.drawing("Largest difference from the reference", parts, bottom + 24)
 
 
 def _fit(text: str) -> str:
@@ -147,41 +83,96 @@ def _fit(text: str) -> str:
     return text if len(text) <= _MOST_LETTERS else f"{text[: half - 1]}…{text[-half:]}"
 
 
-def _apart(figures: Mapping[str, Any]) -> tuple[float, str]:
-    largest, extent = figures["largest_difference"], figures["range"]
-    share = 1.0 if largest is None else largest / extent if extent else float(largest > 0)
-    note = "not a number" if largest is None else "equal" if largest == 0 else f"{share:.2g} of the range"
-    return share, note if figures["top1"] is None else f"top-1 {figures['top1']:.0%}, {note}"
-
-
-def _value(row: Mapping[str, Any], metric: str) -> float:
-    figures = row["latency_us"]
-    return float(figures.get(metric, figures["max"]))
-
-
-def _frame(
-    across: svg.Scale, up: svg.Scale, say_x: Callable[[float], str], say_y: Callable[[float], str]
-) -> Iterator[str]:
-    yield from _rows_of_ticks(up, say_y)
-    for tick in across.ticks:
-        yield svg.text(across(tick), _BOTTOM + 16, say_x(tick), "tick", anchor="middle")
-
-
-def _rows_of_ticks(up: svg.Scale, say: Callable[[float], str]) -> Iterator[str]:
+def timeline(rows: Rows, conditions: Sequence[Mapping[str, Any]]) -> str:
+    """Draw each round's median over the time of the run, and the temperature where it can be read."""
+    curves = [
+        [(float(one["at"]), float(np.median(one["us"])) / row["latency_us"]["p50"]) for one in row["rounds"]]
+        for row in rows
+    ]
+    across = _linear(0.0, max(at for curve in curves for at, _ in curve), _LEFT, _RIGHT)
+    low, high = np.percentile([value for curve in curves for _, value in curve], (0.5, 99.5)).tolist()
+    up = _linear(min(0.75, math.floor(low * 10) / 10), max(1.25, high * 1.05), _BOTTOM, _TOP)
+    parts = [_text(across(tick), _BOTTOM + 16, f"{tick:g} s", "tick", "middle") for tick in across.ticks]
     for tick in up.ticks:
-        yield svg.line(_LEFT, up(tick), _RIGHT, up(tick), "grid")
-        yield svg.text(_LEFT - 6, up(tick) + 4, say(tick), "tick", anchor="end")
+        parts.append(_line(_LEFT, up(tick), _RIGHT, up(tick), "grid"))
+        parts.append(_text(_LEFT - 6, up(tick) + 4, f"{tick:.0%}", "tick", "end"))
+    for n, (row, curve) in enumerate(zip(rows, curves, strict=True)):
+        points = [(across(at), up(value)) for at, value in curve]
+        parts.append(_path(points, f"curve s{n % COLOURS}", say.name(row, rows)))
+    heat = [(one["at"], one["temperature"]) for one in conditions if one["temperature"] is not None]
+    if len(heat) > 1:
+        warm = _linear(0.0, 100.0, _BOTTOM, _TOP)
+        parts.append(_path([(across(at), warm(value)) for at, value in heat], "heat", "temperature, 0 to 100 °C"))
+        parts.append(_text(_RIGHT, warm(heat[-1][1]) - 4, f"{heat[-1][1]:.0f} °C", "note", "end"))
+    return _drawing("Median of each round over time", parts, _HEIGHT)
 
 
-def _ticks_below(across: svg.Scale, top: float, bottom: float, say: Callable[[float], str]) -> Iterator[str]:
-    for tick in across.ticks:
-        x = across(tick)
-        yield svg.line(x, top, x, bottom, "grid")
-        yield svg.text(min(max(x, 30), svg.WIDTH - 30), bottom + 16, say(tick), "tick", anchor="middle")
+# Scales
 
 
-def _amount(value: float) -> str:
-    for limit, unit in ((1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:g}{unit}"
-    return f"{value:g}"
+@dataclass(frozen=True)
+class _Scale:
+    """Maps the values from `low` to `high` to the places from `start` to `end`; `ticks` are values to label."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: Sequence[float]
+    log: bool
+
+    def __call__(self, value: float) -> float:
+        """Return the place of a value; what lies beyond an end is drawn at it."""
+        value = min(max(value, self.low), self.high)
+        low, high = self.low, self.high
+        if self.log:
+            value, low, high = math.log(value), math.log(low), math.log(high)
+        return self.start + (self.end - self.start) * (value - low) / (high - low)
+
+
+def logarithmic(values: Iterable[float], start: float, end: float) -> _Scale:
+    """Return a scale for positive values that lie far apart, with as many round ticks as fit beside each other."""
+    values = list(values)
+    low, high = min(values) / 1.08, max(values) * 1.08
+    scale = _Scale(low, high, start, end, (), log=True)
+    decades = [10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    choices = [[n * power for power in decades for n in several] for several in ((1, 2, 3, 4, 6, 8), (1, 2, 5), (1, 5))]
+    choices += [decades[::step] for step in range(1, len(decades))]
+    # less than a decade: even steps are rounder
+    choices += [list(_linear(low, high, start, end).ticks[::step]) for step in (1, 2, 3)]
+    within = ([tick for tick in ticks if low <= tick <= high] for ticks in choices)
+    fitting = [ticks for ticks in within if all(scale(b) - scale(a) >= _LABEL for a, b in pairwise(ticks))]
+    return replace(scale, ticks=max(fitting, key=len))
+
+
+def _linear(low: float, high: float, start: float, end: float) -> _Scale:
+    """Return a scale with three to six round ticks."""
+    high = max(high, low + 1e-9)
+    rough = (high - low) / 6
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * n for n in (1, 2, 5, 10) if unit * n >= rough)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return _Scale(low, high, start, end, [step * i for i in range(first, last + 1)], log=False)
+
+
+# SVG; what things look like, the classes of the page's style say
+
+
+def _drawing(title: str, parts: Iterable[str], height: float) -> str:
+    """Return a drawing; `title` is what a screen reader says."""
+    head = f'<svg viewBox="0 0 {_WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">'
+    return "\n".join((head, *parts, "</svg>"))
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{style}"/>'
+
+
+def _path(points: Sequence[tuple[float, float]], style: str, title: str = "", *, end: str = "") -> str:
+    """Return a line through points, or with the end "Z" an area; `title` shows where the mouse rests on it."""
+    steps = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return f'<path d="M{steps}{end}" class="{style}"><title>{escape(title)}</title></path>'
+
+
+def _text(x: float, y: float, content: str, style: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{style}">{escape(content)}</text>'

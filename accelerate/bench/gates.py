@@ -27,56 +27,33 @@ _WRITE = "write one: edge-accelerate bench MODEL --json > FILE"
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one row at one percentile.
-
-    Attributes
-    ----------
-    model, backend, device, metric : str
-    before, after : float or None
-        Microseconds.
-    ratio, low, high : float or None
-        ``after / before`` and its interval.
-    verdict : str
-        "slower", "faster", "same" (no change that is more than chance and than what runs differ by), "lost" (it ran
-        before, and no more), "new", "not run" (neither before nor now), or "cannot tell".
-    reason : str
-        Why it cannot be told, how it was lost, or why it does not run.
-    """
+    """What became of one row at one percentile."""
 
     model: str
     backend: str
     device: str
     metric: str
-    before: float | None = None
+    before: float | None = None  # microseconds, like `after`
     after: float | None = None
-    ratio: float | None = None
+    ratio: float | None = None  # ``after / before``; its interval is from `low` to `high`
     low: float | None = None
     high: float | None = None
+    #: "slower", "faster", "same" (no change that is more than chance and than what runs differ by), "lost" (it ran
+    #: before, and no more), "new", "not run" (neither before nor now), or "cannot tell"
     verdict: str = "cannot tell"
-    reason: str = ""
+    reason: str = ""  # why it cannot be told, how it was lost, or why it does not run
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition such as ``p50>+5%``: fails where a percentile has become longer by more than that.
-
-    Attributes
-    ----------
-    metric : str
-    percent : float
-    """
+    """A condition such as ``p50>+5%``: fails where a percentile has become longer by more than that."""
 
     metric: str
     percent: float
 
     @classmethod
     def parse(cls, text: str) -> Gate:
-        """Read ``METRIC>+N%``.
-
-        Raises
-        ------
-        OptionError
-        """
+        """Read ``METRIC>+N%``."""
         found = re.fullmatch(r"\s*(p[0-9.]+)\s*>\s*\+?([0-9]+(?:\.[0-9]+)?)\s*%\s*", text)
         if found is None or found[1] not in PERCENTILES:
             raise OptionError(
@@ -97,28 +74,14 @@ class Gate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the gates found.
+    """What the gates found."""
 
-    Attributes
-    ----------
-    failures : list of str
-        A line for each way in which a gate failed.
-    not_judged : list of str
-        A line for each row about which a gate cannot say yes or no.
-    """
-
-    failures: list[str]
-    not_judged: list[str]
+    failures: list[str]  # a line for each way in which a gate failed
+    not_judged: list[str]  # a line for each row about which a gate cannot say yes or no
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Read what ``bench --json`` printed.
-
-    Raises
-    ------
-    OptionError
-        It is no such file.
-    """
+    """Read what ``bench --json`` printed."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -39,17 +39,13 @@ def describe_machine() -> dict[str, Any]:
 
 
 def condition() -> dict[str, Any]:
-    """Return the temperature in degrees Celsius (the hottest zone), the clock in MHz, and whether it is throttled.
+    """Return the temperature in degrees Celsius (the hottest zone), the load, and whether it is throttled.
 
     None for what the machine does not tell: virtual machines tell nothing.
     """
     temperatures = [int(text) / 1000 for zone in _THERMAL.glob("thermal_zone*/temp") if (text := _read(zone)).isdigit()]
-    clocks = [
-        int(text) / 1000 for file in _CPUS.glob("cpu*/cpufreq/scaling_cur_freq") if (text := _read(file)).isdigit()
-    ]
     return {
         "temperature": max(temperatures, default=None),
-        "mhz": max(clocks, default=None),
         "throttled": _read(_PI_THROTTLED) or _throttle_count(),
         "load": os.getloadavg()[0],
     }

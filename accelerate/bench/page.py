@@ -10,7 +10,6 @@ from typing import Any
 from ..errors import OptionError
 from . import charts
 from . import report_text as say
-from .statistics import PERCENTILES
 
 __all__ = ["make_page", "write_page"]
 
@@ -40,7 +39,6 @@ svg { display: block; width: 100%; height: auto; font-size: 12px; fill: var(--te
 svg text { paint-order: stroke; stroke: var(--card); stroke-width: 3px; }
 .name { font-weight: 600; } .area { fill-opacity: .45; stroke-width: 1.5; }
 .curve { fill: none; stroke-width: 2; stroke-linejoin: round; } .mark { stroke-width: 2.5; }
-.dot { stroke-width: 8; stroke-linecap: round; } .bar { stroke-width: 10; }
 .heat { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
 .key { display: inline-flex; flex-wrap: wrap; gap: 2px 16px; margin-top: 6px; font-size: 13px; }
 .key i { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 6px;
@@ -69,17 +67,10 @@ dt { color: var(--soft); } dd { margin: 0; }
 _COLOURS = "".join(
     f".s{n} {{ stroke: var(--c{n}); }} .area.s{n} {{ fill: var(--c{n}); }}\n" for n in range(charts.COLOURS)
 )
-_INTERVAL = " ({low:.3g} – {high:.3g})"
 
 
 def write_page(path: Path, report: Mapping[str, Any]) -> None:
-    """Write the page.
-
-    Raises
-    ------
-    OptionError
-        The file cannot be written.
-    """
+    """Write the page."""
     try:
         # a file's name need not be text
         path.write_text(make_page(report), encoding="utf-8", errors="backslashreplace")
@@ -91,140 +82,66 @@ def make_page(report: Mapping[str, Any]) -> str:
     """Return the page as HTML."""
     rows = report["results"]
     measured = [row for row in rows if "latency_us" in row]
-    title = ", ".join(dict.fromkeys(row["model"] for row in rows)) or "no model"
+    title = escape(", ".join(dict.fromkeys(row["model"] for row in rows)) or "no model")
+    remarks = {heading: _remark(heading, fields, last) for heading, fields, last in say.remarks(report)}
     body = [
-        f'<p class="soft">edge-accelerate bench, {escape(report["machine"]["time"])}</p><h1>{escape(title)}</h1>',
-        *_invalid(measured, rows),
+        f'<p class="soft">edge-accelerate bench, {escape(report["machine"]["time"])}</p><h1>{title}</h1>',
+        remarks.pop(say.DOUBTFUL, ""),
     ]
     for group in dict.fromkeys(row["group"] for row in measured):
-        mine = [row for row in measured if row["group"] == group]
-        body += _group(mine, report)
-    body += [*_unmeasured(rows), _conditions(report)]
+        body += _group([row for row in measured if row["group"] == group], report["conditions"])
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # without it a browser asks the server for one
         '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}{_COLOURS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
+        f"<title>{title}</title>\n<style>{_STYLE}{_COLOURS}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join((*body, *remarks.values()))
         + "\n</main>\n</body>\n</html>\n"
     )
 
 
-def _group(rows: Sequence[say.Row], report: Mapping[str, Any]) -> Iterator[str]:
-    yield f"<section><h2>Latency of one call</h2>{_lead(rows)}{_latencies(rows)}</section>"
+def _group(rows: Sequence[say.Row], conditions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    first, *others = map(_table, say.tables(rows, wide=True))
+    yield first
     key = "".join(
         f'<span style="--c: var(--c{n % charts.COLOURS})"><i></i>{escape(say.name(row, rows))}</span>'
         for n, row in enumerate(rows)
     )
-    key = f'<div class="key">{key}</div>'
     yield '<div class="charts">'
     marks = "Steady state, on a logarithmic axis; the marks are p50 and p99."
     yield _chart("Distribution", marks, charts.distribution(rows))
     when = "Each round's median, as a share of the row's p50: a rise is throttling, or a neighbour at work."
-    yield _chart("The run in time", when, charts.timeline(rows, report["conditions"]) + key)
-    if drawn := charts.throughput(rows):
-        yield _chart("Throughput", "Answers a second of all callers together, each with a replica.", drawn + key)
-    if drawn := charts.agreement(rows):
-        reference = next(row["agreement"]["reference"] for row in rows if "reference" in row["agreement"])
-        told = f"The largest difference from the answers of {reference}, on a logarithmic axis."
-        yield _chart("Agreement", told, drawn)
+    yield _chart("The run in time", when, f'{charts.timeline(rows, conditions)}<div class="key">{key}</div>')
     yield "</div>"
-    yield f"<section><h2>Start, and the parts of a call</h2>{_parts(rows)}</section>"
-    if rated := [row for row in rows if "latency_us" in row.get("rate", {})]:
-        told = "Counted from the time at which a call was due, so that what waits behind a slow answer counts."
-        rate = rated[0]["rate"]["rate"]
-        yield f'<section><h2>{rate:g} calls a second</h2><p class="soft">{told}</p>{_rates(rated, rows)}</section>'
+    yield from others
 
 
-def _lead(rows: Sequence[say.Row]) -> str:
-    best = min(rows, key=lambda row: row["latency_us"]["p50"])
-    told = f"The shortest: {say.name(best, rows)}, p50 {say.duration(best['latency_us']['p50'])}"
-    lines = (f"{told}. Ratios have an interval of 95 %.", *say.comparison(rows))
-    return f'<p class="soft">{escape(" ".join(lines))}</p>'
-
-
-def _latencies(rows: Sequence[say.Row]) -> str:
-    heads = ("device", *PERCENTILES, "calls", "to the CPU", "answers")
-    return _table(heads, [[_first(row, rows), *_latency(row)] for row in rows])
-
-
-def _latency(row: say.Row) -> Iterator[str]:
-    figures = row["latency_us"]
-    for metric in PERCENTILES:
-        yield say.duration(figures.get(metric))
-    yield f"{figures['n']:,}"
-    between = "" if say.is_reference(row) or "ratio" not in row else _INTERVAL.format(**row["ratio"])
-    yield say.ratio(row) + between
-    yield escape(say.agreement(row["agreement"]))
-
-
-def _parts(rows: Sequence[say.Row]) -> str:
-    table = []
-    for row in rows:
-        parts, memory = row.get("phases_us", {}), row.get("memory_mb")
-        cells = [
-            say.duration(1e3 * row["load_ms"]),
-            say.duration(1e3 * row["first_ms"]),
-            say.NOTHING if memory is None else f"{memory:.1f} MB",
-            *(say.duration(parts.get(part)) for part in say.PARTS),
-        ]
-        table.append([_first(row, rows), *cells])
-    shown = _table(("device", "load", "first call", "memory", *say.PARTS.values()), table)
-    return shown + "".join(f'<p class="soft">{escape(line)}</p>' for line in say.parts(rows))
-
-
-def _rates(rows: Sequence[say.Row], among: Sequence[say.Row]) -> str:
-    table = []
-    for row in rows:
-        rate = row["rate"]
-        behind = "kept up" if rate["kept_up"] else f"{say.duration(1e3 * rate['behind_ms'])} behind at the end"
-        percentiles = [say.duration(rate["latency_us"].get(metric)) for metric in PERCENTILES]
-        table.append([_first(row, among), *percentiles, f"{rate['per_second']:,.1f}", behind])
-    return _table(("device", *PERCENTILES, "answers a second", "on time"), table)
-
-
-def _first(row: say.Row, among: Sequence[say.Row]) -> str:
-    flag = ' <span class="flag">INVALID</span>' if row["status"] == "INVALID" else ""
-    return f"<span>{escape(say.name(row, among))}{flag}</span>"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table; the cells are HTML. On a phone each row is a block, and each cell says its heading."""
-    head = "".join(f"<th>{escape(one)}</th>" for one in heads)
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td data-label="{escape(title)}">{cell}</td>' for title, cell in zip(heads, row, strict=True))
-        + "</tr>"
-        for row in rows
+def _table(table: say.Table) -> str:
+    """Return a table with its heading. On a phone each row is a block, and each cell says its heading."""
+    heads = ["device", *(escape(column.replace("\n", " ")) for column in table.columns)]
+    head = "".join(f"<th>{one}</th>" for one in heads)
+    body = "".join(f"<tr>{''.join(map(_cell, heads, row))}</tr>" for row in table.rows)
+    notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in table.notes)
+    return (
+        f"<section><h2>{table.title.capitalize()}</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"{notes}</section>"
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(head: str, text: str) -> str:
+    plain = text.removesuffix(say.INVALID)
+    flag = "" if plain == text else f'<span class="flag">{say.INVALID}</span>'
+    return f'<td data-label="{head}"><span>{escape(plain)}{flag}</span></td>'
 
 
 def _chart(title: str, note: str, content: str) -> str:
     return f'<section class="chart"><h2>{title}</h2><p class="soft">{escape(note)}</p>{content}</section>'
 
 
-def _invalid(measured: Sequence[say.Row], among: Sequence[say.Row]) -> Iterator[str]:
-    if bad := [row for row in measured if row["status"] == "INVALID"]:
-        fields = _fields((say.name(row, among), row["reason"]) for row in bad)
-        remedy = escape(bad[0]["remedy"])
-        yield (
-            f'<section class="bad"><h2>INVALID: do not act on these figures</h2>{fields}'
-            f"<p>To get valid ones: {remedy}.</p></section>"
-        )
-
-
-def _unmeasured(rows: Sequence[say.Row]) -> Iterator[str]:
-    if others := list(say.unmeasured(rows)):
-        yield f"<section><h2>Not measured</h2>{_fields(others)}</section>"
-
-
-def _conditions(report: Mapping[str, Any]) -> str:
-    return f"<section><h2>What ran, and on what</h2>{_fields(say.conditions(report))}</section>"
-
-
-def _fields(fields: Iterable[Sequence[str]]) -> str:
+def _remark(heading: str, fields: Iterable[Sequence[str]], last: str) -> str:
     told = (f"<dt>{escape(key)}</dt><dd>{'<br>'.join(map(escape, lines))}</dd>" for key, *lines in fields)
-    return f"<dl>{''.join(told)}</dl>"
+    style = ' class="bad"' if heading == say.DOUBTFUL else ""
+    more = f"<p>{escape(last)}</p>" if last else ""
+    return f"<section{style}><h2>{heading}</h2><dl>{''.join(told)}</dl>{more}</section>"

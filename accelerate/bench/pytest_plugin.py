@@ -29,12 +29,7 @@ _WARMUP_CALLS, _MOST_ROUNDS = 10, 100_000
 
 
 class DeviceComparison:
-    """The plugin: adds the tests to what was collected.
-
-    Parameters
-    ----------
-    config : pytest.Config
-    """
+    """The plugin: adds the tests to what was collected."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._models: Sequence[str] = config.getoption("benchmark_model") or _OWN_MODELS

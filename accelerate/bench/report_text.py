@@ -1,4 +1,4 @@
-"""What the terminal and the page say in the same words: names of rows, figures, and what ran on what.
+"""What the terminal and the page say in the same words: names of rows, tables of figures, and what ran on what.
 
 Import it as ``say``.
 """
@@ -6,16 +6,95 @@ Import it as ``say``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from .statistics import PERCENTILES
 
 #: One of a report's results.
 Row = Mapping[str, Any]
 
 #: What stands for a figure that there is none of, and for a device that is not known.
 NOTHING = "-"
+#: What a table shows behind the name of a row that is no evidence, and the heading of the reasons.
+INVALID, DOUBTFUL = " INVALID", "INVALID: do not act on these figures"
 #: The keys of ``phases_us`` in the order in which they are shown, and their headings.
-PARTS = {"copy_in": "copy in", "execute": "execute", "copy_out": "copy out", "convert": "(convert)"}
+_PARTS = {"copy_in": "copy in", "execute": "execute", "copy_out": "copy out", "convert": "(convert)"}
 _DETAILS = ("num_threads", "engine", "transport")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Some figures of each row."""
+
+    title: str
+    columns: list[str]  # a heading for each figure, in two lines where a narrow column wants them
+    rows: list[list[str]]  # the row's name, and its figures
+    notes: list[str]  # what is to be known of them, in sentences
+
+
+def tables(rows: Sequence[Row], *, wide: bool = False) -> Iterator[Table]:
+    """Yield all figures of rows that were measured; `wide` adds what 80 columns of text have no room for."""
+    names = [name(row, rows) + (INVALID if row["status"] == "INVALID" else "") for row in rows]
+
+    def table(title: str, columns: Iterable[str], figures: Iterable[Iterable[str]], notes: Iterable[str]) -> Table:
+        cells = [[called, *own] for called, own in zip(names, figures, strict=True)]
+        return Table(title, list(columns), cells, list(notes))
+
+    unit, scale = ("µs", 1.0) if min(row["latency_us"]["p50"] for row in rows) < 1000 else ("ms", 1e-3)
+    columns = [*(f"{metric}\n{unit}" for metric in PERCENTILES), *(["calls"] if wide else []), "vs\nCPU", "answers"]
+    yield table("latency of a call", columns, (_latency(row, scale, wide) for row in rows), comparison(rows))
+    columns = ["load\nms", "first\nms", "memory\nMB", *(f"{part}\nµs" for part in _PARTS.values())]
+    yield table("start, and its parts", columns, map(_start, rows), _about_parts(rows))
+    if any(row.get("throughput") for row in rows):
+        wanted = next((row["rate"]["rate"] for row in rows if "rate" in row.get("rate", {})), None)
+        counts = [one["callers"] for one in rows[0]["throughput"]]
+        columns = [f"{count:g}\ncaller{'' if count == 1 else 's'}" for count in counts]
+        notes = ["Each caller has a replica of its own."]
+        if wanted is not None:
+            metrics = list(PERCENTILES) if wide else ["p50", "p99"]
+            columns += [*(f"{metric} at\n{wanted:g}/s" for metric in metrics), "rate"]
+            notes.append(f"At {wanted:g}/s latency counts from the time at which a call was due.")
+            yield table("answers a second", columns, ([*_load(row), *_rate(row, metrics)] for row in rows), notes)
+        else:
+            yield table("answers a second", columns, map(_load, rows), notes)
+
+
+def _latency(row: Row, scale: float, wide: bool) -> Iterator[str]:
+    figures, ratio = row["latency_us"], row.get("ratio")
+    yield from (_figure(figures.get(metric), scale) for metric in PERCENTILES)
+    if wide:
+        yield f"{figures['n']:,}"
+    if ratio is None:
+        yield NOTHING
+    elif is_reference(row):
+        yield "reference"
+    else:
+        yield f"{ratio['value']:.3g} x" + (f" ({ratio['low']:.3g} – {ratio['high']:.3g})" if wide else "")
+    yield _agreement(row["agreement"])
+
+
+def _start(row: Row) -> Iterator[str]:
+    parts = row.get("phases_us", {})
+    figures = (row["load_ms"], row["first_ms"], row.get("memory_mb"), *(parts.get(part) for part in _PARTS))
+    yield from map(_figure, figures)
+
+
+def _load(row: Row) -> Iterator[str]:
+    yield from (f"{one['per_second']:,.0f}" if "per_second" in one else "failed" for one in row["throughput"])
+
+
+def _rate(row: Row, metrics: Sequence[str]) -> Iterator[str]:
+    rate = row["rate"]
+    if "reason" in rate:
+        yield from (*(NOTHING for _ in metrics), rate["reason"])
+        return
+    yield from (duration(rate["latency_us"].get(metric)) for metric in metrics)
+    yield "kept up" if rate["kept_up"] else f"{duration(1e3 * rate['behind_ms'])} behind"
+
+
+def _figure(value: float | None, scale: float = 1.0) -> str:
+    return NOTHING if value is None else digits(value * scale)
 
 
 def name(row: Row, among: Iterable[Row]) -> str:
@@ -50,20 +129,7 @@ def digits(value: float) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
-def callers(count: float) -> str:
-    """Return how many callers there are."""
-    return f"{count:g} caller{'' if count == 1 else 's'}"
-
-
-def ratio(row: Row) -> str:
-    """Return how a row's p50 compares with the reference's."""
-    ratio = row.get("ratio")
-    if ratio is None:
-        return NOTHING
-    return "reference" if is_reference(row) else f"{ratio['value']:.3g} x"
-
-
-def agreement(found: Mapping[str, Any]) -> str:
+def _agreement(found: Mapping[str, Any]) -> str:
     """Return how the answers compare with the reference's."""
     if "reason" in found:
         return str(found["reason"])
@@ -88,7 +154,7 @@ def comparison(rows: Sequence[Row]) -> Iterator[str]:
         yield f"Threads that bench cannot set: {', '.join(settled)}."
 
 
-def parts(rows: Sequence[Row]) -> Iterator[str]:
+def _about_parts(rows: Sequence[Row]) -> Iterator[str]:
     """Yield what is to be known of the parts of a call, and a line for each row whose runtime measures some itself."""
     measured = [(row, row.get("phases_us", {})) for row in rows]
     if any(parts.get("convert") is not None for _, parts in measured):
@@ -111,7 +177,18 @@ def unmeasured(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
             yield (name(row, rows), f"{status}: {row['reason']}", *remedy)
 
 
-def conditions(report: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+def remarks(report: Mapping[str, Any]) -> Iterator[tuple[str, Iterable[Sequence[str]], str]]:
+    """Yield what is to be said beside the figures: a heading, names with what is said of them, and a last line."""
+    rows = report["results"]
+    if others := list(unmeasured(rows)):
+        yield "Not measured", others, ""
+    if invalid := [row for row in rows if row["status"] == "INVALID"]:
+        reasons = [(name(row, rows), row["reason"]) for row in invalid]
+        yield DOUBTFUL, reasons, f"To get valid ones: {invalid[0]['remedy']}."
+    yield "What ran", _conditions(report), ""
+
+
+def _conditions(report: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     """Yield what a reader needs to judge the figures: a name, and what is to be said of it in lines."""
     rows, settings = report["results"], report["settings"]
     yield ("machine", *_say_machine(report))

@@ -26,33 +26,15 @@ THREADS = 1
 
 @dataclass
 class Subject:
-    """One model on one device.
+    """One model on one device."""
 
-    Attributes
-    ----------
-    row : dict
-        Its row of the report, filled as the run goes on.
-    arguments : mapping of str to object
-        Of `load`, beside the model's path, backend and device.
-    is_own_engine : bool
-        Its backend is the engine of the file's own format, and its device a CPU.
-    model : Model or None
-        Once it is loaded; None again when it has failed.
-    feeds : dict
-        Its inputs, in the model's own dtypes, by name.
-    rounds : list of numpy.ndarray
-        Latencies in microseconds, of one round each.
-    kept : list of numpy.ndarray
-        Those of them that the report keeps.
-    """
-
-    row: dict[str, Any]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    is_own_engine: bool = False
-    model: Model | None = None
-    feeds: dict[str, Any] = field(default_factory=dict)
-    rounds: list[Any] = field(default_factory=list)
-    kept: list[Any] = field(default_factory=list)
+    row: dict[str, Any]  # its row of the report, filled as the run goes on
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of `load`, beside the model's path, backend and device
+    is_own_engine: bool = False  # its backend is the engine of the file's own format, and its device a CPU
+    model: Model | None = None  # once it is loaded; None again when it has failed
+    feeds: dict[str, Any] = field(default_factory=dict)  # its inputs, in the model's own dtypes, by name
+    rounds: list[Any] = field(default_factory=list)  # latencies in microseconds, of one round each
+    kept: list[Any] = field(default_factory=list)  # those of them that the report keeps
     _held: float | None = None
 
     @property
@@ -120,21 +102,11 @@ def find_subjects(
     devices: Sequence[str] = (),
     arguments: Mapping[str, Any] = {"num_threads": THREADS},
 ) -> list[Subject]:
-    """Ask every backend about every model.
+    """Ask every backend about every model, a file or URL; those that can run are "ok", and not loaded yet.
 
-    Parameters
-    ----------
-    models : iterable of str
-        Files or URLs.
-    backends, devices : sequence of str
-        Which to consider; all where empty. What is named and not here is a row with its reason.
-    arguments : mapping of str to object
-        Of `load`, for every row. A backend that has its threads settled elsewhere is given no `num_threads`.
-
-    Returns
-    -------
-    list of Subject
-        Those that can run have the status "ok" and are not loaded yet.
+    Only the backends and devices named are considered, if any are; what is named and not here is a row with its reason.
+    The arguments are those of `load`, for every row; a backend that has its threads settled elsewhere is given no
+    `num_threads`.
 
     Raises
     ------

@@ -33,27 +33,13 @@ Notify = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run does.
+    """What a run does."""
 
-    Attributes
-    ----------
-    seconds : float
-        Of steady state on each device.
-    rate : float or None
-        Calls a second of the fixed-rate mode; None leaves it out.
-    callers : tuple of int
-        For each number, the throughput of so many callers.
-    seed : int
-        Of the inputs.
-    threads : int
-        On the CPU, the same for every device.
-    """
-
-    seconds: float = 5.0
-    rate: float | None = None
-    callers: tuple[int, ...] = (1, 2, 4)
-    seed: int = 0
-    threads: int = THREADS
+    seconds: float = 5.0  # of steady state on each device
+    rate: float | None = None  # calls a second of the fixed-rate mode; None leaves it out
+    callers: tuple[int, ...] = (1, 2, 4)  # for each number, the throughput of so many callers
+    seed: int = 0  # of the inputs
+    threads: int = THREADS  # on the CPU, the same for every device
 
 
 def run(
@@ -65,24 +51,18 @@ def run(
     options: Mapping[str, Any] = MappingProxyType({}),
     notify: Notify = lambda what, done: None,
 ) -> dict[str, Any]:
-    """Compare every device that can run the models here.
+    """Compare every device that can run the models here; return the report, as JSON can hold it.
 
     Parameters
     ----------
     models : sequence of str
         Files or URLs; several of them for the twins of one network.
-    settings : Settings
     backends, devices : sequence of str
         Which to consider; all where empty.
     options : mapping of str to object
         Further arguments of `load`, for every device; one whose backend does not take them is a row with that reason.
     notify : callable
         Called with what is going on and the share of the work that is done.
-
-    Returns
-    -------
-    dict
-        The report, as JSON can hold it.
 
     Raises
     ------

@@ -67,19 +67,10 @@ def compared_interval(
     paired: bool = False,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
-    """Return the interval of the ratio, or the difference, of two rows' percentiles.
+    """Return the interval of the ratio (`numpy.divide`), or the difference (`subtract`), of two rows' percentiles.
 
-    Parameters
-    ----------
-    operation : callable
-        `numpy.divide` or `numpy.subtract`.
-    ours, theirs : Rounds
-    rank : float
-        Of the percentile, in percent.
-    paired : bool
-        The rounds were taken in turn in one run, so that what disturbed one disturbed the other: the same segments are
-        drawn for both.
-    confidence : float
+    With `paired` the rounds were taken in turn in one run, so that what disturbed one disturbed the other: the same
+    segments are drawn for both.
     """
     drawn = operation(_resample(ours, rank, seed=0), _resample(theirs, rank, seed=0 if paired else 1))
     return _tails(drawn, confidence)

@@ -47,7 +47,7 @@ class Background:
 
     async def infer(
         self, infer: Callable[..., Any], threads: int, inputs: Any, timeout: float | None, dequantize: bool | None
-    ) -> Any:
+    ) -> dict[str, Any]:
         """Make a blocking call of a Model's `infer` and await its outcome; the timeout counts from now.
 
         Cancelling the task leaves a call that runs alone.
@@ -59,7 +59,8 @@ class Background:
             self._worker = Worker(threads)
         job = _AwaitedJob(lambda: infer(inputs, timeout=left(until), dequantize=dequantize), asyncio.get_running_loop())
         self._worker.submit(job)
-        return await job.future
+        outputs: dict[str, Any] = await job.future
+        return outputs
 
     def close(self) -> None:
         """Let the threads end once they are idle."""

@@ -17,8 +17,6 @@ from .deadlines import Turn, seconds
 from .names import NameIndex
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 __all__ = ["Binding", "CopyingBinding", "Owner", "allocate", "read_only"]
@@ -136,9 +134,7 @@ class Binding(abc.ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

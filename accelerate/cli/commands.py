@@ -16,15 +16,7 @@ __all__ = ["Commands"]
 
 
 class Commands(click.Group):
-    """Finds a command by the "module:object" that is given for its name.
-
-    Parameters
-    ----------
-    own : Mapping of str to str
-        Our commands, in the order in which they are listed. A backend cannot take the name of one.
-    **settings
-        Of `click.Group`.
-    """
+    """Finds a command by the "module:object" that is given for its name; ours go before those of backends."""
 
     def __init__(self, own: Mapping[str, str], **settings: Any) -> None:
         super().__init__(**settings)

@@ -23,18 +23,8 @@ _NPZ = (b"PK\x03\x04", b"PK\x05\x06")
 def read_input(path: Path, inputs: Sequence[TensorInfo]) -> Array | dict[str, Array]:
     """Read a file, whose kind its content tells, into what `Model.infer` takes.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        A picture for a model whose only input is an image, an .npy file for a model with one input, or an .npz file
-        with an array for each input by name.
-    inputs : sequence of TensorInfo
-        The model's inputs.
-
-    Returns
-    -------
-    numpy.ndarray or dict of str to numpy.ndarray
-        A picture has become the tensor that the model wants, stretched to its size.
+    That is a picture for a model whose only input is an image, stretched to the model's size; an .npy file for a model
+    with one input; or an .npz file with an array for each input by name.
 
     Raises
     ------

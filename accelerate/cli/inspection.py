@@ -22,22 +22,12 @@ _ABOUT = ("name", "description", "version", "author", "license", "min_parser_ver
 
 
 def inspect_model(model: str) -> dict[str, Any]:
-    """Describe a model: its file, what the file says about itself, and who would run it here.
-
-    Parameters
-    ----------
-    model : str
-        A path or URL.
+    """Describe a model, a path or URL: its file, what the file says about itself, and who would run it here.
 
     Returns
     -------
     dict
         ``file`` (None for a URL or a folder), ``content`` (None for a format that nobody here reads), ``plan``.
-
-    Raises
-    ------
-    ModelNotFoundError, ModelError
-        The file is missing, damaged, or no model.
     """
     source = registry.recognize(Source(model))
     decided = plan(model)

@@ -23,18 +23,10 @@ _UNFOLDED = 100_000
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], wrap: Sequence[str], *, tight: bool = False
 ) -> None:
-    """Print a table under bold headings.
+    """Print a table under bold headings; a `tight` one leaves less room between the columns.
 
-    Parameters
-    ----------
-    columns : sequence of str
-        The headings.
-    rows : iterable of sequence of str
-    wrap : sequence of str
-        The headings of the columns that give way where the terminal is narrow. The others keep their width, if need be
-        beyond the terminal's: a shape or a number that is broken in two misleads.
-    tight : bool
-        Leave less room between the columns.
+    The columns whose headings are in `wrap` give way where the terminal is narrow. The others keep their width, if need
+    be beyond the terminal's: a shape or a number that is broken in two misleads.
     """
     cells = [list(map(clean_line, row)) for row in rows]
     gap = 1 if tight else 2

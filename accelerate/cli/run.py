@@ -16,7 +16,6 @@ import numpy as np
 
 from ..api import load
 from ..calls.conversion import Array
-from ..formats.labels import label_for
 from ..metadata import Metadata, TensorInfo
 from ..model import Model
 from .inputs import read_input
@@ -128,7 +127,7 @@ def _results(outputs: Mapping[str, Array], metadata: Metadata, top: int) -> list
         return None
     flat = scores.ravel()
     best = np.argsort(-flat, kind="stable")[:top].tolist()
-    return [{"index": i, "label": label_for(metadata.labels, i), "score": _plain(flat[i].item())} for i in best]
+    return [{"index": i, "label": metadata.label(i), "score": _plain(flat[i].item())} for i in best]
 
 
 def _describe_output(info: TensorInfo, values: Array) -> dict[str, Any]:

@@ -78,10 +78,7 @@ class ModelWrapper(Model):
         self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
     ) -> dict[str, Array]:
         self.turn.check_open()
-        outputs: dict[str, Array] = await self._background.infer(
-            self.infer, self.concurrency, input_tensors, timeout, dequantize
-        )
-        return outputs
+        return await self._background.infer(self.infer, self.concurrency, input_tensors, timeout, dequantize)
 
     def metadata(self, *, timeout: float | None = None) -> Metadata:
         self.turn.check_open()

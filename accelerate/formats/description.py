@@ -20,11 +20,7 @@ _log = logging.getLogger("accelerate")
 def interface_of(source: Source, signature: str | None = None) -> Interface | None:
     """Return the names, types and shapes of a file's tensors, without its metadata; None for a format not read here.
 
-    Parameters
-    ----------
-    source : Source
-    signature : str, optional
-        Which of a TFLite model's signatures runs; default: the main graph's.
+    `signature` tells which of a TFLite model's signatures runs; without one it is the main graph's.
 
     Raises
     ------
@@ -40,8 +36,8 @@ def interface_of(source: Source, signature: str | None = None) -> Interface | No
     if source.format == "onnx":
         if signature is not None:
             raise OptionError("an ONNX model has no signatures", "leave signature out")
+        from .onnx.description import interface as onnx_interface
         from .onnx.file import ModelFile as ONNXFile
-        from .onnx.interface import interface as onnx_interface
 
         return onnx_interface(source.opened(ONNXFile))
     return None
@@ -51,16 +47,7 @@ def describe_source(source: Source, signature: str | None = None) -> Metadata | 
     """Return all that a file says about itself, with its labels; None for a format not read here.
 
     Damage that does not keep the model from running is a warning, as when the model is loaded.
-
-    Parameters
-    ----------
-    source, signature
-        As for `interface_of`.
-
-    Raises
-    ------
-    ModelNotFoundError, ModelError, OptionError
-        As `interface_of` does.
+    The arguments and errors are those of `interface_of`.
     """
     with source.kept_open():
         found = interface_of(source, signature)

@@ -49,16 +49,10 @@ IDENTIFIER_SIZE = 4
 
 
 class Reader:
-    """The bytes of one flatbuffer, and how much may still be read from them.
+    """The bytes of one flatbuffer, called `where` in errors, and how much may still be read from them.
 
-    Parameters
-    ----------
-    buffer : bytes or mmap
-        The file. No view of it is kept, so that an mmap can be closed.
-    where : str
-        What the bytes are, to begin error messages with.
-    allowance : int
-        How much may be read, in bytes of the memory that it takes.
+    No view of the buffer is kept, so that an mmap can be closed. The allowance is in bytes of the memory that what is
+    read takes.
     """
 
     __slots__ = ("_allowance", "_left", "buffer", "size", "where")

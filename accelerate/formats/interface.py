@@ -10,26 +10,12 @@ __all__ = ["Interface"]
 
 @record(frozen=True)
 class Interface:
-    """The tensors of one of a file's graphs.
+    """The tensors of one of a file's graphs."""
 
-    Attributes
-    ----------
-    signature : str
-        Its key; "" where the names are not those of a signature.
-    subgraph : int
-        The graph that it runs.
-    inputs, outputs : tuple of TensorInfo
-        In the graph's order, by their canonical names.
-    input_indices, output_indices : tuple of int
-        By which a TFLite runtime knows them; empty for other formats.
-    problem : str
-        What keeps better names from them, to warn with; "" when nothing does.
-    """
-
-    signature: str
-    subgraph: int
-    inputs: tuple[TensorInfo, ...]
+    signature: str  # its key; "" where the names are not those of a signature
+    subgraph: int  # the graph that it runs
+    inputs: tuple[TensorInfo, ...]  # like the outputs in the graph's order, by their canonical names
     outputs: tuple[TensorInfo, ...]
-    input_indices: tuple[int, ...] = ()
+    input_indices: tuple[int, ...] = ()  # by which a TFLite runtime knows the tensors; empty for other formats
     output_indices: tuple[int, ...] = ()
-    problem: str = ""
+    problem: str = ""  # what keeps better names from them, to warn with; "" when nothing does

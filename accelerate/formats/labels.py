@@ -18,7 +18,7 @@ from ..errors import ModelError, OptionError
 if TYPE_CHECKING:
     from ..metadata import TensorInfo
 
-__all__ = ["check_label_count", "label_for", "load_labels", "read_labels"]
+__all__ = ["check_label_count", "load_labels", "read_labels"]
 
 _log = logging.getLogger("accelerate")
 
@@ -29,19 +29,7 @@ SIZE_LIMIT = 16 << 20
 
 
 def read_labels(data: bytes, where: str) -> tuple[str, ...]:
-    """Read the content of a label file.
-
-    Parameters
-    ----------
-    data : bytes
-        The file's content.
-    where : str
-        What it is, to begin error messages with.
-
-    Returns
-    -------
-    tuple of str
-        The labels, without surrounding blanks.
+    """Read the content of a label file, called `where` in errors, into labels without surrounding blanks.
 
     Raises
     ------
@@ -62,16 +50,6 @@ def read_labels(data: bytes, where: str) -> tuple[str, ...]:
 
 def load_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Read the label file that a user named.
-
-    Parameters
-    ----------
-    path : str or path
-        The file.
-
-    Returns
-    -------
-    tuple of str
-        The labels.
 
     Raises
     ------
@@ -95,11 +73,6 @@ def load_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     if not labels:
         raise OptionError(f"{where}: the label file has no labels", "write one a line, or leave label_path out")
     return labels
-
-
-def label_for(labels: Sequence[str], index: int) -> str:
-    """Return the label of a class, or its index as text where it has none."""
-    return labels[index] if 0 <= index < len(labels) else str(index)
 
 
 def _not_blank(lines: Iterable[str], where: str) -> list[str]:

@@ -27,14 +27,7 @@ class _Budget:
 
 
 class Message:
-    """One message: a span of the file, whose fields are read when they are asked for.
-
-    Parameters
-    ----------
-    buffer : bytes or mmap
-    where : str
-        What it is, to begin error messages with.
-    """
+    """One message, called `where` in errors: a span of the file, whose fields are read when they are asked for."""
 
     __slots__ = ("_budget", "_buffer", "_end", "_start", "where")
 
@@ -55,11 +48,6 @@ class Message:
         """Yield (field number, wire type, value) for each field, one behind the other.
 
         The value is a span, for a varint the number and the position behind it.
-
-        Raises
-        ------
-        ModelError
-            Where a field does not fit into the message.
         """
         buffer, position, end, budget = self._buffer, self._start, self._end, self._budget
         while position < end:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..calls.conversion import Array, dtype_of
 from ..errors import OptionError, TensorError
-from ..metadata import Normalization, Quantization, TensorInfo
+from ..metadata import TensorInfo
 from .engines import RESAMPLES, Engine, current_engine
 from .fitting import Geometry, fit_frame, image_shape
 from .frames import YUV, as_frame, frame_size
@@ -25,25 +25,14 @@ _KEPT = 64
 
 
 def converter_of(info: TensorInfo) -> Converter:
-    """Return the converter for an image input; equal ones share it.
-
-    Raises
-    ------
-    TensorError
-        Pixels cannot become this tensor.
-    """
+    """Return the converter for an image input; equal ones share it."""
     known = _known.get(id(info))
     if known is not None and known[0] is info:
         return known[1]
     # what matters of it, without what has no hash
+    layout, shape = image_shape(info).layout, tuple(info.shape)
     converter = _converter(
-        info.name,
-        info.data_type,
-        tuple(info.shape),
-        info.quantization,
-        info.normalization,
-        image_shape(info).layout,
-        info.color,
+        TensorInfo(info.name, (), "", info.data_type, shape, info.quantization, info.normalization, layout, info.color)
     )
     if len(_known) >= _KEPT:
         _known.clear()
@@ -52,26 +41,8 @@ def converter_of(info: TensorInfo) -> Converter:
 
 
 @lru_cache(maxsize=_KEPT)
-def _converter(
-    name: str,
-    data_type: str,
-    shape: tuple[int, ...],
-    quantization: Quantization | None,
-    normalization: Normalization | None,
-    layout: str,
-    color: str,
-) -> Converter:
-    return Converter(
-        TensorInfo(
-            name,
-            data_type=data_type,
-            shape=shape,
-            quantization=quantization,
-            normalization=normalization,
-            layout=layout,
-            color=color,
-        )
-    )
+def _converter(info: TensorInfo) -> Converter:
+    return Converter(info)
 
 
 class Scratch:
@@ -89,18 +60,7 @@ class Scratch:
 
 
 class Converter:
-    """Makes the tensor of one image input from frames, from any thread.
-
-    Parameters
-    ----------
-    info : TensorInfo
-        With its layout.
-
-    Raises
-    ------
-    TensorError
-        Pixels cannot become this tensor.
-    """
+    """Makes the tensor of one image input, whose layout is known, from frames, from any thread."""
 
     def __init__(self, info: TensorInfo) -> None:
         self._info = info
@@ -197,17 +157,9 @@ def _draw(
     order: str,
     canvas: Array | None,
 ) -> Array:
-    """Draw the frame in the tensor's size and order of colours.
+    """Draw the frame in the tensor's size and order of colours, on the canvas if there is one.
 
-    Parameters
-    ----------
-    canvas : numpy.ndarray or None
-        Where to draw; None: anywhere, be it that the frame itself is the drawing.
-
-    Returns
-    -------
-    numpy.ndarray
-        (height, width, channels).
+    Without one it is drawn anywhere, be it that the frame itself is the drawing.
     """
     height, width = size = geometry.tensor_size
     if canvas is None:

@@ -119,16 +119,7 @@ class Geometry:
         boxes : array_like
             (..., 4): xmin, ymin, xmax, ymax.
         relative : bool
-            They are shares of the tensor's width and height, 0..1, not pixels.
-
-        Returns
-        -------
-        numpy.ndarray
-            float64, of the same shape.
-
-        Raises
-        ------
-        TensorError
+            As for `points_to_frame`, like what is returned and raised.
         """
         given = _numbers(boxes, 4)
         return self.points_to_frame(given.reshape(*given.shape[:-1], 2, 2), relative=relative).reshape(given.shape)

@@ -39,10 +39,6 @@ def as_frame(given: Any, color: Any) -> tuple[Array, str]:
         uint8 (rows, columns, channels). The bytes of each row follow each other in memory; rows may have gaps.
     color : str
         "RGB", "BGR", "RGBA", "BGRA", "GRAY", "NV12" or "YUYV".
-
-    Raises
-    ------
-    TensorError, OptionError
     """
     if type(given) is np.ndarray and given.dtype is _UINT8 and given.shape[2:] == (3,) and color in ("RGB", "BGR"):
         if given.flags.c_contiguous and given.size:  # the usual frame

@@ -90,13 +90,7 @@ class TabledLevels(Levels):
 
 
 def writer_for(info: TensorInfo, shape: ImageShape) -> Levels:
-    """Return what writes the values of an image input.
-
-    Raises
-    ------
-    TensorError
-        Pixels have no value there, such as without a normalisation.
-    """
+    """Return what writes the values of an image input."""
     table = _table(info, shape)
     levels = np.arange(256, dtype=np.uint8)[:, np.newaxis]
     if table.dtype == np.uint8 and np.array_equal(table, levels):

@@ -21,12 +21,7 @@ _WORDS = re.compile(r"(usb|pci)?(?::(\d+))?")
 
 
 class Lease:
-    """That a model of this process uses a device, from its creation until `release` or its end.
-
-    Attributes
-    ----------
-    device : ListedDevice
-    """
+    """That a model of this process uses a device, from its creation until `release` or its end."""
 
     def __init__(self, device: ListedDevice) -> None:
         self.device = device
@@ -43,15 +38,7 @@ _choosing = threading.Lock()
 
 
 def list_devices(backend: str, library: Library, root: Path = Path("/")) -> list[Device]:
-    """List the library's devices, then those that only the system shows.
-
-    Parameters
-    ----------
-    backend : str
-    library : Library
-    root : pathlib.Path
-        Where the system's sys and dev are.
-    """
+    """List the library's devices, then those that only the system shows, whose sys and dev are in the folder `root`."""
     seen = look(root)
     rows = []
     counts = {"usb": 0, "pci": 0}
@@ -81,14 +68,7 @@ def _words_for(position: int, name: str) -> tuple[str, ...]:
 def lease(backend: str, library: Library, words: str | None, root: Path = Path("/")) -> Lease:
     """Take the device that Coral's words name; of several, the first that the fewest models of this process use.
 
-    Parameters
-    ----------
-    backend : str
-    library : Library
-    words : str or None
-        ":0" is the first Edge TPU, "usb" any on USB, "usb:1" the second on USB, "pci:0" the first on PCIe; None is any.
-    root : pathlib.Path
-        Where the system's sys and dev are.
+    ":0" is the first Edge TPU, "usb" any on USB, "usb:1" the second on USB, "pci:0" the first on PCIe; None is any.
 
     Raises
     ------
@@ -126,12 +106,7 @@ CONNECT = "plug it in, into a USB 3 port without a hub where it is a stick; `lsu
 def move(held: Lease, library: Library, kinds: Sequence[str]) -> bool:
     """Find a lease's device again, which may have another number now, and tell whether it is there.
 
-    Parameters
-    ----------
-    held : Lease
-    library : Library
-    kinds : sequence of str
-        While it is gone, another device of these kinds will do, if no model of this process uses it.
+    While it is gone, another device of these kinds will do, if no model of this process uses it.
     """
     with _choosing:
         listed = library.devices()

@@ -19,27 +19,13 @@ _PCI = ("0x1ac1", "0x089a")
 
 @record(frozen=True)
 class Seen:
-    """A device that the system shows.
+    """A device that the system shows."""
 
-    Attributes
-    ----------
-    kind : str
-        "usb" or "pci".
-    key : str
-        The last part of the path by which the library calls it: "2-3", "apex_0"; "" without one.
-    name : str
-        What a person calls it.
-    node : pathlib.Path or None
-        The device file that programs open.
-    reason, remedy : str
-        Why it cannot be used, and what to do; "" where nothing speaks against it.
-    """
-
-    kind: str
-    key: str
-    name: str
-    node: Path | None
-    reason: str = ""
+    kind: str  # "usb" or "pci"
+    key: str  # the last part of the path by which the library calls it: "2-3", "apex_0"; "" without one
+    name: str  # what a person calls it
+    node: Path | None  # the device file that programs open
+    reason: str = ""  # why it cannot be used; "" where nothing speaks against it
     remedy: str = ""
 
 

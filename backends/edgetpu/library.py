@@ -26,20 +26,11 @@ _ErrorHandler = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 
 @record(frozen=True)
 class ListedDevice:
-    """A device as the library lists it.
+    """A device as the library lists it."""
 
-    Attributes
-    ----------
-    id : str
-        In Coral's words: "usb:0" is the first on USB, "pci:0" the first on PCIe.
-    kind : str
-        "usb" or "pci".
-    path : str
-        Such as "/sys/bus/usb/devices/2-3" or "/dev/apex_0"; a device keeps it when it is plugged in again there.
-    """
-
-    id: str
-    kind: str
+    id: str  # in Coral's words: "usb:0" is the first on USB, "pci:0" the first on PCIe
+    kind: str  # "usb" or "pci"
+    #: such as "/sys/bus/usb/devices/2-3" or "/dev/apex_0"; a device keeps it when it is plugged in again there
     path: str
 
 
@@ -165,13 +156,6 @@ def open_library(option: str | os.PathLike[str] | None) -> Library:
     """Load the library: the one named, else the one that the variable names, else the system's.
 
     It is loaded and asked for its devices in a child process first, once for each version of its file.
-
-    Raises
-    ------
-    BackendNotAvailableError
-        Says which of the possible causes it is, and what to do.
-    OptionError
-        The option is no path.
     """
     wanted = wanted_file(option)
     path = find_file(wanted)
@@ -197,12 +181,7 @@ def stamp(path: str) -> str:
 
 
 def _try_in_child(path: str, state: str) -> None:
-    """Refuse a library that crashes or hangs as it is loaded, unless this version of its file is known to do neither.
-
-    Raises
-    ------
-    BackendNotAvailableError
-    """
+    """Refuse a library that crashes or hangs as it is loaded, unless its file is known to do neither."""
     if not Path(path).is_file():  # most machines have none, and a bare name is looked up by the loader anyway
         return
     versions = f"edge-accelerate {__version__} {path} {state}"

@@ -25,12 +25,7 @@ def name_on_this_platform() -> str:
 
 
 def wanted_file(option: object) -> str:
-    """Return the path or name that ``library=`` of `load` gives, else the variable; "" is the system's library.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return the path or name that ``library=`` of `load` gives, else the variable; "" is the system's library."""
     if option is None:
         return os.environ.get("EDGE_ACCELERATE_EDGETPU_LIBRARY", "")
     given = os.fspath(option) if isinstance(option, os.PathLike) else option
@@ -42,10 +37,7 @@ def wanted_file(option: object) -> str:
 def find_file(wanted: str) -> str:
     """Return the path of the library; a bare name where only the system's loader may know it.
 
-    Parameters
-    ----------
-    wanted : str
-        A path or name, "" for the system's library.
+    `wanted` is a path or name, "" for the system's library.
     """
     name = wanted or name_on_this_platform()
     if os.path.dirname(name):
@@ -69,15 +61,9 @@ def _folders() -> list[str]:
 
 
 def why_unloadable(path: str, said: str, *, named: bool) -> tuple[str, str]:
-    """Return why the loader refuses the library, and what to do.
+    """Return why the loader refuses the library in the words that it `said`, and what to do.
 
-    Parameters
-    ----------
-    path : str
-    said : str
-        The loader's message.
-    named : bool
-        Whether the user has named the library.
+    `named` tells whether it is the user who has named it.
     """
     if not os.path.isfile(path) and (named or path in said or "not found" in said):
         if named:

@@ -42,13 +42,6 @@ def connect(library: Library, device: str, options: Mapping[str, str]) -> Delega
     """Open a device; where that is refused, once again after a moment.
 
     A stick that has just been given its firmware leaves the bus and comes back under another id.
-
-    Raises
-    ------
-    DeviceNotFoundError
-        Says why, as far as the system tells.
-    BackendNotAvailableError
-        The library hangs.
     """
     try:
         return library.create({"device": device, **options})
@@ -96,12 +89,7 @@ class EdgeTPUModel(TFLiteModel):
         options: LoadOptions,
         delegate_options: Mapping[str, str],
     ) -> EdgeTPUModel:
-        """Open the device and build an interpreter; the model has been tried in a child process.
-
-        Raises
-        ------
-        DeviceNotFoundError, BackendNotAvailableError, ModelError, UnsupportedModelError, OptionError
-        """
+        """Open the device and build an interpreter; the model has been tried in a child process."""
         delegate = connect(library, lease.device.id, delegate_options)
         model = cls.build(engine, source, options, verified=True, delegates=[delegate])
         model._library, model._lease, model._delegate_options = library, lease, delegate_options

@@ -25,25 +25,15 @@ _IDENTIFIER = b"DWN1"
 
 
 def is_compiled(source: Source) -> bool:
-    """Tell whether a .tflite file is compiled for the Edge TPU.
-
-    Raises
-    ------
-    ModelError
-        The file is damaged.
-    """
+    """Tell whether a .tflite file is compiled for the Edge TPU."""
     return COMPILED_OPERATOR in source.opened(ModelFile).custom_operators
 
 
 def compiled_twin(source: Source) -> tuple[Path | None, str, str]:
     """Find the compiled model that lies beside a plain one, ``net_edgetpu.tflite`` beside ``net.tflite``.
 
-    Returns
-    -------
-    twin : pathlib.Path or None
-        A file that may run in the place of the plain one: not older, with equal inputs, outputs and labels.
-    reason, remedy : str
-        Why, or why not and what to do.
+    It may run in the place of the plain one if it is not older and has equal inputs, outputs and labels; else None.
+    With it comes the reason why, or why not and what to do.
     """
     path = source.path
     plain = "the model is not compiled for the Edge TPU"

@@ -22,18 +22,9 @@ def can_share(inputs: Iterable[Array], outputs: Iterable[TensorInfo]) -> bool:
 
 
 class SessionBinding(Binding):
-    """All arrays are shared with the session.
+    """All arrays are shared with the session: C-contiguous inputs, and outputs of fixed shape.
 
-    Parameters
-    ----------
-    model : RuntimeModel
-    session : onnxruntime.InferenceSession
-    feed_names, fetch_names : sequence of str
-        The session's own names of inputs and outputs.
-    inputs : dict of str to numpy.ndarray
-        C-contiguous, by canonical name, in the order of `feed_names`.
-    outputs : sequence of TensorInfo
-        Of fixed shape, in the order of `fetch_names`.
+    They come in the order of `feed_names` and `fetch_names`, which are the session's own.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,26 +19,19 @@ _TYPES = {
     "float8e5m2": "float8_e5m2", "float8e5m2fnuz": "float8_e5m2fnuz", "float8e8m0": "float8_e8m0fnu",
     "float4e2m1": "float4_e2m1fn",
 }  # fmt: skip
-
-
-class _Element(NamedTuple):
-    number: int
-    bits: int
-
-
 # TensorProto.DataType of the types that come from ml_dtypes, and the bits that one value takes (onnx/onnx.proto)
 _ML_DTYPES = {
-    "bfloat16": _Element(16, 16),
-    "float8_e4m3fn": _Element(17, 8),
-    "float8_e4m3fnuz": _Element(18, 8),
-    "float8_e5m2": _Element(19, 8),
-    "float8_e5m2fnuz": _Element(20, 8),
-    "uint4": _Element(21, 4),
-    "int4": _Element(22, 4),
-    "float4_e2m1fn": _Element(23, 4),
-    "float8_e8m0fnu": _Element(24, 8),
-    "uint2": _Element(25, 2),
-    "int2": _Element(26, 2),
+    "bfloat16": (16, 16),
+    "float8_e4m3fn": (17, 8),
+    "float8_e4m3fnuz": (18, 8),
+    "float8_e5m2": (19, 8),
+    "float8_e5m2fnuz": (20, 8),
+    "uint4": (21, 4),
+    "int4": (22, 4),
+    "float4_e2m1fn": (23, 4),
+    "float8_e8m0fnu": (24, 8),
+    "uint2": (25, 2),
+    "int2": (26, 2),
 }
 
 
@@ -96,17 +89,17 @@ def to_value(array: Array) -> Any:
     """Return an OrtValue over an ml_dtypes array; over a packed copy where values are smaller than a byte."""
     import onnxruntime
 
-    element = _ML_DTYPES[array.dtype.name]
+    number, bits = _ML_DTYPES[array.dtype.name]
     content = array.view(f"u{array.dtype.itemsize}")
-    if element.bits < 8:
-        content = _packed(content, element.bits)
-    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(content, element.number)
+    if bits < 8:
+        content = _packed(content, bits)
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(content, number)
 
 
 def from_value(value: Any, element: str) -> Array:
     """Copy an OrtValue on the CPU out into an array."""
     dtype, shape = np.dtype(element), tuple(value.shape())
-    count, bits = math.prod(shape), _ML_DTYPES[element].bits
+    count, bits = math.prod(shape), _ML_DTYPES[element][1]
     size = -(-count * bits // 8)
     content = bytearray(ctypes.string_at(value.data_ptr(), size) if size else b"")
     if bits >= 8:

@@ -14,13 +14,7 @@ __all__ = ["check_external_files"]
 
 
 def check_external_files(source: Source) -> None:
-    """Refuse weights outside of the model's folder; newer versions of ONNX Runtime check most of this, too.
-
-    Raises
-    ------
-    ModelError
-        For those, and for weights that are missing.
-    """
+    """Refuse weights outside of the model's folder; newer versions of ONNX Runtime check most of this, too."""
     names = source.opened(ModelFile).external_files
     if not names:
         return

@@ -35,9 +35,8 @@ from accelerate.errors import (
     UnsupportedModelError,
 )
 from accelerate.formats import REFETCH
-from accelerate.formats.onnx.description import describe
+from accelerate.formats.onnx.description import describe, name_values
 from accelerate.formats.onnx.file import ModelFile, ValueInfo
-from accelerate.formats.onnx.interface import name_values
 from accelerate.metadata import Metadata, TensorInfo
 
 from .binding import SessionBinding, can_share
@@ -80,12 +79,7 @@ class ONNXModel(RuntimeModel):
 
     @classmethod
     def build(cls, chain: ProviderChain, source: Source, options: LoadOptions) -> Self:
-        """Build a session for a model file.
-
-        Raises
-        ------
-        ModelError, UnsupportedModelError, DeviceNotFoundError, OptionError
-        """
+        """Build a session for a model file."""
         runtime = import_runtime()
 
         threads = default_threads(options)
@@ -108,12 +102,7 @@ class ONNXModel(RuntimeModel):
 
     @classmethod
     def adopt(cls, source: Source, options: LoadOptions) -> Self:
-        """Use a session that the caller has made.
-
-        Raises
-        ------
-        UnsupportedModelError, OptionError
-        """
+        """Use a session that the caller has made."""
         import onnxruntime
 
         providers = source.object.get_providers()

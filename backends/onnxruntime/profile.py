@@ -16,26 +16,16 @@ __all__ = ["profile"]
 
 
 def profile(build: Callable[[str], tuple[Model, Any]], runs: object, until: float | None) -> dict[str, Any]:
-    """Run a model on zeros in a session of its own under the profiler.
+    """Run a model on zeros in a session of its own under the profiler, until a moment of `time.monotonic` at most.
 
-    Parameters
-    ----------
-    build : callable
-        Takes the beginning of the profile's path; returns a model whose session profiles, and the session.
-    runs : int
-        How often to run, after one run that does not count.
-    until : float or None
-        When to give up, on the clock of `time.monotonic`.
+    `build` takes the beginning of the profile's path, and returns a model whose session profiles, and the session. One
+    run more than `runs` is made, which does not count.
 
     Returns
     -------
     dict
         ``runs``, ``total_us`` per run, and ``operators``: for each operator and provider its ``nodes``, ``us`` (per
         run) and ``share`` of the total, the greatest first.
-
-    Raises
-    ------
-    OptionError, InferenceError, InferenceTimeoutError
     """
     if not isinstance(runs, int) or not 1 <= runs <= 1000:
         raise OptionError(f"profile runs is {runs!r}; wanted a whole number from 1 to 1000")

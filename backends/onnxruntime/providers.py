@@ -30,14 +30,8 @@ __all__ = [
 
 CPU = "CPUExecutionProvider"
 _PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-_KINDS = {
-    "cpu": "cpu",
-    "openvino": "cpu",
-    "xnnpack": "cpu",
-    "dnnl": "cpu",
-    "qnn": "npu",
-    "vitisai": "npu",
-}  # others: gpu
+# others: gpu
+_KINDS = {"cpu": "cpu", "openvino": "cpu", "xnnpack": "cpu", "dnnl": "cpu", "qnn": "npu", "vitisai": "npu"}
 _GPU_REMEDY = (
     "install a build with this provider (pip uninstall onnxruntime; pip install onnxruntime-gpu; on a Jetson NVIDIA's "
     "own wheel)"
@@ -47,21 +41,11 @@ _PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits.onnx"
 
 @dataclass(frozen=True)
 class ProviderChain:
-    """What a session is to run on.
+    """What a session is to run on."""
 
-    Attributes
-    ----------
-    device : str
-        In our words: "cpu", "cuda:0", ...
-    provider : str
-        The execution provider that has to take part.
-    providers : list
-        What InferenceSession takes, in order of preference.
-    """
-
-    device: str
-    provider: str
-    providers: list[Any]
+    device: str  # in our words: "cpu", "cuda:0", ...
+    provider: str  # the execution provider that has to take part
+    providers: list[Any]  # what InferenceSession takes, in order of preference
 
 
 def chain_for(device: str, providers: Sequence[Any] | None) -> ProviderChain:
@@ -80,12 +64,7 @@ def chain_for(device: str, providers: Sequence[Any] | None) -> ProviderChain:
 
 
 def parse_providers(given: object) -> list[tuple[str, dict[str, Any]]]:
-    """Return the name and options of each provider, without a look at what this build has.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return the name and options of each provider, without a look at what this build has."""
     entries = [_pair(entry) for entry in given] if isinstance(given, (list, tuple)) else []
     pairs = [pair for pair in entries if pair is not None]
     if not pairs or len(pairs) < len(entries):
@@ -130,13 +109,8 @@ def available() -> list[str]:
 def devices(asked: str | None, *, gpu_here: bool) -> list[Device]:
     """Return the devices, preferred first; what computes nothing, or needs another build, is not ready.
 
-    Parameters
-    ----------
-    asked : str or None
-        What a user names is listed even where the system shows none, and TensorRT, which starts for seconds and builds
-        an engine for minutes, only then.
-    gpu_here : bool
-        The system shows an NVIDIA GPU.
+    What a user has asked for is listed even where the system shows none, and TensorRT, which starts for seconds and
+    builds an engine for minutes, only then. `gpu_here`: the system shows an NVIDIA GPU.
     """
     built, found = available(), []
     if _PROVIDERS["cuda"] in built:
@@ -156,12 +130,7 @@ def devices(asked: str | None, *, gpu_here: bool) -> list[Device]:
 
 
 def devices_of_providers(providers: object) -> list[Device]:
-    """Return the device that ``providers=`` of `load` names, with whether it is ready.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return the device that ``providers=`` of `load` names, with whether it is ready."""
     import onnxruntime
 
     pairs, known = parse_providers(providers), onnxruntime.get_all_providers()

@@ -17,16 +17,9 @@ __all__ = ["InterpreterBinding"]
 class InterpreterBinding(Binding):
     """The arrays are the interpreter's tensors, as far as it gives them a fixed place.
 
-    Strings, empty tensors, and outputs whose shape only a run tells have none: they are copied.
-
-    Parameters
-    ----------
-    model : RuntimeModel
-        Once it is closed, the Binding runs no more.
-    calls : Calls
-        Of an interpreter for this Binding alone, its inputs resized and its tensors allocated.
-    inputs, outputs : mapping of int to TensorInfo
-        By the interpreter's index, in the model's order.
+    Strings, empty tensors, and outputs whose shape only a run tells have none: they are copied. The interpreter is for
+    this Binding alone, its inputs resized and its tensors allocated; `inputs` and `outputs` are by its index, in the
+    model's order.
     """
 
     def __init__(

@@ -29,35 +29,18 @@ _PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits_uint8.tflite"
 
 @record(frozen=True)
 class Engine:
-    """One distribution of the interpreter.
+    """One distribution of the interpreter."""
 
-    Attributes
-    ----------
-    option : str
-        What ``load(..., engine=...)`` takes.
-    title : str
-    package : str
-        Import name.
-    remedy : str
-        The command that installs it.
-    verifies : bool
-        Whether it checks a file before using it. One that does not is never given a file that has not been loaded
-        and run in a child process before.
-    """
-
-    option: str
+    option: str  # what ``load(..., engine=...)`` takes
     title: str
-    package: str
-    remedy: str
+    package: str  # import name
+    remedy: str  # the command that installs it
+    #: whether it checks a file before using it. One that does not is never given a file that has not been loaded and
+    #: run in a child process before
     verifies: bool
 
     def interpreter_class(self) -> Any:
-        """Import the runtime and return its ``Interpreter``.
-
-        Raises
-        ------
-        BackendNotAvailableError
-        """
+        """Import the runtime and return its ``Interpreter``."""
         try:
             name = f"{self.package}.interpreter"
             with held_back(LINES) if name not in sys.modules else contextlib.nullcontext():
@@ -89,12 +72,7 @@ ENGINES = {
 
 
 def check_option(option: object) -> None:
-    """Refuse an ``engine=`` that does not exist, or whose package is not installed.
-
-    Raises
-    ------
-    OptionError, BackendNotAvailableError
-    """
+    """Refuse an ``engine=`` that does not exist, or whose package is not installed."""
     if option is None:
         return
     if not isinstance(option, str) or option not in ENGINES:
@@ -107,12 +85,7 @@ def check_option(option: object) -> None:
 
 
 def pick(option: str | None) -> Engine:
-    """Return the engine to use: the named one, else the first that works here.
-
-    Raises
-    ------
-    OptionError, BackendNotAvailableError
-    """
+    """Return the engine to use: the named one, else the first that works here."""
     check_option(option)
     if option is not None:
         engine = ENGINES[option]

@@ -21,9 +21,7 @@ __all__ = ["as_allocated", "interface_of_interpreter", "learn_dtypes", "signatur
 
 
 def signatures_of(interpreter: Any) -> list[Signature]:
-    """Return the signatures of an interpreter's model, none where this version does not tell."""
-    if not hasattr(interpreter, "_get_full_signature_list"):
-        return []
+    """Return the signatures of an interpreter's model."""
     subgraph_of = interpreter._interpreter.GetSubgraphIndexFromSignature
     return [
         Signature(key, int(subgraph_of(key)), names["inputs"], names["outputs"])
@@ -32,13 +30,7 @@ def signatures_of(interpreter: Any) -> list[Signature]:
 
 
 def interface_of_interpreter(interpreter: Any, wanted: str | None) -> Interface:
-    """Return the tensors of an interpreter's main graph, under the names of the signature that is wanted.
-
-    Raises
-    ------
-    OptionError
-        There is no such signature, or it is another graph's.
-    """
+    """Return the tensors of an interpreter's main graph, under the names of the signature that is wanted."""
     signature = choose_signature(signatures_of(interpreter), wanted)
     if signature.subgraph:
         raise OptionError(
@@ -67,13 +59,7 @@ def as_allocated(infos: Sequence[TensorInfo], indices: Sequence[int], calls: Cal
 
 
 def learn_dtypes(tensors: Sequence[TensorInfo]) -> None:
-    """Teach NumPy the types that come from ml_dtypes, such as bfloat16, where a tensor is of one.
-
-    Raises
-    ------
-    UnsupportedModelError
-        There is no such type.
-    """
+    """Teach NumPy the types that come from ml_dtypes, such as bfloat16, where a tensor is of one."""
     for tensor in tensors:
         try:
             np.dtype(str if tensor.data_type == "string" else tensor.data_type)

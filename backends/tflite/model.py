@@ -95,21 +95,10 @@ class TFLiteModel(RuntimeModel):
         verified: bool = False,
         delegates: Sequence[Any] = (),
     ) -> Self:
-        """Build an interpreter for a model file.
+        """Build an interpreter for a model file; one that is `verified` is known not to crash the engine.
 
-        Parameters
-        ----------
-        engine : Engine
-        source : Source
-        options : LoadOptions
-        verified : bool
-            It is known not to crash the engine.
-        delegates : sequence of object
-            What the engine's ``load_delegate`` returns, or behaves like it; the interpreter keeps them alive.
-
-        Raises
-        ------
-        BackendNotAvailableError, ModelError, UnsupportedModelError, OptionError
+        `delegates` are what the engine's ``load_delegate`` returns, or behave like it; the interpreter keeps them
+        alive.
         """
         threads = options.num_threads or 1
         file = source.opened(ModelFile)
@@ -134,12 +123,7 @@ class TFLiteModel(RuntimeModel):
 
     @classmethod
     def adopt(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
-        """Use an interpreter that the caller has made. It stays the caller's: `close` leaves it as it is.
-
-        Raises
-        ------
-        UnsupportedModelError, OptionError
-        """
+        """Use an interpreter that the caller has made. It stays the caller's: `close` leaves it as it is."""
         interpreter = source.object
         calls = Calls.of_users(interpreter)
         try:
@@ -194,12 +178,9 @@ class TFLiteModel(RuntimeModel):
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
         arrays = allocate(self.inputs, self.input_index, shapes)
-        if (
-            not self._source.unchanged()
-        ):  # an adopted interpreter, or a file that is gone: there is only this interpreter
-            return CopyingBinding(self, self.run, arrays, self.outputs)
         bound = [array.shape for array in arrays.values()]
-        if not self._tensors_stay(bound):
+        # of an adopted interpreter, and of a file that is gone, there is no second interpreter
+        if not self._source.unchanged() or not self._tensors_stay(bound):
             return CopyingBinding(self, self.run, arrays, self.outputs)
         from .binding import InterpreterBinding
 

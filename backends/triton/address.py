@@ -22,53 +22,26 @@ _log = logging.getLogger("accelerate")
 
 @dataclass(frozen=True)
 class Target:
-    """Where a channel connects to.
+    """Where a channel connects to."""
 
-    Attributes
-    ----------
-    name : str
-        gRPC's own notation (github.com/grpc/grpc/blob/master/doc/naming.md).
-    fleet : bool
-        Whether several servers answer, so that two calls may meet different ones.
-    loopback : bool
-        Whether it can only be this machine.
-    authority : str
-        The host name that a server's certificate must carry; "" where gRPC finds it by itself.
-    """
-
-    name: str
-    fleet: bool
-    loopback: bool
-    authority: str = ""
+    name: str  # gRPC's own notation (github.com/grpc/grpc/blob/master/doc/naming.md)
+    fleet: bool  # whether several servers answer, so that two calls may meet different ones
+    loopback: bool  # whether it can only be this machine
+    authority: str = ""  # the host name that a server's certificate must carry; "" where gRPC finds it by itself
 
 
 @dataclass(frozen=True)
 class Address:
-    """A model on one or more servers.
+    """A model on one or more servers."""
 
-    Attributes
-    ----------
-    hosts : tuple of (str, int)
-        Host name or IP address (IPv6 without brackets), and gRPC port.
-    model, version : str
-        `version` is "" where the server chooses.
-    secure : bool
-        TLS.
-    """
-
-    hosts: tuple[tuple[str, int], ...]
+    hosts: tuple[tuple[str, int], ...]  # host name or IP address (IPv6 without brackets), and gRPC port
     model: str
-    version: str
-    secure: bool
+    version: str  # "" where the server chooses
+    secure: bool  # TLS
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Read a URL.
-
-        Raises
-        ------
-        OptionError
-        """
+        """Read a URL."""
         scheme, _, rest = url.partition("://")
         if scheme.lower() not in SCHEMES:
             raise OptionError(f"{without_secrets(url)!r} does not begin with triton://; {_WANTED}")
@@ -101,11 +74,6 @@ class Address:
 
         gRPC resolves one name by itself and again whenever a connection breaks; of several names only their addresses
         at this moment can be handed to it.
-
-        Raises
-        ------
-        ServerError
-            No host has an address.
         """
         if len(self.hosts) == 1:
             host, port = self.hosts[0]
@@ -169,12 +137,7 @@ def _numeric(every: list[tuple[str, int]]) -> str:
 
 
 def server_address(given: object) -> Address:
-    """Return the server to ship a model file to; its `model` is "".
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return the server to ship a model file to; its `model` is ""."""
     if not isinstance(given, str):
         raise OptionError(
             f"url is {without_secrets(given)}; wanted the server to ship the model file to, such as 'host:8001'"

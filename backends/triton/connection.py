@@ -17,7 +17,7 @@ from accelerate.contract import LoadOptions, suggestion
 from accelerate.errors import BackendNotAvailableError, ClosedError, OptionError
 
 from .address import Address, Target
-from .errors import timed_out
+from .errors import timed_out, translate
 
 __all__ = ["SERVICE", "Connection", "Deadline", "Settings", "import_grpc"]
 
@@ -45,12 +45,7 @@ _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 
 
 def import_grpc() -> Any:
-    """Import gRPC, keeping it from writing to stderr unless ``GRPC_VERBOSITY`` asks for that.
-
-    Raises
-    ------
-    BackendNotAvailableError
-    """
+    """Import gRPC, keeping it from writing to stderr unless ``GRPC_VERBOSITY`` asks for that."""
     quiet = "grpc" not in sys.modules and "GRPC_VERBOSITY" not in os.environ
     if quiet:
         os.environ["GRPC_VERBOSITY"] = "NONE"  # read once, while the library is being loaded
@@ -69,33 +64,17 @@ def import_grpc() -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of `load` that concern the connection.
+    """The options of `load` that concern the connection."""
 
-    Attributes
-    ----------
-    shared_memory : str or None
-        "system", "none", or None to find out.
-    headers : tuple of (str, str)
-        Sent with every call.
-    ssl : Mapping
-        "ca", "certificate" and "key": the content of these PEM files.
-    channel_args : Mapping
-        gRPC's own options, over `_DEFAULTS`.
-    """
-
-    shared_memory: str | None = None
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    shared_memory: str | None = None  # "system", "none", or None to find out
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # sent with every call
+    #: "ca", "certificate" and "key": the content of these PEM files
     ssl: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    channel_args: Mapping[str, int | str] = field(default_factory=dict)
+    channel_args: Mapping[str, int | str] = field(default_factory=dict)  # gRPC's own options, over `_DEFAULTS`
 
     @classmethod
     def parse(cls, options: LoadOptions, address: Address) -> Settings:
-        """Check the options.
-
-        Raises
-        ------
-        OptionError
-        """
+        """Check the options."""
         given = options.backend_options
         memory = given.get("shared_memory")
         if memory not in (None, "system", "none"):
@@ -174,13 +153,7 @@ class Deadline:
         self._at = monotonic() + min(timeout, _FOREVER)
 
     def left(self, who: str) -> float:
-        """Return the seconds that are left.
-
-        Raises
-        ------
-        InferenceTimeoutError
-            None are.
-        """
+        """Return the seconds that are left."""
         left = self._at - monotonic()
         if left <= 0:
             raise timed_out(who, self.timeout)
@@ -193,12 +166,6 @@ class Deadline:
 
 class Connection:
     """One gRPC channel. It is closed when `close` was called and the last call in flight has ended.
-
-    Parameters
-    ----------
-    address : Address
-    target : Target
-    settings : Settings
 
     Attributes
     ----------
@@ -223,11 +190,11 @@ class Connection:
         if target.loopback:  # the environment's proxy cannot reach this machine's own loopback
             arguments["grpc.enable_http_proxy"] = 0
         arguments.update(settings.channel_args)
-        self._channel = (
-            grpc.secure_channel(target.name, _credentials(grpc, settings), [*arguments.items()])
-            if address.secure
-            else grpc.insecure_channel(target.name, [*arguments.items()])
-        )
+        if address.secure:
+            credentials = grpc.ssl_channel_credentials(*map(settings.ssl.get, ("ca", "key", "certificate")))
+            self._channel = grpc.secure_channel(target.name, credentials, [*arguments.items()])
+        else:
+            self._channel = grpc.insecure_channel(target.name, [*arguments.items()])
         # bytes in, bytes out: the request is put together without copies of our own
         self._infer = self._channel.unary_unary(f"/{SERVICE}/ModelInfer", None, None)
         self._methods: dict[str, Callable[..., Any]] = {}
@@ -252,6 +219,15 @@ class Connection:
         with self.held():
             return self._method(method)(request, timeout=timeout, metadata=self.settings.headers)
 
+    def answer(self, method: str, request: Any, timeout: float, who: str, doing: str) -> Any:
+        """Call a method as `ask` does, and raise what goes wrong as an error of ours."""
+        import grpc
+
+        try:
+            return self.ask(method, request, timeout)
+        except grpc.RpcError as error:
+            raise translate(error, who, doing, timeout=timeout) from error
+
     def close(self) -> None:
         """Close the channel, at once or as soon as no call uses it."""
         with self._lock:
@@ -273,12 +249,7 @@ class Connection:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep the channel open, for a call and for what follows from it.
-
-        Raises
-        ------
-        ClosedError
-        """
+        """Keep the channel open, for a call and for what follows from it."""
         with self._lock:
             if self._closed and not self._in_flight:
                 raise ClosedError(f"the model {self.address} is closed", "load it again")
@@ -291,9 +262,3 @@ class Connection:
                 last = self._closed and self._in_flight == 0
             if last:
                 self._channel.close()
-
-
-def _credentials(grpc: Any, settings: Settings) -> Any:
-    return grpc.ssl_channel_credentials(
-        settings.ssl.get("ca"), settings.ssl.get("key"), settings.ssl.get("certificate")
-    )

@@ -12,10 +12,10 @@ import numpy as np
 from accelerate.errors import DeviceNotFoundError, ModelError, UnsupportedModelError
 from accelerate.metadata import AssociatedFile, Metadata, TensorInfo
 
-__all__ = ["ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
+__all__ = ["DTYPES", "ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
 
 #: Datatypes of the Open Inference Protocol by the names that NumPy and this package use.
-_DTYPES = {
+DTYPES = {
     "BOOL": "bool", "BYTES": "string", "BF16": "bfloat16", "FP16": "float16", "FP32": "float32", "FP64": "float64",
     **{f"{kind}{bits}": f"{kind.lower()}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)},
 }  # fmt: skip
@@ -26,25 +26,13 @@ _MOST_DIMENSIONS, _MOST_BYTES = 32, 1 << 40  # of a tensor: NumPy's limit before
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor as the server knows it.
+    """A tensor as the server knows it."""
 
-    Attributes
-    ----------
-    name, datatype : str
-        In the server's words.
-    dtype : numpy.dtype
-        Strings are objects.
-    shape : tuple of int
-        -1 is dynamic.
-    scalar : bool
-        It travels as [1], since Triton takes no scalars; its `shape` is ().
-    """
-
-    name: str
+    name: str  # like the datatype in the server's words
     datatype: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    scalar: bool = False
+    dtype: np.dtype[Any]  # strings are objects
+    shape: tuple[int, ...]  # -1 is dynamic
+    scalar: bool = False  # it travels as [1], since Triton takes no scalars; its `shape` is ()
 
     @property
     def is_text(self) -> bool:
@@ -58,47 +46,23 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """All that the backend wants to know of a model.
-
-    Attributes
-    ----------
-    name, platform : str
-    versions : tuple of str
-    inputs, outputs : tuple of TensorSpec
-    infos : (inputs, outputs)
-        The same as TensorInfo.
-    device : str
-        "cpu", "gpu", or "server" where the server does not tell.
-    repeatable : bool
-        False for a model that keeps state between the calls of a sequence.
-    most_at_once : int
-        The largest batch, which is then the first dimension of every tensor; 0 for a model without one.
-    label_files : Mapping of int to str
-        By the output's position.
-    told : Metadata or None
-        What the model's file says about itself, where this program has shipped it.
-    """
+    """All that the backend wants to know of a model."""
 
     name: str
     platform: str
     versions: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    infos: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]
-    device: str
-    repeatable: bool
-    most_at_once: int
-    label_files: Mapping[int, str]
-    told: Metadata | None = None
+    infos: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]  # inputs and outputs as TensorInfo
+    device: str  # "cpu", "gpu", or "server" where the server does not tell
+    repeatable: bool  # False for a model that keeps state between the calls of a sequence
+    most_at_once: int  # the largest batch, which is then the first dimension of every tensor; 0 for a model without one
+    label_files: Mapping[int, str]  # by the output's position
+    told: Metadata | None = None  # what the model's file says about itself, where this program has shipped it
 
     @classmethod
     def read(cls, who: str, metadata: Any, config: Any | None) -> ModelDescription:
-        """Read a ModelMetadataResponse and, where the server has one, a ModelConfig.
-
-        Raises
-        ------
-        ModelError, UnsupportedModelError
-        """
+        """Read a ModelMetadataResponse and, where the server has one, a ModelConfig."""
         inputs = _specs(who, metadata.inputs, "input")
         outputs = _specs(who, metadata.outputs, "output")
         if config is not None and config.model_transaction_policy.decoupled:
@@ -127,16 +91,11 @@ class ModelDescription:
 
 
 def numpy_type(who: str, name: str, datatype: str) -> np.dtype[Any]:
-    """Return the dtype of arrays for a datatype.
-
-    Raises
-    ------
-    UnsupportedModelError
-    """
-    ours = _DTYPES.get(datatype)
+    """Return the dtype of arrays for a datatype."""
+    ours = DTYPES.get(datatype)
     if ours is None:
         raise UnsupportedModelError(
-            f"{who}: tensor {name!r} has the datatype {datatype!r}; wanted one of {', '.join(sorted(_DTYPES))}"
+            f"{who}: tensor {name!r} has the datatype {datatype!r}; wanted one of {', '.join(sorted(DTYPES))}"
         )
     if ours == "bfloat16":
         try:
@@ -170,7 +129,7 @@ def _specs(who: str, tensors: Sequence[Any], kind: str) -> tuple[TensorSpec, ...
 
 
 def _info(spec: TensorSpec) -> TensorInfo:
-    return TensorInfo(spec.name, data_type=_DTYPES[spec.datatype], shape=spec.shape)
+    return TensorInfo(spec.name, data_type=DTYPES[spec.datatype], shape=spec.shape)
 
 
 def _of_config(
@@ -203,12 +162,7 @@ def _device(config: Any | None) -> str:
 
 
 def check_device(who: str, wanted: str | None, description: ModelDescription) -> None:
-    """Compare ``load(device=...)`` with where the server runs the model.
-
-    Raises
-    ------
-    DeviceNotFoundError
-    """
+    """Compare ``load(device=...)`` with where the server runs the model."""
     if wanted in (None, "server", description.device):
         return
     if wanted not in ("cpu", "gpu"):

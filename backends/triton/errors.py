@@ -24,6 +24,7 @@ class SharingError(ServerError):
     """The server that answers cannot map this machine's regions."""
 
 
+_SEE_LOG = "read the server's log, which has the details"
 # what a status means for a caller, and what to do about it
 _TABLE: dict[str, tuple[type[AccelerateError], str]] = {
     "NOT_FOUND": (
@@ -44,31 +45,24 @@ _TABLE: dict[str, tuple[type[AccelerateError], str]] = {
     "PERMISSION_DENIED": (ServerError, "give load() headers= or an ssl= certificate that permit this"),
     "RESOURCE_EXHAUSTED": (ServerError, "call it less often: it is out of memory, or its queue is full"),
     "UNIMPLEMENTED": (ServerError, "check that an Open Inference Protocol server listens there"),
-    "CANCELLED": (InferenceError, "call again"),
-    "ABORTED": (InferenceError, "call again"),
-    "INTERNAL": (InferenceError, "read the server's log, which has the details"),
-    "UNKNOWN": (InferenceError, "read the server's log, which has the details"),
+    **dict.fromkeys(("CANCELLED", "ABORTED"), (InferenceError, "call again")),
+    **dict.fromkeys(("INTERNAL", "UNKNOWN"), (InferenceError, _SEE_LOG)),
 }
 _TOO_LARGE = re.compile(r"message larger than max \((\d+) vs\. (\d+)\)", re.IGNORECASE)
 _LOST = re.compile(r"unable to find (?:system )?shared memory region", re.IGNORECASE)
 _HEADER_MISSING = re.compile(r"expecting header '([^']+)'")
 
 
-def translate(error: Any, who: str, doing: str, reason: str = "") -> AccelerateError:
+def translate(error: Any, who: str, doing: str, reason: str = "", timeout: float | None = None) -> AccelerateError:
     """Return our error for a `grpc.RpcError`; raise it ``from`` that one.
 
-    Parameters
-    ----------
-    error : grpc.RpcError
-    who : str
-        The server and model, as a URL.
-    doing : str
-        What was asked for: "load", "infer", ...
-    reason : str
-        What else the server says about it.
+    `who` is the server and model, as a URL; `doing` what was asked for: "load", "infer", ...; `reason` what else the
+    server says about it; `timeout` after how many seconds the call was given up, where it was.
     """
+    if timeout is not None and error.code().name == "DEADLINE_EXCEEDED":
+        return timed_out(who, timeout)
     status, said = error.code().name, " ".join(f"{error.details() or ''} {reason}".split())
-    kind, remedy = _TABLE.get(status, (ServerError, "read the server's log, which has the details"))
+    kind, remedy = _TABLE.get(status, (ServerError, _SEE_LOG))
     special = _special(status, said, doing)
     if special is not None:
         kind, remedy = special
@@ -112,7 +106,7 @@ def _special(status: str, said: str, doing: str) -> tuple[type[AccelerateError],
             "correct the model's configuration, which says less than this output, or load(..., shared_memory='none')"
         )
     if status == "INTERNAL" and doing in ("load", "unload"):
-        return ModelError, "read the server's log, which has the details"
+        return ModelError, _SEE_LOG
     return None
 
 

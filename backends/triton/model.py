@@ -32,7 +32,7 @@ from .calls.request import bytes_of, join, pack_strings, request_head
 from .calls.transport import Restore, Transport
 from .connection import Connection, Deadline, Settings
 from .description import ModelDescription, check_device, labels_of
-from .errors import timed_out, translate
+from .errors import translate
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -77,18 +77,8 @@ class TritonModel(RuntimeModel):
     ) -> Self:
         """Ask the server for the model and settle how tensors travel.
 
-        Parameters
-        ----------
-        address : Address
-        options : LoadOptions
-        complete : callable
-            Adds what else is known to what the server tells.
-        restore : callable, optional
-            Brings the model back to a server that has lost it, over a connection and until a deadline.
-
-        Raises
-        ------
-        OptionError, ServerError, ModelError, UnsupportedModelError, DeviceNotFoundError, InferenceTimeoutError
+        `complete` adds what else is known to what the server tells; `restore` brings the model back to a server that
+        has lost it, over a connection and until a deadline.
         """
         settings = Settings.parse(options, address)
         deadline = Deadline(_DEFAULT_TIMEOUT)
@@ -211,9 +201,10 @@ class TritonModel(RuntimeModel):
         """Return what the server has measured, from its start or the model's loading on; durations are means in ms."""
         from tritonclient.grpc import service_pb2
 
-        address = self._transport.connection.address
+        connection = self._transport.connection
+        address = connection.address
         request = service_pb2.ModelStatisticsRequest(name=address.model, version=address.version)
-        answer = self._ask("ModelStatistics", request, until, "statistics")
+        answer = connection.answer("ModelStatistics", request, _left(until), str(address), "statistics")
         return {
             "versions": {
                 one.version: {
@@ -250,22 +241,11 @@ class TritonModel(RuntimeModel):
     def _repository(self, action: str, until: float | None) -> dict[str, Any]:
         from tritonclient.grpc import service_pb2
 
-        name = self._transport.connection.address.model
-        request = getattr(service_pb2, f"RepositoryModel{action}Request")(model_name=name)
-        self._ask(f"RepositoryModel{action}", request, until, action.lower())
-        return {"model": name, "loaded": action == "Load"}
-
-    def _ask(self, method: str, request: Any, until: float | None, doing: str) -> Any:
-        import grpc
-
-        timeout = _left(until)
         connection = self._transport.connection
-        try:
-            return connection.ask(method, request, timeout)
-        except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise timed_out(str(connection.address), timeout) from error
-            raise translate(error, str(connection.address), doing) from error
+        address = connection.address
+        request = getattr(service_pb2, f"RepositoryModel{action}Request")(model_name=address.model)
+        connection.answer(f"RepositoryModel{action}", request, _left(until), str(address), action.lower())
+        return {"model": address.model, "loaded": action == "Load"}
 
 
 def _left(until: float | None) -> float:
@@ -273,12 +253,7 @@ def _left(until: float | None) -> float:
 
 
 def _ask_for_model(connection: Connection, deadline: Deadline) -> tuple[frozenset[str], RuntimeInfo, ModelDescription]:
-    """Return the server's extensions, what runs the model, and the model.
-
-    Raises
-    ------
-    ServerError, ModelError, UnsupportedModelError, InferenceTimeoutError
-    """
+    """Return the server's extensions, what runs the model, and the model."""
     import grpc
     from tritonclient.grpc import service_pb2
 

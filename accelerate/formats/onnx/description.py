@@ -1,16 +1,44 @@
-"""Tells the meaning of an .onnx model's tensors and properties in the terms of `accelerate.metadata`."""
+"""Tells what the tensors of an .onnx model are called, and what they and its properties mean."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from ...calls.names import name_tensors
 from ...metadata import Metadata, TensorInfo
+from ..interface import Interface
+from .file import ModelFile, ValueInfo
 
-__all__ = ["class_names", "describe"]
+__all__ = ["class_names", "describe", "interface", "name_values"]
 
 _TYPES_BY_TASK = {"classify": "onnx_classifier", "detect": "onnx_detector", "segment": "onnx_segmenter"}
 _NAMES_LIMIT = 1 << 20
+
+
+def interface(file: ModelFile) -> Interface:
+    """Return the tensors that the graph takes and gives, as the file describes them."""
+    return Interface("", 0, name_values(file.inputs), name_values(file.outputs))
+
+
+def name_values(values: Sequence[ValueInfo]) -> tuple[TensorInfo, ...]:
+    """Describe the inputs, or the outputs, of a graph; outputs may be of one name.
+
+    What is no tensor has its kind as `data_type`. ``extra`` has the names of symbolic ``dimensions``, and ``rank`` is
+    "unknown" where nobody gives a shape.
+    """
+    named = name_tensors([(value.name,) for value in values])
+    return tuple(_described(value, name) for value, (name, _) in zip(values, named, strict=True))
+
+
+def _described(value: ValueInfo, name: str) -> TensorInfo:
+    extra: dict[str, Any] = {"dimensions": value.dimensions} if any(value.dimensions) else {}
+    if value.kind == "tensor" and not value.ranked:
+        extra["rank"] = "unknown"
+    data_type = value.data_type if value.kind == "tensor" else value.kind
+    shape = tuple(n if n >= 0 else -1 for n in value.shape)
+    return TensorInfo(name, (), value.description, data_type, shape, extra=extra)
 
 
 def describe(
@@ -22,13 +50,7 @@ def describe(
 ) -> Metadata:
     """Read the properties (the custom metadata map) as the common exporters write them.
 
-    Parameters
-    ----------
-    name, description : str
-        The graph's and the model's.
-    properties : Mapping of str to str
-        ``names`` become the labels and ``task`` the type; all of them are in ``extra``.
-    inputs, outputs : sequence of TensorInfo
+    ``names`` become the labels and ``task`` the type; all of them are in ``extra``.
     """
     task = properties.get("task", "")
     return Metadata(

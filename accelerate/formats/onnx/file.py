@@ -30,30 +30,15 @@ _KINDS = {4: "sequence", 5: "map", 8: "sparse tensor", 9: "optional"}
 
 @record(frozen=True)
 class ValueInfo:
-    """An input or output of the graph.
-
-    Attributes
-    ----------
-    name, description : str
-    kind : str
-        "tensor", or "sequence", "map", "optional", "sparse tensor".
-    data_type : str
-        A NumPy or ml_dtypes name, or "string".
-    shape : tuple of int
-        -1 is a dynamic dimension.
-    dimensions : tuple of str
-        The names of symbolic dimensions, "" for the others.
-    ranked : bool
-        Whether the file gives a shape at all; `shape` is empty where it does not.
-    """
+    """An input or output of the graph."""
 
     name: str
     description: str
-    kind: str
-    data_type: str
-    shape: tuple[int, ...]
-    dimensions: tuple[str, ...]
-    ranked: bool = True
+    kind: str  # "tensor", or "sequence", "map", "optional", "sparse tensor"
+    data_type: str  # a NumPy or ml_dtypes name, or "string"
+    shape: tuple[int, ...]  # -1 is a dynamic dimension
+    dimensions: tuple[str, ...]  # the names of symbolic dimensions, "" for the others
+    ranked: bool = True  # whether the file gives a shape at all; `shape` is empty where it does not
 
 
 class _Merged:
@@ -76,14 +61,9 @@ class _Merged:
 
 
 class ModelFile:
-    """What an .onnx file says about itself, read when it is asked for.
+    """What an .onnx file, called `where` in errors, says about itself, read when it is asked for.
 
-    Parameters
-    ----------
-    buffer : bytes or mmap
-        The file; an mmap must stay open for as long as something is asked.
-    where : str
-        What it is, to begin error messages with.
+    An mmap must stay open for as long as something is asked.
 
     Raises
     ------

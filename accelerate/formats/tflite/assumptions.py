@@ -30,22 +30,10 @@ TYPES_BY_WORD = (("classif", "tflite_classifier"), ("detect", "tflite_detector")
 
 
 def guess_type(texts: Iterable[str], outputs: Sequence[TensorInfo]) -> tuple[str, bool]:
-    """Tell what kind of model this is, in Viam's words.
+    """Tell what kind of model this is, in Viam's words, and whether that is guessed from the outputs alone.
 
-    Parameters
-    ----------
-    texts : iterable of str
-        What the metadata says, the most telling first: descriptions of the inputs (all that Viam goes
-        by), then name and description of the model.
-    outputs : sequence of TensorInfo
-        The model's outputs.
-
-    Returns
-    -------
-    type : str
-        "tflite_detector", "tflite_classifier", or "" when nothing tells.
-    guessed : bool
-        True if it rests on the outputs' shapes and names alone.
+    `texts` is what the metadata says, the most telling first: descriptions of the inputs (all that Viam goes by), then
+    name and description of the model. The kind is "tflite_detector", "tflite_classifier", or "" when nothing tells.
     """
     for text in texts:
         for word, kind in TYPES_BY_WORD:

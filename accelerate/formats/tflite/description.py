@@ -12,7 +12,7 @@ from ...calls.conversion import image_layout
 from ...metadata import AssociatedFile, Metadata, Normalization, TensorInfo
 from .assumptions import guess_type
 from .file import ModelFile
-from .metadata import NormalizationOptions, ScoreCalibration, ScoreThresholding, TensorMetadata
+from .metadata import TensorMetadata
 
 __all__ = ["describe"]
 
@@ -25,23 +25,10 @@ _COLORS = {"rgb": "RGB", "grayscale": "GRAYSCALE"}
 def describe(
     file: ModelFile, subgraph: int, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], *, labels: bool
 ) -> Metadata:
-    """Complete what a runtime knows of a model with what its file says.
+    """Complete what a runtime knows of a model with what its file says of the graph that runs.
 
-    Parameters
-    ----------
-    file : ModelFile
-    subgraph : int
-        The graph that runs.
-    inputs, outputs : sequence of TensorInfo
-        Its tensors, in the graph's order, with canonical names.
-    labels : bool
-        Whether the labels packed in the file are wanted.
-
-    Returns
-    -------
-    Metadata
-        ``extra`` has ``author``, ``license`` and ``version`` where the file has them, and ``type_guessed`` where only
-        the shapes of the outputs tell the type.
+    The tensors are in the graph's order, with canonical names. ``extra`` has ``author``, ``license`` and ``version``
+    where the file has them, and ``type_guessed`` where only the shapes of the outputs tell the type.
     """
     model = file.metadata.metadata
     names = file.metadata_names(subgraph)  # their problem was said when the model was loaded
@@ -90,16 +77,16 @@ def _meaning(info: TensorInfo, said: TensorMetadata) -> TensorInfo:
         extra["boxType"], extra["boxCoordinates"] = said.bounding_box.type, said.bounding_box.coordinate_type
     if said.stats_min or said.stats_max:
         extra["stats"] = {"min": said.stats_min, "max": said.stats_max}
-    if (thresholding := said.unit(ScoreThresholding)) is not None:
-        extra["scoreThreshold"] = thresholding.threshold
-    if (calibration := said.unit(ScoreCalibration)) is not None:
-        extra["scoreCalibration"] = {"transformation": calibration.transformation, "default": calibration.default_score}
+    if said.threshold is not None:
+        extra["scoreThreshold"] = said.threshold
+    if said.calibration is not None:
+        extra["scoreCalibration"] = dict(zip(("transformation", "default"), said.calibration, strict=True))
     return replace(
         info,
         description=said.description,
-        layout=(image_layout(info.shape) or _LAYOUTS.get(len(info.shape), "")) if said.image is not None else "",
-        color=_COLORS.get(said.image.color_space, "") if said.image is not None else "",
-        normalization=_normalization(info, said.unit(NormalizationOptions)),
+        layout=(image_layout(info.shape) or _LAYOUTS.get(len(info.shape), "")) if said.color_space else "",
+        color=_COLORS.get(said.color_space, ""),
+        normalization=None if said.normalization is None else _normalization(info, *said.normalization),
         associated_files=tuple(
             AssociatedFile(f.name, f.description, _LABEL_TYPES.get(f.type, "unspecified")) for f in said.files
         ),
@@ -117,17 +104,15 @@ def _box_order(info: TensorInfo, index: Sequence[int]) -> list[int] | None:
     return None
 
 
-def _normalization(info: TensorInfo, options: NormalizationOptions | None) -> Normalization | None:
-    if options is None:
-        return None
-    if options.mean and options.std and 0 not in options.std and all(map(isfinite, options.mean + options.std)):
-        return Normalization(options.mean, options.std, "metadata")
+def _normalization(info: TensorInfo, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization | None:
+    if mean and std and 0 not in std and all(map(isfinite, mean + std)):
+        return Normalization(mean, std, "metadata")
     _log.warning(
         "input %r: the metadata normalises by mean %s and std %s, which cannot be; this is not used. "
         "load(..., normalization=(mean, std)) settles it",
         info.name,
-        list(options.mean),
-        list(options.std),
+        list(mean),
+        list(std),
     )
     return None
 

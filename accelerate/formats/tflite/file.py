@@ -88,21 +88,15 @@ class LabelsReading:
 
 
 class ModelFile:
-    """What a .tflite file says about itself, read when it is asked for.
+    """What a .tflite file, called `where` in errors, says about itself, read when it is asked for.
 
-    Parameters
-    ----------
-    buffer : bytes or mmap
-        The file. It is not copied; an mmap must stay open for as long as something is asked.
-    where : str
-        What it is, usually its path, to begin error messages with.
+    It is not copied; an mmap must stay open for as long as something is asked.
 
     Raises
     ------
     ModelError
-        If it is not a .tflite file. Every attribute and method may raise it too, for a file that is
-        damaged where that looks; `metadata`, :meth:`metadata_names`
-        and :meth:`packed_labels` only if the graph itself is.
+        If it is not a .tflite file. Every attribute and method may raise it too, for a file that is damaged where that
+        looks; `metadata`, :meth:`metadata_names` and :meth:`packed_labels` only if the graph itself is.
     """
 
     def __init__(self, buffer: bytes | mmap, where: str = "model") -> None:
@@ -119,7 +113,7 @@ class ModelFile:
         self._names: dict[int, NamesReading] = {}
 
     def check_graphs(self) -> None:
-        """Raise where a graph lacks what the interpreters take for granted (see `tflite_graph.check_graph`)."""
+        """Raise where a graph lacks what the interpreters take for granted (see `graph.check_graph`)."""
         graphs = self._root.tables(2, "SubGraph")
         if not graphs:
             raise ModelError(f"{self.where}: the model has no graph; the file is damaged", REFETCH)
@@ -214,7 +208,7 @@ class ModelFile:
             data, problem = self._metadata_buffer
             if data is None:
                 return MetadataReading(None)
-            from .metadata_reader import read_metadata
+            from .metadata import read_metadata
 
             metadata = read_metadata(data, self._metadata_where)
         except ModelError as error:

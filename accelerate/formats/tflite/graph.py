@@ -31,43 +31,20 @@ __all__ = [
 # greater of both is meant.
 OLD_CODE_SLOT, NEW_CODE_SLOT = 0, 3
 
-_FIRST_TENSORS_OPTIONAL = frozenset(
-    OPERATORS.index(name)
-    for name in (
-        "CUSTOM",
-        "LSTM",
-        "UNIDIRECTIONAL_SEQUENCE_LSTM",
-        "BIDIRECTIONAL_SEQUENCE_LSTM",
-        "BIDIRECTIONAL_SEQUENCE_RNN",
-    )
-)
-
-
+_SEQUENCES = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN")
+_FIRST_TENSORS_OPTIONAL = frozenset(map(OPERATORS.index, ("CUSTOM", "LSTM", *_SEQUENCES)))
 _RESHAPE, _DEPTHWISE_CONV_2D = OPERATORS.index("RESHAPE"), OPERATORS.index("DEPTHWISE_CONV_2D")
 _FLOAT32 = DATA_TYPES.index("float32")
 
 
 @record(frozen=True)
 class Tensor:
-    """An input or output of a subgraph.
+    """An input or output of a subgraph."""
 
-    Attributes
-    ----------
-    index : int
-        Its place among the subgraph's tensors, by which runtimes know it.
-    name : str
-        Its own name, which is rarely the one that users should see.
-    data_type : str
-        A NumPy dtype name, or "string", "resource", "variant", "unknown(37)".
-    shape : tuple of int
-        -1 is a dynamic dimension.
-    quantization : Quantization or None
-    """
-
-    index: int
-    name: str
-    data_type: str
-    shape: tuple[int, ...]
+    index: int  # its place among the subgraph's tensors, by which runtimes know it
+    name: str  # its own name, which is rarely the one that users should see
+    data_type: str  # a NumPy dtype name, or "string", "resource", "variant", "unknown(37)"
+    shape: tuple[int, ...]  # -1 is a dynamic dimension
     quantization: Quantization | None
 
 
@@ -75,7 +52,6 @@ class Tensor:
 class Subgraph:
     """One graph of the model, with its inputs and outputs in their order."""
 
-    name: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
@@ -94,15 +70,8 @@ def check_graph(graph: Table, codes: Sequence[int], buffers: TableVector, where:
     """Raise where a SubGraph table lacks what the interpreters take for granted.
 
     The schema allows all of it, so a verified file can still take LiteRT 2.3 down: a list that is absent, an operator
-    without its first tensors (a null pointer each), an output that nothing computes.
-
-    Parameters
-    ----------
-    graph : Table
-    codes : sequence of int
-        The number of the operator for each of the model's operator codes.
-    where : str
-        What the file is, to begin error messages with.
+    without its first tensors (a null pointer each), an output that nothing computes. `codes` has the number of the
+    operator for each of the model's operator codes.
     """
     for slot, what in enumerate(("tensors", "inputs", "outputs", "operators")):
         if not graph.has(slot):
@@ -174,7 +143,6 @@ def read_subgraph(table: Table) -> Subgraph:
     tensors = table.tables(0, "Tensor")
     inputs, outputs = table.numbers(1, INT32), table.numbers(2, INT32)
     return Subgraph(
-        name=table.text(4),
         inputs=tuple(_tensor(tensors[index], index) for index in inputs),
         outputs=tuple(_tensor(tensors[index], index) for index in outputs),
     )

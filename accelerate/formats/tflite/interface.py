@@ -21,21 +21,9 @@ _HANDED_OUT = {
 
 
 def interface(file: ModelFile, signature: str | None = None) -> Interface:
-    """Return the tensors of the graph that runs.
+    """Return the tensors of the graph that runs; `signature` is as for `choose_signature`.
 
     Their types are those that a runtime hands out; ``extra["data_type"]`` is the file's where that is another.
-
-    Parameters
-    ----------
-    file : ModelFile
-    signature : str, optional
-        As for `choose_signature`.
-
-    Raises
-    ------
-    OptionError
-        There is no such signature.
-    ModelError
     """
     chosen = choose_signature(file.signatures, signature)
     graph, names = file.subgraph(chosen.subgraph), file.metadata_names(chosen.subgraph)
@@ -54,11 +42,6 @@ def choose_signature(signatures: Sequence[Signature], wanted: str | None) -> Sig
     """Return the signature that runs: the one named, else the main graph's, "serving_default" first.
 
     Without any it is one of the main graph that has no key and names nothing.
-
-    Raises
-    ------
-    OptionError
-        There is no such signature.
     """
     if wanted is None:
         main = (one for one in signatures if one.subgraph == 0)
@@ -80,15 +63,9 @@ def name_graph(
 ) -> tuple[TensorInfo, ...]:
     """Describe the inputs, or the outputs, of a graph: metadata names go before signature names, and those before own.
 
-    Parameters
-    ----------
-    tensors : sequence of Tensor
-    signed : Mapping of str to int
-        The signature's names, with the index of the tensor that each is given to. A tensor that has several and is
-        listed as often goes by each of them in turn, in alphabetical order, which is the interpreters'; else by the
-        first, and the others are aliases.
-    described : sequence of str
-        The metadata's names, of as many tensors or none.
+    `signed` has the index of the tensor that each of the signature's names is given to. A tensor that has several and
+    is listed as often goes by each of them in turn, in alphabetical order, which is the interpreters'; else by the
+    first, and the others are aliases. `described` has the metadata's names, of as many tensors or none.
     """
     indices, names_of = [tensor.index for tensor in tensors], dict[int, list[str]]()
     for name in sorted(signed):

@@ -11,13 +11,7 @@ IDENTIFIER = b"M001"
 
 
 def read_tensor_names(data: bytes, where: str, subgraph: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read only the names of a subgraph's inputs and outputs from a ``TFLITE_METADATA`` buffer.
-
-    Raises
-    ------
-    ModelError
-        If it is not of this schema, or what is read is damaged.
-    """
+    """Read only the names of a subgraph's inputs and outputs from a ``TFLITE_METADATA`` buffer."""
     subgraphs = metadata_root(data, where).tables(3, "SubGraphMetadata")
     if subgraph >= len(subgraphs):
         return (), ()
@@ -26,13 +20,7 @@ def read_tensor_names(data: bytes, where: str, subgraph: int) -> tuple[tuple[str
 
 
 def metadata_root(data: bytes, where: str) -> Table:
-    """Return the ``ModelMetadata`` table of a ``TFLITE_METADATA`` buffer.
-
-    Raises
-    ------
-    ModelError
-        If it is not of this schema.
-    """
+    """Return the ``ModelMetadata`` table of a ``TFLITE_METADATA`` buffer."""
     reader = Reader(data, where)
     identifier = reader.identifier()
     if identifier != IDENTIFIER:

@@ -32,20 +32,13 @@ ENCRYPTED_FLAG = 0x1
 
 
 class PackedFiles:
-    """The files packed into one model.
-
-    Parameters
-    ----------
-    buffer : bytes or mmap
-        The whole model file.
-    where : str
-        What it is, to begin error messages with.
+    """The files packed into a model, of which the buffer is the whole file.
 
     Attributes
     ----------
     names : tuple of str
-        As the archive lists them, empty without an archive. A name that is listed twice means the
-        last of the two, as it does to every reader of zip files.
+        As the archive lists them, empty without an archive. A name that is listed twice means the last of the two, as
+        it does to every reader of zip files.
 
     Raises
     ------

@@ -23,13 +23,6 @@ def check_structure(buffer: bytes | mmap, where: str) -> None:
 
     Sound structure does not make a sound model: an operator's numbers may still be nonsense.
 
-    Parameters
-    ----------
-    buffer : bytes or mmap
-        The file.
-    where : str
-        What it is, to begin error messages with.
-
     Raises
     ------
     ModelError

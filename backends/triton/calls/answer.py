@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from accelerate.formats.protobuf import BYTES, Message
 
 from ..description import TensorSpec
 
-__all__ = ["Answer", "pair", "read_answer", "read_output", "unpack_strings"]
+__all__ = ["pair", "read_answer", "read_output", "unpack_strings"]
 
 _RAW_OUTPUT = 6  # ModelInferResponse.raw_output_contents
 #: The field of InferTensorContents for a datatype, used by servers that do not answer with raw contents.
@@ -30,53 +29,16 @@ _TYPED = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One output of an answer.
-
-    Attributes
-    ----------
-    name, datatype : str
-    shape : tuple of int
-    typed : object
-        The InferTensorContents of a server that does not send raw contents, or None.
-    """
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    typed: Any
-
-
-def read_answer(message: bytes) -> tuple[list[Answer], list[memoryview]]:
-    """Return the outputs of a serialised ModelInferResponse, and the raw contents in it as views of it.
-
-    Raises
-    ------
-    InferenceError
-        It is no ModelInferResponse: a server's answer is untrusted.
-    """
-    head, raw = _split(message)
-    return _parse(head), raw
-
-
-def _parse(head: bytes) -> list[Answer]:
+def read_answer(message: bytes) -> tuple[Sequence[Any], list[memoryview]]:
+    """Return the outputs of a serialised ModelInferResponse, and the raw contents in it as views of it."""
     from google.protobuf.message import DecodeError
     from tritonclient.grpc import service_pb2
 
+    head, raw = _split(message)
     try:
-        response = service_pb2.ModelInferResponse.FromString(head)
+        return service_pb2.ModelInferResponse.FromString(head).outputs, raw
     except DecodeError as error:
         raise InferenceError(f"the server's answer is no ModelInferResponse ({error})") from error
-    return [
-        Answer(
-            output.name,
-            output.datatype,
-            tuple(output.shape),
-            output.contents if output.HasField("contents") else None,
-        )
-        for output in response.outputs
-    ]
 
 
 def _split(message: bytes) -> tuple[bytes, list[memoryview]]:
@@ -96,15 +58,10 @@ def _split(message: bytes) -> tuple[bytes, list[memoryview]]:
     return b"".join(rest), raw
 
 
-def pair(answers: Sequence[Answer], raw: Sequence[memoryview], shared: Collection[str]) -> dict[str, memoryview]:
+def pair(answers: Sequence[Any], raw: Sequence[memoryview], shared: Collection[str]) -> dict[str, memoryview]:
     """Find the raw contents of each output that is in the message, by name.
 
     Triton sends empty contents for an output in a region (`shared`); the protocol does not say whether others do.
-
-    Raises
-    ------
-    InferenceError
-        There are more or fewer contents than outputs.
     """
     if not raw:
         return {}
@@ -114,24 +71,9 @@ def pair(answers: Sequence[Answer], raw: Sequence[memoryview], shared: Collectio
     return {answer.name: content for answer, content in zip(named, raw, strict=True)}
 
 
-def read_output(spec: TensorSpec, answer: Answer, content: memoryview | None, view: Array | None) -> Array:
-    """Return an output: `view` itself where the server has filled it, else an array over `content`.
-
-    Parameters
-    ----------
-    spec : TensorSpec
-    answer : Answer
-    content : memoryview or None
-        What the message holds for it.
-    view : numpy.ndarray or None
-        What it fills in a region.
-
-    Raises
-    ------
-    InferenceError
-        Sizes and shape do not fit one another.
-    """
-    shape = answer.shape
+def read_output(spec: TensorSpec, answer: Any, content: memoryview | None, view: Array | None) -> Array:
+    """Return an output: `view`, its place in a region, where the server has filled it, else an array over `content`."""
+    shape = tuple(answer.shape)
     if min(shape, default=0) < 0:
         raise InferenceError(f"the server answered output {spec.name!r} of the impossible shape {list(shape)}")
     if view is not None and not content:
@@ -155,19 +97,18 @@ def _in_region(spec: TensorSpec, shape: tuple[int, ...], view: Array) -> Array:
     return _shaped(view.reshape(-1)[:count], shape)
 
 
-def _typed(spec: TensorSpec, answer: Answer) -> Array:
+def _typed(spec: TensorSpec, answer: Any) -> Array:
     field = _TYPED.get(spec.datatype)
-    if answer.typed is None or field is None:
+    if field is None or not answer.HasField("contents"):
         raise InferenceError(f"the server's answer has no contents for output {spec.name!r}")
     try:
-        values = np.empty(0, spec.dtype)
-        given = list(getattr(answer.typed, field))
+        given = list(getattr(answer.contents, field))
         if spec.is_text:
             values = np.empty(len(given), object)
             values[:] = given
         else:
             values = np.array(given, spec.dtype)
-        return values.reshape(answer.shape)
+        return values.reshape(tuple(answer.shape))
     except (ValueError, OverflowError) as error:
         raise InferenceError(f"the server's answer for output {spec.name!r} does not fit its shape or type") from error
 
@@ -180,13 +121,7 @@ def _misfit(spec: TensorSpec, shape: tuple[int, ...], size: int) -> InferenceErr
 
 
 def unpack_strings(content: memoryview, shape: Sequence[int]) -> Array:
-    """Read the raw contents of a BYTES tensor.
-
-    Raises
-    ------
-    InferenceError
-        The lengths do not fit the content or the shape.
-    """
+    """Read the raw contents of a BYTES tensor."""
     count = math.prod(shape)
     if count * 4 > len(content):
         raise InferenceError(f"the server's answer has {len(content)} bytes for {count} strings")

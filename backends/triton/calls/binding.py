@@ -47,18 +47,8 @@ class SharedBinding(ServerBinding):
     """A Binding over a region. Strings and outputs of dynamic shape are copied from and into messages.
 
     After a call whose end is not known (its deadline passed), the server may still write: `outputs` then holds copies
-    of what was there before, and arrays taken from it earlier may change until the next `run` has returned.
-
-    Parameters
-    ----------
-    owner : RuntimeModel
-    run : callable
-        Takes the slot's Regions, the slot, the input arrays and a timeout; returns the outputs.
-    regions : Regions
-    slot : Slot
-    inputs : dict of str to numpy.ndarray
-        Those outside the region are used as they are.
-    outputs : sequence of TensorInfo
+    of what was there before, and arrays taken from it earlier may change until the next `run` has returned. `run` takes
+    the slot's Regions, the slot, the input arrays and a timeout; inputs outside the region are used as they are.
     """
 
     def __init__(

@@ -8,13 +8,12 @@ uses, so unregistering it is how we learn that it is free again.
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from accelerate.contract import Array
 from accelerate.errors import AccelerateError, ClosedError
 
 from ..connection import Connection, Deadline
-from ..errors import SharingError, region_in_use, timed_out, translate
+from ..errors import SharingError, region_in_use, translate
 from .request import Layout
 from .shared_memory import Region, sweep
 
@@ -27,14 +26,7 @@ _PAUSE = 0.005  # seconds until a region in use is asked for again
 
 
 class Slot:
-    """A region, and the request that goes with what lies in it.
-
-    Parameters
-    ----------
-    region : Region
-    bound : bool
-        It belongs to a Binding, and no other call takes it.
-    """
+    """A region, and the request that goes with what lies in it; a `bound` one belongs to a Binding."""
 
     def __init__(self, region: Region, *, bound: bool) -> None:
         self.region, self.bound = region, bound
@@ -75,12 +67,7 @@ class Slot:
 
 
 class Regions:
-    """See the module. Any thread may use it.
-
-    Parameters
-    ----------
-    connection : Connection
-    """
+    """See the module. Any thread may use it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -94,12 +81,7 @@ class Regions:
         self._closed = False
 
     def sweep(self, deadline: Deadline) -> None:
-        """Remove what dead clients have left, here and on the server.
-
-        Raises
-        ------
-        grpc.RpcError, OSError
-        """
+        """Remove what dead clients have left, here and on the server."""
         from tritonclient.grpc import service_pb2
 
         request = service_pb2.SystemSharedMemoryStatusRequest()
@@ -123,24 +105,14 @@ class Regions:
         return slot
 
     def bind(self, layout: Layout, deadline: Deadline) -> Slot:
-        """Return a slot that is the caller's until `discard`.
-
-        Raises
-        ------
-        OSError, ServerError, ModelError, InferenceError, InferenceTimeoutError, ClosedError
-        """
+        """Return a slot that is the caller's until `discard`."""
         slot = self._add(Slot(Region(layout.size), bound=True))
         self._prepare_or_give(slot, layout, deadline)
         self.give(slot)
         return slot
 
     def begin(self, slot: Slot) -> None:
-        """Note that a call uses a Binding's slot.
-
-        Raises
-        ------
-        ClosedError
-        """
+        """Note that a call uses a Binding's slot."""
         with self._lock:
             if self._closed or slot.discarded:
                 raise ClosedError(f"the model {self._who} is closed", "load it again")
@@ -181,12 +153,7 @@ class Regions:
         self._retry_unregistering(deadline)
 
     def prepare(self, slot: Slot, deadline: Deadline) -> None:
-        """Wait until the server has ended its earlier work on a slot, and see that it knows the region.
-
-        Raises
-        ------
-        ServerError, ModelError, InferenceError, InferenceTimeoutError
-        """
+        """Wait until the server has ended its earlier work on a slot, and see that it knows the region."""
         while slot.dirty:
             if self._unregister(slot.name, deadline):
                 slot.released()
@@ -292,7 +259,7 @@ class Regions:
         except grpc.RpcError as error:
             status = error.code().name
             if status in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"):
-                raise self._failure(error, deadline) from error
+                raise translate(error, self._who, "share memory", timeout=deadline.timeout) from error
             # ALREADY_EXISTS: the answer to an earlier try was lost on its way; nobody else can know the name
             if status != "ALREADY_EXISTS":
                 raise SharingError(
@@ -313,10 +280,5 @@ class Regions:
             if region_in_use(error):
                 return False
             if error.code() is not grpc.StatusCode.NOT_FOUND:
-                raise self._failure(error, deadline) from error
+                raise translate(error, self._who, "share memory", timeout=deadline.timeout) from error
         return True
-
-    def _failure(self, error: Any, deadline: Deadline) -> AccelerateError:
-        if error.code().name == "DEADLINE_EXCEEDED":
-            return timed_out(self._who, deadline.timeout)
-        return translate(error, self._who, "share memory")

@@ -41,14 +41,6 @@ class Layout:
     Strings have no size before they are written, and an output with a dynamic dimension none before the model has run:
     they travel in the message.
 
-    Parameters
-    ----------
-    description : ModelDescription
-    version : str
-        The version to ask for; "" leaves it to the server.
-    shapes : sequence of tuple of int
-        Of the inputs.
-
     Attributes
     ----------
     size : int
@@ -134,18 +126,10 @@ def request_head(
 ) -> bytes:
     """Return a request without raw contents.
 
-    Parameters
-    ----------
-    model, version : str
-    inputs : sequence of (name, datatype, shape, Span or None)
-        Those without a Span follow as raw contents, in this order.
-    outputs : sequence of (name, Span or None)
-        Those without a Span come back in the message.
-    region : str
-        What the spans are in; "" leaves all tensors to the message.
-    classes : int
-        Ask for so many of each output's largest values with their labels, instead of the tensor (Triton's
-        classification extension).
+    Inputs are (name, datatype, shape, Span): those without a Span follow as raw contents, in this order. Outputs
+    without one come back in the message. The spans are in the region of this name; "" leaves all tensors to the
+    message. With `classes`, so many of each output's largest values are asked for with their labels, instead of the
+    tensor (Triton's classification extension).
     """
     from tritonclient.grpc import service_pb2
 

@@ -29,30 +29,18 @@ _PREFIX = "edge-accelerate-"
 
 
 def own_prefix() -> str:
-    """Return how the names of this machine's regions begin: another machine's, or another container's /dev/shm, differ.
-
-    Raises
-    ------
-    OSError
-        There is no shared memory here.
-    """
+    """Return how this machine's regions' names begin: another machine's, or another container's /dev/shm, differ."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
     return f"{_PREFIX}{hashlib.sha256(boot + str(FOLDER.stat().st_dev).encode()).hexdigest()[:12]}-"
 
 
 class Region:
-    """A file in /dev/shm, mapped and locked.
-
-    Parameters
-    ----------
-    size : int
-        In bytes; all of them are reserved at once.
+    """A file in /dev/shm of so many bytes, all of them reserved at once, mapped and locked.
 
     Attributes
     ----------
     name : str
         The file's name.
-    size : int
     memory : numpy.ndarray
         uint8 [size]. Views of it keep the mapping alive, also after `remove`.
 
@@ -65,7 +53,6 @@ class Region:
     def __init__(self, size: int) -> None:
         self.size = max(size, 1)
         self.name, handle = _create(own_prefix())
-        self._handle = handle
         try:
             # without it, writing to a file system that is full ends the process with SIGBUS
             os.posix_fallocate(handle, 0, self.size)
@@ -112,15 +99,8 @@ def _remove(name: str, handle: int, pid: int) -> None:
 def sweep(registered: Iterator[str] | list[str]) -> list[str]:
     """Remove the regions of this machine whose owners are dead.
 
-    Parameters
-    ----------
-    registered : iterable of str
-        The names of the regions that a server knows: a file's name, a dot, and a number.
-
-    Returns
-    -------
-    list of str
-        Which of `registered` are dead owners' (this machine's, and nobody's file or lock): to be unregistered.
+    `registered` are the names of the regions that a server knows: a file's name, a dot, and a number. Returned are
+    those of them that are dead owners' (this machine's, and nobody's file or lock): to be unregistered.
     """
     prefix = own_prefix()
     dead = {name for name in os.listdir(FOLDER) if name.startswith(prefix) and _unlink_if_dead(name)}

@@ -15,7 +15,7 @@ from accelerate.errors import AccelerateError, ClosedError, InferenceError, Serv
 
 from ..connection import Connection, Deadline
 from ..description import ModelDescription
-from ..errors import SharingError, lost_registration, repeatable, timed_out, translate
+from ..errors import SharingError, lost_registration, repeatable, translate
 from .answer import pair, read_answer, read_output
 from .regions import Regions, Slot
 from .request import Layout, bytes_of, join, pack_strings
@@ -25,10 +25,8 @@ __all__ = ["Restore", "Transport"]
 Restore = Callable[[Connection, Deadline], None]
 
 _log = logging.getLogger("accelerate")
-_PAUSE = (
-    0.02,
-    0.1,
-)  # seconds before a call is repeated, drawn at random: clients of one server do not come back as one
+# seconds before a call is repeated, drawn at random: clients of one server do not come back as one
+_PAUSE = (0.02, 0.1)
 _RENEWALS = 2  # of a registration, in one call
 _LAYOUTS = 32  # remembered per model
 _inherited: list[object] = []  # what a forked child has of its parent: collecting it would end the parent's connections
@@ -37,20 +35,10 @@ _inherited: list[object] = []  # what a forked child has of its parent: collecti
 class Transport:
     """One model's way to its server. Any thread may use it.
 
-    It holds no reference to the Model, so that a forgotten Model is collected and cleaned up after.
-
-    Parameters
-    ----------
-    connection : Connection
-    description : ModelDescription
-    memory : str or None
-        "system", "none", or None to find out.
-    restore : callable or None
-        Brings the model back to a server that has lost it, over a connection and until a deadline.
-    shares : bool
-        Whether the server has the extension for shared memory.
-    details : dict
-        Of the RuntimeInfo; its "transport" is kept true.
+    It holds no reference to the Model, so that a forgotten Model is collected and cleaned up after. `memory` is
+    "system", "none", or None to find out; `restore` brings the model back to a server that has lost it, over a
+    connection and until a deadline; `shares` tells whether the server has the extension for shared memory; the
+    "transport" in `details`, those of the RuntimeInfo, is kept true.
     """
 
     def __init__(
@@ -76,13 +64,7 @@ class Transport:
         self._say("message")
 
     def settle(self, deadline: Deadline) -> None:
-        """Find out whether the server is on this machine by sharing a region with it.
-
-        Raises
-        ------
-        ServerError
-            It must be, and is not.
-        """
+        """Find out whether the server is on this machine by sharing a region with it."""
         if not self._may_share:
             return
         problem = self._try_sharing(deadline)
@@ -96,12 +78,7 @@ class Transport:
             _log.debug("%s: tensors travel in messages: %s", self._who, problem)
 
     def restore(self, timeout: float) -> bool:
-        """Bring the model back to a server that has lost it; return whether that can be done from here.
-
-        Raises
-        ------
-        InferenceTimeoutError, ServerError, ModelError, ClosedError
-        """
+        """Bring the model back to a server that has lost it; return whether that can be done from here."""
         if self._restore is None:
             return False
         self._check_process()
@@ -109,12 +86,7 @@ class Transport:
         return True
 
     def call(self, feeds: Sequence[Array], timeout: float) -> list[Array]:
-        """Run the model; the results are the caller's own.
-
-        Raises
-        ------
-        InferenceTimeoutError, InferenceError, ServerError, ModelError, TensorError, ClosedError
-        """
+        """Run the model; the results are the caller's own."""
         self._check_process()
         with self.connection.held():
             return self._call(feeds, Deadline(timeout))
@@ -137,12 +109,7 @@ class Transport:
         return self._by_message(layout, feeds, deadline)
 
     def call_bound(self, regions: Regions, slot: Slot, feeds: Sequence[Array], timeout: float) -> list[Array]:
-        """Run the model on a Binding's slot; the results may be views of its region.
-
-        Raises
-        ------
-        InferenceTimeoutError, InferenceError, ServerError, ModelError, TensorError, ClosedError
-        """
+        """Run the model on a Binding's slot; the results may be views of its region."""
         if regions.pid != os.getpid():
             raise ClosedError("this Binding belongs to the process that this one was forked off", "call bind() again")
         with self.connection.held():
@@ -161,12 +128,7 @@ class Transport:
         return self._by_message(self.layout(tuple([feed.shape for feed in feeds])), feeds, deadline)
 
     def bind(self, layout: Layout, timeout: float) -> tuple[Regions, Slot] | None:
-        """Return a slot for a Binding; None where tensors travel in messages.
-
-        Raises
-        ------
-        InferenceTimeoutError, InferenceError, ServerError, ModelError, ClosedError
-        """
+        """Return a slot for a Binding; None where tensors travel in messages."""
         self._check_process()
         regions = self.regions
         if regions is None or not layout.size:
@@ -337,9 +299,7 @@ class Transport:
                     repeats -= 1
                     deadline.pause(random.uniform(*_PAUSE), self._who)
                     continue
-                if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-                    raise timed_out(self._who, deadline.timeout) from error
-                raise translate(error, self._who, "infer") from error
+                raise translate(error, self._who, "infer", timeout=deadline.timeout) from error
             if slot is not None:
                 slot.dirty = False
             return answer

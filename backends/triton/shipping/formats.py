@@ -19,27 +19,14 @@ _PLAN_MAGIC = (b"ptrt", b"ftrt")
 
 @dataclass(frozen=True)
 class Format:
-    """A model format.
-
-    Attributes
-    ----------
-    name, title : str
-    backend : str
-        The Triton backend that runs it; "" where there is none.
-    file : str
-        What that backend calls the model file.
-    devices : tuple of str
-        Where it runs it.
-    by_shim : bool
-        Whether the shim runs it, too, in Triton's Python backend.
-    """
+    """A model format."""
 
     name: str
     title: str
-    backend: str
-    file: str
-    devices: tuple[str, ...] = ("cpu", "gpu")
-    by_shim: bool = False
+    backend: str  # the Triton backend that runs it; "" where there is none
+    file: str  # what that backend calls the model file
+    devices: tuple[str, ...] = ("cpu", "gpu")  # where it runs it
+    by_shim: bool = False  # whether the shim runs it, too, in Triton's Python backend
 
 
 _FORMATS = {
@@ -55,12 +42,7 @@ _FORMATS = {
 
 
 def format_of(source: Source) -> Format:
-    """Return the format of a model file, judged by the content.
-
-    Raises
-    ------
-    UnsupportedModelError, ModelError
-    """
+    """Return the format of a model file, judged by the content."""
     return _FORMATS[_name(source)]
 
 
@@ -97,12 +79,7 @@ def _is_torchscript(content: bytes) -> bool:
 
 
 def files_of(source: Source, kind: Format) -> dict[str, bytes]:
-    """Return a model's file, and the others that belong to it, by path below the model's folder on the server.
-
-    Raises
-    ------
-    UnsupportedModelError, ModelError
-    """
+    """Return a model's file, and the others that belong to it, by path below the model's folder on the server."""
     if kind.name == "onnx" and (outside := source.opened(ONNXFile).external_files):
         raise UnsupportedModelError(
             f"{source} keeps weights in other files ({', '.join(outside[:3])}), which are not followed",
@@ -121,12 +98,7 @@ def files_of(source: Source, kind: Format) -> dict[str, bytes]:
 
 
 def users_config(source: Source, kind: Format) -> str:
-    """Return the text of the config.pbtxt beside a model file that does not describe its tensors, "" without.
-
-    Raises
-    ------
-    UnsupportedModelError
-    """
+    """Return the text of the config.pbtxt beside a model file that does not describe its tensors, "" without."""
     if kind.name not in ("torchscript", "openvino"):
         return ""
     beside = None if source.path is None else source.path.with_name(CONFIG)

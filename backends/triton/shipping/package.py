@@ -22,6 +22,7 @@ from accelerate.formats.tflite.file import ModelFile as TFLiteFile
 from accelerate.formats.tflite.interface import choose_signature
 from accelerate.metadata import Metadata, TensorInfo
 
+from ..description import DTYPES
 from .formats import Format, files_of, format_of, users_config
 
 __all__ = ["Package", "check_shippable", "describe", "pack"]
@@ -32,36 +33,18 @@ _MAX_BATCH = 64
 _BATCH_NAMES = re.compile(r"(?i)n|b|.*batch.*")
 _NATIVE_FORMATS = "convert the model to ONNX or to a TensorRT plan, which Triton runs on the GPU"
 
-_DATA_TYPES = {
-    "bool": "TYPE_BOOL", "string": "TYPE_STRING", "bfloat16": "TYPE_BF16",
-    "float16": "TYPE_FP16", "float32": "TYPE_FP32", "float64": "TYPE_FP64",
-    **{f"{kind}{bits}": f"TYPE_{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
-}  # fmt: skip
+_DATA_TYPES = {ours: f"TYPE_{'STRING' if name == 'BYTES' else name}" for name, ours in DTYPES.items()}
 
 
 @dataclass(frozen=True)
 class Package:
-    """A Triton model, ready for a server or a model repository.
+    """A Triton model, ready for a server or a model repository."""
 
-    Attributes
-    ----------
-    name : str
-        From the file's name.
-    origin : str
-        The file, for messages.
-    config : Mapping
-        ModelConfig without its name.
-    files : Mapping of str to bytes
-        By path below the model's folder, such as "1/model.onnx".
-    pbtxt : str
-        A configuration that the user wrote, used instead of `config`; "" without.
-    """
-
-    name: str
-    origin: str
-    config: Mapping[str, Any]
-    files: Mapping[str, bytes]
-    pbtxt: str = ""
+    name: str  # from the file's name
+    origin: str  # the file, for messages
+    config: Mapping[str, Any]  # ModelConfig without its name
+    files: Mapping[str, bytes]  # by path below the model's folder, such as "1/model.onnx"
+    pbtxt: str = ""  # a configuration that the user wrote, used instead of `config`; "" without
 
     @property
     def backend(self) -> str:
@@ -80,15 +63,7 @@ class Package:
 def describe(source: Source, signature: str | None = None) -> Metadata | None:
     """Return what the file says about itself, with tensors in its own order; None for a format that is not read here.
 
-    Parameters
-    ----------
-    source : Source
-    signature : str, optional
-        Which of a TFLite model's signatures runs.
-
-    Raises
-    ------
-    ModelError, OptionError
+    `signature` tells which of a TFLite model's signatures runs.
     """
     if source.format == "tflite":
         source.opened(TFLiteFile).check_graphs()
@@ -96,12 +71,7 @@ def describe(source: Source, signature: str | None = None) -> Metadata | None:
 
 
 def check_shippable(source: Source, device: str | None, signature: str | None) -> None:
-    """Refuse what no server would be given, without asking one.
-
-    Raises
-    ------
-    UnsupportedModelError, ModelError, OptionError
-    """
+    """Refuse what no server would be given, without asking one."""
     kind = format_of(source)
     _check_device(source, kind, device, by_shim=not kind.backend)
     if signature is not None and interface_of(source, signature) is None:
@@ -122,16 +92,12 @@ def pack(
 
     Parameters
     ----------
-    source : Source
     about : Metadata or None
         What `describe` has returned for the source and the signature.
     device : str, optional
-        "cpu" or "gpu"; by default Triton takes a GPU if there is one. What Triton's Python backend runs, it runs on
-        the CPU.
+        "cpu" or "gpu"; by default Triton takes a GPU if there is one. What its Python backend runs, it runs on the CPU.
     num_threads : int, optional
         CPU threads, for ONNX and TFLite models; default: every CPU that the server may use.
-    signature : str, optional
-        Which of a TFLite model's signatures runs.
     by_shim : bool
         An ONNX model by Triton's Python backend, too, for a server without the backend for it.
     joined : bool
@@ -142,7 +108,6 @@ def pack(
     ------
     UnsupportedModelError
         Of no format that Triton takes, or one that does not run on this device.
-    DeviceNotFoundError, OptionError, ModelError
     """
     if device not in (None, "cpu", "gpu"):
         raise DeviceNotFoundError(f"triton has no device {device!r}; wanted 'cpu', 'gpu' or None")

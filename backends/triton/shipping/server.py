@@ -39,21 +39,13 @@ _EXTENSION = "model_repository"
 
 @dataclass(frozen=True)
 class Shipment:
-    """A model on a server.
+    """A model on a server."""
 
-    Attributes
-    ----------
-    name : str
-        By which the server knows it. It follows from the file and the configuration, so the same model is shipped once.
-    backend : str
-        The Triton backend that runs it: "onnxruntime", "tensorrt", "pytorch", "openvino", or "python" for the shim.
-    resident : Resident
-        What this process has to do with it.
-    """
-
+    #: by which the server knows it. It follows from the file and the configuration, so the same model is shipped once
     name: str
+    #: the Triton backend that runs it: "onnxruntime", "tensorrt", "pytorch", "openvino", or "python" for the shim
     backend: str
-    resident: Resident = field(repr=False)
+    resident: Resident = field(repr=False)  # what this process has to do with it
 
 
 class BackendMissingError(UnsupportedModelError):
@@ -91,17 +83,8 @@ def ship(connection: Connection, package: Package) -> Shipment:
 def restore(connection: Connection, shipment: Shipment, pack: Callable[[], Package], deadline: Deadline) -> None:
     """Bring a model back to a server that was restarted; nothing happens where it is ready.
 
-    Its package is made again: to keep that would take the memory of a second model for as long as this one is open,
-    which on a Jetson is the GPU's memory, too.
-
-    Parameters
-    ----------
-    connection : Connection
-    shipment : Shipment
-    pack : callable
-        Makes the package that was shipped.
-    deadline : Deadline
-        The server goes on loading the model where it passes.
+    Its package is made again by `pack`: to keep that would take the memory of a second model for as long as this one is
+    open, which on a Jetson is the GPU's memory, too. The server goes on loading the model where the deadline passes.
 
     Raises
     ------
@@ -137,12 +120,7 @@ def restore(connection: Connection, shipment: Shipment, pack: Callable[[], Packa
 
 
 def withdraw(connection: Connection, shipment: Shipment) -> None:
-    """Unload a model that this process has loaded and nothing else in it uses. Does not wait for a server that hangs.
-
-    Raises
-    ------
-    ServerError, ModelError, InferenceTimeoutError
-    """
+    """Unload a model that this process has loaded and nothing else in it uses, without waiting for a hung server."""
     shipment.resident.leave()
     if not shipment.resident.wanted:
         _take_away(connection, shipment)
@@ -157,7 +135,7 @@ def _take_away(connection: Connection, shipment: Shipment) -> None:
     try:
         if resident.ours and not resident.wanted:
             request = service_pb2.RepositoryModelUnloadRequest(model_name=shipment.name)
-            _ask(connection, "RepositoryModelUnload", request, _GOODBYE, "unload")
+            connection.answer("RepositoryModelUnload", request, _GOODBYE, connection.server, "unload")
             resident.ours = False  # else the next one who leaves tries again
     finally:
         resident.lock.release()
@@ -173,7 +151,8 @@ def _bring(connection: Connection, shipment: Shipment, pack: Callable[[], Packag
 def _check_server(connection: Connection) -> None:
     from tritonclient.grpc import service_pb2
 
-    answer = _ask(connection, "ServerMetadata", service_pb2.ServerMetadataRequest(), _ASK_TIMEOUT, "load")
+    request = service_pb2.ServerMetadataRequest()
+    answer = connection.answer("ServerMetadata", request, _ASK_TIMEOUT, connection.server, "load")
     if _EXTENSION not in answer.extensions:
         raise ServerError(
             f"the server at {connection.server} is {answer.name} {answer.version}, which is not given models over the "
@@ -217,15 +196,6 @@ def _load(connection: Connection, name: str, package: Package) -> None:
         if monotonic() > deadline:
             raise ServerError(f"the server at {connection.server} has loaded {name!r}, which does not become ready")
         sleep(0.05)
-
-
-def _ask(connection: Connection, method: str, request: Any, timeout: float, doing: str) -> Any:
-    import grpc
-
-    try:
-        return connection.ask(method, request, timeout)
-    except grpc.RpcError as error:
-        raise translate(error, connection.server, doing) from error
 
 
 # What keeps a server from loading a package, from the words in which it says so
