@@ -85,6 +85,7 @@ class RuntimeModel(Model):
         self.input_index = NameIndex(self.inputs, "input")
         self._output_names = tuple((i, t.name) for i, t in enumerate(self.outputs))
         self._adapters = [(t.name, self.adapter(i)) for i, t in enumerate(self.inputs)]
+        self._unchecked = True  # whether `execute` returns what it should
         self._metadata: Metadata | None = None
         self._describing = threading.Lock()
         self._latency = LatencyStatistics()
@@ -185,6 +186,8 @@ class RuntimeModel(Model):
                         "give a longer timeout, or inputs in the model's dtype and size",
                     )
                 outputs = self.run(feeds, left(until))
+            if self._unchecked:
+                self._check(outputs)
         except Exception:
             self._latency.record_error()
             raise
@@ -271,6 +274,13 @@ class RuntimeModel(Model):
     def check_open(self) -> None:
         """Raise ClosedError once the model is closed."""
         self.turn.check_open()
+
+    def _check(self, outputs: object) -> None:
+        """Refuse what a stranger's `execute` returns against the contract, at the first call: later ones do alike."""
+        if not isinstance(outputs, list) or len(outputs) != len(self.outputs):
+            got = f"a list of {len(outputs)}" if isinstance(outputs, list) else f"a {type(outputs).__name__}"
+            raise InferenceError(f"{self.backend} returned {got}, wanted a list of {len(self.outputs)} arrays")
+        self._unchecked = False
 
     def _feeds(self, given: Any) -> list[Array]:
         adapters = self._adapters
