@@ -164,7 +164,8 @@ def _decide(
         raise OptionError(
             "an existing interpreter or session cannot be copied", "give the model file, or leave replicas out"
         )
-    options = LoadOptions(**common, backend_options=backend_options, asked=common["device"], labels=labels)
+    given = {name: value for name, value in backend_options.items() if value is not None}
+    options = LoadOptions(**common, backend_options=given, asked=common["device"], labels=labels)
     return found, options, decide(found, options, considered, ranked=backend == "auto")
 
 
@@ -226,6 +227,8 @@ def _load_row(row: Row, source: Source, options: LoadOptions) -> Model:
     except (Exception, SystemExit) as error:
         raise _translated(backend, error, source) from error
     answers: Sequence[object] = models
+    if len(models) != count:
+        raise registry.refusal(backend, TypeError(f"load_replicas() returned {len(models)} models, wanted {count}"))
     if strange := [answer for answer in answers if not isinstance(answer, Model)]:
         raise registry.refusal(backend, TypeError(f"load() returned {strange[0]!r:.60}, not a Model"))
     if count == 1:
@@ -258,7 +261,10 @@ def _why_not(
                 return row.error
         if source.format in ("", "directory"):
             return source.no_model()
-    decided = summarize(rows)
+    # what the plan thought could run the model is refused by now
+    tried = {id(row): replace(row.candidate, reason=e.reason, remedy=e.remedy) for row, e in failures}
+    errors = {id(row): error for row, error in failures}
+    told = [replace(row, candidate=tried[id(row)], error=errors[id(row)]) if id(row) in tried else row for row in rows]
+    decided = summarize(told)
     table = str(decided) if rows else "no backend is installed: reinstall edge-accelerate"
-    tried = "".join(f"\n{row.candidate.backend} on {row.candidate.device}: {error}" for row, error in failures)
-    return NoBackendError(f"no backend here can run {source}\n{table}{tried}", decided)
+    return NoBackendError(f"no backend here can run {source}\n{table}", decided)

@@ -164,6 +164,10 @@ class Backend(abc.ABC):
         A device that is only used when it is named is listed where `options.device` names it.
         """
 
+    def devices_for(self, source: Source, options: LoadOptions) -> Sequence[Device]:
+        """List the same for a model; an existing runtime object has settled where it runs."""
+        return self.devices(options)
+
     @abc.abstractmethod
     def load(self, source: Source, options: LoadOptions) -> Model:
         """Build the model on the device `options.device`. What the runtime raises becomes ours by `translate`."""

@@ -22,9 +22,12 @@ An error says what it got and what it wanted (`reason`), and what to do (`remedy
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .reports import Plan
 
 __all__ = [
@@ -60,10 +63,19 @@ class AccelerateError(Exception):
     reason, remedy : str
     """
 
+    reason = remedy = ""  # for a stranger's subclass that does without the rest of this
+
     def __init__(self, reason: str, remedy: str = "") -> None:
         super().__init__(f"{reason}; {remedy}" if remedy else reason)  # one argument: OSError takes two for an errno
         self.reason = reason
         self.remedy = remedy
+
+    def with_remedy(self, remedy: str) -> Self:
+        """Return the same error with another remedy."""
+        other = copy.copy(self)
+        other.remedy, other.args = remedy, (f"{self.reason}; {remedy}" if remedy else self.reason,)
+        other.__cause__ = self.__cause__
+        return other
 
 
 class OptionError(AccelerateError, ValueError):

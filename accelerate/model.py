@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from .calls.binding import Binding
 from .calls.conversion import Array
-from .calls.deadlines import left, seconds
-from .errors import TensorError
+from .calls.deadlines import in_words, left, seconds
+from .errors import InferenceTimeoutError, TensorError
 from .metadata import Metadata
 from .reports import RuntimeInfo
 
@@ -42,6 +42,11 @@ class Model(abc.ABC):
     @abc.abstractmethod
     def concurrency(self) -> int:
         """How many calls a caller with many of them should have in work."""
+
+    @property
+    def cancels(self) -> bool:
+        """Whether its runtime can end a call early: then the end of the program ends one that has a deadline."""
+        return False
 
     @abc.abstractmethod
     def infer(
@@ -117,6 +122,11 @@ class Model(abc.ABC):
             raise TensorError(f"infer_image wants a model whose one input is an image; this one wants {{{wanted}}}")
         (info,) = metadata.inputs
         tensor = to_tensor(frame, info, resize=resize, resample=resample, color=color)
+        if until is not None and monotonic() >= until:
+            raise InferenceTimeoutError(
+                f"no answer within {in_words(seconds(timeout or 0))}: resizing the frame took all of it",
+                "give a longer timeout, or a smaller frame",
+            )
         return self.infer({info.name: tensor}, timeout=left(until), dequantize=dequantize)
 
     @abc.abstractmethod

@@ -159,7 +159,7 @@ class _Contender:
             if not state.available:
                 yield self._refused(BackendNotAvailableError(state.reason, state.remedy), accepted=True)
                 return
-            devices = registry.devices(self.backend, options)
+            devices = registry.devices(self.backend, options, self.source)
         except (Exception, SystemExit) as error:
             yield self._refused(registry.refusal(self.backend, error), accepted=True)
             return
@@ -178,9 +178,7 @@ class _Contender:
     def _refused(self, error: AccelerateError, *, device: str = "", accepted: bool = False, final: bool = False) -> Row:
         where = device or self.options.device or "-"
         if accepted and self.match is not None and self.match.remedy:
-            cause, remedy = error.__cause__, "; ".join(filter(None, (error.remedy, self.match.remedy)))
-            error = type(error)(error.reason, remedy)
-            error.__cause__ = cause
+            error = error.with_remedy("; ".join(filter(None, (error.remedy, self.match.remedy))))
         candidate = Candidate(self.backend.name, where, error.reason, error.remedy)
         return Row(self.backend, candidate, error, accepted, final)
 

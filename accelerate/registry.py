@@ -102,9 +102,10 @@ def availability(backend: Backend) -> Availability:
         return Availability(False, reason=refused.reason, remedy=refused.remedy)
 
 
-def devices(backend: Backend, options: LoadOptions) -> list[Device]:
+def devices(backend: Backend, options: LoadOptions, source: Source | None = None) -> list[Device]:
     """Ask an available backend for its devices; what it raises is for `refusal`."""
-    found = [checked(device, Device, "devices") for device in backend.devices(options)]
+    listed = backend.devices(options) if source is None else backend.devices_for(source, options)
+    found = [checked(device, Device, "devices") for device in listed]
     if unknown := [device.kind for device in found if device.kind not in KINDS]:
         raise TypeError(f"devices() returned one of the kind {unknown[0]!r:.60}; wanted one of {', '.join(KINDS)}")
     return found
@@ -116,7 +117,8 @@ def checked(answer: object, kind: type[_Answer], hook: str) -> _Answer:
         raise TypeError(f"{hook}() returned {answer!r:.60}, not of the class {kind.__name__}")
     for name, field in getattr(kind, "__dataclass_fields__", {}).items():
         value = getattr(answer, name)
-        wanted: Any = str if field.type == "str" else tuple if field.type.endswith(", ...]") else object
+        plain: Any = {"str": str, "bool": bool}.get(field.type, object)
+        wanted = tuple if field.type.endswith(", ...]") else plain
         parts = value if field.type == "tuple[str, ...]" and isinstance(value, tuple) else ()
         if not isinstance(value, wanted) or not all(isinstance(part, str) for part in parts):
             raise TypeError(f"{hook}() returned {kind.__name__}({name}={value!r:.60}); wanted {field.type}")
@@ -125,7 +127,7 @@ def checked(answer: object, kind: type[_Answer], hook: str) -> _Answer:
 
 def refusal(backend: Backend, error: BaseException) -> AccelerateError:
     """Return our error for what a backend has raised: the failure of a stranger's code is an answer."""
-    if isinstance(error, AccelerateError):
+    if isinstance(error, AccelerateError) and error.reason:
         return error
     _log.debug("%s raised", backend.name, exc_info=error)  # its author wants to see where
     wrapped = BackendNotAvailableError(f"{backend.name} raised {_in_words(error)}", BROKEN_REMEDY)

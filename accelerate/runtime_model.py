@@ -1,6 +1,6 @@
 """RuntimeModel: a Model over one object of a runtime. A backend's subclass implements `execute`, and what it needs.
 
-A call goes: `infer` -> names and conversion (`names`, `tensors.InputAdapter`) -> `run` -> `execute` -> outputs by name.
+A call goes: `infer` -> names and conversion (`conversion.InputAdapter`) -> `run` -> `execute` -> outputs by name.
 """
 
 from __future__ import annotations
@@ -170,16 +170,20 @@ class RuntimeModel(Model):
     def concurrency(self) -> int:
         return 1
 
+    @property
+    def cancels(self) -> bool:
+        return type(self).cancellable is not RuntimeModel.cancellable
+
     def infer(
         self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
     ) -> dict[str, Array]:
         started = perf_counter_ns()
         try:
             if timeout is None:
-                outputs = self.run(self._feeds(input_tensors), None)
+                outputs = self.run(self.feeds(input_tensors), None)
             else:
                 until = monotonic() + seconds(timeout)
-                feeds = self._feeds(input_tensors)
+                feeds = self.feeds(input_tensors)
                 if monotonic() >= until and timeout > 0:
                     raise InferenceTimeoutError(  # noqa: TRY301 - it counts as an error of this call
                         f"no answer within {in_words(timeout)}: the conversion of the inputs took all of it",
@@ -203,8 +207,8 @@ class RuntimeModel(Model):
         self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
     ) -> dict[str, Array]:
         self.check_open()
-        if timeout is None and type(self).cancellable is not RuntimeModel.cancellable:
-            timeout = math.inf  # the end of the program can cancel a call that nobody awaits any more
+        if timeout is None and self.cancels:
+            timeout = math.inf
         return await self._background.infer(self.infer, self.concurrency, input_tensors, timeout, dequantize)
 
     def metadata(self, *, timeout: float | None = None) -> Metadata:
@@ -242,8 +246,7 @@ class RuntimeModel(Model):
         return None
 
     def close(self) -> None:
-        if not self.turn.closed:
-            self.turn.close()
+        if self.turn.close():
             self._background.close()
             self.release()
 
@@ -282,7 +285,8 @@ class RuntimeModel(Model):
             raise InferenceError(f"{self.backend} returned {got}, wanted a list of {len(self.outputs)} arrays")
         self._unchecked = False
 
-    def _feeds(self, given: Any) -> list[Array]:
+    def feeds(self, given: Any) -> list[Array]:
+        """Return what `execute` takes, in the order of the inputs, for what a caller gives `infer`."""
         adapters = self._adapters
         if type(given) is dict and len(given) == len(adapters):
             try:
@@ -315,6 +319,14 @@ class RuntimeModel(Model):
 
     def _wanted_inputs(self) -> str:
         return "{" + ", ".join(f"{t.name!r}: {t.data_type}{list(t.shape)}" for t in self.inputs) + "}"
+
+    def answer(self, outputs: list[Array], dequantize: bool | None) -> dict[str, Array]:
+        """Return the outputs of `run` by name, as `infer` does."""
+        if self._unchecked:
+            self._check(outputs)
+        if self.options.dequantize if dequantize is None else dequantize:
+            outputs = self._dequantized(outputs)
+        return {name: outputs[i] for i, name in self._output_names}
 
     def _dequantized(self, outputs: list[Array]) -> list[Array]:
         return [dequantize(a, t.quantization) for a, t in zip(outputs, self.outputs, strict=True)]

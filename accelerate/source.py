@@ -154,17 +154,16 @@ class Source:
             return
         import tempfile
 
-        with tempfile.TemporaryDirectory(prefix="edge-accelerate-") as folder:
-            made = Path(folder) / f"model{suffix}"
+        with contextlib.ExitStack() as stack:
             try:
+                made = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"model{suffix}"
                 if self.path is not None:
                     made.symlink_to(self.path.resolve())
                 else:
                     made.write_bytes(self.read())
             except OSError as error:
-                raise ModelError(
-                    f"{self} cannot be written to {folder}: {error.strerror}", "free some space"
-                ) from error
+                reason = f"{self} cannot be written to a temporary file: {error.strerror or error}"
+                raise ModelError(reason, "free some space, or set TMPDIR") from error
             yield made
 
     def unchanged(self) -> bool:

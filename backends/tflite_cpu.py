@@ -51,7 +51,9 @@ class TFLiteCPU(Backend):
         from accelerate.formats.tflite.file import ModelFile
 
         check_option(options.backend_options.get("engine"))
-        custom = source.opened(ModelFile).custom_operators
+        file = source.opened(ModelFile)
+        file.check_graphs()
+        custom = file.custom_operators
         if COMPILED_OPERATOR in custom:
             return Match(False, *compiled_for_edgetpu(source.path))
         if doubtful := [name for name in custom if name not in _KNOWN_OPERATORS]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import abc
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import AccelerateError, TensorError
+from ..errors import AccelerateError, InferenceTimeoutError, TensorError
 from ..metadata import TensorInfo
 from .conversion import Array, blank, dtype_of
-from .deadlines import Turn, seconds
+from .deadlines import Turn, in_words, left, seconds
 from .names import NameIndex
 
 if TYPE_CHECKING:
@@ -163,7 +164,25 @@ class CopyingBinding(Binding):
         super().__init__(owner, inputs, self._buffers, zero_copy=False)
 
     def step(self) -> None:  # noqa: D102
-        self.take(self._call(list(self._inputs.values()), None))
+        self.call(None)
+
+    def step_within(self, timeout: float) -> None:  # noqa: D102
+        # the model keeps the deadline, cancels the call, and has it end before the program does
+        until = monotonic() + timeout
+        if not self._lock.acquire(timeout=timeout):
+            raise InferenceTimeoutError(
+                f"no answer within {in_words(timeout)}: another thread ran this Binding all that time",
+                "give a longer timeout, or each thread a Binding of its own",
+            )
+        try:
+            self.check_open()
+            self.call(left(until))
+        finally:
+            self._lock.release()
+
+    def call(self, timeout: float | None) -> None:
+        """Run once, with a deadline in seconds."""
+        self.take(self._call(list(self._inputs.values()), timeout))
 
     def take(self, results: Sequence[Array]) -> None:
         """Copy the results of a run into the outputs."""

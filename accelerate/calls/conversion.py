@@ -221,6 +221,8 @@ class InputAdapter:
             array = self._strings(array)
         elif array.dtype != self._dtype:
             array = self._convert(array)
+        elif array.dtype.num != self._dtype.num:  # C's long long: a number of its own, by which runtimes go
+            array = array.view(self._dtype)
         return np.ascontiguousarray(array) if array.ndim else array.copy()
 
     def _as_array(self, value: Any) -> Array:

@@ -72,6 +72,7 @@ class Job:
         self._done.acquire()
         self._result: Any = None
         self._error: BaseException | None = None
+        self._left = False
 
     def run(self) -> None:
         """Do the call and note its outcome (worker's side)."""
@@ -80,7 +81,9 @@ class Job:
                 try:
                     self._result = self._call()  # type: ignore[misc]
                 except BaseException as error:  # handed to the caller, whatever it is
-                    self._error = error
+                    if not self._left:  # else its traceback would keep this job, its arrays and the model
+                        self._error = error
+        self._call = None
         self._done.release()
 
     def call_off(self) -> bool:
@@ -89,6 +92,11 @@ class Job:
             return False
         self._call = None
         return True
+
+    def leave(self) -> None:
+        """Let what comes of the call go: nobody waits for it any more (caller's side)."""
+        self._left = True
+        self._result = self._error = None
 
     def wait(self, timeout: float) -> bool:
         """Return whether the call ended within `timeout` seconds, -1 for ever (caller's side)."""
@@ -165,6 +173,7 @@ class Turn:
         self._remedy = remedy
         self.lock = threading.Lock()
         self.closed = False
+        self._closing = threading.Lock()
         self._worker: Worker | None = None
 
     def check_open(self) -> None:
@@ -195,18 +204,21 @@ class Turn:
         job = Job(call if cancel is None else guarded(call, cancel), self.lock)
         worker.submit(job)
         try:
-            if job.wait(timeout):
-                return job.result()
-        except KeyboardInterrupt:
+            ended = job.wait(timeout)
+        except BaseException:  # Ctrl-C, or what a signal handler of the program's raises
             if not job.call_off() and cancel is not None:
                 cancel()
+            job.leave()
             raise
+        if ended:
+            return job.result()
         if job.call_off():
             self.check_open()
             raise InferenceTimeoutError(
                 f"no answer within {in_words(timeout)}: the model was busy with earlier calls all that time",
                 "give a longer timeout, call it less often, or load(..., replicas=n)",
             )
+        job.leave()
         if cancel is not None:
             cancel()
         raise InferenceTimeoutError(
@@ -215,15 +227,18 @@ class Turn:
 
     def when_idle(self, callback: Callable[[], None]) -> None:
         """Call something once the calls that have been left at their deadlines have ended; at once without any."""
-        if self._worker is None or not self._worker.usable:
+        worker = self._worker
+        if worker is None or not worker.usable:
             callback()
         else:
-            self._worker.submit(_Signal(callback))
+            worker.submit(_Signal(callback))
 
-    def close(self) -> None:
-        """Refuse further calls, and let the worker thread end once it is idle."""
-        self.closed = True
+    def close(self) -> bool:
+        """Refuse further calls, and let the worker thread end once it is idle; return whether it was open until now."""
+        with self._closing:
+            was_open, self.closed = not self.closed, True
         self._worker = None
+        return was_open
 
 
 # The calls that are being made, each with what cancels it. Until Python 3.14, a thread that returns from a runtime into

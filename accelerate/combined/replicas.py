@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -14,6 +15,7 @@ from ..calls.deadlines import in_words, left, seconds
 from ..errors import InferenceTimeoutError
 from ..model import Model
 from ..reports import RuntimeInfo
+from ..runtime_model import RuntimeModel
 from .wrapper import ModelWrapper
 
 __all__ = ["Replicas"]
@@ -60,22 +62,28 @@ class Replicas(ModelWrapper):
 
     def answer(self, input_tensors: Any, timeout: float | None, dequantize: bool | None) -> dict[str, Array]:
         """Let a free replica answer."""
-        if timeout is None:
-            replica = self._check_out(None)
-            try:
-                return replica.infer(input_tensors, dequantize=dequantize)
-            finally:
-                self._free.put(replica)
-        limit = seconds(timeout)
-        until = monotonic() + limit
-        replica = self._check_out(limit)
-        try:
-            outputs = replica.infer(input_tensors, timeout=left(until), dequantize=dequantize)
-        except BaseException:
-            replica.when_idle(partial(self._free.put, replica))
-            raise
-        self._free.put(replica)
+        self.turn.check_open()
+        until = None if timeout is None else monotonic() + seconds(timeout)
+        first = self.models[0]
+        if isinstance(first, RuntimeModel):  # as all are: what it converts fits each, and none is held meanwhile
+            feeds = first.feeds(input_tensors)
+            return first.answer(self._lend(lambda one, limit: one.run(feeds, limit), until), dequantize)
+        outputs: dict[str, Array] = self._lend(
+            lambda one, limit: one.infer(input_tensors, timeout=limit, dequantize=dequantize), until
+        )
         return outputs
+
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Wait for all replicas."""
+        waiting = set(range(len(self.models)))
+
+        def ended(number: int) -> None:
+            waiting.remove(number)
+            if not waiting:
+                callback()
+
+        for number, model in enumerate(self.models):
+            model.when_idle(partial(ended, number))
 
     def do_command(self, command: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
         """Warm every replica up; other commands go to the first."""
@@ -87,14 +95,30 @@ class Replicas(ModelWrapper):
         return {"runs": reports[0]["runs"], "total_ms": sum(report["total_ms"] for report in reports)}
 
     def release(self) -> None:
-        """Close the replicas."""
-        for model in self.models:
-            model.close()
+        """Close the replicas, all of them whatever one raises."""
+        with ExitStack() as stack:
+            for model in self.models:
+                stack.callback(model.close)
 
-    def _check_out(self, timeout: float | None) -> Model:
-        self.turn.check_open()
+    def _lend(self, use: Callable[[Any, float | None], Any], until: float | None) -> Any:
+        """Use a replica that is free. It comes back once it is idle, wherever Ctrl-C comes in between."""
+        held: list[Model] = []
+        ended = False
         try:
-            return self._free.get(timeout=timeout)
+            self._check_out(held, left(until))
+            outcome = use(held[0], left(until))
+            ended = True
+        finally:
+            for replica in held:
+                if ended:
+                    self._free.put(replica)
+                else:  # its caller may have left it at work
+                    replica.when_idle(partial(self._free.put, replica))
+        return outcome
+
+    def _check_out(self, held: list[Model], timeout: float | None) -> None:
+        try:
+            held.append(self._free.get(timeout=timeout))
         except queue.Empty:
             self.turn.check_open()
             assert timeout is not None, "without one it waits"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ..calls.awaiting import Background
 from ..calls.binding import Binding
 from ..calls.conversion import Array
-from ..calls.deadlines import Turn
+from ..calls.deadlines import Turn, seconds
 from ..calls.latency import LatencyStatistics
 from ..metadata import Metadata
 from ..model import Model
@@ -62,6 +63,10 @@ class ModelWrapper(Model):
     def concurrency(self) -> int:
         return self.current.concurrency
 
+    @property
+    def cancels(self) -> bool:
+        return self.current.cancels
+
     def infer(
         self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
     ) -> dict[str, Array]:
@@ -78,6 +83,8 @@ class ModelWrapper(Model):
         self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
     ) -> dict[str, Array]:
         self.turn.check_open()
+        if timeout is None and self.cancels:
+            timeout = math.inf
         return await self._background.infer(self.infer, self.concurrency, input_tensors, timeout, dequantize)
 
     def metadata(self, *, timeout: float | None = None) -> Metadata:
@@ -90,6 +97,8 @@ class ModelWrapper(Model):
 
     def do_command(self, command: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
         self.turn.check_open()
+        if timeout is not None:
+            seconds(timeout)
         if isinstance(command, Mapping) and command.get("command") == "stats":  # type: ignore[redundant-expr]
             return self._latency.summary()
         return self.current.do_command(command, timeout=timeout)
@@ -101,8 +110,7 @@ class ModelWrapper(Model):
         return self.current.phases()
 
     def close(self) -> None:
-        if not self.turn.closed:
-            self.turn.close()
+        if self.turn.close():
             self._background.close()
             self.release()
 

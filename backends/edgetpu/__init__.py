@@ -88,6 +88,7 @@ class EdgeTPU(Backend):
             check_settled(options, "interpreter")
             return Match(True, "an interpreter with the Edge TPU's delegate")
         from accelerate.formats.tflite.compiled import cpu_twin
+        from accelerate.formats.tflite.file import ModelFile
 
         if source.format != "tflite":
             return refusal(
@@ -98,6 +99,7 @@ class EdgeTPU(Backend):
         check_option(options.backend_options.get("engine"))
         _delegate_options(options.backend_options.get("delegate_options"))
         wanted_file(options.backend_options.get("library"))
+        source.opened(ModelFile).check_graphs()
         if is_compiled(source):
             other = cpu_twin(source.path)
             return Match(True, "a model compiled for the Edge TPU", f"on the CPU run its twin {other}" if other else "")
@@ -133,7 +135,6 @@ class EdgeTPU(Backend):
 
     def _load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
         from accelerate.contract import default_threads
-        from accelerate.formats.tflite.file import ModelFile
 
         from .devices import lease, used_before
         from .library import open_library
@@ -143,7 +144,6 @@ class EdgeTPU(Backend):
 
         engine = pick(options.backend_options.get("engine"))
         delegate_options = _delegate_options(options.backend_options.get("delegate_options"))
-        source.opened(ModelFile).check_graphs()
         library = open_library(options.backend_options.get("library"))
         needed, there = needed_runtime(source.buffer()), library.runtime_version
         if needed is not None and there is not None and needed > there:

@@ -60,6 +60,13 @@ class ONNXRuntime(Backend):
             return devices_of_providers(options.backend_options["providers"])
         return devices(options.device, gpu_here=shows_gpu())
 
+    def devices_for(self, source: Source, options: LoadOptions) -> Sequence[Device]:
+        if source.format != "object":
+            return self.devices(options)
+        from .providers import device_of_session
+
+        return [device_of_session(source.object)]
+
     def match(self, source: Source, options: LoadOptions) -> Match:
         if source.holds("onnxruntime", "InferenceSession"):
             check_settled(options, "session")
@@ -68,7 +75,10 @@ class ONNXRuntime(Backend):
             return Match(True, "an existing InferenceSession")
         if source.format != "onnx":
             return refusal(source, "an ONNX model")
+        from .external_data import check_external_files
+
         _check_options(options)
+        check_external_files(source)  # which reads all of the file but its weights
         return Match(True, "an ONNX model")
 
     def describe(self, source: Source, signature: str | None) -> Metadata | None:

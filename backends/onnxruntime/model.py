@@ -42,9 +42,8 @@ from accelerate.metadata import Metadata, TensorInfo
 from .binding import SessionBinding, can_share
 from .element_types import data_type, from_value, needs_value, strings_in, strings_out, to_value
 from .errors import while_loading, while_running
-from .external_data import check_external_files
 from .profile import profile
-from .providers import CPU, ProviderChain, device_name
+from .providers import CPU, ProviderChain
 from .runtime import LINES, cancellable, import_runtime, run_options
 
 if TYPE_CHECKING:
@@ -84,7 +83,6 @@ class ONNXModel(RuntimeModel):
 
         threads = default_threads(options)
         full = options.backend_options.get("full_delegation", False)
-        check_external_files(source)
         settings, providers = session_options(runtime, threads), chain.providers
         if full and chain.provider != CPU and not _tells_nodes(runtime.InferenceSession):
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -106,9 +104,8 @@ class ONNXModel(RuntimeModel):
         import onnxruntime
 
         providers = source.object.get_providers()
-        device = device_name(providers[0], source.object.get_provider_options().get(providers[0], {}))
         details = {"providers": providers, "adopted": True}
-        info = RuntimeInfo("ONNX Runtime", onnxruntime.__version__, device, details=details)
+        info = RuntimeInfo("ONNX Runtime", onnxruntime.__version__, options.device or "cpu", details=details)
         return cls(source.object, source, info, options)
 
     def translate(self, error: Exception) -> AccelerateError:
@@ -167,7 +164,7 @@ class ONNXModel(RuntimeModel):
             """Take any shape; the runtime judges it."""
             try:
                 shape = np.shape(value)
-            except ValueError:  # a ragged list
+            except Exception:  # a ragged list, or what a stranger's __array__ raises; the adapter says it
                 shape = ()
             wanted = replace(info, shape=shape)
             return InputAdapter(wanted, lambda: wanted, strict=self.options.strict).adapt(value)

@@ -22,6 +22,7 @@ __all__ = [
     "ProviderChain",
     "chain_for",
     "device_name",
+    "device_of_session",
     "devices",
     "devices_of_providers",
     "known_answer",
@@ -30,8 +31,12 @@ __all__ = [
 
 CPU = "CPUExecutionProvider"
 _PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-# others: gpu
-_KINDS = {"cpu": "cpu", "openvino": "cpu", "xnnpack": "cpu", "dnnl": "cpu", "qnn": "npu", "vitisai": "npu"}
+# what others than these run on is a GPU
+_KINDS = {
+    **dict.fromkeys(("cpu", "dnnl", "openvino", "xnnpack"), "cpu"),
+    **dict.fromkeys(("qnn", "vitisai"), "npu"),
+    "azure": "server",
+}
 _GPU_REMEDY = (
     "install a build with this provider (pip uninstall onnxruntime; pip install onnxruntime-gpu; on a Jetson NVIDIA's "
     "own wheel)"
@@ -161,6 +166,12 @@ def _row(name: str, reason: str, remedy: str) -> Device:
     aliases = (kind,) if number == "0" else ()
     title = titles.get(kind, kind)
     return Device("onnxruntime", name, _KINDS.get(kind, "gpu"), title, not reason, reason, remedy, aliases)
+
+
+def device_of_session(session: Any) -> Device:
+    """Return the device that an existing session prefers."""
+    provider = session.get_providers()[0]
+    return _row(device_name(provider, session.get_provider_options().get(provider, {})), "", "")
 
 
 def _processor() -> str:

@@ -147,15 +147,14 @@ class TFLiteModel(RuntimeModel):
         run, calls = self._once, self._calls  # a call that runs keeps the interpreter alive through them
         if run is None or calls is None:  # closed since this call got its turn
             raise ClosedError(f"this {self.backend} model is closed", "load it again")
-        if not self._dynamic:
-            return run(feeds)
-        self._resize(calls, feeds)
+        if self._dynamic:
+            self._resize(calls, feeds)
         try:
             return run(feeds)
-        except ValueError:  # refused as an input was set
-            if self._source.format != "object" or self._allocated(calls) == self._shapes:
+        except ValueError as error:
+            if self._source.format != "object" or "Cannot set tensor" not in str(error):
                 raise
-            self._shapes = None  # its owner has resized it meanwhile
+            self._shapes = None  # its owner has resized it meanwhile, and nothing has run yet
             self._resize(calls, feeds)
             return run(feeds)
 

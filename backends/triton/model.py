@@ -14,6 +14,7 @@ import numpy as np
 from accelerate.contract import (
     Array,
     Command,
+    CopyingBinding,
     LoadOptions,
     RuntimeInfo,
     RuntimeModel,
@@ -26,7 +27,7 @@ from accelerate.metadata import Metadata
 
 from .address import Address
 from .calls.answer import read_answer, unpack_strings
-from .calls.binding import ServerBinding, SharedBinding
+from .calls.binding import SharedBinding
 from .calls.regions import Regions, Slot
 from .calls.request import bytes_of, join, pack_strings, request_head
 from .calls.transport import Restore, Transport
@@ -105,13 +106,13 @@ class TritonModel(RuntimeModel):
             transport.close()
             raise
 
-    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> ServerBinding:
+    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> CopyingBinding:
         self.check_open()
         arrays = allocate(self.inputs, self.input_index, shapes)
         layout = self._transport.layout(tuple(array.shape for array in arrays.values()))
         shared = self._transport.bind(layout, _DEFAULT_TIMEOUT)
         if shared is None:
-            return ServerBinding(self, self.run, arrays, self.outputs)
+            return CopyingBinding(self, self.run, arrays, self.outputs)
         return SharedBinding(self, self._run_bound, *shared, arrays, self.outputs)
 
     @property

@@ -108,12 +108,15 @@ class ModelFile:
                 "convert the model to TensorFlow Lite, or check that the download is complete",
             )
         self._root = self._reader.root("Model")
+        self._sound = False
         self._metadata_where = f"{where}: TFLite metadata"
         self._subgraphs: dict[int, Subgraph] = {}
         self._names: dict[int, NamesReading] = {}
 
     def check_graphs(self) -> None:
         """Raise where a graph lacks what the interpreters take for granted (see `graph.check_graph`)."""
+        if self._sound:
+            return
         graphs = self._root.tables(2, "SubGraph")
         if not graphs:
             raise ModelError(f"{self.where}: the model has no graph; the file is damaged", REFETCH)
@@ -122,6 +125,7 @@ class ModelFile:
         buffers = root.tables(4, "Buffer")
         for graph in root.tables(2, "SubGraph"):
             check_graph(graph, codes, buffers, self.where)
+        self._sound = True
 
     def computed_tensors(self, subgraph: int = 0) -> tuple[int, ...]:
         """Return the indices of the tensors that a subgraph's operators compute."""

@@ -4,46 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from time import monotonic
 
 import numpy as np
 
-from accelerate.contract import Array, CopyingBinding, Owner, in_words, read_only
-from accelerate.errors import InferenceTimeoutError
+from accelerate.contract import Array, CopyingBinding, Owner, read_only
 from accelerate.metadata import TensorInfo
 
 from .regions import Regions, Slot
 
-__all__ = ["ServerBinding", "SharedBinding"]
+__all__ = ["SharedBinding"]
 
 
-class ServerBinding(CopyingBinding):
-    """Its calls end at their deadlines by themselves: gRPC sees to it."""
-
-    def step_within(self, timeout: float) -> None:
-        started = monotonic()
-        if not self._lock.acquire(blocking=False):
-            if not self._lock.acquire(timeout=timeout):
-                raise InferenceTimeoutError(
-                    f"no answer within {in_words(timeout)}: another thread ran this Binding all that time",
-                    "give a longer timeout, or each thread a Binding of its own",
-                )
-            timeout = max(0.0, timeout - (monotonic() - started))
-        try:
-            self.check_open()
-            self.call(timeout)
-        finally:
-            self._lock.release()
-
-    def step(self) -> None:
-        self.call(None)
-
-    def call(self, timeout: float | None) -> None:
-        """Run once, with a deadline."""
-        self.take(self._call(list(self._inputs.values()), timeout))
-
-
-class SharedBinding(ServerBinding):
+class SharedBinding(CopyingBinding):
     """A Binding over a region. Strings and outputs of dynamic shape are copied from and into messages.
 
     After a call whose end is not known (its deadline passed), the server may still write: `outputs` then holds copies

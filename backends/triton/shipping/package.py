@@ -73,6 +73,8 @@ def describe(source: Source, signature: str | None = None) -> Metadata | None:
 def check_shippable(source: Source, device: str | None, signature: str | None) -> None:
     """Refuse what no server would be given, without asking one."""
     kind = format_of(source)
+    if kind.name == "tflite":
+        source.opened(TFLiteFile).check_graphs()
     _check_device(source, kind, device, by_shim=not kind.backend)
     if signature is not None and interface_of(source, signature) is None:
         raise OptionError(f"{source} is {source.likeness}, which has no signatures", "leave signature out")
