@@ -48,11 +48,13 @@ class TFLiteCPU(Backend):
 
         if source.format != "tflite":
             return refusal(source, "a TFLite model")
+        from accelerate.formats.description import interface_of
         from accelerate.formats.tflite.file import ModelFile
 
         check_option(options.backend_options.get("engine"))
         file = source.opened(ModelFile)
         file.check_graphs()
+        interface_of(source, options.signature)  # what the load reads of it, too
         custom = file.custom_operators
         if COMPILED_OPERATOR in custom:
             return Match(False, *compiled_for_edgetpu(source.path))
