@@ -667,7 +667,9 @@ def _failures(suite: str, name: str, mutation: Mutation) -> list[str]:
         patch.setenv("TOY_MUTATION", name)
         mutation.plant(patch.setattr)
         only = " or ".join(test.partition("[")[0] for test in mutation.caught_by)
-        pytest.main([f"{suite}::TestToy", "-k", only, "-q", "-p", "no:cacheprovider"], plugins=[seen])
+        # this program has imported the package for its mutants before pytest could rewrite its assertions
+        quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        pytest.main([f"{suite}::TestToy", "-k", only, *quiet], plugins=[seen])
     return seen.names
 
 
