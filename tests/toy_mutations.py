@@ -195,7 +195,7 @@ def a_run_raises_what_the_runtime_does(put: Set) -> None:
 @defect("what_the_runtime_raises_is_ours", "stats_and_warmup")
 def a_model_of_its_own_raises_what_the_runtime_does(put: Set) -> None:
     def infer(self: Any, inputs: Any, *, timeout: Any = None, dequantize: Any = None) -> Any:
-        results = self.call(self._feeds(inputs), threading.Event())
+        results = self.call(self.feeds(inputs), threading.Event())
         return {t.name: result for t, result in zip(self.outputs, results, strict=True)}
 
     put(ToyModel, "infer", infer)
@@ -283,7 +283,7 @@ def values_are_taken_as_they_come(put: Set) -> None:
     "errors_share_one_base",
 )
 def only_one_name_is_known(put: Set) -> None:
-    put(ToyModel, "_feeds", lambda self, given: [adapt(given[name]) for name, adapt in self._adapters])
+    put(ToyModel, "feeds", lambda self, given: [adapt(given[name]) for name, adapt in self._adapters])
 
 
 @defect("outputs_come_under_the_names_of_the_metadata")
