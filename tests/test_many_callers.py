@@ -33,6 +33,39 @@ def load(model: bytes, engine: str, **options: Any) -> accelerate.Model:
 
 
 @ANY
+def test_a_mistake_does_not_wait_for_a_replica(engine: str) -> None:
+    with load(odd_models.add3(), engine, replicas=2) as model:
+        for replica in model.models:  # type: ignore[attr-defined]
+            replica.turn.lock.acquire()
+        callers = [threading.Thread(target=model.infer, args=(np.zeros(3, np.float32),)) for _ in range(2)]
+        for caller in callers:
+            caller.start()
+        started = time.monotonic()
+        with pytest.raises(TensorError, match="no input 'nope'"):
+            model.infer({"nope": 1}, timeout=20)
+        assert time.monotonic() - started < 10
+        for replica in model.models:  # type: ignore[attr-defined]
+            replica.turn.lock.release()
+        for caller in callers:
+            caller.join(20)
+
+
+@ANY
+def test_all_replicas_are_closed_whatever_one_raises(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(odd_models.add3(), engine, replicas=2)
+    first, second = model.models  # type: ignore[attr-defined]
+
+    def fail() -> None:
+        raise RuntimeError("the driver says no")
+
+    monkeypatch.setattr(first, "release", fail)
+    with pytest.raises(RuntimeError, match="says no"):
+        model.close()
+    assert second.turn.closed
+    model.close()  # once is enough
+
+
+@ANY
 def test_replicas_answer_like_one(engine: str) -> None:
     feeds = [np.random.default_rng(n).random(3).astype(np.float32) for n in range(8)]
     with load(odd_models.add3(), engine, replicas=3) as model:

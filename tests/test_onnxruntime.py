@@ -1040,3 +1040,38 @@ def test_answers_equal_the_raw_sessions(mobilenet: Model, models_dir: Path) -> N
     for _ in range(2):
         for got, expected in zip(mobilenet.infer(inputs).values(), want, strict=True):
             np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["binding", "map", "replicas"])
+def test_the_end_of_the_program_ends_what_nobody_waits_for(way: str, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "slow.onnx"
+    model = onnx.load_from_string(odd_onnx.slow(1.0))
+    if way == "binding":  # of a dynamic output: it copies
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_param = "n"
+    onnx.save(model, path)
+    code = f"""
+import asyncio, threading, time, numpy as np, accelerate
+model = accelerate.load({str(path)!r}, replicas={2 if way == "replicas" else 1})
+x = np.zeros((1, 1024), np.float32)
+
+async def leave():
+    task = asyncio.create_task(model.infer_async(x))
+    await asyncio.sleep(0.3)
+    task.cancel()
+
+if {way!r} == "binding":
+    try:
+        model.bind().run(timeout=0.3)
+    except accelerate.InferenceTimeoutError:
+        pass
+elif {way!r} == "map":
+    threading.Thread(target=lambda: next(accelerate.map(model, [x] * 4)), daemon=True).start()
+    time.sleep(0.3)
+else:
+    asyncio.run(leave())
+"""
+    done = child(code)
+    assert (done.returncode, done.stderr) == (0, "")

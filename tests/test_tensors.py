@@ -364,3 +364,10 @@ def test_floats_of_ml_dtypes_are_floats() -> None:
     assert adapt(tensor("float32", (3,)), got).tolist() == [1.0, 2.5, -3.0]
     with pytest.raises(TensorError):
         adapt(tensor("int32", (3,)), got)
+
+
+def test_an_array_of_cs_long_long_is_of_the_models_own_type() -> None:
+    given = np.array([1, 2], "q")
+    adapted = InputAdapter(tensor("int64", (2,)), lambda: tensor("int64", (2,)), strict=True).adapt(given)
+    assert adapted.dtype.num == np.dtype(np.int64).num
+    np.testing.assert_array_equal(adapted, given)
