@@ -136,7 +136,7 @@ def list_devices() -> list[Device]:
             try:
                 found += registry.devices(backend, LoadOptions())
             except (Exception, SystemExit) as error:
-                refused = registry.refusal(backend, error)
+                refused = registry.failure(backend, error)
                 found.append(Device(name, "-", "", "", False, refused.reason, refused.remedy))
     return found
 
@@ -209,6 +209,10 @@ def _carry_out(source: Source, options: LoadOptions, rows: Iterator[Row], *, sin
             if single:  # another device is another choice
                 raise
             failures.append((row, error))
+            # what the plan thought could run the model is refused by now
+            seen[-1] = replace(
+                row, candidate=replace(row.candidate, reason=error.reason, remedy=error.remedy), error=error
+            )
             continue
         if told:
             _log.warning("%s on %s runs %s after: %s", model.backend, model.device, source, "; ".join(told))
@@ -227,10 +231,12 @@ def _load_row(row: Row, source: Source, options: LoadOptions) -> Model:
     except (Exception, SystemExit) as error:
         raise _translated(backend, error, source) from error
     answers: Sequence[object] = models
-    if len(models) != count:
-        raise registry.refusal(backend, TypeError(f"load_replicas() returned {len(models)} models, wanted {count}"))
-    if strange := [answer for answer in answers if not isinstance(answer, Model)]:
-        raise registry.refusal(backend, TypeError(f"load() returned {strange[0]!r:.60}, not a Model"))
+    sound = [answer for answer in answers if isinstance(answer, Model)]
+    if len(sound) != count or len(answers) != count:
+        for model in sound:
+            model.close()
+        strange = next((answer for answer in answers if not isinstance(answer, Model)), f"{len(answers)} models")
+        raise registry.failure(backend, TypeError(f"load() returned {strange!r:.60}, wanted {count} of class Model"))
     if count == 1:
         return models[0]
     from .combined.replicas import Replicas
@@ -243,7 +249,7 @@ def _translated(backend: Backend, error: BaseException, source: Source) -> Accel
     if isinstance(error, Exception):
         with contextlib.suppress(Exception):
             return registry.checked(backend.translate(error, source), AccelerateError, "translate")
-    return registry.refusal(backend, error)
+    return registry.failure(backend, error)
 
 
 def _why_not(
@@ -252,19 +258,14 @@ def _why_not(
     """Return the error of a load that nothing could do."""
     if len(failures) == 1:
         return failures[0][1]
-    refusals = [row.error for row in rows if row.error is not None]
     if single:  # a device that is not ready says more than those that are not there
-        return refusals[0]
+        return next(row.error for row in rows if row.error is not None)
     if not failures:
         for row in rows:
             if row.final and row.error is not None:
                 return row.error
         if source.format in ("", "directory"):
             return source.no_model()
-    # what the plan thought could run the model is refused by now
-    tried = {id(row): replace(row.candidate, reason=e.reason, remedy=e.remedy) for row, e in failures}
-    errors = {id(row): error for row, error in failures}
-    told = [replace(row, candidate=tried[id(row)], error=errors[id(row)]) if id(row) in tried else row for row in rows]
-    decided = summarize(told)
+    decided = summarize(rows)
     table = str(decided) if rows else "no backend is installed: reinstall edge-accelerate"
     return NoBackendError(f"no backend here can run {source}\n{table}", decided)

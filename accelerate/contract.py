@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._records import record
@@ -174,14 +175,9 @@ class Backend(abc.ABC):
 
     def load_replicas(self, source: Source, options: LoadOptions, count: int) -> list[Model]:
         """Build several models for as many callers; a runtime that can share one among them overrides this."""
-        models: list[Model] = []
-        try:
-            for _ in range(count):
-                models.append(self.load(source, options))  # noqa: PERF401 - those before a failure must be closed
-        except BaseException:
-            for model in models:
-                model.close()
-            raise
+        with ExitStack() as stack:  # those before a failure are closed
+            models = [stack.enter_context(closing(self.load(source, options))) for _ in range(count)]
+            stack.pop_all()
         return models
 
     def translate(self, error: Exception, source: Source) -> AccelerateError:

@@ -22,7 +22,6 @@ An error says what it got and what it wanted (`reason`), and what to do (`remedy
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,7 +71,8 @@ class AccelerateError(Exception):
 
     def with_remedy(self, remedy: str) -> Self:
         """Return the same error with another remedy."""
-        other = copy.copy(self)
+        other = type(self).__new__(type(self))  # a stranger's class may want other arguments
+        other.__dict__.update(self.__dict__)
         other.remedy, other.args = remedy, (f"{self.reason}; {remedy}" if remedy else self.reason,)
         other.__cause__ = self.__cause__
         return other

@@ -90,7 +90,7 @@ class _Contender:
         self.options = options
         self.match: Match | None = None  # None until it was asked for
         self.refused: Row | None = None
-        self.waiting: list[Row] | None = None  # of its devices; None until they were asked for
+        self.waiting: list[tuple[str, Row]] | None = None  # its devices by kind; None until they were asked for
 
     def kinds(self) -> Sequence[str]:
         """Return the kinds of device that it may have here; none where it cannot be asked."""
@@ -104,7 +104,7 @@ class _Contender:
             if unknown := [kind for kind in kinds if kind not in KINDS]:
                 raise TypeError(f"kinds() returned {unknown[0]!r:.60}; wanted some of {', '.join(KINDS)}")  # noqa: TRY301
         except (Exception, SystemExit) as error:
-            self.refused = self._refused(registry.refusal(self.backend, error))
+            self.refused = self._refused(registry.failure(self.backend, error))
             return ()
         return kinds
 
@@ -122,7 +122,7 @@ class _Contender:
                 return self._refused(kind(match.reason, match.remedy))
             _check_names(self.backend, self.source, self.options)
         except (Exception, SystemExit) as error:
-            refusal = registry.refusal(self.backend, error)
+            refusal = registry.failure(self.backend, error)
             return self._refused(refusal, final=isinstance(refusal, (OptionError, ModelError)))
         self.match = match
         return None
@@ -141,39 +141,36 @@ class _Contender:
         if self.waiting is None:
             self.waiting = list(self._ask())
         devices, self.waiting = self.waiting, []
-        for row in devices:
-            if kind is None or row.error is not None or self._kind_of(row) == kind:
+        for its_kind, row in devices:
+            if kind is None or row.error is not None or its_kind == kind:
                 yield row
             else:
-                self.waiting.append(row)
+                self.waiting.append((its_kind, row))
 
-    def _kind_of(self, row: Row) -> str:
-        return self._devices[row.candidate.device].kind
-
-    def _ask(self) -> Iterator[Row]:
-        name, options = self.backend.name, self.options
-        self._devices: dict[str, Device] = {}
+    def _ask(self) -> Iterator[tuple[str, Row]]:
+        options, match = self.options, self.match
+        assert match is not None, "it is asked once it has accepted"
         try:
             answer = self.backend.availability_for(self.source, options)
             state = registry.checked(answer, Availability, "availability")
             if not state.available:
-                yield self._refused(BackendNotAvailableError(state.reason, state.remedy), accepted=True)
+                yield "", self._refused(BackendNotAvailableError(state.reason, state.remedy), accepted=True)
                 return
             devices = registry.devices(self.backend, options, self.source)
         except (Exception, SystemExit) as error:
-            yield self._refused(registry.refusal(self.backend, error), accepted=True)
+            yield "", self._refused(registry.failure(self.backend, error), accepted=True)
             return
         fitting = [device for device in devices if _is_wanted(device, options.device)]
         if not fitting:
-            yield self._refused(_no_device(self.backend, devices, options.device), accepted=True)
+            yield "", self._refused(_no_device(self.backend, devices, options.device), accepted=True)
         for device in fitting:
-            self._devices[device.id] = device
             if device.ready:
-                reason = f"{self.match.reason if self.match else ''}; {state.version} on {device.name}"
-                yield Row(self.backend, Candidate(name, device.id, reason), accepted=True)
+                reason = f"{match.reason}; {state.version} on {device.name}"
+                row = Row(self.backend, Candidate(self.backend.name, device.id, reason), accepted=True)
             else:
                 refusal = DeviceNotFoundError(device.reason, device.remedy)
-                yield self._refused(refusal, device=device.id, accepted=True)
+                row = self._refused(refusal, device=device.id, accepted=True)
+            yield device.kind, row
 
     def _refused(self, error: AccelerateError, *, device: str = "", accepted: bool = False, final: bool = False) -> Row:
         where = device or self.options.device or "-"

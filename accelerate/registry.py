@@ -30,10 +30,10 @@ __all__ = [
     "backends",
     "checked",
     "devices",
+    "failure",
     "find",
     "info",
     "recognize",
-    "refusal",
 ]
 
 GROUP = "accelerate.backends"
@@ -98,12 +98,12 @@ def availability(backend: Backend) -> Availability:
     try:
         return checked(backend.availability(), Availability, "availability")
     except (Exception, SystemExit) as error:
-        refused = refusal(backend, error)
+        refused = failure(backend, error)
         return Availability(False, reason=refused.reason, remedy=refused.remedy)
 
 
 def devices(backend: Backend, options: LoadOptions, source: Source | None = None) -> list[Device]:
-    """Ask an available backend for its devices; what it raises is for `refusal`."""
+    """Ask an available backend for its devices; what it raises is for `failure`."""
     listed = backend.devices(options) if source is None else backend.devices_for(source, options)
     found = [checked(device, Device, "devices") for device in listed]
     if unknown := [device.kind for device in found if device.kind not in KINDS]:
@@ -125,7 +125,7 @@ def checked(answer: object, kind: type[_Answer], hook: str) -> _Answer:
     return answer
 
 
-def refusal(backend: Backend, error: BaseException) -> AccelerateError:
+def failure(backend: Backend, error: BaseException) -> AccelerateError:
     """Return our error for what a backend has raised: the failure of a stranger's code is an answer."""
     if isinstance(error, AccelerateError) and error.reason:
         return error

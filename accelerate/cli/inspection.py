@@ -100,7 +100,7 @@ def _strangers_content(source: Source) -> dict[str, Any] | None:
         told = owner.describe(source, None)
         described = None if told is None else registry.checked(told, Metadata, "describe")
     except (Exception, SystemExit) as error:
-        problem = str(registry.refusal(owner, error))
+        problem = str(registry.failure(owner, error))
     return {
         "description": described.description if described else "",
         "metadata": {"name": described.name} if described and described.name else None,
