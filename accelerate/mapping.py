@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import math
 from collections.abc import Callable, Iterable, Iterator, Sized
 from os import PathLike
 from typing import Any
@@ -74,12 +73,10 @@ def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[
 
 
 def _call_for(model: Model, frame: Any) -> Callable[[], Any]:
-    limit = math.inf if model.cancels else None  # the end of the program can end a call that nobody waits for any more
-
     def call() -> dict[str, Array]:  # whatever fails in it is the outcome of this one item
         if hasattr(frame, "getbands") or (isinstance(frame, (str, PathLike)) and model.metadata().takes_pictures):
-            return model.infer_image(frame, timeout=limit)  # a Pillow image, or a path
-        return model.infer(frame, timeout=limit)
+            return model.infer_image(frame, timeout=model.patience)  # a Pillow image, or a path
+        return model.infer(frame, timeout=model.patience)
 
     return call
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .calls.binding import Binding
 from .calls.conversion import Array
-from .calls.deadlines import in_words, left, seconds
-from .errors import InferenceTimeoutError, TensorError
+from .calls.deadlines import check_left, left, seconds
+from .errors import TensorError
 from .metadata import Metadata
 from .reports import RuntimeInfo
 
@@ -47,6 +48,11 @@ class Model(abc.ABC):
     def cancels(self) -> bool:
         """Whether its runtime can end a call early: then the end of the program ends one that has a deadline."""
         return False
+
+    @property
+    def patience(self) -> float | None:
+        """The `timeout` of a call without one that nobody may wait for in the end."""
+        return math.inf if self.cancels else None
 
     @abc.abstractmethod
     def infer(
@@ -122,11 +128,7 @@ class Model(abc.ABC):
             raise TensorError(f"infer_image wants a model whose one input is an image; this one wants {{{wanted}}}")
         (info,) = metadata.inputs
         tensor = to_tensor(frame, info, resize=resize, resample=resample, color=color)
-        if until is not None and monotonic() >= until:
-            raise InferenceTimeoutError(
-                f"no answer within {in_words(seconds(timeout or 0))}: resizing the frame took all of it",
-                "give a longer timeout, or a smaller frame",
-            )
+        check_left(until, timeout, "resizing the frame", "give a longer timeout, or a smaller frame")
         return self.infer({info.name: tensor}, timeout=left(until), dequantize=dequantize)
 
     @abc.abstractmethod

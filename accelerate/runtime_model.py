@@ -6,7 +6,6 @@ A call goes: `infer` -> names and conversion (`conversion.InputAdapter`) -> `run
 from __future__ import annotations
 
 import abc
-import math
 import os
 import threading
 import weakref
@@ -26,10 +25,10 @@ from .calls.conversion import (
     normalization_by_name,
     with_image_meaning,
 )
-from .calls.deadlines import Turn, in_words, left, seconds
+from .calls.deadlines import Turn, check_left, left, seconds
 from .calls.latency import LatencyStatistics
 from .calls.names import NameIndex, rename, suggestion
-from .errors import AccelerateError, InferenceError, InferenceTimeoutError, OptionError, TensorError, one_line
+from .errors import AccelerateError, InferenceError, OptionError, TensorError, one_line
 from .formats.labels import check_label_count
 from .metadata import Metadata, Normalization, TensorInfo
 from .model import Model
@@ -183,13 +182,7 @@ class RuntimeModel(Model):
                 outputs = self.run(self.feeds(input_tensors), None)
             else:
                 until = monotonic() + seconds(timeout)
-                feeds = self.feeds(input_tensors)
-                if monotonic() >= until and timeout > 0:
-                    raise InferenceTimeoutError(  # noqa: TRY301 - it counts as an error of this call
-                        f"no answer within {in_words(timeout)}: the conversion of the inputs took all of it",
-                        "give a longer timeout, or inputs in the model's dtype and size",
-                    )
-                outputs = self.run(feeds, left(until))
+                outputs = self.run(self.feeds_within(input_tensors, timeout, until), left(until))
             if self._unchecked:
                 self._check(outputs)
         except Exception:
@@ -207,8 +200,7 @@ class RuntimeModel(Model):
         self, input_tensors: Any, *, timeout: float | None = None, dequantize: bool | None = None
     ) -> dict[str, Array]:
         self.check_open()
-        if timeout is None and self.cancels:
-            timeout = math.inf
+        timeout = self.patience if timeout is None else timeout
         return await self._background.infer(self.infer, self.concurrency, input_tensors, timeout, dequantize)
 
     def metadata(self, *, timeout: float | None = None) -> Metadata:
@@ -301,6 +293,13 @@ class RuntimeModel(Model):
                 raise TensorError(f"the model has {len(adapters)} inputs; give a dict: {self._wanted_inputs()}")
             return [adapters[0][1](given)]
         return [adapt(value) for (_, adapt), value in zip(adapters, self._by_position(given), strict=True)]
+
+    def feeds_within(self, given: Any, timeout: float | None, until: float | None) -> list[Array]:
+        """Return `feeds`, unless they took all of the time."""
+        feeds = self.feeds(given)
+        remedy = "give a longer timeout, or inputs in the model's dtype and size"
+        check_left(until, timeout, "the conversion of the inputs", remedy)
+        return feeds
 
     def _by_position(self, given: Mapping[Any, Any]) -> list[Any]:
         """Order the values of a mapping that uses any of the inputs' names."""

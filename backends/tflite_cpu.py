@@ -65,12 +65,9 @@ class TFLiteCPU(Backend):
         return Match(True, "a TFLite model")
 
     def describe(self, source: Source, signature: str | None) -> Metadata | None:
-        if source.format != "object":
-            return None
-        from accelerate.backends.tflite.graph import interface_of_interpreter
+        from accelerate.backends.tflite.graph import describe_interpreter
 
-        told = interface_of_interpreter(source.object, signature)
-        return Metadata("", "", "", told.inputs, told.outputs)
+        return describe_interpreter(source, signature)
 
     def load(self, source: Source, options: LoadOptions) -> TFLiteModel:
         from accelerate.backends.tflite.model import TFLiteModel

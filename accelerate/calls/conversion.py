@@ -180,30 +180,17 @@ class InputAdapter:
         """Return a function that passes an array which fits through untouched and adapts every other value."""
         if self._dtype.hasobject:
             return self.adapt
-        dtype, shape, adapt, ndarray = self._dtype, self.info.shape, self.adapt, np.ndarray
-        if self._dynamic:
-            fitting: Any = None  # the shape that came last
-
-            def pass_or_judge(value: Any) -> Array:
-                nonlocal fitting
-                if (
-                    type(value) is ndarray
-                    and value.dtype is dtype
-                    and value.shape == fitting
-                    and value.flags.c_contiguous
-                ):
-                    return value
-                array = adapt(value)
-                fitting = array.shape
-                return array
-
-            return pass_or_judge
+        dtype, adapt, ndarray = self._dtype, self.adapt, np.ndarray
+        fitting = None if self._dynamic else self.info.shape  # of a dynamic one, the shape that came last
 
         def pass_or_adapt(value: Any) -> Array:
+            nonlocal fitting
             # `is`: NumPy has one object for each native built-in dtype, and comparing identities is 10 times cheaper
-            if type(value) is ndarray and value.dtype is dtype and value.shape == shape and value.flags.c_contiguous:
+            if type(value) is ndarray and value.dtype is dtype and value.shape == fitting and value.flags.c_contiguous:
                 return value
-            return adapt(value)
+            array = adapt(value)
+            fitting = array.shape
+            return array
 
         return pass_or_adapt
 

@@ -16,7 +16,7 @@ from ..errors import ClosedError, InferenceTimeoutError, OptionError
 if TYPE_CHECKING:
     import queue
 
-__all__ = ["Job", "Turn", "Worker", "guarded", "in_words", "left", "seconds"]
+__all__ = ["Job", "Turn", "Worker", "check_left", "guarded", "in_words", "left", "seconds"]
 
 Result = TypeVar("Result")
 
@@ -43,6 +43,17 @@ def seconds(timeout: float) -> float:
 def left(until: float | None) -> float | None:
     """Return the seconds that are left until a moment of `time.monotonic`, None where there is no deadline."""
     return None if until is None else max(0.0, until - monotonic())
+
+
+def check_left(until: float | None, timeout: float | None, what: str, remedy: str) -> None:
+    """Raise where something has taken all of a call's time; a timeout of 0 says nothing about that.
+
+    Raises
+    ------
+    InferenceTimeoutError
+    """
+    if until is not None and timeout and monotonic() >= until:
+        raise InferenceTimeoutError(f"no answer within {in_words(timeout)}: {what} took all of it", remedy)
 
 
 def in_words(timeout: float) -> str:

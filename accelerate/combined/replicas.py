@@ -66,7 +66,7 @@ class Replicas(ModelWrapper):
         until = None if timeout is None else monotonic() + seconds(timeout)
         first = self.models[0]
         if isinstance(first, RuntimeModel):  # as all are: what it converts fits each, and none is held meanwhile
-            feeds = first.feeds(input_tensors)
+            feeds = first.feeds_within(input_tensors, timeout, until)
             return first.answer(self._lend(lambda one, limit: one.run(feeds, limit), until), dequantize)
         outputs: dict[str, Array] = self._lend(
             lambda one, limit: one.infer(input_tensors, timeout=limit, dequantize=dequantize), until

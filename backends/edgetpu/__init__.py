@@ -41,7 +41,7 @@ class EdgeTPU(Backend):
         from .library import open_library
         from .trial import judge
 
-        state = _library_state(LoadOptions())
+        state = _library_state(LoadOptions(), tried=True)
         if not state.available:
             return state
         # which models have crashed is for a load of another one to find out
@@ -56,7 +56,7 @@ class EdgeTPU(Backend):
         return Availability(True, state.version, f"{state.version} lists an Edge TPU{about}", remedy)
 
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
-        state = _library_state(options)
+        state = _library_state(options, tried=False)  # of the engine the model itself shows it
         if not state.available or source.format == "object":
             return state
         from .library import open_library
@@ -107,12 +107,9 @@ class EdgeTPU(Backend):
         return Match(twin is not None, reason, remedy)
 
     def describe(self, source: Source, signature: str | None) -> Metadata | None:
-        if source.format != "object":
-            return None
-        from accelerate.backends.tflite.graph import interface_of_interpreter
+        from accelerate.backends.tflite.graph import describe_interpreter
 
-        told = interface_of_interpreter(source.object, signature)
-        return Metadata("", "", "", told.inputs, told.outputs)
+        return describe_interpreter(source, signature)
 
     def load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
         if source.format == "object":
@@ -176,11 +173,11 @@ class EdgeTPU(Backend):
         return model
 
 
-def _library_state(options: LoadOptions) -> Availability:
+def _library_state(options: LoadOptions, *, tried: bool) -> Availability:
     """Say whether engine and library can be loaded here."""
     from .library import open_library
 
-    state = engine_availability(options.backend_options.get("engine"))
+    state = engine_availability(options.backend_options.get("engine"), tried=tried)
     if not state.available:
         return state
     try:

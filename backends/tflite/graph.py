@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from accelerate.contract import Source
 from accelerate.errors import OptionError, UnsupportedModelError
 from accelerate.formats.interface import Interface
 from accelerate.formats.tflite.graph import Signature, Tensor
 from accelerate.formats.tflite.interface import choose_signature, name_graph
-from accelerate.metadata import Quantization, TensorInfo
+from accelerate.metadata import Metadata, Quantization, TensorInfo
 
 from .calls import Calls
 
-__all__ = ["as_allocated", "interface_of_interpreter", "learn_dtypes", "signatures_of"]
+__all__ = ["as_allocated", "describe_interpreter", "interface_of_interpreter", "learn_dtypes", "signatures_of"]
 
 
 def signatures_of(interpreter: Any) -> list[Signature]:
@@ -48,6 +49,14 @@ def interface_of_interpreter(interpreter: Any, wanted: str | None) -> Interface:
         tuple(tensor.index for tensor in inputs),
         tuple(tensor.index for tensor in outputs),
     )
+
+
+def describe_interpreter(source: Source, signature: str | None) -> Metadata | None:
+    """Return what an existing interpreter says of its model; None for a source of another kind."""
+    if source.format != "object":
+        return None
+    told = interface_of_interpreter(source.object, signature)
+    return Metadata("", "", "", told.inputs, told.outputs)
 
 
 def as_allocated(infos: Sequence[TensorInfo], indices: Sequence[int], calls: Calls) -> tuple[TensorInfo, ...]:
