@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from accelerate.contract import Array
 from accelerate.testing import BackendConformance, Case
 
 pytest.importorskip("onnxruntime")
@@ -17,36 +16,17 @@ pytest.importorskip("onnx")  # builds the models
 
 import odd_onnx
 import onnxruntime
-from onnx import TensorProto
+from onnx_conformance import doubled, onnx_cases
 
 
 @functools.cache
 def _cases() -> Mapping[str, Case]:
-    # there is no "quantized" one: the inputs of an .onnx carry no scale and zero point
     return {
-        "plain": Case(odd_onnx.double(), lambda x: {"y": x["x"] + x["x"]}),
-        "several": Case(odd_onnx.add((2, 3)), lambda x: {"sum": x["a"] + x["b"]}),
-        "image": Case(odd_onnx.image(), lambda x: {"y": x["x"]}),
-        "dynamic": Case(odd_onnx.double(("batch", 3)), lambda x: {"y": x["x"] + x["x"]}),
-        "integers": Case(odd_onnx.identity(TensorProto.INT32), lambda x: {"y": x["x"]}),
+        **onnx_cases(cancels=True),
         "strings": Case(odd_onnx.reversed_strings(), lambda x: {"y": x["x"][::-1]}),
-        "batched": Case(odd_onnx.image(), lambda x: {"y": x["x"]}),
-        "dynamic_output": Case(odd_onnx.nonzero(), lambda x: {"y": np.argwhere(x["x"]).T}),
-        "passthrough": Case(odd_onnx.aliased_outputs(), _aliased),
-        "labels": Case(
-            odd_onnx.with_properties({"names": "{0: 'cat', 1: 'dog', 2: 'bird'}"}),
-            lambda x: {"y": x["x"] + x["x"]},
-            labels=("cat", "dog", "bird"),
-        ),
         "failing": Case(odd_onnx.failing(), lambda _: {"y": np.full(3, 5, "f")}, fails_on={"x": np.ones(3, "f") * 9}),
-        "existing": Case(onnxruntime.InferenceSession(odd_onnx.double()), lambda x: {"y": x["x"] + x["x"]}),
-        # one thread, so that it is slow on a large machine, too
-        "slow": Case(odd_onnx.slow(0.3), lambda x: {"y": x["x"]}, {"num_threads": 1}, rtol=1e-3, cancels=True),
+        "existing": Case(onnxruntime.InferenceSession(odd_onnx.double()), doubled),
     }
-
-
-def _aliased(x: dict[str, Array]) -> dict[str, Array]:
-    return {"x": x["x"], "one": x["x"], "two": x["x"], "constant": np.array([1, 2, 3, 4], np.float32)}
 
 
 class TestONNXRuntime(BackendConformance):

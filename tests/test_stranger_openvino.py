@@ -26,7 +26,7 @@ import odd_models
 import odd_onnx
 import openvino
 from conftest import ROOT
-from onnx import TensorProto
+from onnx_conformance import doubled, onnx_cases
 from test_metadata import labelled
 
 import accelerate
@@ -101,10 +101,6 @@ class TestOpenVINOOverTFLite(BackendConformance):
         return _tflite()
 
 
-def _aliased(x: dict[str, Array]) -> dict[str, Array]:
-    return {"x": x["x"], "one": x["x"], "two": x["x"], "constant": np.array([1, 2, 3, 4], np.float32)}
-
-
 def _compiled() -> Any:
     core = openvino.Core()
     return core.compile_model(core.read_model(odd_onnx.double()), "CPU", RAW)
@@ -113,22 +109,8 @@ def _compiled() -> Any:
 @functools.cache
 def _onnx() -> Mapping[str, Case]:
     return {
-        "plain": Case(odd_onnx.double(), lambda x: {"y": x["x"] + x["x"]}),
-        "several": Case(odd_onnx.add((2, 3)), lambda x: {"sum": x["a"] + x["b"]}),
-        "image": Case(odd_onnx.image(), lambda x: {"y": x["x"]}),
-        "dynamic": Case(odd_onnx.double(("batch", 3)), lambda x: {"y": x["x"] + x["x"]}),
-        "integers": Case(odd_onnx.identity(TensorProto.INT32), lambda x: {"y": x["x"]}),
-        "batched": Case(odd_onnx.image(), lambda x: {"y": x["x"]}),
-        "dynamic_output": Case(odd_onnx.nonzero(), lambda x: {"y": np.argwhere(x["x"]).T}),
-        "passthrough": Case(odd_onnx.aliased_outputs(), _aliased),
-        "labels": Case(
-            odd_onnx.with_properties({"names": "{0: 'cat', 1: 'dog', 2: 'bird'}"}),
-            lambda x: {"y": x["x"] + x["x"]},
-            labels=("cat", "dog", "bird"),
-        ),
-        "existing": Case(_compiled(), lambda x: {"y": x["x"] + x["x"]}),
-        # the whole loop is one operator, and OpenVINO ends a call between two
-        "slow": Case(odd_onnx.slow(0.3), lambda x: {"y": x["x"]}, {"num_threads": 1}, rtol=1e-3),
+        **onnx_cases(cancels=False),  # the whole loop is one operator, and OpenVINO ends a call between two
+        "existing": Case(_compiled(), doubled),
     }
 
 
