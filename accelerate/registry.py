@@ -9,6 +9,7 @@ can be read: about a zip file on `sys.path`, and in a frozen program, whose impo
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -237,8 +238,13 @@ def _read_declarations() -> dict[str, str]:
         distributions.add(distribution)
         for name, target in _parse(text):
             if declared.setdefault(name, target) != target:
-                _log.warning("backend %r is declared twice: %s is used, %s is not", name, declared[name], target)
+                _tell_declared_twice(name, declared[name], target)
     return declared
+
+
+@functools.cache  # once, however often the declarations are read again
+def _tell_declared_twice(name: str, used: str, unused: str) -> None:
+    _log.warning("backend %r is declared twice: %s is used, %s is not", name, used, unused)
 
 
 def _frozen() -> bool:
