@@ -17,7 +17,8 @@ from .cache import folder, recall, remember
 
 __all__ = ["ChildError", "Verdict", "run_in_child", "verdict", "verdicts"]
 
-# the child's working folder: before Python 3.11, which brought PYTHONSAFEPATH, -m imports from it first
+# Where this package comes from, which an editable install has not on sys.path. It is the child's working folder too:
+# before Python 3.11, which brought PYTHONSAFEPATH, -m imports from there first.
 _SITE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -160,7 +161,7 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
     ]
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, [*sys.path, _SITE])),
         "PYTHONSAFEPATH": "1",
     }
     try:
