@@ -193,11 +193,26 @@ class Source:
         """Return the error for content that no backend here knows."""
         return ModelError(f"{self} is {self.likeness}, not a model that any backend here knows", "check the path")
 
-    def digest(self) -> str:
-        """Return the SHA-256 of the model file as hexadecimal text."""
-        import hashlib  # loads OpenSSL, 2.5 ms
+    def digest(self) -> str | None:
+        """Return the SHA-256 of the model file as hexadecimal text.
 
-        return hashlib.sha256(self.read()).hexdigest()
+        Of a model with weights in other files it is that of the lines ``<SHA-256>  <name>`` of all of them: first the
+        model's own without a name, then the others' in the order of their names. None where one cannot be read.
+        """
+        from hashlib import sha256  # loads OpenSSL, 2.5 ms
+
+        own = sha256(self.read()).hexdigest() if self.path is None else _sha256(self.path)
+        if self.format != "onnx":
+            return own
+        from .formats.onnx.external_data import external_paths
+        from .formats.onnx.file import ModelFile
+
+        try:
+            others = external_paths(self.opened(ModelFile), self.path)
+            lines = [f"{_sha256(path)}  {name}\n" for name, path in sorted(others.items())]
+        except ModelError:
+            return None
+        return sha256("".join((f"{own}  \n", *lines)).encode()).hexdigest() if lines else own
 
     def _open_path(self, path: Path) -> None:
         self.path = path
@@ -258,6 +273,19 @@ def _is_special(path: Path) -> bool:
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _sha256(path: Path) -> str:
+    from hashlib import sha256
+
+    digest = sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return digest.hexdigest()
 
 
 def _unreadable(path: Path, error: OSError) -> ModelError:

@@ -101,7 +101,7 @@ def test_graphs_nested_without_an_end() -> None:
             size >>= 7
         return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
-    graph = field(5, field(13, field(1, b"location") + field(2, b"far.bin")))
+    graph = field(5, field(13, field(1, b"location") + field(2, b"far.bin")) + b"\x70\x01")
     for _ in range(30):
         graph = field(1, field(5, field(6, graph)))
     assert ModelFile(b"\x08\x08" + field(7, graph)).external_files == ("far.bin",)

@@ -45,7 +45,7 @@ def _file_fields(model: str, file: Mapping[str, Any] | None) -> Iterator[tuple[s
         return
     yield "file", file["path"]
     yield "format", f"{file['format'] or 'unknown'}, {file['size']:,} bytes"
-    yield "SHA-256", file["sha256"]
+    yield "SHA-256", file["sha256"] or "unknown without all of its files"
 
 
 def _content_fields(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

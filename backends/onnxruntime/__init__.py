@@ -75,18 +75,22 @@ class ONNXRuntime(Backend):
             return Match(True, "an existing InferenceSession")
         if source.format != "onnx":
             return refusal(source, "an ONNX model")
-        from .external_data import check_external_files
+        from accelerate.formats.onnx.external_data import external_paths
+        from accelerate.formats.onnx.file import ModelFile
 
         _check_options(options)
-        check_external_files(source)  # which reads all of the file but its weights
+        external_paths(source.opened(ModelFile), source.path)  # which reads all of the file but its weights
         return Match(True, "an ONNX model")
 
     def describe(self, source: Source, signature: str | None) -> Metadata | None:
         if source.format != "object":
             return None
-        from .model import tensors_of_session
+        from accelerate.formats.onnx.description import name_values
 
-        return Metadata("", "", "", *tensors_of_session(source.object, ()))
+        from .model import values_of_session
+
+        inputs, outputs = map(name_values, values_of_session(source.object, source))
+        return Metadata("", "", "", inputs, outputs)
 
     def load(self, source: Source, options: LoadOptions) -> ONNXModel:
         from .model import ONNXModel

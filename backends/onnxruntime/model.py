@@ -36,7 +36,7 @@ from accelerate.errors import (
 )
 from accelerate.formats import REFETCH
 from accelerate.formats.onnx.description import describe, name_values
-from accelerate.formats.onnx.file import ModelFile, ValueInfo
+from accelerate.formats.onnx.file import FEW_DEFAULTS, ModelFile, ValueInfo
 from accelerate.metadata import Metadata, TensorInfo
 
 from .binding import SessionBinding, can_share
@@ -49,7 +49,7 @@ from .runtime import LINES, cancellable, import_runtime, run_options
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ONNXModel", "tensors_of_session"]
+__all__ = ["ONNXModel", "values_of_session"]
 
 _log = logging.getLogger("accelerate")
 _ERROR = 3  # log_severity_level: errors of a provider that does not start say why
@@ -65,15 +65,16 @@ class ONNXModel(RuntimeModel):
         self._source = source
         self._run_options = run_options()
         with _readable(source):
-            entries = session.get_inputs(), session.get_outputs()
-            inputs, outputs = tensors_of_session(session, _without_rank((*entries[0], *entries[1]), source))
-            self._feed_names, self._fetch_names = ([entry.name for entry in side] for side in entries)
+            values = values_of_session(session, source)
+        inputs, outputs = map(name_values, values)
+        self._feed_names, self._fetch_names = ([value.name for value in side] for side in values)
         # ONNX Runtime refuses inputs of one name, but takes such outputs, and outputs that are inputs
         names = [*self._feed_names, *self._fetch_names]
         self._repeats = len(set(names)) < len(names)
         kinds = {t.data_type for t in (*inputs, *outputs)}
         self._strings = "string" in kinds
         self._by_value = any(map(needs_value, kinds))
+        self._plain = not self._strings and not self._by_value and not any(t.optional for t in inputs)
         super().__init__("onnxruntime", inputs, outputs, runtime, options)
 
     @classmethod
@@ -117,31 +118,28 @@ class ONNXModel(RuntimeModel):
     def cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None]]:
         return cancellable(lambda options: self._call(feeds, options))
 
-    def _call(self, feeds: list[Array], options: Any) -> list[Array]:
+    def _call(self, feeds: Sequence[Any], options: Any) -> list[Array]:
         session = self._session  # a call that runs keeps it alive after close()
-        if self._by_value:
-            return self._call_by_value(session, feeds, options)
+        given = dict(zip(self._feed_names, feeds, strict=True))
+        if not self._plain:
+            given = {name: self._as_text(i, feed) for i, (name, feed) in enumerate(given.items()) if feed is not None}
+            if self._by_value:
+                return self._call_by_value(session, given, options)
+        outputs: list[Array] = session.run(self._fetch_names, given, options)
         if self._strings:
-            return self._call_with_strings(session, feeds, options)
-        outputs: list[Array] = session.run(self._fetch_names, dict(zip(self._feed_names, feeds, strict=True)), options)
+            return [strings_out(a) if a.dtype.hasobject else a for a in outputs]
         # outputs of one name are one memory; an output that is an input is the caller's array (ONNX Runtime 1.23)
         return [output.copy() for output in outputs] if self._repeats else outputs
 
-    def _call_with_strings(self, session: Any, feeds: list[Array], options: Any) -> list[Array]:
-        given = {
-            name: self._as_text(i, feed) for i, (name, feed) in enumerate(zip(self._feed_names, feeds, strict=True))
-        }
-        return [strings_out(a) if a.dtype.hasobject else a for a in session.run(self._fetch_names, given, options)]
-
-    def _call_by_value(self, session: Any, feeds: list[Array], options: Any) -> list[Array]:
+    def _call_by_value(self, session: Any, feeds: Mapping[str, Array], options: Any) -> list[Array]:
         import onnxruntime
 
         values = {}
-        for i, (name, feed) in enumerate(zip(self._feed_names, feeds, strict=True)):
-            if needs_value(self.inputs[i].data_type):
+        for name, feed in feeds.items():
+            if needs_value(feed.dtype.name):
                 values[name] = to_value(feed)
             else:
-                values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(self._as_text(i, feed))
+                values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(feed)
         results = session.run_with_ort_values(self._fetch_names, values, options)
         outputs = []
         for info, value in zip(self.outputs, results, strict=True):
@@ -181,8 +179,11 @@ class ONNXModel(RuntimeModel):
         inputs = allocate(self.inputs, self.input_index, shapes)
         # ONNX Runtime does not write an output that is an input at the same time, nor one output twice
         plain = not self._strings and not self._by_value and not self._repeats
-        if plain and self.device == "cpu" and can_share(inputs.values(), self.outputs):
-            return SessionBinding(self, self._session, self._feed_names, self._fetch_names, inputs, self.outputs)
+        # where an input is dynamic, files often give outputs the shape that they had when the model was exported
+        settled = all(min(t.shape, default=0) >= 0 for t in self.inputs if t.name in inputs)
+        if plain and settled and self.device == "cpu" and can_share(inputs.values(), self.outputs):
+            bound = [name for name, t in zip(self._feed_names, self.inputs, strict=True) if t.name in inputs]
+            return SessionBinding(self, self._session, bound, self._fetch_names, inputs, self.outputs)
         return CopyingBinding(self, self.run, inputs, self.outputs)
 
     def describe(self) -> Metadata:
@@ -323,15 +324,25 @@ def _without_rank(entries: Sequence[Any], source: Source) -> Collection[str]:
         return doubtful
 
 
-def tensors_of_session(
-    session: Any, unranked: Collection[str]
-) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Return the inputs and outputs of a session, by their canonical names."""
-    inputs, outputs = (
-        name_values([_value(entry, unranked) for entry in side])
-        for side in (session.get_inputs(), session.get_outputs())
-    )
-    return inputs, outputs
+def values_of_session(session: Any, source: Source) -> tuple[list[ValueInfo], list[ValueInfo]]:
+    """Return the inputs and outputs of a session, the optional inputs behind the others."""
+    required, optional, outputs = session.get_inputs(), _defaults(session, source), session.get_outputs()
+    unranked = _without_rank((*required, *optional, *outputs), source)
+    inputs = [_value(entry, unranked) for entry in required]
+    inputs += [replace(_value(entry, unranked), optional=True) for entry in optional]
+    return inputs, [_value(entry, unranked) for entry in outputs]
+
+
+def _defaults(session: Any, source: Source) -> Sequence[Any]:
+    """Return the initializers that a caller may override, unless they are all the weights of the file."""
+    entries: Sequence[Any] = session.get_overridable_initializers()
+    if len(entries) <= FEW_DEFAULTS:
+        return entries
+    try:  # a session does not tell whether there are other initializers
+        meant = {v.name for v in source.opened(ModelFile).inputs} if source.format == "onnx" else ()
+    except ModelError:
+        return ()
+    return [entry for entry in entries if entry.name in meant]
 
 
 def _value(entry: Any, unranked: Collection[str]) -> ValueInfo:

@@ -25,8 +25,8 @@ def interface(file: ModelFile) -> Interface:
 def name_values(values: Sequence[ValueInfo]) -> tuple[TensorInfo, ...]:
     """Describe the inputs, or the outputs, of a graph; outputs may be of one name.
 
-    What is no tensor has its kind as `data_type`. ``extra`` has the names of symbolic ``dimensions``, and ``rank`` is
-    "unknown" where nobody gives a shape.
+    What is no tensor has its kind as `data_type`. ``extra`` has the names of symbolic ``dimensions``, ``rank`` is
+    "unknown" where nobody gives a shape, and ``optional`` is True for an input with a value of its own.
     """
     named = name_tensors([(value.name,) for value in values])
     return tuple(_described(value, name) for value, (name, _) in zip(values, named, strict=True))
@@ -36,6 +36,8 @@ def _described(value: ValueInfo, name: str) -> TensorInfo:
     extra: dict[str, Any] = {"dimensions": value.dimensions} if any(value.dimensions) else {}
     if value.kind == "tensor" and not value.ranked:
         extra["rank"] = "unknown"
+    if value.optional:
+        extra["optional"] = True
     data_type = value.data_type if value.kind == "tensor" else value.kind
     shape = tuple(n if n >= 0 else -1 for n in value.shape)
     return TensorInfo(name, (), value.description, data_type, shape, extra=extra)
