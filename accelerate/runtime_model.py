@@ -26,6 +26,7 @@ from .calls.conversion import (
     with_image_meaning,
 )
 from .calls.deadlines import Turn, check_left, left, seconds
+from .calls.forks import keep_in_children
 from .calls.latency import LatencyStatistics
 from .calls.names import NameIndex, rename, suggestion
 from .errors import AccelerateError, InferenceError, OptionError, TensorError, one_line
@@ -63,6 +64,8 @@ class RuntimeModel(Model):
 
     #: Whether the runtime takes calls of `execute` from several threads at once.
     concurrent: ClassVar[bool] = False
+    #: Whether a forked child may go on with what its parent has made, and release it.
+    survives_fork: ClassVar[bool] = False
     #: Normalisation of a float image input that nothing describes; None makes such a conversion an error.
     assumed_normalization: Normalization | None = None
 
@@ -91,6 +94,8 @@ class RuntimeModel(Model):
         self.turn = Turn(f"this {backend} model", "load it again")
         self._lock = self.turn.lock
         self._background = Background()
+        self._inherited = False  # from the process that this one was forked off
+        keep_in_children(self)
 
     # What a backend supplies
 
@@ -138,7 +143,10 @@ class RuntimeModel(Model):
         return {}
 
     def release(self) -> None:
-        """Let go of the runtime's objects. Called once; a call that still runs keeps what it uses alive."""
+        """Let go of the runtime's objects. Called once; a call that still runs keeps what it uses alive.
+
+        Not called in a forked child, which keeps them for ever, unless the model `survives_fork`.
+        """
 
     def adapter(self, position: int) -> Callable[[Any], Array]:
         """Return what makes an input of a caller's value."""
@@ -240,7 +248,13 @@ class RuntimeModel(Model):
     def close(self) -> None:
         if self.turn.close():
             self._background.close()
-            self.release()
+            if self.survives_fork or not self._inherited:
+                self.release()
+
+    def forked(self) -> None:
+        """In a forked child: the runtime's objects are the parent's, and another thread's call will never end here."""
+        self._inherited = True
+        self.turn.forked()
 
     def __repr__(self) -> str:
         state = "closed" if self.turn.closed else f"on {self.device}, {self.runtime.name} {self.runtime.version}"

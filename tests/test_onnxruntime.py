@@ -1074,3 +1074,20 @@ else:
 """
     done = child(code)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nothing_is_kept_in_the_users_home(tmp_path: Path, monkeypatch: Any) -> None:
+    """ONNX Runtime's telemetry (since 1.32) keeps its files there."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("EDGE_ACCELERATE_CACHE", str(tmp_path / "ours"))
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "ORT_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
+    code = (
+        "import os, sys, time, accelerate\n"
+        "accelerate.load(sys.argv[1], backend='onnxruntime').warmup()\n"
+        "time.sleep(1)\n"
+        "assert 'ORT_DISABLE_TELEMETRY' not in os.environ\n"
+    )
+    done = child(code, str(DIGITS))
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name != "ours"] == []

@@ -15,6 +15,7 @@ from ..errors import AccelerateError, InferenceTimeoutError, TensorError
 from ..metadata import TensorInfo
 from .conversion import Array, blank, dtype_of
 from .deadlines import Turn, in_words, left, seconds
+from .forks import keep_in_children
 from .names import NameIndex
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ class Binding(abc.ABC):
         self._outputs = {name: read_only(array) for name, array in outputs.items()}
         self._turn = Turn("this Binding", "call bind() again")
         self._lock = self._turn.lock
+        keep_in_children(self)
+
+    def forked(self) -> None:
+        """In a forked child: another thread's run will never end here."""
+        self._turn.forked()
 
     @abc.abstractmethod
     def step(self) -> None:

@@ -52,6 +52,7 @@ class TritonModel(RuntimeModel):
     """Use `connect`."""
 
     concurrent = True
+    survives_fork = True
 
     def __init__(
         self,
