@@ -394,6 +394,16 @@ def unknown_operator(domain: str = "") -> bytes:
     )
 
 
+def custom_operator() -> bytes:
+    """Strings x ["n"] -> y = x in capitals, by an operator of the package onnxruntime-extensions."""
+    return _model(
+        [make_node("StringUpper", ["x"], ["y"], domain="ai.onnx.contrib")],
+        [_tensor("x", TensorProto.STRING, ["n"])],
+        [_tensor("y", TensorProto.STRING, ["n"])],
+        opsets={"ai.onnx.contrib": 1},
+    )
+
+
 def undeclared_domain() -> bytes:
     """Y = Mystery(x) of a domain that the model does not import."""
     return _model(

@@ -43,6 +43,7 @@ class TestONNXRuntime(BackendConformance):
         "device: a second GPU": {"device": "cuda:1"},
         "device: TensorRT": {"device": "tensorrt"},
         "device: a wrong number": {"device": "cuda:x"},
+        "session_options: a mapping": {"session_options": {"intra_op_num_threads": 1}},
         "full_delegation": {"full_delegation": True},
         "full_delegation: a number": {"full_delegation": 1},
     }

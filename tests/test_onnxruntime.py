@@ -669,6 +669,64 @@ def test_runtime_counts_nodes_and_threads() -> None:
         assert model.runtime.details["num_threads"] == 1
 
 
+# The user's SessionOptions
+
+
+def test_session_options_of_the_users(capfd: Any) -> None:
+    given = onnxruntime.SessionOptions()
+    given.add_free_dimension_override_by_name("batch", 4)
+    given.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+    def told() -> dict[str, Any]:
+        values = {name: getattr(given, name) for name in dir(given) if not name.startswith("_")}
+        return {name: value for name, value in values.items() if not callable(value)}
+
+    before = told()
+    content = odd_onnx.double(("batch", 3))
+    for more, threads in (({}, usable_cpus()), ({"num_threads": 3}, 3), ({"replicas": 2, "num_threads": 1}, 1)):
+        with load(content, session_options=given, **more) as model:
+            assert model.metadata().inputs[0].shape == (4, 3)
+            assert model.runtime.details["num_threads"] == threads
+            np.testing.assert_array_equal(model.infer(np.ones((4, 3)))["y"], np.full((4, 3), 2))
+            assert model.do_command({"command": "profile", "runs": 1})["operators"]
+        assert told() == before
+    given.intra_op_num_threads = 2
+    with load(content, session_options=given) as model:
+        assert model.runtime.details["num_threads"] == 2
+    assert capfd.readouterr().err == ""
+    given.log_severity_level = 0  # whoever asks for the lines gets them
+    load(content, session_options=given).close()
+    assert "onnxruntime" in capfd.readouterr().err
+
+
+def test_session_options_that_contradict_or_are_none() -> None:
+    given = onnxruntime.SessionOptions()
+    given.intra_op_num_threads = 2
+    load(DIGITS, session_options=given, num_threads=2).close()
+    for options, message in (
+        ({"session_options": given, "num_threads": 3}, "num_threads=3 and .*intra_op_num_threads=2 differ; give one"),
+        ({"session_options": {"intra_op_num_threads": 2}}, r"wanted an onnxruntime\.SessionOptions"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            load(DIGITS, **options)
+        (row,) = accelerate.plan(DIGITS, backend="onnxruntime", **options).skipped
+        assert re.search(message, f"{row.reason}; {row.remedy}")
+    with pytest.raises(OptionError, match="session_options is settled"):
+        load(onnxruntime.InferenceSession(DIGITS), session_options=given)
+
+
+def test_custom_operators() -> None:
+    extensions: Any = pytest.importorskip("onnxruntime_extensions", reason="no library of custom operators is here")
+    content = odd_onnx.custom_operator()
+    with pytest.raises(UnsupportedModelError, match=r"session_options=options"):
+        load(content)
+    given = onnxruntime.SessionOptions()
+    given.register_custom_ops_library(extensions.get_library_path())
+    with load(content, session_options=given, replicas=2) as model:
+        assert model.infer([b"edge", "kant"])["y"].tolist() == [b"EDGE", b"KANT"]
+        assert model.runtime.details["num_threads"] >= 1
+
+
 @pytest.mark.parametrize("replicas", [1, 2, 256])
 def test_replicas_share_the_cpus(replicas: int) -> None:
     with load(DIGITS, replicas=replicas) as model:

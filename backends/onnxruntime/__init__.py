@@ -36,7 +36,7 @@ class ONNXRuntime(Backend):
     name = "onnxruntime"
     description = "ONNX models on the CPU and on NVIDIA GPUs, by ONNX Runtime"
     extra = "onnxruntime"
-    options = ("full_delegation", "providers")
+    options = ("full_delegation", "providers", "session_options")
     formats: ClassVar[Mapping[str, str]] = {"onnx": "an ONNX model"}
 
     def kinds(self) -> Sequence[str]:
@@ -108,6 +108,10 @@ class ONNXRuntime(Backend):
 
 
 def _check_options(options: LoadOptions) -> None:
+    if options.backend_options.get("session_options") is not None:
+        from .settings import check_session_options
+
+        check_session_options(options.backend_options["session_options"], options.num_threads)
     given = options.backend_options.get("full_delegation", False)
     if not isinstance(given, bool):
         raise OptionError(f"full_delegation is {given!r:.60}; wanted True or False")

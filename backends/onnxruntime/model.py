@@ -23,7 +23,6 @@ from accelerate.contract import (
     RuntimeModel,
     Source,
     allocate,
-    default_threads,
     held_back,
 )
 from accelerate.errors import (
@@ -44,7 +43,8 @@ from .element_types import data_type, from_value, needs_value, strings_in, strin
 from .errors import while_loading, while_running
 from .profile import profile
 from .providers import CPU, ProviderChain
-from .runtime import LINES, cancellable, import_runtime, run_options
+from .runtime import ERROR, LINES, cancellable, import_runtime, run_options
+from .settings import settings_for
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["ONNXModel", "values_of_session"]
 
 _log = logging.getLogger("accelerate")
-_ERROR = 3  # log_severity_level: errors of a provider that does not start say why
+_TELL_NODES = {"session.record_ep_graph_assignment_info": "1"}
 
 
 class ONNXModel(RuntimeModel):
@@ -82,13 +82,14 @@ class ONNXModel(RuntimeModel):
         """Build a session for a model file."""
         runtime = import_runtime()
 
-        threads = default_threads(options)
         full = options.backend_options.get("full_delegation", False)
-        settings, providers = session_options(runtime, threads), chain.providers
+        entries, providers = _TELL_NODES, chain.providers
         if full and chain.provider != CPU and not _tells_nodes(runtime.InferenceSession):
-            settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            entries = {**entries, "session.disable_cpu_ep_fallback": "1"}
             providers = [entry for entry in providers if entry != CPU]  # refused beside that setting
-        session = _session(runtime, providers, source, settings)
+        with settings_for(options, entries) as settings:
+            session = _session(runtime, providers, source, settings)
+            threads = settings.intra_op_num_threads
         nodes = _nodes(session)
         with _readable(source):
             _check_delegation(session, nodes, chain, full=full)
@@ -219,15 +220,13 @@ class ONNXModel(RuntimeModel):
     def _profiled(self, prefix: str) -> tuple[Model, Any]:
         import onnxruntime
 
-        options = session_options(onnxruntime, self.runtime.details["num_threads"])
-        options.enable_profiling = True
-        options.profile_file_prefix = prefix
-        settings = self._session.get_provider_options()
+        given = self._session.get_provider_options()
         providers = [
-            (name, {k: v for k, v in settings.get(name, {}).items() if k == "device_id"})
+            (name, {k: v for k, v in given.get(name, {}).items() if k == "device_id"})
             for name in self._session.get_providers()
         ]
-        session = _session(onnxruntime, providers, self._source, options)
+        with settings_for(self.options, {}, enable_profiling=True, profile_file_prefix=prefix) as settings:
+            session = _session(onnxruntime, providers, self._source, settings)
         return type(self)(session, self._source, self.runtime, LoadOptions()), session
 
     def release(self) -> None:
@@ -245,22 +244,13 @@ def _readable(source: Source) -> Iterator[None]:
         ) from error
 
 
-def session_options(runtime: Any, threads: int) -> Any:
-    """Return the SessionOptions that every session of ours has."""
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERROR
-    return options
-
-
-def _session(runtime: Any, providers: Sequence[Any], source: Source, options: Any) -> Any:
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+def _session(runtime: Any, providers: Sequence[Any], source: Source, settings: Any) -> Any:
     model = str(source.path) if source.path is not None else source.read()
     try:
-        with held_back(LINES):
+        # a user whose options ask for more lines than errors gets them
+        with held_back(LINES) if settings.log_severity_level >= ERROR else contextlib.nullcontext():
             # without the fallback: it would print, and run on the CPU what was asked of another device
-            session = runtime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
+            session = runtime.InferenceSession(model, settings, providers=list(providers), enable_fallback=0)
     except Exception as error:
         raise while_loading(error, str(source)) from error
     session.disable_fallback()

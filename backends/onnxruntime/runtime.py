@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from accelerate.contract import held_back
 
-__all__ = ["LINES", "cancellable", "import_runtime", "run_options"]
+__all__ = ["ERROR", "LINES", "cancellable", "import_runtime", "run_options"]
 
 Result = TypeVar("Result")
 
@@ -22,7 +22,8 @@ LINES = re.compile(
     rb"|onnxruntime cpuid_info warning: |Unknown CPU vendor|(Warning|Error) in cpuinfo: "
 )
 _TELEMETRY = "ORT_DISABLE_TELEMETRY"
-_FATAL = 4  # log_severity_level; what goes wrong arrives as an exception anyway
+ERROR = 3  # log_severity_level of a session: errors of a provider that does not start say why
+_FATAL = 4  # of a run: what goes wrong arrives as an exception anyway
 
 
 @functools.cache
