@@ -749,11 +749,12 @@ def test_threads_by_default_are_those_of_the_affinity_mask() -> None:
     assert (default, three) == (one, one + 2)
 
 
-def test_both_builds_installed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", ["onnxruntime_gpu", "onnxruntime_qnn", "ort_nightly"])
+def test_two_builds_installed(tmp_path: Path, second: str) -> None:
     """What pip leaves after `pip install onnxruntime onnxruntime-gpu`: one package, two distributions."""
     package = Path(onnxruntime.__file__).parent
     (tmp_path / "onnxruntime").symlink_to(package)
-    for name in ("onnxruntime", "onnxruntime_gpu"):
+    for name in ("onnxruntime", second):
         (original,) = package.parent.glob("onnxruntime-*.dist-info")
         copied = shutil.copytree(original, tmp_path / original.name.replace("onnxruntime", name))
         metadata = (copied / "METADATA").read_text(encoding="utf-8")
@@ -767,11 +768,15 @@ def test_both_builds_installed(tmp_path: Path) -> None:
     )
     found = child(code, path=str(tmp_path)).stdout
     assert found.startswith("True | ")
-    assert "onnxruntime and onnxruntime-gpu are both installed" in found
-    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in found
-    alone = child(code).stdout
+    dashed = second.replace("_", "-")
+    assert f"onnxruntime and {dashed} are installed together" in found
+    assert f"pip uninstall -y onnxruntime {dashed}" in found
+    (tmp_path / "onnxruntime_extras-1.0.dist-info").mkdir()  # of a name like these, and the owner of other files
+    (tmp_path / "onnxruntime_extras-1.0.dist-info" / "RECORD").write_text("onnxruntime_extras/__init__.py,,\n")
+    shutil.rmtree(next(tmp_path.glob(f"{second}-*.dist-info")))
+    alone = child(code, path=str(tmp_path)).stdout
     assert alone.startswith("True | ")
-    assert "both" not in alone
+    assert "together" not in alone
 
 
 @NEEDS_CUDA

@@ -144,19 +144,19 @@ def _version() -> str:
 
 
 def _conflict(reason: str) -> tuple[str, str]:
-    """Return reason and remedy: two distributions of the same package overwrite each other's libraries."""
+    """Return reason and remedy: distributions of the same package overwrite each other's libraries."""
     import onnxruntime
 
-    site = os.path.dirname(os.path.dirname(onnxruntime.__file__))
+    site = Path(onnxruntime.__file__).parents[1]
     owners = sorted(
-        name.partition("-")[0].replace("_", "-")
-        for name in os.listdir(site)
-        if name.startswith("onnxruntime") and name.endswith(".dist-info")
+        record.parent.name.partition("-")[0].replace("_", "-")
+        for record in site.glob("*.dist-info/RECORD")
+        if b"\nonnxruntime/__init__.py," in b"\n" + record.read_bytes()
     )
-    builds = [name for name in owners if name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")]
-    if len(builds) < 2:
+    if len(owners) < 2:
         return reason, ""
     return (
-        f"{reason}; but {' and '.join(builds)} are both installed and overwrite each other: the GPU may be lost",
-        f"pip uninstall -y {' '.join(builds)}, then pip install the one you want",
+        f"{reason}; but {' and '.join(owners)} are installed together and overwrite each other: what only one of them "
+        "has, such as a GPU's provider, may be lost",
+        f"pip uninstall -y {' '.join(owners)}, then pip install the one you want",
     )

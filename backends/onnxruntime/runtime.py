@@ -16,10 +16,11 @@ __all__ = ["ERROR", "LINES", "cancellable", "import_runtime", "run_options"]
 
 Result = TypeVar("Result")
 
-#: How ONNX Runtime begins its lines ("<time> [W:onnxruntime:..."), and what it says of a CPU that it does not know.
+#: How ONNX Runtime begins its lines ("<time> [W:onnxruntime:..."), and what it says of a CPU that it does not know, as
+#: on most ARM boards: "onnxruntime cpuid_info warning: Unknown CPU vendor. cpuinfo_vendor value: 0".
 LINES = re.compile(
     rb"(\x1b\[[\d;]*m)?\d{4}-\d\d-\d\d [\d:.]+ \[[VIWEF]:onnxruntime"
-    rb"|onnxruntime cpuid_info warning: |Unknown CPU vendor|(Warning|Error) in cpuinfo: "
+    rb"|onnxruntime (cpuid_info )?warning: |Unknown CPU vendor|(Warning|Error|Fatal error) in cpuinfo: "
 )
 _TELEMETRY = "ORT_DISABLE_TELEMETRY"
 ERROR = 3  # log_severity_level of a session: errors of a provider that does not start say why
