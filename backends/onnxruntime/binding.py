@@ -51,15 +51,13 @@ class SessionBinding(CopyingBinding):
         self._options = run_options()
 
     def cancellable(self) -> tuple[Callable[[], None], Callable[[], None]]:
-        return cancellable(self._run)
+        return cancellable(self.step)
 
     def step_within(self, timeout: float) -> None:
         Binding.step_within(self, timeout)
 
-    def step(self) -> None:
-        self._run(self._options)
-
-    def _run(self, options: Any) -> None:
+    def step(self, options: Any = None) -> None:
+        options = self._options if options is None else options
         try:
             if self.zero_copy:
                 self._session.run_with_iobinding(self._bound, options)
