@@ -151,6 +151,7 @@ NEEDS_TFLITE = pytest.mark.skipif(not engines.INSTALLED, reason="no TFLite engin
         ),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_child_closes_calls_and_outlives_its_parents_models(model: str, backend: str, first: str) -> None:
     lines = run(model, backend, ALL, first=first)
     names = ("close", "forget", "infer", "infer_within", "run", "load_another", "fork_again")

@@ -109,6 +109,21 @@ def test_an_image_and_a_threshold_take_pictures() -> None:
             model.infer({"offset": [1, 2, 3]})
 
 
+def test_inspect_shows_what_may_be_left_out(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from accelerate.cli.inspect import inspect
+
+    (tmp_path / "m.onnx").write_bytes(odd_onnx.default_input())
+    lines = CliRunner().invoke(inspect, [str(tmp_path / "m.onnx")]).output.splitlines()
+    inputs = lines[lines.index("Inputs") + 1 : lines.index("Outputs")]
+    assert [line.split() for line in inputs if line] == [
+        ["x", "float32", "[3]"],
+        ["offset", "float32", "[3]"],
+        ["may", "be", "left", "out"],
+    ]
+
+
 @pytest.mark.skipif(find_models() is None, reason="no real models here")
 def test_a_real_model_that_lists_its_weights_has_one_input() -> None:
     folder = find_models()
