@@ -13,7 +13,8 @@ from typing import Any
 from accelerate.backends.tflite.calls import ENGINE_ERRORS, Calls
 from accelerate.backends.tflite.diagnosis import why_unresolved
 from accelerate.backends.tflite.engines import LINES, Engine
-from accelerate.backends.tflite.model import TFLiteModel, make_interpreter
+from accelerate.backends.tflite.interpreter import make_interpreter
+from accelerate.backends.tflite.model import TFLiteModel
 from accelerate.contract import Array, Binding, LoadOptions, RuntimeModel, Source, held_back
 from accelerate.errors import (
     AccelerateError,

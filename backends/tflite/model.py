@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -34,11 +31,12 @@ from accelerate.metadata import Metadata
 from .calls import ENGINE_ERRORS, Calls, runner
 from .engines import ENGINES, LINES, Engine
 from .graph import as_allocated, interface_of_interpreter, learn_dtypes
+from .interpreter import make_interpreter
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["TFLiteModel", "make_interpreter"]
+__all__ = ["TFLiteModel"]
 
 _log = logging.getLogger("accelerate")
 _SUB_BYTE = frozenset({"int4", "uint4", "int2"})
@@ -244,55 +242,6 @@ def _impossible_shapes(shapes: Sequence[tuple[int, ...]], error: Exception) -> T
     return TensorError(
         f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: {one_line(error)}"
     )
-
-
-def make_interpreter(
-    engine: Engine,
-    source: Source,
-    threads: int,
-    *,
-    verified: bool = False,
-    delegates: Sequence[Any] = (),
-    plain: bool = False,
-) -> Any:
-    """Build the engine's Interpreter for a file; what the engine raises about it is in `ENGINE_ERRORS`.
-
-    `plain` is without the delegate that the engine applies by itself.
-    """
-    interpreter_class = engine.interpreter_class()
-    if engine.verifies and source.path is not None and _is_utf8(source.path):
-        model: dict[str, Any] = {"model_path": str(source.path)}  # mapped by the engine: replicas share the page cache
-    else:
-        content = source.read()
-        if not (engine.verifies or verified):
-            from .verification import verify
-
-            verify(engine, content, str(source), f"{__name__}:try_model")
-        model = {"model_content": content}
-    if plain:
-        model["experimental_op_resolver_type"] = engine.resolver("BUILTIN_WITHOUT_DEFAULT_DELEGATES")
-    if delegates:
-        model["experimental_delegates"] = list(delegates)
-    with held_back(LINES):
-        interpreter = interpreter_class(num_threads=threads, **model)
-    for delegate in delegates:
-        # the interpreter's destructor calls into the delegates' kernels, and `Calls` may keep the native interpreter
-        # longer than the Python object that holds the delegates
-        weakref.finalize(interpreter._interpreter, _outlived, delegate).atexit = False
-    return interpreter
-
-
-def _is_utf8(path: Path) -> bool:
-    """Return whether the engine can be given a path: it takes UTF-8 only."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _outlived(_: Any) -> None:
-    """Let go of a delegate, once its interpreter has ended."""
 
 
 def try_model(model: bytes, option: str) -> None:
