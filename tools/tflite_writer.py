@@ -115,6 +115,7 @@ class Graph:
         zero_point: int | Sequence[int] | None = None,
         axis: int = 0,
         is_variable: bool = False,
+        ranked: bool = True,
     ) -> int:
         """Add a tensor without data and return its index.
 
@@ -132,6 +133,8 @@ class Graph:
             The dimension that per-channel parameters run along.
         is_variable : bool
             Whether it keeps its value from one invocation to the next.
+        ranked : bool
+            Whether the file gives a shape at all; False goes with an empty one.
 
         Returns
         -------
@@ -143,7 +146,7 @@ class Graph:
                 name=name,
                 shape=[1 if size == -1 else size for size in shape],
                 shapeSignature=list(shape) if -1 in shape else None,
-                hasRank=True,
+                hasRank=ranked,
                 type=getattr(schema.TensorType, dtype.upper()),
                 quantization=_quantization(scale, zero_point, axis),
                 isVariable=is_variable,

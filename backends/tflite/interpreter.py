@@ -25,17 +25,20 @@ def make_interpreter(
     *,
     verified: bool = False,
     delegates: Sequence[Any] = (),
+    content: bytes | None = None,
     plain: bool = False,
 ) -> Any:
     """Build the engine's Interpreter for a file; what the engine raises about it is in `ENGINE_ERRORS`.
 
-    `plain` is without the delegate that the engine applies by itself.
+    `content` is the file's where it is known already. `plain` is without the delegate that the engine applies by
+    itself.
     """
     interpreter_class = engine.interpreter_class()
-    if engine.verifies and source.path is not None and _is_utf8(source.path):
+    content = source.held() if content is None else content
+    if content is None and engine.verifies and source.path is not None and _is_utf8(source.path):
         model: dict[str, Any] = {"model_path": str(source.path)}  # mapped by the engine: replicas share the page cache
     else:
-        content = source.read()
+        content = source.read() if content is None else content
         if not (engine.verifies or verified):
             from .verification import verify
 
