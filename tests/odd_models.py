@@ -6,6 +6,7 @@ runs on LiteRT and on tflite-runtime, and has one input "x" and one output "y".
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -286,6 +287,29 @@ def edgetpu_like() -> bytes:
     x = graph.tensor("x", [1, 4], "uint8", scale=0.5, zero_point=100)
     y = graph.tensor("y", [1, 4], "uint8", scale=1.0, zero_point=120)
     graph.custom_op("edgetpu-custom-op", [x], [y])
+    graph.inputs, graph.outputs = [x], [y]
+    return build([graph])
+
+
+def delegate_only(*, scaled: bool = False) -> bytes:
+    """Float32 x [1, 2, 2, 1] -> y [1, 4, 4, 1], each value of x four times, plus 0.5.
+
+    XNNPACK alone has this operator, which MediaPipe's segmentation models are made of. `scaled`: an operator that it
+    leaves to the interpreter comes before, a CUMSUM along an axis of one, which changes nothing.
+    """
+    graph = Graph()
+    x = graph.tensor("x", [1, 2, 2, 1], "float32")
+    y = graph.tensor("y", [1, 4, 4, 1], "float32")
+    kernel = graph.constant("kernel", np.ones([1, 2, 2, 1], np.float32))
+    bias = graph.constant("bias", np.array([0.5], np.float32))
+    given = x
+    if scaled:
+        given = graph.tensor("given", [1, 2, 2, 1], "float32")
+        axis = graph.constant("axis", np.array(3, np.int32))
+        graph.op("CUMSUM", [x, axis], [given], schema.CumsumOptionsT())
+    same, stride = 1, 2
+    options = struct.pack("<3i", same, stride, stride)  # TfLiteTransposeConvParams
+    graph.custom_op("Convolution2DTransposeBias", [given, kernel, bias], [y], options)
     graph.inputs, graph.outputs = [x], [y]
     return build([graph])
 

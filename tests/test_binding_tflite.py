@@ -239,3 +239,17 @@ def test_scalars_are_copied(engine: str) -> None:
             binding.run()
             assert binding.outputs["y"].shape == ()
             assert binding.outputs["y"] == 2 * value
+
+
+@pytest.mark.skipif("litert" not in engines.INSTALLED, reason="tflite-runtime has no such operator")
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_model_that_only_the_engines_delegate_runs(*, scaled: bool) -> None:
+    x = np.random.default_rng(0).normal(0, 1, (1, 2, 2, 1)).astype(np.float32)
+    with load(odd_models.delegate_only(scaled=scaled), "litert") as model, model.bind() as binding:
+        for _ in range(2):
+            binding.inputs["x"][...] = x
+            binding.run()
+            assert np.allclose(binding.outputs["y"], x.repeat(2, 1).repeat(2, 2) + 0.5)
+            assert np.array_equal(model.infer(x)["y"], binding.outputs["y"])
+            x = x + 1
+        assert binding.zero_copy is not scaled, "what stands before the delegate may move everything"

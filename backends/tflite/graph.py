@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,14 @@ from accelerate.metadata import Metadata, Quantization, TensorInfo
 from .calls import Calls
 from .state import state_of_interpreter
 
-__all__ = ["as_allocated", "describe_interpreter", "interface_of_interpreter", "learn_dtypes", "signatures_of"]
+__all__ = [
+    "as_allocated",
+    "describe_interpreter",
+    "interface_of_interpreter",
+    "is_one_delegate",
+    "learn_dtypes",
+    "signatures_of",
+]
 
 
 def signatures_of(interpreter: Any) -> list[Signature]:
@@ -70,6 +77,15 @@ def _as_allocated(info: TensorInfo, shape: tuple[int, ...]) -> TensorInfo:
     if min(info.shape, default=0) < 0 or shape == info.shape:
         return info
     return replace(info, shape=shape, extra={key: value for key, value in info.extra.items() if key != "rank"})
+
+
+def is_one_delegate(interpreter: Any, computed: Collection[int], outputs: Collection[int]) -> bool:
+    """Return whether a single operator of a delegate computes all outputs from nothing but the main graph's inputs."""
+    native = interpreter._interpreter
+    nodes = [node for node in range(native.NumNodes()) if native.NodeName(node) == "DELEGATE"]
+    if len(nodes) != 1 or not set(outputs) <= set(map(int, native.NodeOutputs(nodes[0]))):
+        return False
+    return set(computed).isdisjoint(map(int, native.NodeInputs(nodes[0])))
 
 
 def learn_dtypes(tensors: Sequence[TensorInfo]) -> None:

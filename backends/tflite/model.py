@@ -34,7 +34,7 @@ from accelerate.metadata import Metadata
 
 from .calls import ENGINE_ERRORS, Calls, runner
 from .engines import ENGINES, LINES, Engine
-from .graph import as_allocated, interface_of_interpreter, learn_dtypes
+from .graph import as_allocated, interface_of_interpreter, is_one_delegate, learn_dtypes
 from .interpreter import make_interpreter
 from .state import Variables, state_of_interpreter
 
@@ -311,11 +311,11 @@ class TFLiteModel(RuntimeModel):
         bound = [array.shape for array in arrays.values()]
         # of an adopted interpreter, and of a file that is gone, there is no second interpreter
         alone = self._source.format == "object" or (self._content is None and not self._source.unchanged())
-        if alone or not self._tensors_stay(bound):
+        calls = None if alone else self._another(bound)
+        if calls is None:
             return CopyingBinding(self, (self._copy() if self._state else self).run, arrays, self.outputs)
         from .binding import InterpreterBinding
 
-        calls = self._another(bound, self.runtime.details["num_threads"])
         return InterpreterBinding(
             self,
             calls,
@@ -324,34 +324,35 @@ class TFLiteModel(RuntimeModel):
             self._check_file if self._mapped else None,
         )
 
-    def _another(self, shapes: Sequence[tuple[int, ...]], threads: int, *, plain: bool = False) -> Calls:
-        """Build another interpreter of this model, for inputs of these shapes; `plain` leaves delegates out."""
-        calls = Calls.of_ours(self._new_interpreter(threads, plain=plain), self._subgraph)
-        self._allocate(calls, shapes)
-        return calls
-
-    def _new_interpreter(self, threads: int, *, plain: bool = False) -> Any:
-        plain = plain or self.options.backend_options.get("xnnpack") is False
-        return make_interpreter(self._engine, self._source, threads, verified=True, content=self._content, plain=plain)
-
-    def _tensors_stay(self, shapes: Sequence[tuple[int, ...]]) -> bool:
-        """Return whether arrays over the interpreter's tensors may be given away.
+    def _another(self, shapes: Sequence[tuple[int, ...]]) -> Calls | None:
+        """Build another interpreter for these inputs; None where arrays over its tensors cannot be given away.
 
         Where an operator finds out the shape of its result only as it runs, the interpreter makes room for what
-        follows and may move every tensor, the inputs too. Such a result has no place before the first run; delegates,
-        which give none to what they compute, are left out for this. Elements smaller than a byte share bytes.
+        follows and may move every tensor, the inputs too. Such a result has no place before the first run. Delegates
+        give none to what they compute; they are left out to see this, unless one of them computes everything.
+        Elements smaller than a byte share bytes.
         """
         file = self._opened()
         assert file is not None, "an adopted interpreter is alone"
         graph = file.subgraph(self._subgraph)
         if not _SUB_BYTE.isdisjoint(tensor.data_type for tensor in (*graph.inputs, *graph.outputs)):
-            return False
+            return None
+        interpreter = self._new_interpreter(self.runtime.details["num_threads"])
+        calls = Calls.of_ours(interpreter, self._subgraph)
+        self._allocate(calls, shapes)
+        computed = file.computed_tensors(self._subgraph)
+        if self._subgraph == 0 and is_one_delegate(interpreter, computed, self._output_indices):
+            return calls
         try:
-            calls = self._another(shapes, 1, plain=True)
-        except TensorError:
-            self._another(shapes, 1)  # which says what is wrong with the shapes, if it is they
-            return False  # the default delegate brings operators that nothing else has
-        return all(map(calls.placed, file.computed_tensors(self._subgraph)))
+            plain = Calls.of_ours(self._new_interpreter(1, plain=True), self._subgraph)
+            self._allocate(plain, shapes)
+        except (*ENGINE_ERRORS, TensorError):  # operators that only the default delegate has
+            return None
+        return calls if all(map(plain.placed, computed)) else None
+
+    def _new_interpreter(self, threads: int, *, plain: bool = False) -> Any:
+        plain = plain or self.options.backend_options.get("xnnpack") is False
+        return make_interpreter(self._engine, self._source, threads, verified=True, content=self._content, plain=plain)
 
     # What is known about the model
 
