@@ -28,10 +28,6 @@ def onnx_cases(*, cancels: bool) -> Mapping[str, Case]:
     return {
         "plain": Case(odd_onnx.double(), doubled),
         "several": Case(odd_onnx.add((2, 3)), lambda x: {"sum": x["a"] + x["b"]}),
-        "optional": Case(
-            odd_onnx.default_input(),
-            lambda x: {"y": x["x"] + x.get("offset", np.array([10, 20, 30], np.float32))},
-        ),
         "image": Case(odd_onnx.image(), same),
         "dynamic": Case(odd_onnx.double(("batch", 3)), doubled),
         "integers": Case(odd_onnx.identity(TensorProto.INT32), same),
