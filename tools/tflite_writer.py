@@ -218,9 +218,9 @@ class Graph:
         code = _OperatorCode(getattr(schema.BuiltinOperator, name), None, version)
         self._operators.append((code, operator))
 
-    def custom_op(self, name: str, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-        """Add a custom operator, known to runtimes by its name alone."""
-        operator = schema.OperatorT(inputs=list(inputs), outputs=list(outputs))
+    def custom_op(self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: bytes = b"") -> None:
+        """Add a custom operator, known to runtimes by its name alone; `options` are in a form of its own."""
+        operator = schema.OperatorT(inputs=list(inputs), outputs=list(outputs), customOptions=list(options) or None)
         self._operators.append((_OperatorCode(schema.BuiltinOperator.CUSTOM, name, 1), operator))
 
     def _to_schema(self, codes: dict[_OperatorCode, int], buffers: list[_Buffer]) -> Any:

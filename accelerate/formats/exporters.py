@@ -7,8 +7,6 @@ and within bounds: nothing is evaluated.
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,6 +32,9 @@ def literal(text: str) -> Any:
     """Read JSON or a Python literal; None for anything else, and for a text above 1 MiB."""
     if len(text) > TEXT_LIMIT:
         return None
+    import ast
+    import json
+
     for parse in (json.loads, ast.literal_eval):
         try:
             return parse(text)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ...metadata import Normalization, TensorInfo
-from ..classes import item_shape
 
 __all__ = ["ASSUMED_NORMALIZATION", "BOXES_CLASSES_SCORES", "BOX_ORDER", "guess_type"]
 
@@ -38,6 +37,8 @@ def guess_type(texts: Iterable[str], inputs: Sequence[TensorInfo], outputs: Sequ
     name and description of the model. The kind is "tflite_detector", "tflite_classifier", or "" when nothing tells.
     What gives no list, such as the landmarks of one hand, is no detector, whatever the texts say.
     """
+    from ..classes import item_shape
+
     items = [item_shape(output.shape, inputs) for output in outputs]
     lists = not items or any(map(_may_be_list, items))
     for text in texts:

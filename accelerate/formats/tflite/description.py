@@ -113,7 +113,11 @@ def _normalization(info: TensorInfo, mean: tuple[float, ...], std: tuple[float, 
 
 def _labelled(file: ModelFile, subgraph: int, outputs: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
     """Give each output the labels that are packed for it, and say what cannot be read."""
-    readings = file.packed_labels(subgraph)
+    classes, readings = file.detected_classes(subgraph), file.packed_labels(subgraph)
+    outputs = [
+        replace(info, extra={**info.extra, "num_classes": classes[tensor.index]}) if tensor.index in classes else info
+        for info, tensor in zip(outputs, file.subgraph(subgraph).outputs, strict=True)
+    ]
     for problem in dict.fromkeys(filter(None, (*(r.problem for r in readings), file.exported.problem))):
         _log.warning("%s; the model goes without labels", problem)
     return tuple(

@@ -12,7 +12,6 @@ when there is none, for the caller to warn with.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from ...errors import ModelError
 from ...metadata import LabelFile
 from .. import REFETCH
 from ..flatbuffer import UINT32, UINT64, Reader
-from ..labels import read_labels
+from .assumptions import DETECTION_OPERATOR
 from .graph import (
     Signature,
     Subgraph,
@@ -52,7 +51,7 @@ METADATA_ENTRY = "TFLITE_METADATA"
 METADATA_LIMIT = 4 << 20
 
 # What exporters call the file in which they describe a model: metadata.json, temp_meta.txt, meta.txt, ...
-EXPORTERS_FILE = re.compile(r"(?i)meta(data)?\.(json|txt)$")
+EXPORTERS_FILES = ("meta.json", "metadata.json", "meta.txt", "metadata.txt")
 
 # Operators are counted and not kept: their allowance, for 260,000 of them, bounds time rather than
 # memory (a large language model has 30,000).
@@ -188,6 +187,17 @@ class ModelFile:
         names = (custom_name(code) for code in codes)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
+    def detected_classes(self, subgraph: int = 0) -> Mapping[int, int]:
+        """Return how many classes a tensor's values may be, by its index, as the operator that finds them says."""
+        if DETECTION_OPERATOR not in self.custom_operators:
+            return {}
+        from .detection import detected_classes
+
+        codes = [operator_name(code) == DETECTION_OPERATOR for code in self._root.tables(1, "OperatorCode")]
+        root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
+        operators = root.tables(2, "SubGraph")[subgraph].tables(3, "Operator")
+        return detected_classes(operators, codes, self._reader.buffer)
+
     @property
     def subgraphs(self) -> tuple[Subgraph, ...]:
         """The graphs; the first is the one that runs where no signature is asked for."""
@@ -254,7 +264,9 @@ class ModelFile:
         """What the exporter says of the model."""
         problem = ""
         try:
-            for name in filter(EXPORTERS_FILE.search, self.packed.names):
+            for name in self.packed.names:
+                if not name.lower().endswith(EXPORTERS_FILES):
+                    continue
                 from ..exporters import export_properties
 
                 properties = export_properties(self.packed.read(name).decode("utf-8-sig", "replace"))
@@ -276,6 +288,8 @@ class ModelFile:
         file = _label_file(output, self.exported.file)
         if file is None:
             return LabelsReading()
+        from ..labels import read_labels
+
         try:
             content = self.packed.read(file.name)
             return LabelsReading(read_labels(content, f"{self.where}: the packed file {file.name!r}"), file.name)
