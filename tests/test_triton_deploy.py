@@ -18,8 +18,8 @@ from typing import Any
 from urllib.error import HTTPError
 
 import grpc
-import numpy as np
 import labelled_models
+import numpy as np
 import odd_models
 import onnx
 import pytest
