@@ -129,7 +129,7 @@ def test_the_type_is_named_alike_for_every_format(task: str, kind: str) -> None:
         theirs = model.metadata()
     assert (ours.type, theirs.type) == (f"tflite_{kind}", f"onnx_{kind}")
     assert ours.labels == theirs.labels == NAMES
-    assert ours.extra == properties
+    assert ours.extra == properties | {"names": '{"0": "cat", "2": "dog"}'}
     assert {key: theirs.extra[key] for key in properties} == properties
 
 
@@ -150,6 +150,7 @@ def test_an_exporters_task_makes_a_picture_of_the_input(tmp_path: Path) -> None:
     path.write_bytes(shaped([1, 64], x=[1, 8, 8, 1], files=small))
     content = inspect_model(str(path))["content"]
     assert content["labels"] == {"file": "metadata.json", "count": 1}
+    assert content["metadata"] == {"task": "classify", "imgsz": "[8, 8]"}
     assert (content["graphs"][0]["type"], content["graphs"][0]["inputs"][0]["layout"]) == ("tflite_classifier", "NHWC")
 
 
@@ -185,6 +186,11 @@ def test_every_form_of_an_exporters_names(names: dict[int, str], more: dict[str,
         metadata = metadata_of(labelled_models.exported(content))
         assert metadata.labels == wanted
         assert metadata.extra.items() >= {key: str(value) for key, value in more.items() if key != "stride"}.items()
+
+
+def test_a_model_may_have_many_classes() -> None:
+    names = {str(index): f"class {index}" for index in range(20_000)}
+    assert len(metadata_of(labelled_models.exported(json.dumps({"names": names, "task": "classify"}))).labels) == 20_000
 
 
 # The number of classes

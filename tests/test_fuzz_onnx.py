@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tracemalloc
 from collections import Counter
@@ -73,6 +74,8 @@ def test_reading_mutants_without_a_runtime() -> None:
         "", "{", "[" * 5000, "{}", "[]", "3", "'cat'", "{[]: 1}", "{0: 'a', 'x': 'b'}", "{-1: 'a'}", "{1.5: 'a'}",
         "{None: 'a'}", "{10**9: 'a'}", "{1000000000: 'a'}", "{'100000000': 'a'}", "{'²': 'a'}", "1 + 1", "\0",
         "9" * 5000, "[" + "'a'," * (1 << 19) + "]", "(lambda: 0)()", '{"0": null}', "{0: 'a'} # {",
+        "{0: 1" + "<1" * 60_000 + "}", "{'a': 1" + "+1" * 400_000 + "}", "[" + "''," * 40_000 + "]",
+        "{'a': " + "-" * 120_000 + "1}",
     ],
 )  # fmt: skip
 def test_odd_class_names(text: str) -> None:
@@ -83,6 +86,16 @@ def test_odd_class_names(text: str) -> None:
     finally:
         tracemalloc.stop()
     assert names in ((), ("a",))
+
+
+def test_names_that_cannot_be_read_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    thousands = {index: f"class {index}" for index in range(20_000)}
+    assert len(class_names(json.dumps(thousands))) == 20_000
+    assert class_names("") == ()
+    assert caplog.records == []
+    for text in (str(thousands), "cat, dog"):
+        assert class_names(text) == ()
+        assert f"'names' ({len(text)} characters: " in caplog.records[-1].getMessage()
 
 
 def test_class_names() -> None:

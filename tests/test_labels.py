@@ -62,6 +62,7 @@ from accelerate.metadata import Metadata
         ),
         (b"id,name\r\n1,cat\r\n", ("", "cat")),
         (b"<unk>\ncat\n", ("<unk>", "cat")),
+        (b'["\\ud83d\\ude00", "\\ud83d"]', ("\U0001f600", "?")),
         (b"item\n{\nid: 1\nname: 'cat'\n}\n", ("cat",)),
         (b"item\nother\n", ("item", "other")),
         (b"Dinosaur: T-Rex\nnames\n", ("Dinosaur: T-Rex", "names")),

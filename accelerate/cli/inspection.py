@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -48,7 +49,7 @@ def _file(source: Source) -> dict[str, Any] | None:
 def _onnx_content(source: Source) -> dict[str, Any]:
     file, described = source.opened(ONNXFile), describe_source(source)
     assert described is not None, "its format is read here"
-    shown = {key: value for key, value in file.properties.items() if key != "names"}  # the labels have their own line
+    shown = _without_names(file.properties)
     versions = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in file.opsets.items())
     return {
         "schema_version": file.ir_version,
@@ -75,13 +76,15 @@ def _tflite_content(source: Source) -> dict[str, Any]:
     metadata, labels = file.metadata.metadata, file.packed_labels()
     packed, unpackable = _packed_files(file)
     problems = (file.metadata.problem, unpackable, file.exported.problem, *(one.problem for one in labels))
+    about = {} if metadata is None else {field: getattr(metadata, field) for field in _ABOUT}
+    about |= {key: text for key, text in _without_names(file.exported.properties).items() if not about.get(key)}
     graphs = _graphs(source, file)
     return {
         "schema_version": file.version,
         "description": file.description,
         "operators": dict(file.operators),
         "custom_operators": list(file.custom_operators),
-        "metadata": metadata and {field: getattr(metadata, field) for field in _ABOUT},
+        "metadata": about or None,
         "packed_files": packed,
         "external_files": [],
         "labels": _labels(graphs[0][1], file),
@@ -89,6 +92,10 @@ def _tflite_content(source: Source) -> dict[str, Any]:
         "graphs": [graph for graph, _ in graphs],
         "problems": list(dict.fromkeys(filter(None, problems))),
     }
+
+
+def _without_names(properties: Mapping[str, str]) -> dict[str, str]:
+    return {key: text for key, text in properties.items() if key != "names"}  # the labels have a line of their own
 
 
 def _strangers_content(source: Source) -> dict[str, Any] | None:

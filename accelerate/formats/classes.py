@@ -8,8 +8,6 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from .exporters import class_names
-
 if TYPE_CHECKING:
     from ..metadata import LabelFile, Metadata, TensorInfo
 
@@ -75,7 +73,7 @@ def _counts(metadata: Metadata) -> tuple[Collection[int], str]:
                 scores = sides.index(4) ^ 1
                 # of the transformers' the last one is "no object"
                 return {sides[scores], sides[scores] - 1}, f"output {outputs[scores].name!r}"
-    exported = class_names(str(metadata.extra.get("names", "")))
+    exported = () if any(t.labels for t in outputs) else metadata.labels
     return ({len(exported)} if exported else ()), "the model"
 
 

@@ -7,7 +7,9 @@ and within bounds: nothing is evaluated.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,31 +17,32 @@ from ..calls.conversion import image_layout
 from ..metadata import TensorInfo
 
 __all__ = [
-    "INDEX_LIMIT", "TEXT_LIMIT", "class_names", "export_properties", "is_index", "literal", "names_by_index",
-    "pictures", "type_of",
+    "INDEX_LIMIT", "TEXT_LIMIT", "class_names", "export_properties", "is_index", "label_text", "literal",
+    "names_by_index", "pictures", "type_of",
 ]  # fmt: skip
+
+_log = logging.getLogger("accelerate")
 
 #: The largest index of a class that is believed, several times the largest label sets in use.
 INDEX_LIMIT = 100_000
 
-#: Of a literal: parsing takes a hundred times this in memory, for a moment. ImageNet's 21,000 classes take half of it.
+#: Of JSON: ImageNet's 21,000 classes take half of it.
 TEXT_LIMIT = 1 << 20
+# Of a Python literal: parsing takes up to 400 times this in memory, for a moment. A thousand classes take 30 KB.
+_LITERAL_LIMIT = 128 << 10
 _KINDS = {"classify": "classifier", "detect": "detector", "segment": "segmenter"}
 _LOOKS_AT_PICTURES = frozenset({*_KINDS, "pose", "obb"})
 
 
 def literal(text: str) -> Any:
-    """Read JSON or a Python literal; None for anything else, and for a text above 1 MiB."""
-    if len(text) > TEXT_LIMIT:
-        return None
+    """Read JSON of up to 1 MiB or a Python literal of up to 128 KiB; None for anything else."""
     import ast
     import json
 
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(text)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            pass
+    for parse, limit in ((json.loads, TEXT_LIMIT), (ast.literal_eval, _LITERAL_LIMIT)):
+        with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            if len(text) <= limit:
+                return parse(text)
     return None
 
 
@@ -60,8 +63,13 @@ def names_by_index(value: object) -> dict[int, str] | None:
         return None
     if not all(isinstance(name, (str, int, float, type(None))) for name in found.values()):
         return None
-    names = {index: "" if name is None else str(name).strip() for index, name in found.items()}
+    names = {index: "" if name is None else label_text(str(name)) for index, name in found.items()}
     return names if any(names.values()) else None
+
+
+def label_text(text: str) -> str:
+    """Return a label without surrounding blanks, and without what cannot be written: half of a surrogate pair."""
+    return text.strip().encode("utf-8", "replace").decode()
 
 
 def is_index(key: object) -> bool:
@@ -76,20 +84,32 @@ def class_names(text: str) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        By class index; a gap is "". Empty where the text is of another form.
+        By class index; a gap is "". Empty where the text is of another form, which is said, or too long.
     """
     names = names_by_index(literal(text)) or {}
+    if text and not names:
+        _log.warning(
+            "the model's property 'names' (%d characters: %.40s...) is no list or mapping of class names that can be "
+            "read; label_path= gives them",
+            len(text),
+            ascii(text[:40]),
+        )
     return tuple(names.get(index, "") for index in range(max(names, default=-1) + 1))
 
 
 def export_properties(text: str) -> dict[str, str] | None:
-    """Return what a packed file says as properties of the form that ONNX has, or None where it is no such file."""
+    """Return what a packed file says as properties of the form that ONNX has, or None where it is no such file.
+
+    The names become JSON, which may be longer.
+    """
+    import json
+
     said = literal(text)
     if not isinstance(said, dict) or "names" not in said or said.keys().isdisjoint(("task", "stride", "imgsz")):
         return None
     try:
-        return {str(key): str(value) for key, value in said.items()}
-    except (RecursionError, ValueError):  # nested, or with numbers of more digits than Python writes
+        return {str(key): str(value) for key, value in said.items()} | {"names": json.dumps(said["names"])}
+    except (RecursionError, TypeError, ValueError):  # nested, no names, or with numbers of more digits than are written
         return None
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import ModelError
-from .exporters import TEXT_LIMIT, is_index, literal, names_by_index
+from .exporters import TEXT_LIMIT, is_index, label_text, literal, names_by_index
 
 __all__ = ["structured"]
 
@@ -108,7 +108,7 @@ def _unquoted(token: str) -> str:
         with suppress(ValueError, SyntaxError):
             text = str(ast.literal_eval(token))
             text = text.encode("latin-1").decode()  # its octal escapes are bytes
-    return text.strip()
+    return label_text(text)
 
 
 def _yaml(text: str, where: str) -> dict[int, str] | None:
