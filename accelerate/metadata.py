@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import field
 from typing import Any
 
 from ._records import record
 
-__all__ = ["AssociatedFile", "Metadata", "Normalization", "Quantization", "TensorInfo", "printable"]
+__all__ = ["AssociatedFile", "LabelFile", "Metadata", "Normalization", "Quantization", "TensorInfo", "printable"]
 
 
 @record(frozen=True)
@@ -86,10 +86,12 @@ class TensorInfo:
     color : str
         "RGB" or "GRAYSCALE" where known, else "".
     associated_files : tuple of AssociatedFile
+    labels : tuple of str
+        Of an output that has a label file of its own in the model: these, "" for a class without a name.
     extra : Mapping
-        What has no field of its own: ``labels``, ``boxOrder``, ``boxType``, ``boxCoordinates``, ``stats``,
-        ``scoreThreshold``, ``scoreCalibration``, names of symbolic dimensions, ``optional`` for an input that may be
-        left out, ...
+        What has no field of its own: ``labels`` (the path that the user gave), ``boxOrder``, ``boxType``,
+        ``boxCoordinates``, ``stats``, ``scoreThreshold``, ``scoreCalibration``, ``num_classes``, names of symbolic
+        dimensions, ``optional`` for an input that may be left out, ...
     """
 
     name: str
@@ -102,6 +104,7 @@ class TensorInfo:
     layout: str = ""
     color: str = ""
     associated_files: tuple[AssociatedFile, ...] = ()
+    labels: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
@@ -139,12 +142,14 @@ class Metadata:
     inputs, outputs : tuple of TensorInfo
         In the model's own order.
     labels : tuple of str
-        Class names, from ``label_path``, else from the model file; empty when it has none.
+        Class names, from ``label_path``, else the packed file of the output that holds the classes, else the names that
+        the exporter wrote into the model; "" for a class without a name, empty when there are none.
     stateful : bool
         Whether the model itself keeps values from one call to the next; ``{"command": "reset"}`` clears them.
     extra : Mapping
-        What has no field of its own: ``author``, ``license``, ``version``; ``type_guessed`` is True where only the
-        outputs' shapes and names tell the type.
+        What has no field of its own: ``author``, ``license``, ``version``; what the exporter wrote, as text
+        (``imgsz``, ``stride``, ``task``, ``names``, ...); ``type_guessed`` is True where only the outputs' shapes and
+        names tell the type.
     """
 
     name: str
@@ -183,6 +188,20 @@ class Metadata:
             shown = " | ".join(self.labels[:5]) + (" | ..." if len(self.labels) > 5 else "")
             lines.append(f"  {len(self.labels)} labels: {shown}")
         return "\n".join(map(printable, lines))
+
+
+@record(frozen=True)
+class LabelFile:
+    """What a label file says: each way to read it, the usual one first."""
+
+    readings: tuple[tuple[str, ...], ...]
+
+    def labels(self, classes: Collection[int] = ()) -> tuple[str, ...]:
+        """Return the reading that fits a number of classes that the model may have, else the usual one.
+
+        A class without a label is "".
+        """
+        return next((one for one in self.readings if len(one) in classes), self.readings[0])
 
 
 def printable(line: str) -> str:

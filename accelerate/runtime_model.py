@@ -30,7 +30,6 @@ from .calls.forks import keep_in_children
 from .calls.latency import LatencyStatistics
 from .calls.names import NameIndex, rename, suggestion
 from .errors import AccelerateError, InferenceError, OptionError, TensorError, one_line
-from .formats.labels import check_label_count
 from .metadata import Metadata, Normalization, TensorInfo
 from .model import Model
 from .reports import LoadOptions, RuntimeInfo
@@ -401,6 +400,6 @@ class RuntimeModel(Model):
             if self.options.label_path is not None:
                 extra = {**outputs[i].extra, "labels": os.fsdecode(self.options.label_path)}
                 outputs[i] = replace(outputs[i], extra=extra)
-        labels = described.labels if self.options.labels is None else self.options.labels
-        check_label_count(labels, outputs)
-        return replace(described, inputs=tuple(inputs), outputs=tuple(outputs), labels=labels)
+        from .formats.classes import with_labels
+
+        return with_labels(replace(described, inputs=tuple(inputs), outputs=tuple(outputs)), self.options.labels)

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import engines
+import labelled_models
 import odd_models
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -68,6 +69,8 @@ _TFLITE = {
     **{t: _small_types(t) for t in ("int2", "uint4", "float8_e4m3fn", "resource", "complex128", "uint16", "int64")},
 }
 
+_LABELLED = _without_arguments(labelled_models)
+
 
 def _onnx() -> dict[str, Callable[[], bytes]]:
     try:
@@ -82,7 +85,7 @@ def _onnx() -> dict[str, Callable[[], bytes]]:
 
 
 def _cases() -> Iterator[Any]:
-    for suffix, odd in ((".tflite", _TFLITE), (".onnx", _onnx())):
+    for suffix, odd in ((".tflite", _TFLITE | _LABELLED), (".onnx", _onnx())):
         for name, make in odd.items():
             yield pytest.param((suffix, make), id=f"{name}{suffix}")
     folder = find_models()

@@ -294,7 +294,8 @@ def test_the_custom_metadata_map() -> None:
     with load(odd_onnx.with_properties(properties)) as model:
         metadata = model.metadata()
         assert metadata.type == "onnx_detector"
-        assert metadata.labels == ("cat", "1", "dog")
+        assert metadata.labels == ("cat", "", "dog")
+        assert metadata.label(1) == "1"
         assert {key: metadata.extra[key] for key in properties} == properties
     with load(odd_onnx.with_properties({"names": '["a", "b", "c"]', "name": "mine", "task": "pose"})) as model:
         assert (model.metadata().labels, model.metadata().name) == (("a", "b", "c"), "mine")

@@ -222,7 +222,7 @@ class Graph:
         self._operators.append((code, operator))
 
     def custom_op(self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: bytes = b"") -> None:
-        """Add a custom operator, known to runtimes by its name alone; `options` are bytes that only it understands."""
+        """Add a custom operator, known to runtimes by its name alone; `options` are in a form of its own."""
         operator = schema.OperatorT(inputs=list(inputs), outputs=list(outputs), customOptions=list(options) or None)
         self._operators.append((_OperatorCode(schema.BuiltinOperator.CUSTOM, name, 1), operator))
 

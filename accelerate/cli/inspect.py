@@ -100,6 +100,8 @@ def _about(tensor: Mapping[str, Any]) -> Iterator[str]:
         yield f"(pixel - {_numbers(n['mean'])}) / {_numbers(n['std'])}, by {_SOURCES[n['source']]}"
     for file in tensor["associated_files"]:
         yield f"file {file['name']} ({file['label_type']})"
+    if tensor["labels"]:
+        yield f"{len(tensor['labels'])} labels of its own"
     for alias in tensor["aliases"]:
         yield f"also named {alias}"
 

@@ -367,7 +367,7 @@ class TFLiteModel(RuntimeModel):
         from accelerate.formats.tflite.description import describe
 
         try:
-            return describe(file, self._subgraph, self.inputs, self.outputs, labels=self.options.labels is None)
+            return describe(file, self._subgraph, self.inputs, self.outputs)
         except ModelError as error:  # the engine reads it: only what the file says about itself is lost
             _log.warning("%s; the model goes without metadata", error.reason)
             return bare

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...calls.names import name_tensors
 from ...metadata import Metadata, TensorInfo
+from ..exporters import class_names, pictures, type_of
 from ..interface import Interface
 from .file import ModelFile, ValueInfo
 
-__all__ = ["class_names", "describe", "interface", "name_values"]
-
-_TYPES_BY_TASK = {"classify": "onnx_classifier", "detect": "onnx_detector", "segment": "onnx_segmenter"}
-_NAMES_LIMIT = 1 << 20
+__all__ = ["describe", "interface", "name_values"]
 
 
 def interface(file: ModelFile) -> Interface:
@@ -54,37 +51,12 @@ def describe(
 
     ``names`` become the labels and ``task`` the type; all of them are in ``extra``.
     """
-    task = properties.get("task", "")
     return Metadata(
         name=properties.get("name") or name,
-        type=_TYPES_BY_TASK.get(task, f"onnx_{task}" if task else ""),
+        type=type_of(properties, "onnx"),
         description=description or properties.get("description", ""),
-        inputs=tuple(inputs),
+        inputs=pictures(properties, inputs),
         outputs=tuple(outputs),
         labels=class_names(properties.get("names", "")),
         extra=dict(properties),
     )
-
-
-def class_names(text: str) -> tuple[str, ...]:
-    """Read the property ``names``: a Python or JSON dict or list of class names.
-
-    Returns
-    -------
-    tuple of str
-        By class index; a gap reads as its index. Empty where the text is of another form.
-    """
-    if len(text) > _NAMES_LIMIT:
-        return ()
-    try:
-        names = ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return ()
-    if isinstance(names, dict):
-        by_index = {int(k): v for k, v in names.items() if str(k).isascii() and str(k).isdigit() and len(str(k)) < 6}
-        if not names or len(by_index) < len(names):
-            return ()
-        return tuple(str(by_index.get(i, i)) for i in range(max(by_index) + 1))
-    if isinstance(names, (list, tuple)):
-        return tuple(map(str, names))
-    return ()
