@@ -113,6 +113,7 @@ class LoadOptions:
     num_threads: int | None = None
     signature: str | None = None
     tensor_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] | tuple[int, ...] = field(default_factory=dict)
     normalization: Mapping[str, Normalization] | Normalization | None = None
     dequantize: bool = False
     strict: bool = False

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from .inspection import inspect_model
+from .parameters import shape_option
 from .rendering import print_fields, print_heading, print_line, print_table
 
 __all__ = ["inspect"]
@@ -18,13 +19,14 @@ _SOURCES = {"metadata": "the model's metadata", "assumed": "assumption: nothing 
 
 @click.command(short_help="Show a model's file, tensors and plan.")
 @click.argument("model")
+@shape_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect(model: str, as_json: bool) -> int:
+def inspect(model: str, shapes: Any, as_json: bool) -> int:
     """Show what MODEL says about itself, and the plan: who would run it here, who would not, and why.
 
     No runtime is needed.
     """
-    report = inspect_model(model)
+    report = inspect_model(model, shapes)
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return 0

@@ -19,7 +19,7 @@ from ..calls.conversion import Array
 from ..metadata import Metadata, TensorInfo
 from ..model import Model
 from .inputs import read_input
-from .parameters import POSITIVE
+from .parameters import POSITIVE, shape_option
 from .rendering import print_heading, print_line, print_table
 
 __all__ = ["run"]
@@ -31,6 +31,7 @@ _OWN_PLACE = {
     "device": "--device",
     "label_path": "--labels",
     "num_threads": "--threads",
+    "shapes": "--shape",
 }
 
 
@@ -61,6 +62,7 @@ def _parse_value(text: str) -> Any:
 @click.option("--device", help="A device that `doctor` lists.")
 @click.option("--labels", "label_path", metavar="PATH", help="A label file, one label a line.")
 @click.option("--threads", "num_threads", metavar="N", type=click.IntRange(min=1), help="CPU threads of the runtime.")
+@shape_option
 @click.option("--top", metavar="N", type=click.IntRange(min=1), default=5, show_default=True, help="Results to show.")
 @click.option("--timeout", metavar="SECONDS", type=POSITIVE, help="Limit of each call.")
 @click.option(

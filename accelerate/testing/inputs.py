@@ -13,8 +13,13 @@ from ..model import Model
 __all__ = ["random_inputs"]
 
 
-def random_inputs(model: Model, seed: int = 0, *, dynamic: int = 1) -> dict[str, Array]:
-    """Return random inputs that a model takes without conversion; dynamic dimensions are `dynamic`."""
+def random_inputs(model: Model, seed: int = 0, *, dynamic: int | None = None) -> dict[str, Array]:
+    """Return random inputs that a model takes without conversion.
+
+    Dynamic dimensions are `dynamic`; without it they have the size that the model was exported for, else 1.
+    """
     random = np.random.default_rng(seed)
-    sized = [replace(t, shape=tuple(dynamic if n < 0 else n for n in t.shape)) for t in model.metadata().inputs]
+    sized = model.metadata().inputs
+    if dynamic is not None:
+        sized = tuple(replace(t, shape=tuple(dynamic if n < 0 else n for n in t.shape)) for t in sized)
     return {t.name: random_tensor(t, random) for t in sized}

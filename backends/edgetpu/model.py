@@ -13,7 +13,7 @@ from typing import Any
 from accelerate.backends.tflite.calls import ENGINE_ERRORS, Calls
 from accelerate.backends.tflite.diagnosis import why_unresolved
 from accelerate.backends.tflite.engines import LINES, Engine
-from accelerate.backends.tflite.model import TFLiteModel, make_interpreter
+from accelerate.backends.tflite.model import TFLiteModel, allocate_tensors, make_interpreter
 from accelerate.contract import Array, Binding, LoadOptions, RuntimeModel, Source, held_back
 from accelerate.errors import (
     AccelerateError,
@@ -182,7 +182,7 @@ class EdgeTPUModel(TFLiteModel):
         )
         calls = Calls.of_ours(interpreter, self._subgraph)
         with held_back(LINES):
-            calls.allocate()
+            allocate_tensors(calls, self._input_indices, self.inputs, self.options)
         details = {**self.runtime.details, "device_path": lease.device.path}
         self.runtime = replace(self.runtime, device=lease.device.id, details=details)
         return interpreter, calls

@@ -25,6 +25,8 @@ from accelerate.contract import (
     allocate,
     default_threads,
     held_back,
+    interface_of,
+    settle,
 )
 from accelerate.errors import (
     AccelerateError,
@@ -84,6 +86,7 @@ class ONNXModel(RuntimeModel):
         threads = default_threads(options)
         full = options.backend_options.get("full_delegation", False)
         settings, providers = session_options(runtime, threads), chain.providers
+        _settle_dimensions(settings, source, options)
         if full and chain.provider != CPU and not _tells_nodes(runtime.InferenceSession):
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             providers = [entry for entry in providers if entry != CPU]  # refused beside that setting
@@ -178,7 +181,7 @@ class ONNXModel(RuntimeModel):
                 f"input {unranked[0]!r} cannot be bound: the model does not give its shape",
                 "use infer, or export the model with the shapes of its inputs",
             )
-        inputs = allocate(self.inputs, self.input_index, shapes)
+        inputs = allocate(self.sized_inputs, self.input_index, shapes)
         # ONNX Runtime does not write an output that is an input at the same time, nor one output twice
         plain = not self._strings and not self._by_value and not self._repeats
         if plain and self.device == "cpu" and can_share(inputs.values(), self.outputs):
@@ -227,7 +230,8 @@ class ONNXModel(RuntimeModel):
             for name in self._session.get_providers()
         ]
         session = _session(onnxruntime, providers, self._source, options)
-        return type(self)(session, self._source, self.runtime, LoadOptions()), session
+        settled = LoadOptions(tensor_names=self.options.tensor_names, shapes=self.options.shapes)
+        return type(self)(session, self._source, self.runtime, settled), session
 
     def release(self) -> None:
         self._session = None
@@ -253,9 +257,27 @@ def session_options(runtime: Any, threads: int) -> Any:
     return options
 
 
+def _settle_dimensions(settings: Any, source: Source, options: LoadOptions) -> None:
+    """Tell ONNX Runtime what its dimensions of a name are: it works out the outputs' shapes, and its memory, at once.
+
+    A name that an input left open has, or that is given two sizes, is no safe guide: it stays open.
+    """
+    told = interface_of(source) if options.shapes else None
+    if told is None:
+        return
+    sizes: dict[str, set[int]] = {}
+    for before, after in zip(told.inputs, settle(told.inputs, options.shapes, options.tensor_names), strict=True):
+        names = before.extra.get("dimensions", ())
+        for name, size in zip(names, after.shape, strict=False):  # of an unknown rank there are none
+            sizes.setdefault(name, set()).add(size)
+    for name, found in sizes.items():
+        if name and len(found) == 1 and min(found) > 0:
+            settings.add_free_dimension_override_by_name(name, *found)
+
+
 def _session(runtime: Any, providers: Sequence[Any], source: Source, options: Any) -> Any:
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    model = str(source.path) if source.path is not None else source.read()
+    model = source.utf8_path or source.read()
     try:
         with held_back(LINES):
             # without the fallback: it would print, and run on the CPU what was asked of another device

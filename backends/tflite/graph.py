@@ -59,10 +59,17 @@ def describe_interpreter(source: Source, signature: str | None) -> Metadata | No
     return Metadata("", "", "", told.inputs, told.outputs)
 
 
-def as_allocated(infos: Sequence[TensorInfo], indices: Sequence[int], calls: Calls) -> tuple[TensorInfo, ...]:
-    """Return outputs with the shapes that the interpreter has worked out: older converters leave them out."""
+def as_allocated(
+    infos: Sequence[TensorInfo], indices: Sequence[int], calls: Calls, *, settled: bool
+) -> tuple[TensorInfo, ...]:
+    """Return outputs with the shapes that the interpreter has worked out: older converters leave them out.
+
+    Where the inputs are `settled`, dynamic ones have theirs, too, but for those that have no place before a run.
+    """
     return tuple(
-        info if min(info.shape, default=0) < 0 else replace(info, shape=tuple(map(int, calls.details(index)["shape"])))
+        info
+        if min(info.shape, default=0) < 0 and not (settled and calls.placed(index))
+        else replace(info, shape=tuple(map(int, calls.details(index)["shape"])))
         for info, index in zip(infos, indices, strict=True)
     )
 
@@ -92,6 +99,7 @@ def _tensor(details: dict[str, Any]) -> Tensor:
         "string" if kind.kind == "S" else kind.name,
         tuple(map(int, shape)),
         _quantization(details["quantization_parameters"]),
+        tuple(map(int, details["shape"])),
     )
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -23,13 +22,14 @@ from accelerate.contract import (
     allocate,
     held_back,
     random_tensor,
+    settle,
 )
-from accelerate.errors import AccelerateError, ClosedError, ModelError, TensorError, one_line
+from accelerate.errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError, one_line
 from accelerate.formats.interface import Interface
 from accelerate.formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from accelerate.formats.tflite.file import ModelFile
 from accelerate.formats.tflite.interface import interface
-from accelerate.metadata import Metadata
+from accelerate.metadata import Metadata, TensorInfo
 
 from .calls import ENGINE_ERRORS, Calls, runner
 from .engines import ENGINES, LINES, Engine
@@ -38,7 +38,7 @@ from .graph import as_allocated, interface_of_interpreter, learn_dtypes
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["TFLiteModel", "make_interpreter"]
+__all__ = ["TFLiteModel", "allocate_tensors", "make_interpreter"]
 
 _log = logging.getLogger("accelerate")
 _SUB_BYTE = frozenset({"int4", "uint4", "int2"})
@@ -70,8 +70,10 @@ class TFLiteModel(RuntimeModel):
         self._subgraph, self._input_indices, self._output_indices = (
             told.subgraph, told.input_indices, told.output_indices
         )  # fmt: skip
-        inputs, outputs = told.inputs, as_allocated(told.outputs, told.output_indices, calls)
+        inputs = told.inputs
         self._dynamic = any(min(t.shape, default=0) < 0 for t in inputs)
+        settled = bool(options.shapes) and not self._dynamic
+        outputs = as_allocated(told.outputs, told.output_indices, calls, settled=settled)
         self._shapes: list[tuple[int, ...]] | None = self._allocated(calls) if self._dynamic else None
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
         self._plain = all(t.shape and 0 not in t.shape for t in outputs)
@@ -103,13 +105,13 @@ class TFLiteModel(RuntimeModel):
         threads = options.num_threads or 1
         file = source.opened(ModelFile)
         file.check_graphs()
-        told = interface(file, options.signature)
+        told = _settled(interface(file, options.signature), options)
         learn_dtypes((*told.inputs, *told.outputs))
         try:
             interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates)
             with held_back(LINES):
                 calls = Calls.of_ours(interpreter, told.subgraph)
-                calls.allocate()
+                allocate_tensors(calls, told.input_indices, told.inputs, options)
             details = {"engine": engine.option, "num_threads": threads, "signature": told.signature}
             runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
             model = cls(engine, interpreter, calls, told, source, file, runtime, options)
@@ -126,12 +128,12 @@ class TFLiteModel(RuntimeModel):
         """Use an interpreter that the caller has made. It stays the caller's: `close` leaves it as it is."""
         interpreter = source.object
         calls = Calls.of_users(interpreter)
+        told = _settled(interface_of_interpreter(interpreter, options.signature), options)
         try:
             with held_back(LINES):
-                calls.allocate()
+                allocate_tensors(calls, told.input_indices, told.inputs, options)
         except ENGINE_ERRORS as error:
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
-        told = interface_of_interpreter(interpreter, options.signature)
         details = {"engine": engine.option, "signature": told.signature, "adopted": True}
         runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
         return cls(engine, interpreter, calls, told, source, None, runtime, options)
@@ -176,7 +178,7 @@ class TFLiteModel(RuntimeModel):
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
-        arrays = allocate(self.inputs, self.input_index, shapes)
+        arrays = allocate(self.sized_inputs, self.input_index, shapes)
         bound = [array.shape for array in arrays.values()]
         # of an adopted interpreter, and of a file that is gone, there is no second interpreter
         if not self._source.unchanged() or not self._tensors_stay(bound):
@@ -240,6 +242,31 @@ class TFLiteModel(RuntimeModel):
             return super().describe()
 
 
+def _settled(told: Interface, options: LoadOptions) -> Interface:
+    return replace(told, inputs=settle(told.inputs, options.shapes, options.tensor_names))
+
+
+def allocate_tensors(calls: Calls, indices: Sequence[int], inputs: Sequence[TensorInfo], options: LoadOptions) -> None:
+    """Make room for the tensors; the inputs have their settled shapes already, as what follows from them has then.
+
+    Raises
+    ------
+    OptionError
+        The model cannot run with the shapes that were given.
+    """
+    if not options.shapes:
+        calls.allocate()
+        return
+    fixed = [(i, info.shape) for i, info in zip(indices, inputs, strict=True) if min(info.shape, default=0) >= 0]
+    try:
+        for index, shape in fixed:
+            calls.resize(index, np.asarray(shape, np.int32))
+        calls.allocate()
+    except ENGINE_ERRORS as error:
+        refused = _impossible_shapes([shape for _, shape in fixed], error)
+        raise OptionError(f"shapes: {refused.reason}", "give others, or leave them out") from error
+
+
 def _impossible_shapes(shapes: Sequence[tuple[int, ...]], error: Exception) -> TensorError:
     return TensorError(
         f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: {one_line(error)}"
@@ -260,8 +287,8 @@ def make_interpreter(
     `plain` is without the delegate that the engine applies by itself.
     """
     interpreter_class = engine.interpreter_class()
-    if engine.verifies and source.path is not None and _is_utf8(source.path):
-        model: dict[str, Any] = {"model_path": str(source.path)}  # mapped by the engine: replicas share the page cache
+    if engine.verifies and (path := source.utf8_path) is not None:
+        model: dict[str, Any] = {"model_path": path}  # mapped by the engine: replicas share the page cache
     else:
         content = source.read()
         if not (engine.verifies or verified):
@@ -280,15 +307,6 @@ def make_interpreter(
         # longer than the Python object that holds the delegates
         weakref.finalize(interpreter._interpreter, _outlived, delegate).atexit = False
     return interpreter
-
-
-def _is_utf8(path: Path) -> bool:
-    """Return whether the engine can be given a path: it takes UTF-8 only."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _outlived(_: Any) -> None:

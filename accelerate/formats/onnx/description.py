@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...calls.names import name_tensors
+from ...calls.shapes import exported_for
 from ...metadata import Metadata, TensorInfo
 from ..interface import Interface
 from .file import ModelFile, ValueInfo
@@ -57,7 +58,7 @@ def describe(
         name=properties.get("name") or name,
         type=_TYPES_BY_TASK.get(task, f"onnx_{task}" if task else ""),
         description=description or properties.get("description", ""),
-        inputs=tuple(inputs),
+        inputs=exported_for(inputs, properties.get("imgsz")),
         outputs=tuple(outputs),
         labels=class_names(properties.get("names", "")),
         extra=dict(properties),

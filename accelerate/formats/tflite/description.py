@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any
 
 from ...calls.conversion import image_layout
+from ...calls.shapes import exported_for
 from ...metadata import AssociatedFile, Metadata, Normalization, TensorInfo
 from .assumptions import guess_type
 from .file import ModelFile
@@ -58,7 +59,8 @@ def _described(
 ) -> Metadata:
     kind, guessed = guess_type([*(t.description for t in inputs), name, description], outputs)
     said = {key: value for key, value in {**extra, "type_guessed": guessed}.items() if value}
-    return Metadata(name, kind, description, tuple(inputs), tuple(outputs), labels, said)
+    sized = exported_for(inputs, extra.get("imgsz"))
+    return Metadata(name, kind, description, sized, tuple(outputs), labels, said)
 
 
 def _meanings(tensors: Sequence[TensorInfo], described: Sequence[TensorMetadata]) -> Sequence[TensorInfo]:

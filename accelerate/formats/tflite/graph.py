@@ -46,6 +46,7 @@ class Tensor:
     data_type: str  # a NumPy dtype name, or "string", "resource", "variant", "unknown(37)"
     shape: tuple[int, ...]  # -1 is a dynamic dimension
     quantization: Quantization | None
+    default_shape: tuple[int, ...] = ()  # what a runtime allocates at first, with a size for each dynamic dimension
 
 
 @record(frozen=True)
@@ -157,6 +158,7 @@ def _tensor(table: Table, index: int) -> Tensor:
         data_type=name_of(DATA_TYPES, table.number(1, INT8)),
         shape=signature if len(signature) == len(shape) else shape,
         quantization=_quantization(quantization) if quantization else None,
+        default_shape=shape,
     )
 
 
