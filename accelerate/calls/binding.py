@@ -228,8 +228,8 @@ def allocate(inputs: Sequence[TensorInfo], names: NameIndex, shapes: Any) -> dic
         ):
             raise TensorError(
                 f"input {tensor.name!r} has shape {list(tensor.shape)}, to be bound as {list(shape)}",
-                f"give every dimension shown as -1 in bind(shapes={{{tensor.name!r}: shape}}), or to load, and keep the "
-                "others",
+                f"give every dimension shown as -1 in bind(shapes={{{tensor.name!r}: shape}}), or once for all in "
+                "load(..., shapes=), and keep the others",
             )
         arrays[tensor.name] = blank(tensor, shape)
     return arrays

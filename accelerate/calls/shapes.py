@@ -94,15 +94,13 @@ def settle(
 
 
 def _check_fit(info: TensorInfo, shape: tuple[int, ...]) -> None:
-    if "rank" in info.extra or (
-        len(shape) == len(info.shape) and all(w in (n, -1) for n, w in zip(shape, info.shape, strict=True))
-    ):
+    fits = len(shape) == len(info.shape) and all(w in (n, -1) for n, w in zip(shape, info.shape, strict=True))
+    if fits or "rank" in info.extra:
         return
+    remedy = "keep its rank, and every size but those shown as -1"
     raise OptionError(
         f"shapes: input {info.name!r} is {info.data_type}{list(info.shape)}, which cannot become {list(shape)}",
-        "keep its rank, and every size but those shown as -1"
-        if -1 in info.shape
-        else "leave it out: its shape is fixed",
+        remedy if -1 in info.shape else "leave it out: its shape is fixed",
     )
 
 
@@ -127,19 +125,16 @@ def exported_for(inputs: Sequence[TensorInfo], imgsz: object) -> tuple[TensorInf
         Ultralytics' property of this name: (height, width), or one number for both, also as text; None without one.
     """
     sides = _sides(imgsz)
-    if sides is None or all(min(t.shape, default=0) >= 0 for t in inputs):
-        return tuple(inputs)
-    return tuple(_exported_for(info, sides) for info in inputs)
+    return tuple(inputs if sides is None else (_exported_for(info, sides) for info in inputs))
 
 
 def _exported_for(info: TensorInfo, sides: Mapping[str, int]) -> TensorInfo:
     layout = info.layout or image_layout(info.shape)
-    if len(layout) != len(info.shape) or not any(
-        info.shape[layout.index(side)] < 0 for side in sides if side in layout
-    ):
+    if len(layout) != len(info.shape) or min(info.shape, default=0) >= 0:
         return info
-    usual = tuple(sides.get(axis, size) for axis, size in zip(layout, default_shape(info), strict=True))
-    return replace(info, extra={**info.extra, "default_shape": usual})
+    usual = zip(layout, info.shape, default_shape(info), strict=True)
+    shape = tuple(n if n >= 0 else sides.get(axis, size) for axis, n, size in usual)
+    return replace(info, extra={**info.extra, "default_shape": shape})
 
 
 def _sides(imgsz: object) -> Mapping[str, int] | None:
@@ -147,7 +142,7 @@ def _sides(imgsz: object) -> Mapping[str, int] | None:
         import re
 
         imgsz = [int(digits) for digits in re.findall(r"\d{1,9}", imgsz)]
-    sizes = list(imgsz) if isinstance(imgsz, (list, tuple)) else [imgsz]
+    sizes: list[Any] = list(imgsz) if isinstance(imgsz, (list, tuple)) else [imgsz]
     sizes = sizes * 2 if len(sizes) == 1 else sizes
     if len(sizes) != 2 or not all(isinstance(n, int) and 1 <= n <= _LONGEST_SIDE for n in sizes):
         return None

@@ -30,24 +30,13 @@ def converter_of(info: TensorInfo) -> Converter:
     known = _known.get(id(info))
     if known is not None and known[0] is info:
         return known[1]
-    # what matters of it
+    # what matters of it, without what has no hash
     layout, shape = image_shape(info).layout, tuple(info.shape)
-    extra = {"default_shape": default_shape(info)}
-    converter = _converter(
-        TensorInfo(
-            info.name,
-            (),
-            "",
-            info.data_type,
-            shape,
-            info.quantization,
-            info.normalization,
-            layout,
-            info.color,
-            (),
-            extra,
-        )
-    )
+    alike = TensorInfo(
+        info.name, (), "", info.data_type, shape, info.quantization, info.normalization, layout, info.color,
+        extra={"default_shape": default_shape(info)},
+    )  # fmt: skip
+    converter = _converter(alike)
     if len(_known) >= _KEPT:
         _known.clear()
     _known[id(info)] = (info, converter)

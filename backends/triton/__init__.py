@@ -60,11 +60,11 @@ class Triton(Backend):
         scheme = source.url.partition("://")[0].lower()
         if scheme not in SCHEMES:
             ours = {"grpc": "triton", "grpcs": "tritons"}.get(scheme)
-            url = f"{ours}://{source.url.partition('://')[2]}" if ours else "triton://host:8001/model"
+            right = f"{ours}://{source.url.partition('://')[2]}" if ours else "triton://host:8001/model"
             return Match(
                 False,
                 f"{source} does not begin with {' or '.join(f'{s}://' for s in SCHEMES)}",
-                f"a model on a server is {without_secrets(url)}",
+                f"a model on a server is {without_secrets(right)}",
             )
         address = Address.parse(source.url)
         if (url := options.backend_options.get("url")) is not None:
