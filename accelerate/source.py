@@ -262,16 +262,16 @@ def _content(given: Any) -> bytes | None:
     """Return the bytes in an object, None where it has none."""
     if isinstance(given, bytes):
         return bytes(given)
-    if callable(getattr(given, "read", None)):
-        return _content_of_file(given)
-    if callable(getattr(given, "SerializeToString", None)):
-        raise OptionError(
-            f"load() was given a {type(given).__name__} object; wanted the bytes of the model",
-            "give what its SerializeToString() returns, or the path of the file",
-        )
     try:
         view = memoryview(given)
     except TypeError:
+        if callable(getattr(given, "read", None)):
+            return _content_of_file(given)
+        if callable(getattr(given, "SerializeToString", None)):
+            raise OptionError(
+                f"load() was given a {type(given).__name__} object; wanted the bytes of the model",
+                "give what its SerializeToString() returns, or the path of the file",
+            ) from None
         return None
     except (ValueError, BufferError) as error:  # an mmap that was closed
         raise OptionError(f"load() was given a {type(given).__name__} that cannot be read: {error}") from error

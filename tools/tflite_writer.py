@@ -115,6 +115,7 @@ class Graph:
         zero_point: int | Sequence[int] | None = None,
         axis: int = 0,
         is_variable: bool = False,
+        first_shape: Sequence[int] | None = None,
     ) -> int:
         """Add a tensor without data and return its index.
 
@@ -132,6 +133,8 @@ class Graph:
             The dimension that per-channel parameters run along.
         is_variable : bool
             Whether it keeps its value from one invocation to the next.
+        first_shape : sequence of int, optional
+            What a runtime allocates at first, with sizes for the -1; each is 1 by default.
 
         Returns
         -------
@@ -141,7 +144,7 @@ class Graph:
         self._tensors.append(
             schema.TensorT(
                 name=name,
-                shape=[1 if size == -1 else size for size in shape],
+                shape=list(first_shape) if first_shape else [1 if size == -1 else size for size in shape],
                 shapeSignature=list(shape) if -1 in shape else None,
                 hasRank=True,
                 type=getattr(schema.TensorType, dtype.upper()),

@@ -90,7 +90,12 @@ class ONNXModel(RuntimeModel):
         if full and chain.provider != CPU and not _tells_nodes(runtime.InferenceSession):
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             providers = [entry for entry in providers if entry != CPU]  # refused beside that setting
-        session = _session(runtime, providers, source, settings)
+        try:
+            session = _session(runtime, providers, source, settings)
+        except ModelError as error:
+            if not (options.shapes and "ShapeInferenceError" in error.reason):
+                raise
+            raise OptionError(f"shapes: {error.reason}", "give others, or leave them out") from error.__cause__
         nodes = _nodes(session)
         with _readable(source):
             _check_delegation(session, nodes, chain, full=full)
