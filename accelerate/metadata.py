@@ -88,7 +88,8 @@ class TensorInfo:
     associated_files : tuple of AssociatedFile
     extra : Mapping
         What has no field of its own: ``labels``, ``boxOrder``, ``boxType``, ``boxCoordinates``, ``stats``,
-        ``scoreThreshold``, ``scoreCalibration``, names of symbolic dimensions, ...
+        ``scoreThreshold``, ``scoreCalibration``, names of symbolic dimensions, ``default_shape`` (of a dynamic input:
+        what it was exported for), ...
     """
 
     name: str

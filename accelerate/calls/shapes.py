@@ -164,7 +164,7 @@ def naming_sizes(error: AccelerateError, runs: Iterable[tuple[TensorInfo, Sequen
     ran = ", ".join(f"{info.name!r} {list(info.shape)} was run as {list(shape)}" for info, shape in assumed)
     wanted = ", ".join(f"{info.name!r}: (...)" for info, _ in assumed)
     advice = (
-        f"the model may not take a size that was assumed: input {ran}; give another by load(..., shapes={{{wanted}}}), "
-        "on the command line by --shape"
+        f"the model may not take this size, which nobody has settled: input {ran}; settle another by "
+        f"load(..., shapes={{{wanted}}}), on the command line by --shape"
     )
     return error.with_remedy("; ".join(filter(None, (error.remedy, advice))))

@@ -16,6 +16,8 @@ import numpy as np
 
 from ..api import load
 from ..calls.conversion import Array
+from ..calls.shapes import naming_sizes
+from ..errors import InferenceError, TensorError
 from ..metadata import Metadata, TensorInfo
 from ..model import Model
 from .inputs import read_input
@@ -94,7 +96,12 @@ def run(
         load_ms = (perf_counter() - started) * 1e3
         metadata = loaded.metadata()
         tensors = read_input(input_path, metadata.inputs)
-        outputs, first_ms = _timed_call(loaded, tensors, timeout)
+        try:
+            outputs, first_ms = _timed_call(loaded, tensors, timeout)
+        except (InferenceError, TensorError) as error:
+            if isinstance(tensors, dict):  # its arrays have the sizes that the caller has chosen
+                raise
+            raise naming_sizes(error, [(metadata.inputs[0], tensors.shape)]) from error.__cause__
         _, second_ms = _timed_call(loaded, tensors, timeout)
         report = {
             "model": model,
