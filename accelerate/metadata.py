@@ -108,6 +108,8 @@ class TensorInfo:
         parts = [f"{self.name}: {self.data_type}{list(self.shape)}"]
         if self.layout:
             parts.append(f"image {self.layout}{' ' + self.color if self.color else ''}")
+        if "default_shape" in self.extra:
+            parts.append(f"exported for {list(self.extra['default_shape'])}")
         if self.quantization:
             q = self.quantization
             scale, zero = (f"{q.scale[0]:.6g}", q.zero_point[0]) if q.axis is None else (f"per axis {q.axis}", "...")

@@ -265,8 +265,9 @@ def _content(given: Any) -> bytes | None:
     try:
         view = memoryview(given)
     except TypeError:
-        if callable(getattr(given, "read", None)):
-            return _content_of_file(given)
+        for reader in ("read", "read_bytes"):  # of a file, and of a path inside an archive
+            if callable(getattr(given, reader, None)):
+                return _content_of_file(given, reader)
         if callable(getattr(given, "SerializeToString", None)):
             raise OptionError(
                 f"load() was given a {type(given).__name__} object; wanted the bytes of the model",
@@ -283,24 +284,21 @@ def _content(given: Any) -> bytes | None:
     return view.tobytes()
 
 
-def _content_of_file(file: Any) -> bytes:
+def _content_of_file(file: Any, reader: str) -> bytes:
+    what = f"load() was given a {type(file).__name__}"
     try:
-        content = file.read()
-    except (OSError, ValueError, UnicodeError) as error:  # it is closed, or open for writing
-        raise OptionError(
-            f"load() was given a {type(file).__name__} that cannot be read: {error}", "open it by open(path, 'rb')"
-        ) from error
+        content = getattr(file, reader)()
+    except (OSError, ValueError) as error:  # it is closed, or open for writing
+        raise OptionError(f"{what} that cannot be read: {error}", "open it by open(path, 'rb')") from error
     if isinstance(content, str):
-        raise OptionError(f"load() was given a {type(file).__name__} that reads text", "open it by open(path, 'rb')")
+        raise OptionError(f"{what} that reads text", "open it by open(path, 'rb')")
     if not isinstance(content, (bytes, bytearray, memoryview)):
         raise OptionError(
-            f"load() was given a {type(file).__name__} whose read() returns a {type(content).__name__}; wanted bytes",
+            f"{what} whose {reader}() returns a {type(content).__name__}; wanted bytes",
             "give the bytes themselves",
         )
     if not content and _position(file):
-        raise OptionError(
-            f"load() was given a {type(file).__name__} that has been read to its end", "rewind it: file.seek(0)"
-        )
+        raise OptionError(f"{what} that has been read to its end", "rewind it: file.seek(0)")
     return bytes(content)
 
 

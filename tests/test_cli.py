@@ -472,7 +472,11 @@ def test_each_of_several_shapes_has_a_name() -> None:
         assert "of several shapes each needs the name of another input" in done.stderr
 
 
-def test_inspect_shows_the_shapes(halved: Path) -> None:
+def test_inspect_shows_the_shapes(halved: Path, tmp_path: Path) -> None:
+    import odd_onnx
+
+    (tmp_path / "m.onnx").write_bytes(odd_onnx.halved({"imgsz": "[4, 6]"}))
+    assert "exported for [1, 3, 4, 6]" in call("inspect", tmp_path / "m.onnx").stdout
     report = call_json("inspect", halved, "--shape", "1x3x4x6")
     assert report["content"]["graphs"][0]["inputs"][0]["shape"] == [1, 3, 4, 6]
     assert report["plan"]["chosen"]["backend"] == "onnxruntime"

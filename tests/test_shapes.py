@@ -138,6 +138,7 @@ def test_the_exporters_size_is_taken_where_nobody_gives_one(imgsz: str) -> None:
     with accelerate.load(content, **PIXELS) as model:
         (info,) = model.metadata().inputs
         assert (info.shape, default_shape(info)) == ((-1, 3, -1, -1), (1, 3, 8, 10))
+        assert "exported for [1, 3, 8, 10]" in str(info)
         model.warmup()
         np.testing.assert_array_equal(
             model.infer_image(FRAME)["y"],

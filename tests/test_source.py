@@ -36,11 +36,11 @@ def test_forms_of_a_model(form: Any) -> None:
         assert model.metadata().inputs[0].shape == (1, 8, 8, 1)
 
 
-def in_zip(content: bytes) -> Any:
+def zipped(content: bytes) -> zipfile.ZipFile:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("model", content)
-    return zipfile.ZipFile(archive).open("model")
+    return zipfile.ZipFile(archive)
 
 
 def mapped(content: bytes) -> mmap.mmap:
@@ -52,7 +52,8 @@ def mapped(content: bytes) -> mmap.mmap:
 @pytest.mark.parametrize(
     "form",
     [
-        memoryview, mapped, io.BytesIO, in_zip, lambda b: io.BufferedReader(io.BytesIO(b)),
+        memoryview, mapped, io.BytesIO, lambda b: io.BufferedReader(io.BytesIO(b)),
+        lambda b: zipped(b).open("model"), lambda b: zipfile.Path(zipped(b), "model"),
         lambda b: np.frombuffer(b, np.uint8), lambda b: np.frombuffer(b, np.int8), lambda b: array.array("B", b),
         lambda b: memoryview(b[::-1])[::-1], lambda b: np.repeat(np.frombuffer(b, np.uint8), 2)[::2],
     ],

@@ -344,6 +344,8 @@ def test_an_existing_interpreter_is_settled_and_its_owner_may_resize_it(engine: 
         np.testing.assert_array_equal(model.infer(x)["y"], x + x)
         with pytest.raises(TensorError):
             model.infer(noise(5, 3))
+    with pytest.raises(OptionError, match="shapes: the model cannot run"):
+        accelerate.load(interpreter_class(engine)(model_content=odd_models.two_rows()), shapes=(5, 3))
 
 
 # Files

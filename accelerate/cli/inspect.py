@@ -91,6 +91,8 @@ def _about(tensor: Mapping[str, Any]) -> Iterator[str]:
     # a scalar, and an output whose shape the converter left to the runtime, look the same in the file
     shape = str(list(tensor["shape"])) if tensor["shape"] else "[] (a scalar, or known only to the runtime)"
     yield f"{tensor['data_type']} {shape}{image}"
+    if usual := tensor["extra"].get("default_shape"):
+        yield f"exported for {list(usual)}"
     if q := tensor["quantization"]:
         if q["axis"] is None:
             yield f"scale {q['scale'][0]:.6g}, zero point {q['zero_point'][0]}"

@@ -132,6 +132,8 @@ class TFLiteModel(RuntimeModel):
         try:
             with held_back(LINES):
                 allocate_tensors(calls, told.input_indices, told.inputs, options)
+        except AccelerateError:  # ours is a ValueError, too
+            raise
         except ENGINE_ERRORS as error:
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
         details = {"engine": engine.option, "signature": told.signature, "adopted": True}
