@@ -40,9 +40,9 @@ def dynamic_image(first_shape: Sequence[int] | None = None) -> bytes:
     return _doubling("float32", [1, -1, -1, 3], first_shape=first_shape)
 
 
-def two_rows() -> bytes:
-    """Float32 x [-1, 3] -> y [2, 3], x itself: two rows are all that it takes, and not the one it begins with."""
-    return _reshaping("float32", [-1, 3], [2, 3])
+def rows_only(rows: int) -> bytes:
+    """Float32 x [-1, 3] -> y [rows, 3], x itself: it takes so many rows, and not the one that it begins with."""
+    return _reshaping("float32", [-1, 3], [rows, 3])
 
 
 def two_inputs() -> bytes:

@@ -319,11 +319,11 @@ def test_settled_tflite(engine: str, shapes: Any) -> None:
 
 @ANY
 def test_a_first_size_that_cannot_be_allocated_does_not_matter(engine: str) -> None:
-    with load(odd_models.two_rows(), engine, shapes=(2, 3)) as model:
+    with load(odd_models.rows_only(2), engine, shapes=(2, 3)) as model:
         x = noise(2, 3)
         np.testing.assert_array_equal(model.infer(x)["y"], x)
     with pytest.raises(OptionError, match=r"shapes: the model cannot run with inputs of shape \[5, 3\]"):
-        load(odd_models.two_rows(), engine, shapes=(5, 3))
+        load(odd_models.rows_only(2), engine, shapes=(5, 3))
 
 
 @ANY
@@ -345,7 +345,7 @@ def test_an_existing_interpreter_is_settled_and_its_owner_may_resize_it(engine: 
         with pytest.raises(TensorError):
             model.infer(noise(5, 3))
     with pytest.raises(OptionError, match="shapes: the model cannot run"):
-        accelerate.load(interpreter_class(engine)(model_content=odd_models.two_rows()), shapes=(5, 3))
+        accelerate.load(interpreter_class(engine)(model_content=odd_models.rows_only(2)), shapes=(5, 3))
 
 
 # Files
