@@ -103,8 +103,10 @@ def load(
     with found.kept_open():
         model = _carry_out(found, options, rows, single=isinstance(backend, str) and backend != "auto")
     del arguments["source"]
-    given = {**arguments.pop("backend_options"), **arguments}
-    model.loaded_by = functools.partial(_reduce, found, os.getcwd(), given)
+    given, folder = {**arguments.pop("backend_options"), **arguments}, ""
+    with contextlib.suppress(OSError):  # somebody has removed it: then no path was a relative one
+        folder = os.getcwd()
+    model.loaded_by = functools.partial(_reduce, found, folder, given)
     return model
 
 

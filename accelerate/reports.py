@@ -104,6 +104,8 @@ class LoadOptions:
         What the user asked for, always.
     labels : tuple of str or None
         The lines of `label_path`.
+    shapes : mapping of str to tuple of int, or tuple of int
+        Of inputs by any of their names, or of the only input; `RuntimeModel` has applied it to its `inputs`.
     passed_over : tuple of str
         What `auto` preferred, and why it could not load there.
     """

@@ -62,6 +62,14 @@ def test_every_argument_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
                     other.infer(np.ones((4, 3), np.float64))
 
 
+def test_the_working_folder_may_be_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with accelerate.load(DIGITS) as model, pickle.loads(pickle.dumps(model)) as again:
+        np.testing.assert_array_equal(again.infer(FRAME)["0"], model.infer(FRAME)["0"])
+
+
 class Unpicklable(dict[str, Any]):
     def __reduce_ex__(self, _: object) -> Any:
         raise RuntimeError("not me")
