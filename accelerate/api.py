@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from os import PathLike
@@ -15,8 +17,9 @@ from . import registry
 from .arguments import whole_number
 from .calls.conversion import parse_normalization
 from .calls.names import check_tensor_names, suggestion
+from .calls.shapes import check_shapes
 from .contract import Backend
-from .errors import AccelerateError, NoBackendError, OptionError
+from .errors import AccelerateError, NoBackendError, OptionError, one_line
 from .model import Model
 from .planning import Row, decide, summarize
 from .reports import BackendInfo, Device, LoadOptions, Plan
@@ -40,6 +43,7 @@ def load(
     num_threads: int | None = None,
     signature: str | None = None,
     tensor_names: Mapping[str, Mapping[str, str]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
     normalization: Any = None,
     dequantize: bool = False,
     strict: bool = False,
@@ -66,6 +70,9 @@ def load(
         Which of the model's signatures to run.
     tensor_names : mapping, optional
         ``{"inputs": {theirs: mine}, "outputs": {theirs: mine}}``; `theirs` may be any alias.
+    shapes : mapping of str to sequence of int, or sequence of int, optional
+        ``{input name: shape}``, by any of its names, or the shape of the only input: settles its dynamic dimensions for
+        good.
     normalization : (mean, std), Normalization, or mapping from input name to one, optional
         How uint8 pixels become the model's values, ``(pixel - mean) / std`` in 0..255 units; goes before the model's
         own metadata.
@@ -91,9 +98,16 @@ def load(
     OptionError
         About an argument.
     """
-    found, options, rows = _decide(**locals())
+    arguments = dict(locals())  # a tracer goes on writing to the one that `locals` returns
+    found, options, rows = _decide(**arguments)
     with found.kept_open():
-        return _carry_out(found, options, rows, single=isinstance(backend, str) and backend != "auto")
+        model = _carry_out(found, options, rows, single=isinstance(backend, str) and backend != "auto")
+    del arguments["source"]
+    given, folder = {**arguments.pop("backend_options"), **arguments}, ""
+    with contextlib.suppress(OSError):  # somebody has removed it: then no path was a relative one
+        folder = os.getcwd()
+    model.loaded_by = functools.partial(_reduce, found, folder, given)
+    return model
 
 
 def plan(
@@ -105,6 +119,7 @@ def plan(
     num_threads: int | None = None,
     signature: str | None = None,
     tensor_names: Mapping[str, Mapping[str, str]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
     normalization: Any = None,
     dequantize: bool = False,
     strict: bool = False,
@@ -157,6 +172,7 @@ def _decide(
         if not isinstance(common[name], (bool, np.bool_)):
             raise OptionError(f"{name} is {common[name]!r:.60}; wanted True or False")
     common["tensor_names"] = check_tensor_names(common["tensor_names"])
+    common["shapes"] = check_shapes(common["shapes"])
     common["normalization"] = parse_normalization(common["normalization"])
     labels = None
     if common["label_path"] is not None:
@@ -246,6 +262,24 @@ def _load_row(row: Row, source: Source, options: LoadOptions) -> Model:
     from .combined.replicas import Replicas
 
     return Replicas(models)
+
+
+def _reduce(source: Source, folder: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what a model is pickled as: `load` and its arguments. Paths are those from the folder of that time."""
+    import pickle
+
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if "label_path" in given:
+        given["label_path"] = os.path.join(folder, os.fsdecode(given["label_path"]))
+    for name, value in given.items():
+        try:
+            pickle.dumps(value)
+        except Exception as error:  # whatever the class of a stranger's object raises
+            raise OptionError(
+                f"the model cannot be pickled or copied, as {name}= of its load cannot: {one_line(error)}",
+                "load it where it is to run: in the worker",
+            ) from error
+    return functools.partial(load, **given), (source.again(folder),)
 
 
 def _translated(backend: Backend, error: BaseException, source: Source) -> AccelerateError:

@@ -64,5 +64,7 @@ def refusal(source: Source, *wanted: str, remedy: str = "") -> Match:
     """
     formats = " or ".join(wanted)
     to = re.sub(r"\ban? | model\b", "", formats)
+    if source.url is not None or source.object is not None:
+        remedy = "give the path of a model file, or its bytes: nothing is fetched or converted here"
     remedy = remedy or f"convert it to {to}, or use the backend for its format"
     return Match(False, f"{source} is {source.likeness}, not {formats}", remedy)

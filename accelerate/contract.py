@@ -19,6 +19,7 @@ from .calls.conversion import Array, InputAdapter, blank, concrete_shape, dtype_
 from .calls.deadlines import in_words, left, seconds
 from .calls.names import NameIndex, name_tensors, suggestion
 from .calls.random_tensors import random_tensor
+from .calls.shapes import default_shape, settle
 from .errors import AccelerateError, ModelError, one_line
 from .metadata import Metadata
 from .model import Model
@@ -72,6 +73,7 @@ __all__ = [
     "blank",
     "check_settled",
     "concrete_shape",
+    "default_shape",
     "default_threads",
     "describe_source",
     "dtype_of",
@@ -89,6 +91,7 @@ __all__ = [
     "remember",
     "run_in_child",
     "seconds",
+    "settle",
     "suggestion",
     "try_runtime",
     "usable_cpus",

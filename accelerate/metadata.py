@@ -91,7 +91,8 @@ class TensorInfo:
     extra : Mapping
         What has no field of its own: ``labels`` (the path that the user gave), ``boxOrder``, ``boxType``,
         ``boxCoordinates``, ``stats``, ``scoreThreshold``, ``scoreCalibration``, ``num_classes``, names of symbolic
-        dimensions, ``optional`` for an input that may be left out, ...
+        dimensions, ``optional`` for an input that may be left out, ``default_shape`` (of a dynamic input: what it was
+        exported for), ...
     """
 
     name: str
@@ -119,6 +120,8 @@ class TensorInfo:
             parts.append("optional")
         if self.layout:
             parts.append(f"image {self.layout}{' ' + self.color if self.color else ''}")
+        if "default_shape" in self.extra:
+            parts.append(f"exported for {list(self.extra['default_shape'])}")
         if self.quantization:
             q = self.quantization
             scale, zero = (f"{q.scale[0]:.6g}", q.zero_point[0]) if q.axis is None else (f"per axis {q.axis}", "...")

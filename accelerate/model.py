@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from .calls.binding import Binding
 from .calls.conversion import Array
 from .calls.deadlines import check_left, left, seconds
-from .errors import OptionError, TensorError
+from .calls.shapes import naming_sizes
+from .errors import InferenceError, OptionError, TensorError
 from .metadata import Metadata
 from .reports import RuntimeInfo
 
@@ -22,7 +23,13 @@ __all__ = ["Model"]
 
 
 class Model(abc.ABC):
-    """A loaded model. Any thread may call it; calls that its runtime cannot run side by side wait their turn."""
+    """A loaded model. Any thread may call it; calls that its runtime cannot run side by side wait their turn.
+
+    It is pickled as the arguments of `load`, which are carried out again where it arrives; `copy.deepcopy` loads, too.
+    """
+
+    #: How `load` has made it: what `__reduce__` returns, worked out when it is asked for.
+    loaded_by: Callable[[], tuple[Any, ...]] | None = None
 
     @property
     @abc.abstractmethod
@@ -108,7 +115,8 @@ class Model(abc.ABC):
         Parameters
         ----------
         frame : numpy.ndarray, path or Pillow image
-            H x W x 3, H x W x 1 or H x W, uint8; what `color` says.
+            H x W x 3, H x W x 1 or H x W, uint8; what `color` says. Where the model's height and width are dynamic, it
+            takes the size that it was exported for, else the frame's own.
         timeout, dequantize
             As for `infer`; resizing counts, too.
         resize, resample, color : str
@@ -129,7 +137,10 @@ class Model(abc.ABC):
         (info,) = metadata.required_inputs
         tensor = to_tensor(frame, info, resize=resize, resample=resample, color=color)
         check_left(until, timeout, "resizing the frame", "give a longer timeout, or a smaller frame")
-        return self.infer({info.name: tensor}, timeout=left(until), dequantize=dequantize)
+        try:
+            return self.infer({info.name: tensor}, timeout=left(until), dequantize=dequantize)
+        except (InferenceError, TensorError) as error:
+            raise naming_sizes(error, [(info, tensor.shape)]) from error.__cause__
 
     @abc.abstractmethod
     def metadata(self, *, timeout: float | None = None) -> Metadata:
@@ -161,8 +172,8 @@ class Model(abc.ABC):
         Parameters
         ----------
         shapes : mapping of str to sequence of int, optional
-            The shape of each input with dynamic dimensions; 1 for a dynamic first dimension that is not named. An
-            optional input is bound only where it is named here.
+            The shape of each input with dynamic dimensions; an input that is not named has the sizes that the model
+            was exported for, else 1 for a dynamic first dimension. An optional input is bound only where it is named.
 
         Raises
         ------
@@ -193,9 +204,9 @@ class Model(abc.ABC):
         """
 
     def warmup(self, runs: int = 1) -> None:
-        """Run the model `runs` times on zeros (dynamic dimensions are 1); it leaves neither state nor statistics.
+        """Run the model `runs` times on zeros; it leaves neither state nor statistics. Optional inputs are left out.
 
-        Optional inputs are left out.
+        Dynamic dimensions have the sizes given to `load`, else those that the model was exported for, else 1.
         """
         self.do_command({"command": "warmup", "runs": runs})
 
@@ -216,6 +227,13 @@ class Model(abc.ABC):
 
         Never waits. Closing twice is fine.
         """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.loaded_by is None:
+            raise OptionError(
+                f"{self!r} was not made by load(), and cannot be pickled or copied", "load it where it is to run"
+            )
+        return self.loaded_by()
 
     def __enter__(self) -> Self:
         return self

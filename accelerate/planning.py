@@ -12,6 +12,7 @@ from . import registry
 from ._records import record
 from .calls.conversion import normalization_by_name
 from .calls.names import rename, suggestion
+from .calls.shapes import settle
 from .contract import Backend
 from .errors import (
     AccelerateError,
@@ -181,17 +182,19 @@ class _Contender:
 
 
 def _check_names(backend: Backend, source: Source, options: LoadOptions) -> None:
-    """Refuse a signature that the file does not have, and names that no tensor has, where the file is read here.
+    """Refuse a signature, names and shapes that the file does not have, where the file is read here.
 
     A file of a format that the core does not know, and an existing object, are read by the backend whose own they are.
     """
-    if options.signature is None and not options.tensor_names and not isinstance(options.normalization, Mapping):
+    by_name = options.tensor_names or options.shapes or isinstance(options.normalization, Mapping)
+    if options.signature is None and not by_name:
         return
     from .formats.description import interface_of
 
     interface = interface_of(source, options.signature) or backend.describe(source, options.signature)
     if interface is not None:
         inputs, _ = rename(interface.inputs, interface.outputs, options.tensor_names)
+        settle(inputs, options.shapes)
         normalization_by_name(options.normalization, inputs)
 
 

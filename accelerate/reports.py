@@ -104,6 +104,8 @@ class LoadOptions:
         What the user asked for, always.
     labels : LabelFile or None
         What `label_path` says.
+    shapes : mapping of str to tuple of int, or tuple of int
+        Of inputs by any of their names, or of the only input; `RuntimeModel` has applied it to its `inputs`.
     passed_over : tuple of str
         What `auto` preferred, and why it could not load there.
     """
@@ -113,6 +115,7 @@ class LoadOptions:
     num_threads: int | None = None
     signature: str | None = None
     tensor_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] | tuple[int, ...] = field(default_factory=dict)
     normalization: Mapping[str, Normalization] | Normalization | None = None
     dequantize: bool = False
     strict: bool = False

@@ -20,7 +20,6 @@ from .calls.conversion import (
     Array,
     InputAdapter,
     blank,
-    concrete_shape,
     dequantize,
     normalization_by_name,
     with_image_meaning,
@@ -28,7 +27,8 @@ from .calls.conversion import (
 from .calls.deadlines import Turn, check_left, left, seconds
 from .calls.forks import keep_in_children
 from .calls.latency import LatencyStatistics
-from .calls.names import NameIndex, rename, suggestion
+from .calls.names import NameIndex, Outputs, rename, suggestion
+from .calls.shapes import default_shape, naming_sizes, settle
 from .errors import AccelerateError, InferenceError, OptionError, TensorError, one_line
 from .metadata import Metadata, Normalization, TensorInfo
 from .model import Model
@@ -81,9 +81,11 @@ class RuntimeModel(Model):
             runtime = replace(runtime, details={**runtime.details, "passed_over": options.passed_over})
         self._runtime = runtime
         self.options = options
-        self.inputs, self.outputs = rename(inputs, outputs, options.tensor_names)
+        renamed, self.outputs = rename(inputs, outputs, options.tensor_names)
+        self.inputs = settle(renamed, options.shapes)
         self._normalization = normalization_by_name(options.normalization, self.inputs)
         self.input_index = NameIndex(self.inputs, "input")
+        self._output_index = NameIndex(self.outputs, "output")
         self._output_names = tuple((i, t.name) for i, t in enumerate(self.outputs))
         self._adapters = [(t.name, self.adapter(i)) for i, t in enumerate(self.inputs)]
         self._unchecked = True  # whether `execute` returns what it should
@@ -206,9 +208,10 @@ class RuntimeModel(Model):
         if self.options.dequantize if dequantize is None else dequantize:
             outputs = self._dequantized(outputs)
         self._latency.record(perf_counter_ns() - started)
-        answer = {}
+        answer = Outputs()
         for i, name in self._output_names:  # less than half the time of a comprehension or a zip
             answer[name] = outputs[i]
+        answer.index = self._output_index
         return answer
 
     async def infer_async(
@@ -228,7 +231,7 @@ class RuntimeModel(Model):
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
-        return CopyingBinding(self, self.run, allocate(self.inputs, self.input_index, shapes), self.outputs)
+        return CopyingBinding(self, self.run, allocate(self.sized_inputs, self.input_index, shapes), self.outputs)
 
     def do_command(self, command: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
         until = None if timeout is None else monotonic() + seconds(timeout)
@@ -267,6 +270,12 @@ class RuntimeModel(Model):
     def __repr__(self) -> str:
         state = "closed" if self.turn.closed else f"on {self.device}, {self.runtime.name} {self.runtime.version}"
         return f"<{type(self).__name__} {self.backend} {state}>"
+
+    @property
+    def sized_inputs(self) -> Sequence[TensorInfo]:
+        """The inputs, dynamic ones with the sizes that the model's own description names (`default_shape`)."""
+        dynamic = any(min(t.shape, default=0) < 0 for t in self.inputs)
+        return self.metadata().inputs if dynamic else self.inputs
 
     # How a call goes
 
@@ -372,7 +381,9 @@ class RuntimeModel(Model):
             self._check(outputs)
         if self.options.dequantize if dequantize is None else dequantize:
             outputs = self._dequantized(outputs)
-        return {name: outputs[i] for i, name in self._output_names}
+        answer = Outputs({name: outputs[i] for i, name in self._output_names})
+        answer.index = self._output_index
+        return answer
 
     def _dequantized(self, outputs: list[Array]) -> list[Array]:
         return [dequantize(a, t.quantization) for a, t in zip(outputs, self.outputs, strict=True)]
@@ -380,9 +391,14 @@ class RuntimeModel(Model):
     def _warm(self, runs: object, until: float | None) -> dict[str, Any]:
         if not isinstance(runs, int) or runs < 1:
             raise OptionError(f"warmup runs is {runs!r}; wanted a whole number from 1")
-        feeds: list[Any] = [None if t.optional else blank(t, concrete_shape(t.shape)) for t in self.inputs]
+        inputs = self.sized_inputs
+        feeds: list[Any] = [None if t.optional else blank(t, default_shape(t)) for t in inputs]
         started = perf_counter_ns()
-        self.warm(feeds, runs, until)
+        try:
+            self.warm(feeds, runs, until)
+        except (InferenceError, TensorError) as error:
+            runs_of = ((info, feed.shape) for info, feed in zip(inputs, feeds, strict=True) if feed is not None)
+            raise naming_sizes(error, runs_of) from error.__cause__
         return {"runs": runs, "total_ms": (perf_counter_ns() - started) / 1e6}
 
     # What is known about the model
@@ -393,7 +409,7 @@ class RuntimeModel(Model):
         for i, ours in enumerate(self.inputs):
             user = self._normalization
             one = user.get(ours.name) if isinstance(user, Mapping) else user
-            named = replace(described.inputs[i], name=ours.name, aliases=ours.aliases)
+            named = replace(described.inputs[i], name=ours.name, aliases=ours.aliases, shape=ours.shape)
             inputs[i] = with_image_meaning(named, one, self.assumed_normalization)
         for i, ours in enumerate(self.outputs):
             outputs[i] = replace(described.outputs[i], name=ours.name, aliases=ours.aliases)

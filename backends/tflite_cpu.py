@@ -42,6 +42,9 @@ class TFLiteCPU(Backend):
         if source.format == "object":
             engine = engine_of(source.object)
             if engine is None:
+                if source.holds("ai_edge_litert", "CompiledModel"):
+                    reason = f"{source} does not tell what its tensors' integers stand for, as an Interpreter does"
+                    return Match(False, reason, "give the path or the bytes that it was made from")
                 return Match(False, f"{source} is no TFLite interpreter", "give the model file, or an interpreter")
             check_settled(options, "interpreter")
             return Match(True, f"an interpreter of {engine.title}")

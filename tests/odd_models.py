@@ -36,6 +36,16 @@ def dynamic() -> bytes:
     return _doubling("float32", [-1, 3])
 
 
+def dynamic_image(first_shape: Sequence[int] | None = None) -> bytes:
+    """Float32 x [1, -1, -1, 3] -> y of the same shape = x + x; a runtime allocates `first_shape` at first."""
+    return _doubling("float32", [1, -1, -1, 3], first_shape=first_shape)
+
+
+def rows_only(rows: int) -> bytes:
+    """Float32 x [-1, 3] -> y [rows, 3], x itself: it takes so many rows, and not the one that it begins with."""
+    return _reshaping("float32", [-1, 3], [rows, 3])
+
+
 def two_inputs() -> bytes:
     """Float32 a, b [2, 3] -> sum [2, 3] = a + b."""
     graph = Graph()
@@ -465,10 +475,11 @@ def _doubling(
     x_zero: int = 0,
     y_scale: float | None = None,
     y_zero: int = 0,
+    first_shape: Sequence[int] | None = None,
 ) -> bytes:
     """Return a model of y = x + x."""
     graph = Graph()
-    x = graph.tensor("x", shape, dtype, scale=x_scale, zero_point=x_zero)
+    x = graph.tensor("x", shape, dtype, scale=x_scale, zero_point=x_zero, first_shape=first_shape)
     y = graph.tensor("y", shape, dtype, scale=y_scale, zero_point=y_zero)
     # Left at its default, the option asks int16 tensors for scales that are powers of two; ADD can
     # do without since version 3.

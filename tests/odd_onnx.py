@@ -316,6 +316,43 @@ def unknown_rank() -> bytes:
     return double(None)
 
 
+def halved(properties: Mapping[str, str] | None = None) -> bytes:
+    """Float32 x ["batch", 3, "height", "width"] -> y, x beside its halved and doubled self.
+
+    As in many a detector, sides that are odd, 1 among them, fail while it runs.
+    """
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    return _model(
+        [
+            make_node("AveragePool", ["x"], ["half"], kernel_shape=[2, 2], strides=[2, 2]),
+            make_node("Resize", ["half", "", "scales"], ["doubled"]),
+            make_node("Concat", ["x", "doubled"], ["y"], axis=1),
+        ],
+        [_tensor("x", FLOAT, ["batch", 3, "height", "width"])],
+        [_tensor("y", FLOAT, ["batch", 6, "rows", "columns"])],
+        [scales],
+        properties=properties,
+    )
+
+
+def misnamed_output() -> bytes:
+    """Float32 x ["n", "m"] -> y = x beside x, said to be ["n", "m"], too."""
+    return _model(
+        [make_node("Concat", ["x", "x"], ["y"], axis=1)],
+        [_tensor("x", FLOAT, ["n", "m"])],
+        [_tensor("y", FLOAT, ["n", "m"])],
+    )
+
+
+def one_name_twice() -> bytes:
+    """Float32 x ["n"] -> y = x + x, and z ["n"], of another size than x if need be -> w = z + z."""
+    return _model(
+        [make_node("Add", ["x", "x"], ["y"]), make_node("Add", ["z", "z"], ["w"])],
+        [_tensor("x", FLOAT, ["n"]), _tensor("z", FLOAT, ["n"])],
+        [_tensor("y", FLOAT, ["n"]), _tensor("w", FLOAT, ["n"])],
+    )
+
+
 # What only tensors' neighbours are
 
 

@@ -437,3 +437,66 @@ def test_a_backend_whose_commands_are_nonsense(tmp_path: Path) -> None:
     done = call("--help", PYTHONPATH=path)
     assert "Show a model's file" in done.stdout
     assert "worse.commands is 5; wanted a mapping of str to str" in done.stderr
+
+
+# Dynamic dimensions
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of ["batch", 3, "height", "width"] that takes even sides only."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    import odd_onnx
+
+    path = tmp_path_factory.mktemp("models") / "halved.onnx"
+    path.write_bytes(odd_onnx.halved())
+    return path
+
+
+def test_run_takes_shapes(halved: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (7, 5)).save(tmp_path / "odd.png")
+    said = refusal("run", halved, tmp_path / "odd.png", "--option", "normalization=[0,1]")
+    assert "'x' [-1, 3, -1, -1] was run as [1, 3, 5, 7]" in said
+    assert "--shape" in said
+    for shape in ("1x3x4x6", "x=1X3x4x6", "0=1x3x4x6"):
+        given = ("--shape", shape, "--option", "normalization=[0,1]")
+        assert call_json("run", halved, tmp_path / "odd.png", *given)["outputs"][0]["shape"] == [1, 6, 4, 6]
+    assert "no input 'image'" in refusal("run", halved, tmp_path / "odd.png", "--shape", "image=1x3x4x6")
+    done = call("run", halved, tmp_path / "odd.png", "--option", "shapes=[1,3,4,6]", status=2)
+    assert "shapes is given by --shape" in done.stderr
+
+
+@pytest.mark.parametrize("shape", ["", "x=", "1x", "axb", "=1x2", "1x-2", "²x3"])
+def test_a_shape_is_numbers(shape: str) -> None:
+    assert "wanted NAME=1x3x320x320" in call("inspect", DIGITS, "--shape", shape, status=2).stderr
+
+
+def test_each_of_several_shapes_has_a_name() -> None:
+    for second in ("1x3", "x=1x3"):
+        done = call("inspect", DIGITS, "--shape", "x=1x2", "--shape", second, status=2)
+        assert "of several shapes each needs the name of another input" in done.stderr
+
+
+def test_inspect_shows_the_shapes(halved: Path, tmp_path: Path) -> None:
+    import odd_onnx
+
+    (tmp_path / "m.onnx").write_bytes(odd_onnx.halved({"imgsz": "[4, 6]"}))
+    assert "exported for [1, 3, 4, 6]" in call("inspect", tmp_path / "m.onnx").stdout
+    report = call_json("inspect", halved, "--shape", "1x3x4x6")
+    assert report["content"]["graphs"][0]["inputs"][0]["shape"] == [1, 3, 4, 6]
+    assert report["plan"]["chosen"]["backend"] == "onnxruntime"
+    assert "cannot become [1, 3, 4]" in refusal("inspect", halved, "--shape", "x=1x3x4")
+
+
+def test_bench_takes_shapes(halved: Path) -> None:
+    failed = call_json("bench", halved, "--backend", "onnxruntime", "--seconds", 0.1, status=1)["results"][0]
+    assert failed["status"] == "failed"
+    assert "'x' [-1, 3, -1, -1] was run as [1, 3, 1, 1]" in failed["remedy"]
+    given = ("--shape", "x=1x3x4x6", "--callers", 1, "--seconds", 0.1)
+    done = subprocess.run(
+        [*SCRIPT, "bench", str(halved), *map(str, given), "--json"], capture_output=True, encoding="utf-8", timeout=60
+    )
+    (row,) = json.loads(done.stdout)["results"]
+    assert row["status"] in ("ok", "INVALID")  # a run of this length may be too short to be judged
+    assert row["inputs"] == {"x": "float32[1, 3, 4, 6]"}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from accelerate import OptionError, TensorError, TensorInfo
-from accelerate.calls.names import NameIndex, check_tensor_names, name_tensors, rename, suggestion
+from accelerate.calls.names import NameIndex, Outputs, check_tensor_names, name_tensors, rename, suggestion
 
 some_names = st.lists(st.lists(st.sampled_from(["", "x", "x:1", "y", "serving_default_x:0"]), min_size=1, max_size=3))
 
@@ -65,6 +69,43 @@ def test_the_nearest_name_is_suggested() -> None:
             ("image", ()),
         ).find("imgae")
     assert suggestion("zzz", ["image"]) == ""
+
+
+def outputs_of(*tensors: tuple[str, tuple[str, ...]]) -> Outputs:
+    outputs = Outputs({name: object() for name, _ in tensors})
+    outputs.index = NameIndex([TensorInfo(name, aliases) for name, aliases in tensors], "output")
+    return outputs
+
+
+def test_outputs_are_a_dict_that_knows_aliases() -> None:
+    outputs = outputs_of(("scores", ("Identity", "shared")), ("boxes", ("Identity_1", "shared")))
+    scores, boxes = outputs.values()
+    assert outputs["Identity"] is outputs["0"] is outputs.get("0") is scores
+    assert outputs["Identity_1"] is outputs.get("1") is boxes
+    assert "Identity" not in outputs
+    assert "0" not in outputs
+    assert (list(outputs), len(outputs)) == (["scores", "boxes"], 2)
+    assert outputs == {"scores": scores, "boxes": boxes}
+    assert outputs.get("2") is outputs.get("shared") is None
+    with pytest.raises(KeyError, match=r"has no output 'score' .did you mean 'scores'.*'scores', 'boxes'"):
+        outputs["score"]
+    with pytest.raises(KeyError, match="alias of both 'scores' and 'boxes'"):
+        outputs["shared"]
+    assert outputs.pop("boxes") is boxes
+    for gone in ("boxes", "1"):
+        with pytest.raises(KeyError, match="boxes"):
+            outputs[gone]
+
+
+@pytest.mark.parametrize(
+    "duplicate", [dict, dict.copy, copy.copy, copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))]
+)
+def test_copies_of_outputs_are_plain_dicts(duplicate: Callable[[Outputs], dict[str, object]]) -> None:
+    outputs = outputs_of(("a", ("b",)))
+    outputs["a"] = [1.5]
+    other = duplicate(outputs)
+    assert type(other) is dict
+    assert other == outputs
 
 
 def test_renaming() -> None:

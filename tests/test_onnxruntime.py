@@ -506,7 +506,7 @@ def test_other_formats_are_refused() -> None:
         load(b"no model at all")
 
 
-@pytest.mark.parametrize("name", ["sp ace.onnx", "ümläut.onnx", "no-suffix", "x" * 200])
+@pytest.mark.parametrize("name", ["sp ace.onnx", "ümläut.onnx", "no-suffix", "x" * 200, os.fsdecode(b"mod\xe8le")])
 def test_odd_paths(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(odd_onnx.double())
     with load(tmp_path / name) as model:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import array
 import hashlib
+import io
+import mmap
 import os
 import re
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import odd_models
 import pytest
+from hypothesis import given as any_of
+from hypothesis import strategies as st
 
 import accelerate
 from accelerate import ModelError, ModelNotFoundError, OptionError, Source, UnsupportedModelError
@@ -26,6 +34,126 @@ def test_forms_of_a_model(form: Any) -> None:
         return
     with accelerate.load(form(DIGITS), backend="tflite_cpu") as model:
         assert model.metadata().inputs[0].shape == (1, 8, 8, 1)
+
+
+def zipped(content: bytes) -> zipfile.ZipFile:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("model", content)
+    return zipfile.ZipFile(archive)
+
+
+def mapped(content: bytes) -> mmap.mmap:
+    memory = mmap.mmap(-1, len(content))
+    memory.write(content)
+    return memory
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        memoryview, mapped, io.BytesIO, lambda b: io.BufferedReader(io.BytesIO(b)),
+        lambda b: zipped(b).open("model"), lambda b: zipfile.Path(zipped(b), "model"),
+        lambda b: np.frombuffer(b, np.uint8), lambda b: np.frombuffer(b, np.int8), lambda b: array.array("B", b),
+        lambda b: memoryview(b[::-1])[::-1], lambda b: np.repeat(np.frombuffer(b, np.uint8), 2)[::2],
+    ],
+)  # fmt: skip
+def test_what_has_bytes_in_it(form: Callable[[bytes], Any]) -> None:
+    given = form(DIGITS.read_bytes())
+    source = Source(given)
+    assert (source.format, source.read()) == ("tflite", DIGITS.read_bytes())
+
+
+def test_memory_that_somebody_changes_or_closes_later() -> None:
+    for given in (mapped(DIGITS.read_bytes()), bytearray(DIGITS.read_bytes())):
+        with accelerate.load(given, backend="tflite_cpu") as model:
+            given[:] = bytes(len(given))
+            if isinstance(given, mmap.mmap):
+                given.close()  # nobody holds on to it
+            assert model.metadata().outputs[0].shape == (1, 10)
+            with model.bind() as binding:
+                binding.run()
+                assert abs(int(binding.outputs["scores"].sum()) - 256) < 10
+
+
+def test_an_open_file(tmp_path: Path) -> None:
+    with DIGITS.open("rb") as file:
+        assert Source(file).read() == DIGITS.read_bytes()
+        with pytest.raises(OptionError, match=r"read to its end; rewind it: file\.seek\(0\)"):
+            Source(file)
+    with DIGITS.open(encoding="latin-1") as text, pytest.raises(OptionError, match=r"reads text; open it by .*'rb'"):
+        Source(text)
+    with (tmp_path / "new").open("wb") as writable:
+        for unreadable in (file, writable):
+            with pytest.raises(OptionError, match=r"cannot be read: .*; open it by open\(path, 'rb'\)"):
+                Source(unreadable)
+
+
+class Asynchronous:
+    async def read(self) -> bytes:
+        return b""
+
+
+class Proto:
+    """As protobuf's messages are."""
+
+    def SerializeToString(self) -> bytes:
+        return b""
+
+
+def closed_map() -> mmap.mmap:
+    memory = mapped(b"1234")
+    memory.close()
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (Proto(), r"a Proto object; wanted the bytes of the model; give what its SerializeToString\(\) returns"),
+        (np.zeros(3, np.float32), "a ndarray with items of format 'f'; wanted single bytes"),
+        (io.StringIO("x"), "a StringIO that reads text"),
+        (closed_map(), "a mmap that cannot be read: mmap closed"),
+        ("file://elsewhere/model.tflite", "names the host 'elsewhere'; give file:///absolute/path"),
+        ("file://", "give file:///absolute/path"),
+    ],
+)
+def test_what_has_no_bytes_to_give_says_what_to_give(given: Any, says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        accelerate.load(given)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+def test_a_file_of_asyncio_is_none() -> None:
+    with pytest.raises(OptionError, match="returns a coroutine; wanted bytes"):
+        Source(Asynchronous())
+
+
+@pytest.mark.parametrize("name", ["m.tflite", "a b#c?d%41.tflite", os.fsdecode(b"mod\xe8le.tflite")])
+@pytest.mark.parametrize("prefix", ["file://", "FILE://localhost"])
+def test_urls_of_files(tmp_path: Path, name: str, prefix: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(DIGITS.read_bytes())
+    assert Source(path.as_uri().replace("file://", prefix)).path == path
+    if "%" not in name:
+        assert Source(f"{prefix}{path}").path == path
+    with pytest.raises(ModelNotFoundError):
+        Source(f"{path.as_uri()}.none")
+
+
+def test_urls_that_no_backend_takes() -> None:
+    with pytest.raises(accelerate.NoBackendError, match=r"a model on a server is triton://host:8001/yolo") as caught:
+        accelerate.load("grpc://host:8001/yolo")
+    assert "convert it" not in str(caught.value)
+    with pytest.raises(UnsupportedModelError, match="is a URL, not a TFLite model; give the path of a model file"):
+        accelerate.load("https://host/model.tflite", backend="tflite_cpu")
+
+
+@any_of(st.binary(min_size=1), st.integers(1, 3))
+def test_the_bytes_are_those_that_were_given(content: bytes, step: int) -> None:
+    strided = memoryview(np.repeat(np.frombuffer(content, np.uint8), step))[::step]
+    for given in (content, bytearray(content), strided, io.BytesIO(content)):
+        assert Source(given).read() == content
 
 
 def test_content_decides_not_the_name(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ def interpreter_class(engine: str) -> Any:
     else:
         from tflite_runtime.interpreter import Interpreter
     return Interpreter
+
+
+def noise(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(sum(shape)).random(shape, np.float32)
 
 
 def raw_outputs(path: Path, engine: str, inputs: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
@@ -259,11 +264,88 @@ def test_an_existing_interpreter(engine: str) -> None:
         accelerate.load(interpreter, engine=engine)
 
 
+def test_an_interpreter_of_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow is too large for these tests: LiteRT's class stands in for its, under TensorFlow's names."""
+    if "litert" not in engines.INSTALLED:
+        pytest.skip("the stand-in is made of LiteRT's Interpreter")
+    stand_in = type("Interpreter", (interpreter_class("litert"),), {"__module__": "tensorflow.lite.python.interpreter"})
+    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(__version__="2.99.0"))  # type: ignore[arg-type]
+    with accelerate.load(stand_in(model_content=odd_models.dynamic())) as model:
+        assert (model.backend, model.runtime.name, model.runtime.version) == ("tflite_cpu", "TensorFlow", "2.99.0")
+        for n in (1, 3):
+            np.testing.assert_array_equal(model.infer(noise(n, 3))["y"], 2 * noise(n, 3))
+        with model.bind({"x": (2, 3)}) as binding:
+            binding.inputs["x"][...] = noise(2, 3)
+            binding.run()
+            np.testing.assert_array_equal(binding.outputs["y"], 2 * noise(2, 3))
+
+
+def test_a_compiled_model_is_refused_with_what_to_give() -> None:
+    compiled = pytest.importorskip("ai_edge_litert.compiled_model").CompiledModel.from_buffer(odd_models.add3())
+    with pytest.raises(UnsupportedModelError, match=r"does not tell .* give the path or the bytes"):
+        accelerate.load(compiled, backend="tflite_cpu")
+
+
 @ANY
 def test_an_existing_interpreter_with_dynamic_shapes(engine: str) -> None:
     with accelerate.load(interpreter_class(engine)(model_content=odd_models.dynamic())) as model:
         for n in (1, 3, 2):
             assert model.infer(np.ones((n, 3), np.float32))["y"].shape == (n, 3)
+
+
+# Shapes settled by load
+
+
+@pytest.mark.parametrize("shapes", [{"x": (4, 3)}, {"x": [4, 3]}, {"0": np.array([4, 3])}, (4, 3), {"mine": (4, 3)}])
+@ANY
+def test_settled_tflite(engine: str, shapes: Any) -> None:
+    names = {"inputs": {"x": "mine"}} if "mine" in shapes else None
+    with load(odd_models.dynamic(), engine, shapes=shapes, tensor_names=names) as model:
+        metadata, x = model.metadata(), noise(4, 3)
+        assert (metadata.inputs[0].shape, metadata.outputs[0].shape) == ((4, 3), (4, 3))
+        np.testing.assert_array_equal(model.infer(x)["y"], x + x)
+        for wrong in (noise(5, 3), noise(1, 3), noise(3)):
+            with pytest.raises(TensorError, match=r"wanted float32\[4, 3\]"):
+                model.infer(wrong)
+        np.testing.assert_array_equal(model.infer(x.ravel())["y"], x + x)
+        with model.bind() as binding:
+            assert binding.zero_copy
+            binding.inputs[metadata.inputs[0].name][...] = x
+            binding.run()
+            np.testing.assert_array_equal(binding.outputs["y"], x + x)
+        with pytest.raises(TensorError, match="bind"):
+            model.bind({"x": (5, 3)})
+
+
+@ANY
+def test_a_first_size_that_cannot_be_allocated_does_not_matter(engine: str) -> None:
+    with load(odd_models.rows_only(2), engine, shapes=(2, 3)) as model:
+        x = noise(2, 3)
+        np.testing.assert_array_equal(model.infer(x)["y"], x)
+    with pytest.raises(OptionError, match=r"shapes: the model cannot run with inputs of shape \[5, 3\]"):
+        load(odd_models.rows_only(2), engine, shapes=(5, 3))
+
+
+@ANY
+def test_an_output_whose_size_only_a_run_tells_stays_open(engine: str) -> None:
+    with load(odd_models.dynamic_output(), engine, shapes={"x": (4,)}) as model:
+        assert model.metadata().outputs[0].shape == (-1, 1)
+        assert model.infer(np.float32([1, -1, 1, 1]))["y"].ravel().tolist() == [0, 2, 3]
+
+
+@ANY
+def test_an_existing_interpreter_is_settled_and_its_owner_may_resize_it(engine: str) -> None:
+    interpreter = interpreter_class(engine)(model_content=odd_models.dynamic())
+    with accelerate.load(interpreter, shapes={"x": (4, 3)}) as model:
+        x = noise(4, 3)
+        np.testing.assert_array_equal(model.infer(x)["y"], x + x)
+        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [5, 3])
+        interpreter.allocate_tensors()
+        np.testing.assert_array_equal(model.infer(x)["y"], x + x)
+        with pytest.raises(TensorError):
+            model.infer(noise(5, 3))
+    with pytest.raises(OptionError, match="shapes: the model cannot run"):
+        accelerate.load(interpreter_class(engine)(model_content=odd_models.rows_only(2)), shapes=(5, 3))
 
 
 # Files
@@ -302,7 +384,7 @@ def test_truncated_models(engine: str) -> None:
 
 @ANY
 def test_odd_paths(engine: str, tmp_path: Path) -> None:
-    for name in ("sp ace.tflite", "ümläut.tflite", "no-suffix", "x" * 200):
+    for name in ("sp ace.tflite", "ümläut.tflite", "no-suffix", "x" * 200, os.fsdecode(b"mod\xe8le.tflite")):
         (tmp_path / name).write_bytes(odd_models.add3())
         with load(tmp_path / name, engine) as model:
             assert model.infer([1.0, 2.0, 3.0])["y"].tolist() == [2, 4, 6]

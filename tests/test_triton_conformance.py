@@ -41,7 +41,7 @@ _MORE: Mapping[str, Mapping[str, Any]] = {
     "labels": {"labels": ("cat", "dog", "bird")},
     "failing": {"fails_on": {"x": np.full(3, 9, np.float32)}},
 }
-_THE_SERVERS_WORD = "the names are the server's, which plan does not ask"
+_THE_SERVERS_WORD = "the names and shapes are the server's, which plan does not ask"
 
 
 class _OverTriton(BackendConformance):
@@ -70,6 +70,11 @@ class _OverTriton(BackendConformance):
         "tensor_names: an unknown input": _THE_SERVERS_WORD,
         "tensor_names: an unknown output": _THE_SERVERS_WORD,
         "normalization: of no input": _THE_SERVERS_WORD,
+        "shapes: of no input": _THE_SERVERS_WORD,
+        "shapes: of one input twice": _THE_SERVERS_WORD,
+        "shapes: another rank": _THE_SERVERS_WORD,
+        "shapes: other sizes": _THE_SERVERS_WORD,
+        "shapes: without a name": _THE_SERVERS_WORD,
     }
     memory: ClassVar[str]
     transport: ClassVar[str]

@@ -89,6 +89,21 @@ def test_onnx_by_the_shim_answers_like_here(
     assert remote_told.outputs[0].shape == told.outputs[0].shape
 
 
+def test_settled_shapes_and_a_name_that_is_no_text(triton: TritonServer, tmp_path: Path) -> None:  # noqa: F811
+    path = tmp_path / os.fsdecode(b"mod\xe8le.tflite")
+    path.write_bytes(odd_models.dynamic())
+    x = np.random.default_rng(0).random((4, 3), np.float32)
+    with ship(triton, path, shapes={"x": (4, 3)}) as model:
+        assert model.metadata().inputs[0].shape == (4, 3)
+        np.testing.assert_array_equal(model.infer(x)["y"], x + x)
+        with pytest.raises(TensorError, match=r"wanted float32\[4, 3\]"):
+            model.infer(x[:2])
+        with model.bind() as binding:
+            assert binding.inputs["x"].shape == (4, 3)
+    with pytest.raises(OptionError, match=r"cannot become \[4, 4\]"):
+        ship(triton, path, shapes={"x": (4, 4)})
+
+
 def test_bytes_that_are_no_text(triton: TritonServer) -> None:  # noqa: F811
     with (
         ship(triton, onnx_model("Identity", ["k"], ["k"], TensorProto.STRING), device="cpu") as model,

@@ -367,6 +367,27 @@ def the_first_size_of_an_output_stays(put: Set) -> None:
     put(ToyModel, "call", call)
 
 
+@defect("settled_shapes_stay")
+def settled_shapes_are_forgotten(put: Set) -> None:
+    sound = ToyModel.__init__
+
+    def init(self: Any, program: Any, told: Any, device: str, options: Any) -> None:
+        sound(self, program, told, device, replace(options, shapes={}))
+
+    put(ToyModel, "__init__", init)
+
+
+@defect("every_name_of_an_output_is_found")
+def outputs_have_one_name(put: Set) -> None:
+    sound = ToyModel.infer
+    put(ToyModel, "infer", lambda self, inputs, **given: dict(sound(self, inputs, **given)))
+
+
+@defect("a_model_is_pickled_as_what_loads_it_again")
+def a_pickle_is_of_the_models_parts(put: Set) -> None:
+    put(ToyModel, "__reduce__", lambda self: (type(self), (threading.Lock(),)))
+
+
 @defect("binding_dynamic_inputs")
 def the_shapes_of_a_binding_are_ignored(put: Set) -> None:
     sound = ToyModel.bind

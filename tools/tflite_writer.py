@@ -116,6 +116,7 @@ class Graph:
         axis: int = 0,
         is_variable: bool = False,
         ranked: bool = True,
+        first_shape: Sequence[int] | None = None,
     ) -> int:
         """Add a tensor without data and return its index.
 
@@ -135,6 +136,8 @@ class Graph:
             Whether it keeps its value from one invocation to the next.
         ranked : bool
             Whether the file gives a shape at all; False goes with an empty one.
+        first_shape : sequence of int, optional
+            What a runtime allocates at first, with sizes for the -1; each is 1 by default.
 
         Returns
         -------
@@ -144,7 +147,7 @@ class Graph:
         self._tensors.append(
             schema.TensorT(
                 name=name,
-                shape=[1 if size == -1 else size for size in shape],
+                shape=list(first_shape) if first_shape else [1 if size == -1 else size for size in shape],
                 shapeSignature=list(shape) if -1 in shape else None,
                 hasRank=ranked,
                 type=getattr(schema.TensorType, dtype.upper()),

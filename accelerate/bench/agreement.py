@@ -15,6 +15,7 @@ import numpy as np
 
 from ..calls.conversion import Array, InputAdapter, concrete_shape, dequantize, dtype_of
 from ..calls.random_tensors import random_tensor
+from ..calls.shapes import default_shape
 from ..model import Model
 from ..testing.comparison import compare, turned
 
@@ -47,7 +48,7 @@ def feeds_from(real: Sequence[Array], reference: Model, model: Model) -> dict[st
         fitting = turned(value, ours.layout.endswith("HWC")) if moves else value
         if fitting.dtype.kind == "f" and ours.quantization is None and dtype_of(ours).kind in "iu":
             fitting = np.rint(fitting).astype(ours.data_type)  # integers that stand for themselves
-        wanted = tuple(n if n >= 0 else 1 for n in ours.shape)
+        wanted = default_shape(ours)
         if fitting.size == math.prod(wanted):
             fitting = fitting.reshape(wanted)
         with _Quiet():

@@ -10,8 +10,9 @@ from typing import Any
 
 from .. import registry
 from ..api import list_devices, load, plan
+from ..calls.shapes import naming_sizes
 from ..contract import Backend
-from ..errors import AccelerateError, OptionError
+from ..errors import AccelerateError, InferenceError, OptionError, TensorError
 from ..model import Model
 from ..reports import Candidate, LoadOptions, Plan
 from ..source import Source
@@ -71,7 +72,11 @@ class Subject:
         """Make the first call, which often pays for what later ones do not."""
         assert self.model is not None
         started = perf_counter_ns()
-        self.model.infer(self.feeds)
+        try:
+            self.model.infer(self.feeds)
+        except (InferenceError, TensorError) as error:
+            runs = [(info, self.feeds[info.name].shape) for info in self.model.metadata().inputs]
+            raise naming_sizes(error, runs) from error.__cause__
         self.row["first_ms"] = (perf_counter_ns() - started) / 1e6
         peak = peak_memory_mb()
         if peak is not None and self._held is not None:

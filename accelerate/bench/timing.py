@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..calls.conversion import Array, InputAdapter, concrete_shape
+from ..calls.conversion import Array, InputAdapter
+from ..calls.shapes import default_shape
 from ..errors import AccelerateError
 from ..metadata import TensorInfo
 from ..model import Model
@@ -169,7 +170,7 @@ def _convert(model: Model, seconds: float) -> float | None:
 
 def _natural(info: TensorInfo) -> Array | None:
     """Return what a program has at hand for an input."""
-    shape = concrete_shape(info.shape)
+    shape = default_shape(info)
     if info.layout:
         return np.zeros(shape, np.uint8)
     if info.quantization is not None or info.data_type.startswith("float"):

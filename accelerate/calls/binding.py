@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import AccelerateError, InferenceTimeoutError, TensorError
+from ..errors import AccelerateError, InferenceTimeoutError, OptionError, TensorError
 from ..metadata import TensorInfo
 from .conversion import Array, blank, dtype_of
 from .deadlines import Turn, in_words, left, seconds
 from .forks import keep_in_children
 from .names import NameIndex
+from .shapes import default_shape
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Never, Self
 
 __all__ = ["Binding", "CopyingBinding", "Owner", "allocate", "read_only"]
 
@@ -135,6 +136,12 @@ class Binding(abc.ABC):
         except Exception as error:
             raise self._owner.translate(error) from error
 
+    def __reduce__(self) -> Never:
+        raise OptionError(
+            "a Binding cannot be pickled or copied: its arrays are memory of this process",
+            "pickle the model, and call bind() where it arrives",
+        )
+
     def close(self) -> None:
         """End the Binding. Arrays taken from it stay readable."""
         self._turn.close()
@@ -223,6 +230,8 @@ def allocate(inputs: Sequence[TensorInfo], names: NameIndex, shapes: Any) -> dic
         if tensor.optional and position not in wanted:
             continue
         known = (1, *tensor.shape[1:]) if tensor.shape and tensor.shape[0] == -1 else tensor.shape
+        if "default_shape" in tensor.extra:
+            known = default_shape(tensor)
         shape = wanted.get(position, known)
         if "rank" in tensor.extra and min(shape, default=0) >= 0:  # any shape will do
             pass
@@ -231,7 +240,8 @@ def allocate(inputs: Sequence[TensorInfo], names: NameIndex, shapes: Any) -> dic
         ):
             raise TensorError(
                 f"input {tensor.name!r} has shape {list(tensor.shape)}, to be bound as {list(shape)}",
-                f"give every dimension shown as -1 in bind(shapes={{{tensor.name!r}: shape}}), and keep the others",
+                f"give every dimension shown as -1 in bind(shapes={{{tensor.name!r}: shape}}), or once for all in "
+                "load(..., shapes=), and keep the others",
             )
         arrays[tensor.name] = blank(tensor, shape)
     return arrays

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import OptionError, TensorError
 from ..metadata import TensorInfo
 
-__all__ = ["NameIndex", "check_tensor_names", "name_tensors", "rename", "suggestion"]
+__all__ = ["NameIndex", "Outputs", "check_tensor_names", "name_tensors", "rename", "suggestion"]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -87,6 +87,40 @@ class NameIndex:
         raise TensorError(
             f"the model has no {self._kind} {name!r}{suggestion(str(name), self._position)}; its {self._kind}s: {known}"
         )
+
+    def name_of(self, name: object) -> str:
+        """Return the canonical name of the tensor that the caller calls `name`; the errors are those of `find`."""
+        return self._tensors[self.find(name)].name
+
+
+class Outputs(dict[str, Any]):
+    """What `infer` returns: a dict by canonical name, in which an alias or an ordinal ("0") is found, too.
+
+    `in`, iteration and comparison know the canonical names alone. What is copied or pickled of it is a plain dict.
+    """
+
+    __slots__ = ("index",)
+
+    index: NameIndex
+
+    def __missing__(self, name: str) -> Any:
+        try:
+            canonical = self.index.name_of(name)
+        except TensorError as error:
+            raise KeyError(str(error)) from None
+        if canonical == name:  # its owner has taken it out
+            raise KeyError(name)
+        return self[canonical]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return what is found by any of an output's names."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
 
 
 def check_tensor_names(given: Any) -> Mapping[str, Mapping[str, str]]:

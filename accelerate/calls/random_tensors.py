@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..metadata import TensorInfo
-from .conversion import Array, concrete_shape, dtype_of
+from .conversion import Array, dtype_of
+from .shapes import default_shape
 
 __all__ = ["random_tensor"]
 
@@ -16,14 +17,14 @@ def random_tensor(info: TensorInfo, random: np.random.Generator, integers: tuple
     Parameters
     ----------
     info : TensorInfo
-        Its dynamic dimensions become 1. Quantised tensors and images get all of their levels, floating-point ones -1
-        to 1.
+        Its dynamic dimensions become those of `default_shape`. Quantised tensors and images get all of their levels,
+        floating-point ones -1 to 1.
     random : numpy.random.Generator
     integers : (int, int)
         The least and the most of integers that stand for themselves. They are often indices: 0 is the one that every
         model has.
     """
-    shape, dtype = concrete_shape(info.shape), dtype_of(info)
+    shape, dtype = default_shape(info), dtype_of(info)
     if dtype.hasobject:
         words = np.empty(shape, object)
         words.ravel()[:] = [f"wörd {n}".encode() for n in random.integers(0, 1000, words.size)]

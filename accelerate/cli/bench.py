@@ -19,7 +19,7 @@ from ..bench.runner import Notify, Settings, run
 from ..errors import OptionError
 from .bench_tables import print_changes, print_report
 from .cleaning import clean
-from .parameters import POSITIVE
+from .parameters import POSITIVE, shape_option
 
 __all__ = ["bench"]
 
@@ -93,6 +93,7 @@ class _Bench(click.Command):
     show_default=True,
     help="CPU threads of the runtime, the same on each device.",
 )
+@shape_option
 @click.option("--seed", type=int, default=Settings.seed, show_default=True, help="Of the random inputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, which `bench compare` reads.")
 @click.option("--html", "page", metavar="FILE", type=_FILE, help="Also write a report that any browser shows.")
@@ -100,6 +101,7 @@ def bench(
     models: Sequence[str],
     backends: Sequence[str],
     devices: Sequence[str],
+    shapes: Any,
     as_json: bool,
     page: Path | None,
     **settings: Any,
@@ -113,7 +115,8 @@ def bench(
     if page is not None and not page.parent.is_dir():  # before the minutes of measuring
         raise OptionError(f"there is no folder {page.parent} for the report", "make it, or give another --html")
     with _progress() as notify:
-        report = run(models, Settings(**settings), backends=backends, devices=devices, notify=notify)
+        options = {"shapes": shapes} if shapes else {}
+        report = run(models, Settings(**settings), backends=backends, devices=devices, options=options, notify=notify)
     if page is not None:
         from ..bench.page import write_page
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from .inspection import inspect_model
+from .parameters import shape_option
 from .rendering import print_fields, print_heading, print_line, print_table
 
 __all__ = ["inspect"]
@@ -18,13 +19,14 @@ _SOURCES = {"metadata": "the model's metadata", "assumed": "assumption: nothing 
 
 @click.command(short_help="Show a model's file, tensors and plan.")
 @click.argument("model")
+@shape_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect(model: str, as_json: bool) -> int:
+def inspect(model: str, shapes: Any, as_json: bool) -> int:
     """Show what MODEL says about itself, and the plan: who would run it here, who would not, and why.
 
     No runtime is needed.
     """
-    report = inspect_model(model)
+    report = inspect_model(model, shapes)
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return 0
@@ -91,6 +93,8 @@ def _about(tensor: Mapping[str, Any]) -> Iterator[str]:
     yield f"{tensor['data_type']} {shape}{image}"
     if tensor["extra"].get("optional"):
         yield "may be left out"
+    if usual := tensor["extra"].get("default_shape"):
+        yield f"exported for {list(usual)}"
     if q := tensor["quantization"]:
         if q["axis"] is None:
             yield f"scale {q['scale'][0]:.6g}, zero point {q['zero_point'][0]}"

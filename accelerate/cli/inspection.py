@@ -9,6 +9,7 @@ from typing import Any
 from .. import registry
 from ..api import plan
 from ..calls.conversion import with_image_meaning
+from ..calls.shapes import Shapes, check_shapes, settle
 from ..errors import ModelError
 from ..formats.description import describe_source
 from ..formats.onnx.file import ModelFile as ONNXFile
@@ -22,8 +23,14 @@ __all__ = ["inspect_model"]
 _ABOUT = ("name", "description", "version", "author", "license", "min_parser_version")
 
 
-def inspect_model(model: str) -> dict[str, Any]:
+def inspect_model(model: str, shapes: Shapes | None = None) -> dict[str, Any]:
     """Describe a model, a path or URL: its file, what the file says about itself, and who would run it here.
+
+    Parameters
+    ----------
+    model : str
+    shapes : optional
+        As for `load`; the main graph is shown with them.
 
     Returns
     -------
@@ -31,11 +38,11 @@ def inspect_model(model: str) -> dict[str, Any]:
         ``file`` (None for a URL or a folder), ``content`` (None for a format that nobody here reads), ``plan``.
     """
     source = registry.recognize(Source(model))
-    decided = plan(model)
+    decided = plan(model, shapes=shapes)
     if source.format in ("", "directory") and not decided.candidates:
         raise source.no_model()
     with source.kept_open():
-        content = _READERS.get(source.format, _strangers_content)(source)
+        content = _READERS.get(source.format, _strangers_content)(source, check_shapes(shapes))
     return {"file": _file(source), "content": content, "plan": asdict(decided)}
 
 
@@ -46,7 +53,7 @@ def _file(source: Source) -> dict[str, Any] | None:
     return {"path": str(source.path), "format": source.format, "size": size, "sha256": source.digest()}
 
 
-def _onnx_content(source: Source) -> dict[str, Any]:
+def _onnx_content(source: Source, shapes: Shapes) -> dict[str, Any]:
     file, described = source.opened(ONNXFile), describe_source(source)
     assert described is not None, "its format is read here"
     shown = _without_names(file.properties)
@@ -65,12 +72,12 @@ def _onnx_content(source: Source) -> dict[str, Any]:
         "external_files": list(file.external_files),
         "labels": {"file": "the property 'names'", "count": len(described.labels)} if described.labels else None,
         "signatures": [],
-        "graphs": [_graph(0, [], described, None)],
+        "graphs": [_graph(0, [], described, None, shapes)],
         "problems": [],
     }
 
 
-def _tflite_content(source: Source) -> dict[str, Any]:
+def _tflite_content(source: Source, shapes: Shapes) -> dict[str, Any]:
     """Describe a .tflite file; damage that does not keep the model from running is listed as a problem."""
     file = source.opened(ModelFile)
     metadata, labels = file.metadata.metadata, file.packed_labels()
@@ -78,7 +85,7 @@ def _tflite_content(source: Source) -> dict[str, Any]:
     problems = (file.metadata.problem, unpackable, file.exported.problem, *(one.problem for one in labels))
     about = {} if metadata is None else {field: getattr(metadata, field) for field in _ABOUT}
     about |= {key: text for key, text in _without_names(file.exported.properties).items() if not about.get(key)}
-    graphs = _graphs(source, file)
+    graphs = _graphs(source, file, shapes)
     return {
         "schema_version": file.version,
         "description": file.description,
@@ -98,7 +105,7 @@ def _without_names(properties: Mapping[str, str]) -> dict[str, str]:
     return {key: text for key, text in properties.items() if key != "names"}  # the labels have a line of their own
 
 
-def _strangers_content(source: Source) -> dict[str, Any] | None:
+def _strangers_content(source: Source, shapes: Shapes) -> dict[str, Any] | None:
     """Describe a file of a format that only a backend reads; its failure is no reason to show nothing."""
     owner = next((one for one in registry.backends().values() if source.format in one.formats), None)
     if owner is None:
@@ -115,7 +122,7 @@ def _strangers_content(source: Source) -> dict[str, Any] | None:
         "external_files": [],
         "labels": {"file": "the model", "count": len(described.labels)} if described and described.labels else None,
         "signatures": [],
-        "graphs": [_graph(0, [], described, None)] if described else [],
+        "graphs": [_graph(0, [], described, None, shapes)] if described else [],
         "problems": [problem] if problem else [],
     }
 
@@ -136,7 +143,7 @@ def _labels(described: Metadata, file: ModelFile) -> dict[str, Any] | None:
     return {"file": next(names, file.exported.file), "count": len(described.labels)}
 
 
-def _graphs(source: Source, file: ModelFile) -> list[tuple[dict[str, Any], Metadata]]:
+def _graphs(source: Source, file: ModelFile, shapes: Shapes) -> list[tuple[dict[str, Any], Metadata]]:
     """Describe the graphs that a program can call, the first and those of signatures, by the names of one of these."""
     keys: dict[int, list[str]] = {0: []}
     for signature in file.signatures:
@@ -145,17 +152,21 @@ def _graphs(source: Source, file: ModelFile) -> list[tuple[dict[str, Any], Metad
     for index, callable_by in sorted(keys.items()):
         described = describe_source(source, callable_by[0] if index else None)
         assert described is not None, "its format is read here"
-        graphs.append((_graph(index, callable_by, described, ASSUMED_NORMALIZATION), described))
+        graphs.append(
+            (_graph(index, callable_by, described, ASSUMED_NORMALIZATION, {} if index else shapes), described)
+        )
     return graphs
 
 
-def _graph(index: int, signatures: list[str], described: Metadata, assumed: Normalization | None) -> dict[str, Any]:
+def _graph(
+    index: int, signatures: list[str], described: Metadata, assumed: Normalization | None, shapes: Shapes
+) -> dict[str, Any]:
     return {
         "index": index,
         "signatures": signatures,
         "type": described.type,
         "type_guessed": described.extra.get("type_guessed", False),
-        "inputs": [asdict(with_image_meaning(t, None, assumed)) for t in described.inputs],
+        "inputs": [asdict(with_image_meaning(t, None, assumed)) for t in settle(described.inputs, shapes)],
         "outputs": [asdict(t) for t in described.outputs],
     }
 

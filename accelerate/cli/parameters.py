@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-__all__ = ["POSITIVE"]
+__all__ = ["POSITIVE", "shape_option"]
 
 
 class _Positive(click.FloatRange):
@@ -24,3 +25,29 @@ class _Positive(click.FloatRange):
 
 
 POSITIVE = _Positive()
+
+
+def _parse_shapes(
+    _: click.Context, __: click.Parameter, given: Sequence[str]
+) -> Mapping[str, tuple[int, ...]] | tuple[int, ...] | None:
+    """Return the `shapes` of `load`: a single one without a name is that of the only input."""
+    shapes = {}
+    for text in given:
+        name, equals, sizes = text.rpartition("=")
+        parts = sizes.lower().split("x")
+        if not all(part.isascii() and part.isdigit() for part in parts) or (equals and not name):
+            raise click.BadParameter(f"{text!r}; wanted NAME=1x3x320x320, or 1x3x320x320 for a model with one input")
+        if name in shapes or (len(given) > 1 and not name):
+            raise click.BadParameter(f"{text!r}; of several shapes each needs the name of another input")
+        shapes[name] = tuple(map(int, parts))
+    return shapes.get("", shapes or None)
+
+
+shape_option = click.option(
+    "--shape",
+    "shapes",
+    metavar="[NAME=]1x3x320x320",
+    multiple=True,
+    callback=_parse_shapes,
+    help="Settle the dynamic dimensions of an input; with one input its name may be left out. Repeatable.",
+)

@@ -16,10 +16,12 @@ import numpy as np
 
 from ..api import load
 from ..calls.conversion import Array
+from ..calls.shapes import naming_sizes
+from ..errors import InferenceError, TensorError
 from ..metadata import Metadata, TensorInfo
 from ..model import Model
 from .inputs import read_input
-from .parameters import POSITIVE
+from .parameters import POSITIVE, shape_option
 from .rendering import print_heading, print_line, print_table
 
 __all__ = ["run"]
@@ -31,6 +33,7 @@ _OWN_PLACE = {
     "device": "--device",
     "label_path": "--labels",
     "num_threads": "--threads",
+    "shapes": "--shape",
 }
 
 
@@ -61,6 +64,7 @@ def _parse_value(text: str) -> Any:
 @click.option("--device", help="A device that `doctor` lists.")
 @click.option("--labels", "label_path", metavar="PATH", help="A label file.")
 @click.option("--threads", "num_threads", metavar="N", type=click.IntRange(min=1), help="CPU threads of the runtime.")
+@shape_option
 @click.option("--top", metavar="N", type=click.IntRange(min=1), default=5, show_default=True, help="Results to show.")
 @click.option("--timeout", metavar="SECONDS", type=POSITIVE, help="Limit of each call.")
 @click.option(
@@ -92,7 +96,12 @@ def run(
         load_ms = (perf_counter() - started) * 1e3
         metadata = loaded.metadata()
         tensors = read_input(input_path, metadata.required_inputs)
-        outputs, first_ms = _timed_call(loaded, tensors, timeout)
+        try:
+            outputs, first_ms = _timed_call(loaded, tensors, timeout)
+        except (InferenceError, TensorError) as error:
+            if isinstance(tensors, dict):  # its arrays have the sizes that the caller has chosen
+                raise
+            raise naming_sizes(error, [(metadata.required_inputs[0], tensors.shape)]) from error.__cause__
         _, second_ms = _timed_call(loaded, tensors, timeout)
         report = {
             "model": model,

@@ -43,7 +43,7 @@ def to_tensor(
     info : TensorInfo
         The image input, one of ``model.metadata().inputs``. It says height, width, channels, layout, dtype,
         normalisation, quantisation and order of colours. Where its height or width is dynamic, that of `out` counts,
-        else the frame's.
+        else the one that the model was exported for (``extra["default_shape"]``), else the frame's.
     out : numpy.ndarray, optional
         C-contiguous array of the tensor's dtype and shape to write into, such as ``binding.inputs[info.name]``. For a
         tensor of several frames, the place of one: ``batch[i : i + 1]``. A frame of another size than the tensor
@@ -83,7 +83,7 @@ def geometry(frame_size: Sequence[int], info: TensorInfo, resize: str = "stretch
     frame_size : sequence of int
         (height, width) in pixels, such as ``frame.shape[:2]``.
     info : TensorInfo
-        As for `to_tensor`; a dynamic height or width is the frame's.
+        As for `to_tensor`; a dynamic height or width is the one that the model was exported for, else the frame's.
     resize : str
         As for `to_tensor`.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..calls.conversion import Array, dtype_of
+from ..calls.shapes import default_shape
 from ..errors import OptionError, TensorError
 from ..metadata import TensorInfo
 from .engines import RESAMPLES, Engine, current_engine
@@ -31,9 +32,11 @@ def converter_of(info: TensorInfo) -> Converter:
         return known[1]
     # what matters of it, without what has no hash
     layout, shape = image_shape(info).layout, tuple(info.shape)
-    converter = _converter(
-        TensorInfo(info.name, (), "", info.data_type, shape, info.quantization, info.normalization, layout, info.color)
-    )
+    alike = TensorInfo(
+        info.name, (), "", info.data_type, shape, info.quantization, info.normalization, layout, info.color,
+        extra={"default_shape": default_shape(info)},
+    )  # fmt: skip
+    converter = _converter(alike)
     if len(_known) >= _KEPT:
         _known.clear()
     _known[id(info)] = (info, converter)
@@ -67,7 +70,7 @@ class Converter:
         self._shape = image_shape(info)
         self._dtype = dtype_of(info)
         self._rows, self._columns = self._shape.layout.index("H"), self._shape.layout.index("W")
-        self._fixed = self._shape_for(self._shape.height, self._shape.width)
+        self._fixed = self._shape_of(self._shape.height, self._shape.width)  # -1 is a dynamic side
         channels = self._shape.channels
         self._order = "GRAY" if channels == 1 else "BGR" if info.color == "BGR" else "RGB"
         # one channel first or last is the same memory
@@ -110,7 +113,7 @@ class Converter:
                 "it takes several frames at once",
                 "make an array for all of them and give the place of each in turn, out=batch[i : i + 1]",
             )
-        return np.empty(self._shape_for(height, width), self._dtype)
+        return np.empty(self._shape_of(self._shape.height_for(height), self._shape.width_for(width)), self._dtype)
 
     def _checked(self, out: Array) -> Array:
         if not isinstance(out, np.ndarray):
@@ -133,14 +136,13 @@ class Converter:
         return (
             len(shape) == len(self._fixed)
             and min(shape) > 0
-            and shape == self._shape_for(shape[self._rows], shape[self._columns])
+            and all(want in (got, -1) for got, want in zip(shape, self._fixed, strict=True))
         )
 
-    def _shape_for(self, height: int, width: int) -> tuple[int, ...]:
-        """Return the shape for one frame, given what the tensor's dynamic sides are."""
-        shape = self._shape
-        sides = {"N": 1, "C": shape.channels, "H": shape.height_for(height), "W": shape.width_for(width)}
-        return tuple(sides[axis] for axis in shape.layout)
+    def _shape_of(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape for one frame whose sides these are in the tensor."""
+        sides = {"N": 1, "C": self._shape.channels, "H": height, "W": width}
+        return tuple(sides[axis] for axis in self._shape.layout)
 
     def _refusal(self, problem: str, remedy: str = "") -> TensorError:
         about = f"input {self._info.name!r}, {self._info.data_type}{list(self._info.shape)}"

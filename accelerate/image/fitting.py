@@ -9,6 +9,7 @@ import numpy as np
 
 from .._records import record
 from ..calls.conversion import Array, image_layout
+from ..calls.shapes import default_shape
 from ..errors import OptionError, TensorError
 from ..metadata import TensorInfo
 
@@ -23,14 +24,16 @@ class ImageShape(NamedTuple):
     height: int
     width: int
     channels: int
+    usual_height: int  # a fixed side's own; of a dynamic one what the model was exported for, 1 where nobody says it
+    usual_width: int
 
     def height_for(self, own: int) -> int:
         """Return the tensor's height for a frame whose own is given."""
-        return own if self.height < 0 else self.height
+        return own if self.height < 0 and self.usual_height == 1 else self.usual_height
 
     def width_for(self, own: int) -> int:
         """Return the tensor's width for a frame whose own is given."""
-        return own if self.width < 0 else self.width
+        return own if self.width < 0 and self.usual_width == 1 else self.usual_width
 
 
 def image_shape(info: TensorInfo) -> ImageShape:
@@ -58,7 +61,8 @@ def image_shape(info: TensorInfo) -> ImageShape:
             "become; wanted 1 or 3 channels and no side of 0",
             "give `infer` an array",
         )
-    return ImageShape(layout, sides.get("N", 1), sides["H"], sides["W"], channels)
+    usual = dict(zip(layout, default_shape(info), strict=True))
+    return ImageShape(layout, sides.get("N", 1), sides["H"], sides["W"], channels, usual["H"], usual["W"])
 
 
 @record(frozen=True)

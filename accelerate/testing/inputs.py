@@ -15,13 +15,18 @@ from ..model import Model
 __all__ = ["random_inputs", "random_tensors"]
 
 
-def random_inputs(model: Model, seed: int = 0, *, dynamic: int = 1) -> dict[str, Array]:
-    """Return random inputs that a model takes without conversion, but for optional ones; -1 becomes `dynamic`."""
+def random_inputs(model: Model, seed: int = 0, *, dynamic: int | None = None) -> dict[str, Array]:
+    """Return random inputs that a model takes without conversion, but for optional ones.
+
+    Dynamic dimensions are `dynamic`; without it they have the size that the model was exported for, else 1.
+    """
     return random_tensors(model.metadata().required_inputs, seed, dynamic=dynamic)
 
 
-def random_tensors(tensors: Iterable[TensorInfo], seed: int, *, dynamic: int = 1) -> dict[str, Array]:
-    """Return random values for tensors, by name."""
+def random_tensors(tensors: Iterable[TensorInfo], seed: int, *, dynamic: int | None = None) -> dict[str, Array]:
+    """Return random values for tensors, by name; their sizes are those of `random_inputs`."""
     random = np.random.default_rng(seed)
-    sized = [replace(t, shape=tuple(dynamic if n < 0 else n for n in t.shape)) for t in tensors]
+    sized = list(tensors)
+    if dynamic is not None:
+        sized = [replace(t, shape=tuple(dynamic if n < 0 else n for n in t.shape)) for t in sized]
     return {t.name: random_tensor(t, random) for t in sized}

@@ -14,7 +14,7 @@ from accelerate.backends.tflite.calls import ENGINE_ERRORS, Calls
 from accelerate.backends.tflite.diagnosis import why_unresolved
 from accelerate.backends.tflite.engines import LINES, Engine
 from accelerate.backends.tflite.interpreter import make_interpreter
-from accelerate.backends.tflite.model import TFLiteModel
+from accelerate.backends.tflite.model import TFLiteModel, allocate_tensors
 from accelerate.contract import Array, Binding, LoadOptions, Model, RuntimeModel, Source, held_back
 from accelerate.errors import (
     AccelerateError,
@@ -191,7 +191,7 @@ class EdgeTPUModel(TFLiteModel):
         )
         calls = Calls.of_ours(interpreter, self._subgraph)
         with held_back(LINES):
-            calls.allocate()
+            allocate_tensors(calls, self._input_indices, self.inputs, self.options)
         details = {**self.runtime.details, "device_path": lease.device.path}
         self.runtime = replace(self.runtime, device=lease.device.id, details=details)
         return interpreter, calls

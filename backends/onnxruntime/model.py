@@ -21,6 +21,8 @@ from accelerate.contract import (
     Source,
     allocate,
     held_back,
+    interface_of,
+    settle,
 )
 from accelerate.errors import (
     AccelerateError,
@@ -85,7 +87,13 @@ class ONNXModel(RuntimeModel):
             entries = {**entries, "session.disable_cpu_ep_fallback": "1"}
             providers = [entry for entry in providers if entry != CPU]  # refused beside that setting
         with settings_for(options, entries) as settings:
-            session = _session(runtime, providers, source, settings)
+            _settle_dimensions(settings, source, options)
+            try:
+                session = _session(runtime, providers, source, settings)
+            except ModelError as error:
+                if not (options.shapes and "ShapeInferenceError" in error.reason):
+                    raise
+                raise OptionError(f"shapes: {error.reason}", "give others, or leave them out") from error.__cause__
             threads = settings.intra_op_num_threads
         nodes = _nodes(session)
         with _readable(source):
@@ -153,7 +161,7 @@ class ONNXModel(RuntimeModel):
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
-        inputs = allocate(self.inputs, self.input_index, shapes)
+        inputs = allocate(self.sized_inputs, self.input_index, shapes)
         named = {self.input_index.find(name) for name in shapes or ()}
         if unranked := [t.name for i, t in enumerate(self.inputs) if "rank" in t.extra and i not in named]:
             raise TensorError(
@@ -209,7 +217,8 @@ class ONNXModel(RuntimeModel):
         ]
         with settings_for(self.options, {}, enable_profiling=True, profile_file_prefix=prefix) as settings:
             session = _session(onnxruntime, providers, self._source, settings)
-        return type(self)(session, self._source, self.runtime, LoadOptions()), session
+        settled = LoadOptions(tensor_names=self.options.tensor_names, shapes=self.options.shapes)
+        return type(self)(session, self._source, self.runtime, settled), session
 
     def release(self) -> None:
         self._session = None
@@ -226,8 +235,26 @@ def _readable(source: Source) -> Iterator[None]:
         ) from error
 
 
+def _settle_dimensions(settings: Any, source: Source, options: LoadOptions) -> None:
+    """Tell ONNX Runtime what its dimensions of a name are: it works out the outputs' shapes, and its memory, at once.
+
+    A name that an input left open has, or that is given two sizes, is no safe guide: it stays open.
+    """
+    told = interface_of(source) if options.shapes else None
+    if told is None:
+        return
+    sizes: dict[str, set[int]] = {}
+    for before, after in zip(told.inputs, settle(told.inputs, options.shapes, options.tensor_names), strict=True):
+        names = before.extra.get("dimensions", ())
+        for name, size in zip(names, after.shape, strict=False):  # of an unknown rank there are none
+            sizes.setdefault(name, set()).add(size)
+    for name, found in sizes.items():
+        if name and len(found) == 1 and min(found) > 0:
+            settings.add_free_dimension_override_by_name(name, *found)
+
+
 def _session(runtime: Any, providers: Sequence[Any], source: Source, settings: Any) -> Any:
-    model = str(source.path) if source.path is not None else source.read()
+    model = source.utf8_path or source.read()
     try:
         # a user whose options ask for more lines than errors gets them
         with held_back(LINES) if settings.log_severity_level >= ERROR else contextlib.nullcontext():

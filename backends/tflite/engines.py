@@ -71,6 +71,10 @@ ENGINES = {
 }  # fmt: skip
 
 
+#: Whose interpreters are taken, though none is made: TensorFlow's is the same class, in a package of 600 MB.
+_OF_OTHERS = (Engine("tensorflow", "TensorFlow", "tensorflow", "pip install tensorflow", verifies=True),)
+
+
 def check_option(option: object) -> None:
     """Refuse an ``engine=`` that does not exist, or whose package is not installed."""
     if option is None:
@@ -102,7 +106,7 @@ def pick(option: str | None) -> Engine:
 def engine_of(interpreter: object) -> Engine | None:
     """Return the engine whose Interpreter this object is, or None."""
     for kind in type(interpreter).__mro__:
-        for engine in ENGINES.values():
+        for engine in (*ENGINES.values(), *_OF_OTHERS):
             if kind.__name__ == "Interpreter" and kind.__module__.partition(".")[0] == engine.package:
                 return engine
     return None

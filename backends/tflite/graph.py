@@ -68,13 +68,23 @@ def describe_interpreter(source: Source, signature: str | None) -> Metadata | No
     return Metadata("", "", "", told.inputs, told.outputs, (), bool(state_of_interpreter(source.object)))
 
 
-def as_allocated(infos: Sequence[TensorInfo], indices: Sequence[int], calls: Calls) -> tuple[TensorInfo, ...]:
-    """Return outputs with the shapes that the interpreter has worked out: older converters leave them out."""
-    return tuple(_as_allocated(info, calls.shape(index)) for info, index in zip(infos, indices, strict=True))
+def as_allocated(
+    infos: Sequence[TensorInfo], indices: Sequence[int], calls: Calls, *, settled: bool
+) -> tuple[TensorInfo, ...]:
+    """Return outputs with the shapes that the interpreter has worked out: older converters leave them out.
+
+    Where the inputs are `settled`, dynamic ones have theirs, too, but for those that have no place before a run.
+    """
+    return tuple(
+        info
+        if min(info.shape, default=0) < 0 and not (settled and calls.placed(index))
+        else _as_allocated(info, calls.shape(index))
+        for info, index in zip(infos, indices, strict=True)
+    )
 
 
 def _as_allocated(info: TensorInfo, shape: tuple[int, ...]) -> TensorInfo:
-    if min(info.shape, default=0) < 0 or shape == info.shape:
+    if shape == info.shape:
         return info
     return replace(info, shape=shape, extra={key: value for key, value in info.extra.items() if key != "rank"})
 
@@ -113,6 +123,7 @@ def _tensor(details: dict[str, Any]) -> Tensor:
         "string" if kind.kind == "S" else kind.name,
         tuple(map(int, shape)),
         _quantization(details["quantization_parameters"]),
+        default_shape=tuple(map(int, details["shape"])),
     )
 
 

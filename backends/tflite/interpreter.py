@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from accelerate.contract import Source, held_back
@@ -35,8 +33,8 @@ def make_interpreter(
     """
     interpreter_class = engine.interpreter_class()
     content = source.held() if content is None else content
-    if content is None and engine.verifies and source.path is not None and _is_utf8(source.path):
-        model: dict[str, Any] = {"model_path": str(source.path)}  # mapped by the engine: replicas share the page cache
+    if content is None and engine.verifies and (path := source.utf8_path) is not None:
+        model: dict[str, Any] = {"model_path": path}  # mapped by the engine: replicas share the page cache
     else:
         content = source.read() if content is None else content
         if not (engine.verifies or verified):
@@ -55,15 +53,6 @@ def make_interpreter(
         # longer than the Python object that holds the delegates
         weakref.finalize(interpreter._interpreter, _outlived, delegate).atexit = False
     return interpreter
-
-
-def _is_utf8(path: Path) -> bool:
-    """Return whether the engine can be given a path: it takes UTF-8 only."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _outlived(_: Any) -> None:

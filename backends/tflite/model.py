@@ -23,6 +23,7 @@ from accelerate.contract import (
     allocate,
     held_back,
     random_tensor,
+    settle,
 )
 from accelerate.errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError, one_line
 from accelerate.formats.interface import Interface
@@ -30,7 +31,7 @@ from accelerate.formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from accelerate.formats.tflite.file import ModelFile
 from accelerate.formats.tflite.interface import interface
 from accelerate.formats.tflite.state import State
-from accelerate.metadata import Metadata
+from accelerate.metadata import Metadata, TensorInfo
 
 from .calls import ENGINE_ERRORS, Calls, runner
 from .engines import ENGINES, LINES, Engine
@@ -41,7 +42,7 @@ from .state import Variables, state_of_interpreter
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["TFLiteModel"]
+__all__ = ["TFLiteModel", "allocate_tensors"]
 
 _log = logging.getLogger("accelerate")
 _SUB_BYTE = frozenset({"int4", "uint4", "int2"})
@@ -79,8 +80,10 @@ class TFLiteModel(RuntimeModel):
         self._state = state_of_interpreter(interpreter) if file is None else file.state
         self._parent: TFLiteModel | None = None  # of which this is another signature
         self._views: weakref.WeakSet[TFLiteModel] = weakref.WeakSet()
-        inputs, outputs = told.inputs, as_allocated(told.outputs, told.output_indices, calls)
+        inputs = told.inputs
         self._dynamic = any(min(t.shape, default=0) < 0 or "rank" in t.extra for t in inputs)
+        settled = bool(options.shapes) and not self._dynamic
+        outputs = as_allocated(told.outputs, told.output_indices, calls, settled=settled)
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
         self._plain = all(t.shape and 0 not in t.shape for t in outputs)
         self._use(interpreter, calls)
@@ -120,14 +123,14 @@ class TFLiteModel(RuntimeModel):
         threads = options.num_threads or 1
         file = source.opened(ModelFile)
         file.check_graphs()
-        told = interface(file, options.signature)
+        told = _settled(interface(file, options.signature), options)
         learn_dtypes((*told.inputs, *told.outputs))
         try:
             plain = options.backend_options.get("xnnpack") is False
             interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates, plain=plain)
             with held_back(LINES):
                 calls = Calls.of_ours(interpreter, told.subgraph)
-                calls.allocate()
+                allocate_tensors(calls, told.input_indices, told.inputs, options)
             details = {"engine": engine.option, "num_threads": threads, "signature": told.signature}
             if plain:
                 details["xnnpack"] = False
@@ -145,11 +148,13 @@ class TFLiteModel(RuntimeModel):
     def adopt(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
         """Use an interpreter that the caller has made. It stays the caller's: `close` leaves it as it is."""
         interpreter = source.object
-        told = interface_of_interpreter(interpreter, options.signature)
+        told = _settled(interface_of_interpreter(interpreter, options.signature), options)
         calls = Calls.of_users(interpreter, told.subgraph)
         try:
             with held_back(LINES):
-                calls.allocate()
+                allocate_tensors(calls, told.input_indices, told.inputs, options)
+        except AccelerateError:  # ours is a ValueError, too
+            raise
         except ENGINE_ERRORS as error:
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
         details = {"engine": engine.option, "signature": told.signature, "adopted": True}
@@ -186,24 +191,11 @@ class TFLiteModel(RuntimeModel):
             return
         self._shapes = None  # a resize that fails half way is done again by the next call
         with self._variables.kept():
-            self._allocate(calls, shapes)
+            allocate_for(calls, dict(zip(self._input_indices, shapes, strict=True)))
         for other in (self._parent, *(self._parent or self)._views):
             if other is not None and other is not self and other._subgraph == self._subgraph:
                 other._shapes = None
         self._shapes = shapes
-
-    def _allocate(self, calls: Calls, shapes: Sequence[tuple[int, ...]]) -> None:
-        try:
-            with held_back(LINES):
-                for index, shape in zip(self._input_indices, shapes, strict=True):
-                    if calls.shape(index) != shape:  # LiteRT 2.3 crashes on aarch64 where a scalar is resized to one
-                        calls.resize(index, np.asarray(shape, np.int32))
-                calls.allocate()
-        except ENGINE_ERRORS as error:
-            raise TensorError(
-                f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: "
-                f"{one_line(error)}"
-            ) from error
 
     def _check_file(self) -> None:
         """Refuse to run on what somebody has written into the file that the engine maps."""
@@ -307,7 +299,7 @@ class TFLiteModel(RuntimeModel):
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
-        arrays = allocate(self.inputs, self.input_index, shapes)
+        arrays = allocate(self.sized_inputs, self.input_index, shapes)
         bound = [array.shape for array in arrays.values()]
         # of an adopted interpreter, and of a file that is gone, there is no second interpreter
         alone = self._source.format == "object" or (self._content is None and not self._source.unchanged())
@@ -339,13 +331,13 @@ class TFLiteModel(RuntimeModel):
             return None
         interpreter = self._new_interpreter(self.runtime.details["num_threads"])
         calls = Calls.of_ours(interpreter, self._subgraph)
-        self._allocate(calls, shapes)
+        allocate_for(calls, dict(zip(self._input_indices, shapes, strict=True)))
         computed = file.computed_tensors(self._subgraph)
         if self._subgraph == 0 and is_one_delegate(interpreter, computed, self._output_indices):
             return calls
         try:
             plain = Calls.of_ours(self._new_interpreter(1, plain=True), self._subgraph)
-            self._allocate(plain, shapes)
+            allocate_for(plain, dict(zip(self._input_indices, shapes, strict=True)))
         except (*ENGINE_ERRORS, TensorError):  # operators that only the default delegate has
             return None
         return calls if all(map(plain.placed, computed)) else None
@@ -377,6 +369,49 @@ class TFLiteModel(RuntimeModel):
             view.close()
         self._once = self._calls = self._interpreter = self._file = self._content = None
         self._variables = Variables(State(), self._calls_for)
+
+
+def _settled(told: Interface, options: LoadOptions) -> Interface:
+    return replace(told, inputs=settle(told.inputs, options.shapes, options.tensor_names))
+
+
+def allocate_tensors(calls: Calls, indices: Sequence[int], inputs: Sequence[TensorInfo], options: LoadOptions) -> None:
+    """Make room for the tensors; the inputs have their settled shapes already, as what follows from them has then.
+
+    Raises
+    ------
+    OptionError
+        The model cannot run with the shapes that were given.
+    """
+    if not options.shapes:
+        calls.allocate()
+        return
+    fixed = {i: info.shape for i, info in zip(indices, inputs, strict=True) if min(info.shape, default=0) >= 0}
+    try:
+        allocate_for(calls, fixed)
+    except TensorError as error:
+        raise OptionError(f"shapes: {error.reason}", "give others, or leave them out") from error.__cause__
+
+
+def allocate_for(calls: Calls, shapes: Mapping[int, tuple[int, ...]]) -> None:
+    """Give inputs, by their index, these shapes.
+
+    Raises
+    ------
+    TensorError
+        The model cannot run with them.
+    """
+    try:
+        with held_back(LINES):
+            for index, shape in shapes.items():
+                if calls.shape(index) != shape:  # LiteRT 2.3 crashes on aarch64 where a scalar is resized to one
+                    calls.resize(index, np.asarray(shape, np.int32))
+            calls.allocate()
+    except ENGINE_ERRORS as error:
+        raise TensorError(
+            f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes.values())}: "
+            f"{one_line(error)}"
+        ) from error
 
 
 def try_model(model: bytes, option: str) -> None:

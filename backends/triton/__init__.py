@@ -59,7 +59,13 @@ class Triton(Backend):
 
         scheme = source.url.partition("://")[0].lower()
         if scheme not in SCHEMES:
-            return Match(False, f"{source} does not begin with {' or '.join(f'{s}://' for s in SCHEMES)}")
+            ours = {"grpc": "triton", "grpcs": "tritons"}.get(scheme)
+            right = f"{ours}://{source.url.partition('://')[2]}" if ours else "triton://host:8001/model"
+            return Match(
+                False,
+                f"{source} does not begin with {' or '.join(f'{s}://' for s in SCHEMES)}",
+                f"a model on a server is {without_secrets(right)}",
+            )
         address = Address.parse(source.url)
         if (url := options.backend_options.get("url")) is not None:
             raise OptionError(

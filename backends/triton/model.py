@@ -19,7 +19,7 @@ from accelerate.contract import (
     RuntimeInfo,
     RuntimeModel,
     allocate,
-    concrete_shape,
+    default_shape,
     seconds,
 )
 from accelerate.errors import AccelerateError
@@ -109,7 +109,7 @@ class TritonModel(RuntimeModel):
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> CopyingBinding:
         self.check_open()
-        arrays = allocate(self.inputs, self.input_index, shapes)
+        arrays = allocate(self.sized_inputs, self.input_index, shapes)
         layout = self._transport.layout(tuple(array.shape for array in arrays.values()))
         shared = self._transport.bind(layout, _DEFAULT_TIMEOUT)
         if shared is None:
@@ -159,7 +159,7 @@ class TritonModel(RuntimeModel):
         output = d.outputs[position]
         if "classification" not in self._extensions or not d.repeatable:
             return ()
-        shapes = [concrete_shape(t.shape) for t in d.inputs]
+        shapes = [default_shape(t) for t in self.inputs]
         blanks = [
             np.full(shape, b"", object) if t.is_text else np.zeros(shape, t.dtype)
             for t, shape in zip(d.inputs, shapes, strict=True)

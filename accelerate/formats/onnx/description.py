@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...calls.names import name_tensors
+from ...calls.shapes import exported_for
 from ...metadata import Metadata, TensorInfo
 from ..exporters import class_names, pictures, type_of
 from ..interface import Interface
@@ -55,7 +56,7 @@ def describe(
         name=properties.get("name") or name,
         type=type_of(properties, "onnx"),
         description=description or properties.get("description", ""),
-        inputs=pictures(properties, inputs),
+        inputs=exported_for(pictures(properties, inputs), properties.get("imgsz")),
         outputs=tuple(outputs),
         labels=class_names(properties.get("names", "")),
         extra=dict(properties),

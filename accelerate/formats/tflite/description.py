@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any
 
 from ...calls.conversion import image_layout
+from ...calls.shapes import exported_for
 from ...metadata import AssociatedFile, Metadata, Normalization, TensorInfo
 from ..classes import best_labels, counts_of
 from ..exporters import class_names, pictures, type_of
@@ -45,7 +46,8 @@ def describe(file: ModelFile, subgraph: int, inputs: Sequence[TensorInfo], outpu
         if subgraph < len(model.subgraphs):
             inputs = _meanings(inputs, model.subgraphs[subgraph].inputs)
             outputs = _meanings(outputs, model.subgraphs[subgraph].outputs)
-    inputs, outputs = pictures(exported, inputs), _labelled(file, subgraph, outputs)
+    inputs = exported_for(pictures(exported, inputs), exported.get("imgsz"))
+    outputs = _labelled(file, subgraph, outputs)
     kind, guessed = type_of(exported, "tflite"), False
     if not kind:
         kind, guessed = guess_type([*(t.description for t in inputs), name, description], inputs, outputs)

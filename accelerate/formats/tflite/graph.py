@@ -47,6 +47,7 @@ class Tensor:
     shape: tuple[int, ...]  # -1 is a dynamic dimension
     quantization: Quantization | None
     ranked: bool = True  # whether the file gives a shape at all; an older one does not tell a scalar from that
+    default_shape: tuple[int, ...] = ()  # what a runtime allocates at first, with a size for each dynamic dimension
 
 
 @record(frozen=True)
@@ -159,6 +160,7 @@ def _tensor(table: Table, index: int) -> Tensor:
         shape=signature if len(signature) == len(shape) else shape,
         quantization=_quantization(quantization) if quantization else None,
         ranked=bool(shape) or table.number(8, UINT8) != 0,
+        default_shape=shape,
     )
 
 

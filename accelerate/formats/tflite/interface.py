@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ...calls.names import name_tensors, suggestion
 from ...errors import OptionError
@@ -80,7 +81,9 @@ def name_graph(
 
 def _described(tensor: Tensor, name: str, aliases: tuple[str, ...]) -> TensorInfo:
     data_type = _HANDED_OUT.get(tensor.data_type, tensor.data_type)
-    extra = {} if data_type == tensor.data_type else {"data_type": tensor.data_type}
+    extra: dict[str, Any] = {} if data_type == tensor.data_type else {"data_type": tensor.data_type}
     if not tensor.ranked:
         extra["rank"] = "unknown"
+    if any(n < 0 and size > 1 for n, size in zip(tensor.shape, tensor.default_shape, strict=False)):
+        extra["default_shape"] = tensor.default_shape
     return TensorInfo(name, aliases, "", data_type, tensor.shape, tensor.quantization, extra=extra)

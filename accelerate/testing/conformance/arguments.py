@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ...api import list_devices, load, plan
+from ...contract import concrete_shape
 from ...errors import AccelerateError
 from ...reports import Plan
 from .cases import CaseTests
@@ -20,9 +21,10 @@ __all__ = ["ArgumentTests"]
 
 @dataclass(frozen=True)
 class _Facts:
-    """What the arguments are made of: the model's names, its device, and a folder with files."""
+    """What the arguments are made of: the model's names, its input's shape, its device, and a folder with files."""
 
     input: str
+    shape: tuple[int, ...]
     output: str
     device: str
     kind: str
@@ -70,6 +72,18 @@ _TABLE: Mapping[str, Callable[[_Facts], Arguments]] = {
     "tensor_names: a third side": lambda f: {"tensor_names": {"input": {f.input: "mine"}}},
     "tensor_names: a number": lambda _: {"tensor_names": 5},
     "tensor_names: to a number": lambda f: {"tensor_names": {"inputs": {f.input: 5}}},
+    "shapes: the model's own": lambda f: {"shapes": {f.input: f.shape}},
+    "shapes: by number, NumPy's": lambda f: {"shapes": {"0": np.array(f.shape)}},
+    "shapes: none": lambda _: {"shapes": {}},
+    "shapes: of no input": lambda f: {"shapes": {"no such": f.shape}},
+    "shapes: of one input twice": lambda f: {"shapes": {f.input: f.shape, "0": f.shape}},
+    "shapes: another rank": lambda f: {"shapes": {f.input: (*f.shape, 2)}},
+    "shapes: other sizes": lambda f: {"shapes": {f.input: [n + 1 for n in f.shape]}},
+    "shapes: a size below 0": lambda f: {"shapes": {f.input: [-1 for _ in f.shape]}},
+    "shapes: a fraction": lambda f: {"shapes": {f.input: [1.5 for _ in f.shape]}},
+    "shapes: text": lambda f: {"shapes": {f.input: "1x3x320x320"}},
+    "shapes: a number": lambda _: {"shapes": 5},
+    "shapes: without a name": lambda f: {"shapes": f.shape},
     "normalization: a pair": lambda _: {"normalization": (127.5, 127.5)},
     "normalization: by name": lambda f: {"normalization": {f.input: (0, 255)}},
     "normalization: of no input": lambda _: {"normalization": {"no such": (0, 255)}},
@@ -109,6 +123,7 @@ _OF_AN_OBJECT: Mapping[str, tuple[Arguments, bool]] = {  # with whether it can b
     "signature": ({"signature": "no such signature"}, False),
     "tensor_names": ({"tensor_names": {"inputs": {"no such": "mine"}}}, False),
     "normalization": ({"normalization": {"no such": (0, 255)}}, False),
+    "shapes": ({"shapes": {"no such": (1,)}}, False),
 }
 
 
@@ -133,9 +148,10 @@ class ArgumentTests(CaseTests):
         metadata = model.metadata()
         chosen = plan(case.source, backend=self.backend, **case.options).chosen
         assert chosen is not None
-        names = (metadata.inputs[0].name, metadata.outputs[0].name)
+        first = metadata.inputs[0]
+        told = (first.name, concrete_shape(first.shape), metadata.outputs[0].name)
         kind = next(d.kind for d in list_devices() if (d.backend, d.id) == (self.backend, chosen.device))
-        asked = {"backend": self.backend, **case.options, **make(_Facts(*names, chosen.device, kind, tmp_path))}
+        asked = {"backend": self.backend, **case.options, **make(_Facts(*told, chosen.device, kind, tmp_path))}
         source = asked.pop("source", case.source)
         if name not in self.known_when_loaded:
             _judge_alike(source, asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import pickle
 import sys
 import threading
 import time
@@ -66,6 +67,19 @@ class EndingTests(CaseTests):
         model, _ = opened("plain")
         with pytest.raises(AccelerateError):
             model.infer({})
+
+    def test_a_model_is_pickled_as_what_loads_it_again(self, opened: Any) -> None:
+        model, case = opened("plain")
+        inputs = random_inputs(model)
+        with pickle.loads(pickle.dumps(model)) as again:
+            assert again is not model
+            assert (again.backend, again.device, again.metadata()) == (model.backend, model.device, model.metadata())
+            self.check(case, inputs, again.infer(inputs))
+        self.check(case, inputs, model.infer(inputs))
+        with model.bind() as binding, pytest.raises(AccelerateError, match="pickled"):
+            pickle.dumps(binding)
+        with contextlib.suppress(pytest.skip.Exception), pytest.raises(AccelerateError, match="in the worker"):
+            pickle.dumps(opened("existing")[0])
 
     # Commands
 

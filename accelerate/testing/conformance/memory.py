@@ -128,6 +128,23 @@ class MemoryTests(CaseTests):
         with pytest.raises(TensorError, match="bind"):
             model.bind({tensors[0].name: (*shapes[tensors[0].name], 2)})
 
+    def test_settled_shapes_stay(self, opened: Any) -> None:
+        shapes = {t.name: tuple(3 if n < 0 else n for n in t.shape) for t in opened("dynamic")[0].metadata().inputs}
+        model, case = opened("dynamic", shapes=shapes)
+        assert {t.name: t.shape for t in model.metadata().inputs} == shapes
+        model.warmup()
+        inputs = random_inputs(model, 7)
+        with model.bind() as binding:
+            self.fill(binding, inputs)
+            binding.run()
+            self.check(case, inputs, binding.outputs)
+        outputs = model.infer(inputs)
+        self.check(case, inputs, outputs)
+        for tensor in model.metadata().outputs:
+            assert all(want in (-1, got) for got, want in zip(outputs[tensor.name].shape, tensor.shape, strict=True))
+        with pytest.raises(TensorError):
+            model.infer({name: np.zeros([n + 1 for n in shape], inputs[name].dtype) for name, shape in shapes.items()})
+
     def test_a_binding_ends_with_its_model(self, opened: Any) -> None:
         model, _ = opened("plain")
         binding = model.bind()

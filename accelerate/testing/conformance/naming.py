@@ -26,6 +26,19 @@ class NamingTests(CaseTests):
         assert set(outputs) == {t.name for t in model.metadata().outputs}
         self.check(case, inputs, outputs)
 
+    def test_every_name_of_an_output_is_found(self, opened: Any) -> None:
+        model, _ = opened("plain")
+        tensors = model.metadata().outputs
+        outputs = model.infer(random_inputs(model))
+        for number, tensor in enumerate(tensors):
+            for name in (str(number), *tensor.aliases):
+                assert outputs[name] is outputs.get(name) is outputs[tensor.name]
+        assert "no such" not in outputs
+        assert outputs.get("no such", 5) == 5
+        with pytest.raises(KeyError, match="no such"):
+            outputs["no such"]
+        assert list(outputs) == [t.name for t in tensors]
+
     def test_every_name_of_an_input_is_accepted(self, opened: Any) -> None:
         model, case = opened("several")
         inputs = random_inputs(model)
