@@ -103,7 +103,8 @@ def read_everything(data: bytes) -> str:
     names = file.metadata_names()
     assert isinstance(names.problem, str)
     assert isinstance(reading.problem, str)
-    assert all(isinstance(reading.problem, str) for reading in (*file.packed_labels(), file.exported))
+    assert all(isinstance(labels.problem, str) for labels in file.packed_labels())
+    assert isinstance(file.exported.problem, str)
     for part in ("version", "description", "operators", "custom_operators", "subgraphs", "signatures"):
         getattr(file, part)
     for name in file.packed.names:

@@ -151,7 +151,7 @@ def test_urls_that_no_backend_takes() -> None:
 
 @any_of(st.binary(min_size=1), st.integers(1, 3))
 def test_the_bytes_are_those_that_were_given(content: bytes, step: int) -> None:
-    strided = memoryview(np.repeat(np.frombuffer(content, np.uint8), step))[::step]
+    strided = memoryview(bytes(np.repeat(np.frombuffer(content, np.uint8), step)))[::step]
     for given in (content, bytearray(content), strided, io.BytesIO(content)):
         assert Source(given).read() == content
 

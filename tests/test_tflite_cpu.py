@@ -269,7 +269,7 @@ def test_an_interpreter_of_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     if "litert" not in engines.INSTALLED:
         pytest.skip("the stand-in is made of LiteRT's Interpreter")
     stand_in = type("Interpreter", (interpreter_class("litert"),), {"__module__": "tensorflow.lite.python.interpreter"})
-    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(__version__="2.99.0"))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(__version__="2.99.0"))
     with accelerate.load(stand_in(model_content=odd_models.dynamic())) as model:
         assert (model.backend, model.runtime.name, model.runtime.version) == ("tflite_cpu", "TensorFlow", "2.99.0")
         for n in (1, 3):
@@ -330,7 +330,7 @@ def test_a_first_size_that_cannot_be_allocated_does_not_matter(engine: str) -> N
 def test_an_output_whose_size_only_a_run_tells_stays_open(engine: str) -> None:
     with load(odd_models.dynamic_output(), engine, shapes={"x": (4,)}) as model:
         assert model.metadata().outputs[0].shape == (-1, 1)
-        assert model.infer(np.float32([1, -1, 1, 1]))["y"].ravel().tolist() == [0, 2, 3]
+        assert model.infer(np.array([1, -1, 1, 1], np.float32))["y"].ravel().tolist() == [0, 2, 3]
 
 
 @ANY

@@ -12,10 +12,10 @@ from typing import Any
 
 from accelerate.backends.tflite.calls import ENGINE_ERRORS, Calls
 from accelerate.backends.tflite.diagnosis import why_unresolved
-from accelerate.backends.tflite.engines import LINES, Engine
+from accelerate.backends.tflite.engines import Engine
 from accelerate.backends.tflite.interpreter import make_interpreter
 from accelerate.backends.tflite.model import TFLiteModel, allocate_tensors
-from accelerate.contract import Array, Binding, LoadOptions, Model, RuntimeModel, Source, held_back
+from accelerate.contract import Array, Binding, LoadOptions, Model, RuntimeModel, Source
 from accelerate.errors import (
     AccelerateError,
     BackendNotAvailableError,
@@ -190,8 +190,7 @@ class EdgeTPUModel(TFLiteModel):
             self._engine, self._source, self.runtime.details["num_threads"], verified=True, delegates=[delegate]
         )
         calls = Calls.of_ours(interpreter, self._subgraph)
-        with held_back(LINES):
-            allocate_tensors(calls, self._input_indices, self.inputs, self.options)
+        allocate_tensors(calls, self._input_indices, self.inputs, self.options)
         details = {**self.runtime.details, "device_path": lease.device.path}
         self.runtime = replace(self.runtime, device=lease.device.id, details=details)
         return interpreter, calls

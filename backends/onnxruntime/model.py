@@ -240,7 +240,8 @@ def _settle_dimensions(settings: Any, source: Source, options: LoadOptions) -> N
 
     A name that an input left open has, or that is given two sizes, is no safe guide: it stays open.
     """
-    told = interface_of(source) if options.shapes else None
+    ours = "session_options" not in options.backend_options  # nothing takes an override back from the user's object
+    told = interface_of(source) if options.shapes and ours else None
     if told is None:
         return
     sizes: dict[str, set[int]] = {}

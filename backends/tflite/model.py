@@ -128,9 +128,8 @@ class TFLiteModel(RuntimeModel):
         try:
             plain = options.backend_options.get("xnnpack") is False
             interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates, plain=plain)
-            with held_back(LINES):
-                calls = Calls.of_ours(interpreter, told.subgraph)
-                allocate_tensors(calls, told.input_indices, told.inputs, options)
+            calls = Calls.of_ours(interpreter, told.subgraph)
+            allocate_tensors(calls, told.input_indices, told.inputs, options)
             details = {"engine": engine.option, "num_threads": threads, "signature": told.signature}
             if plain:
                 details["xnnpack"] = False
@@ -151,8 +150,7 @@ class TFLiteModel(RuntimeModel):
         told = _settled(interface_of_interpreter(interpreter, options.signature), options)
         calls = Calls.of_users(interpreter, told.subgraph)
         try:
-            with held_back(LINES):
-                allocate_tensors(calls, told.input_indices, told.inputs, options)
+            allocate_tensors(calls, told.input_indices, told.inputs, options)
         except AccelerateError:  # ours is a ValueError, too
             raise
         except ENGINE_ERRORS as error:
@@ -225,7 +223,11 @@ class TFLiteModel(RuntimeModel):
                 calls.allocate()
         given = self.options.normalization
         options = replace(
-            self.options, signature=name, tensor_names={}, normalization=None if isinstance(given, Mapping) else given
+            self.options,
+            signature=name,
+            tensor_names={},
+            shapes={},
+            normalization=None if isinstance(given, Mapping) else given,
         )
         runtime = replace(self.runtime, details={**self.runtime.details, "signature": name})
         view = type(self)(self._engine, self._interpreter, calls, told, self._source, file, runtime, options)
@@ -263,8 +265,7 @@ class TFLiteModel(RuntimeModel):
         interpreter = self._new_interpreter(self.runtime.details["num_threads"])
         for model in (self, *self._views):
             calls = Calls.of_ours(interpreter, model._subgraph)
-            with held_back(LINES):
-                calls.allocate()
+            allocate_tensors(calls, model._input_indices, model.inputs, model.options)
             model._use(interpreter, calls)
 
     def warm(self, feeds: list[Array], runs: int, until: float | None) -> None:
@@ -384,7 +385,8 @@ def allocate_tensors(calls: Calls, indices: Sequence[int], inputs: Sequence[Tens
         The model cannot run with the shapes that were given.
     """
     if not options.shapes:
-        calls.allocate()
+        with held_back(LINES):
+            calls.allocate()
         return
     fixed = {i: info.shape for i, info in zip(indices, inputs, strict=True) if min(info.shape, default=0) >= 0}
     try:
