@@ -567,10 +567,11 @@ def test_too_little_shared_memory(load: Any, monkeypatch: Any, caplog: pytest.Lo
         for _ in range(3):
             np.testing.assert_array_equal(model.infer(x)["y"], x + x)
     assert model.runtime.details["transport"] == "message"
+    assert re.match(r"not used: .*360000 bytes in /dev/shm.*No space left", model.runtime.details["shared_memory"])
     assert caplog.text.count("/dev/shm") == 1
     caplog.clear()
     again = load("dynamic")
-    assert again.runtime.details["transport"] == "message"
+    assert "No space left" in again.runtime.details["shared_memory"]
     assert "--shm-size" in caplog.text
     with pytest.raises(ServerError, match="No space left"):
         load("dynamic", shared_memory="system")
@@ -581,6 +582,7 @@ def test_a_server_that_cannot_map_our_memory(load: Any, monkeypatch: Any, tmp_pa
     monkeypatch.setattr("accelerate.backends.triton.calls.shared_memory.FOLDER", tmp_path)
     model = load("add")
     assert model.runtime.details["transport"] == "message"
+    assert re.match("not used: .*Unable to open shared memory region", model.runtime.details["shared_memory"])
     model.warmup()
     with pytest.raises(ServerError, match="--ipc=host"):
         load("add", shared_memory="system")

@@ -16,6 +16,7 @@ from typing import Any
 from accelerate.contract import LoadOptions, suggestion
 from accelerate.errors import BackendNotAvailableError, ClosedError, OptionError
 
+from . import messages
 from .address import Address, Target
 from .errors import timed_out, translate
 
@@ -51,7 +52,8 @@ def import_grpc() -> Any:
         os.environ["GRPC_VERBOSITY"] = "NONE"  # read once, while the library is being loaded
     try:
         import grpc
-        from tritonclient.grpc import service_pb2  # noqa: F401
+
+        messages.ModelInferRequest  # noqa: B018 - made once, here
     except ImportError as error:
         raise BackendNotAvailableError(
             f"triton needs tritonclient and grpcio: {error}", "pip install 'edge-accelerate[triton]'"
@@ -219,6 +221,26 @@ class Connection:
         with self.held():
             return self._method(method)(request, timeout=timeout, metadata=self.settings.headers)
 
+    def server_metadata(self, timeout: float) -> Any:
+        """Ask the server for its name, version and extensions; a server that does not tell has none of them.
+
+        KServe's ModelMesh is one: it passes on what concerns models, and nothing else. Raises `grpc.RpcError`.
+        """
+        return self.optional("ServerMetadata", messages.ServerMetadataRequest(), timeout) or (
+            messages.ServerMetadataResponse()
+        )
+
+    def optional(self, method: str, request: Any, timeout: float) -> Any | None:
+        """Call a method as `ask` does; None where the server does not have it."""
+        import grpc
+
+        try:
+            return self.ask(method, request, timeout)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            return None
+
     def answer(self, method: str, request: Any, timeout: float, who: str, doing: str) -> Any:
         """Call a method as `ask` does, and raise what goes wrong as an error of ours."""
         import grpc
@@ -239,9 +261,7 @@ class Connection:
 
     def _method(self, name: str) -> Callable[..., Any]:
         if name not in self._methods:
-            from tritonclient.grpc import service_pb2
-
-            answer = getattr(service_pb2, f"{name}Response")
+            answer = getattr(messages, f"{name}Response")
             self._methods[name] = self._channel.unary_unary(
                 f"/{SERVICE}/{name}", lambda message: message.SerializeToString(), answer.FromString
             )

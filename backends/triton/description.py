@@ -12,6 +12,8 @@ import numpy as np
 from accelerate.errors import DeviceNotFoundError, ModelError, UnsupportedModelError
 from accelerate.metadata import AssociatedFile, Metadata, TensorInfo
 
+from . import messages
+
 __all__ = ["DTYPES", "ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
 
 #: Datatypes of the Open Inference Protocol by the names that NumPy and this package use.
@@ -138,12 +140,10 @@ def _of_config(
     """Return the label files by position of the output, and the layouts by name of the input."""
     if config is None:
         return {}, {}
-    from tritonclient.grpc import model_config_pb2
-
     rank = {t.name: len(t.shape) for t in inputs}
     layouts = {}
     for tensor in config.input:
-        layout = _LAYOUTS.get(model_config_pb2.ModelInput.Format.Name(tensor.format), "")
+        layout = _LAYOUTS.get(messages.ModelInput.Format.Name(tensor.format), "")
         if layout and rank.get(tensor.name) in _ONLY_RANKS:
             layouts[tensor.name] = "N" * (rank[tensor.name] == 4) + layout
     position = {t.name: i for i, t in enumerate(outputs)}

@@ -25,6 +25,7 @@ from accelerate.contract import (
 from accelerate.errors import AccelerateError
 from accelerate.metadata import Metadata
 
+from . import messages
 from .address import Address
 from .calls.answer import read_answer, unpack_strings
 from .calls.binding import SharedBinding
@@ -66,6 +67,9 @@ class TritonModel(RuntimeModel):
         self._description = description
         self._afterwards: Callable[[], object] | None = None
         super().__init__("triton", *description.infos, runtime, options)
+        # they may have been copied, and what the transport writes must be seen
+        transport.details.update(self.runtime.details)
+        self.runtime = replace(self.runtime, details=transport.details)
         self._finalizer = weakref.finalize(self, transport.close)
 
     @classmethod
@@ -200,11 +204,9 @@ class TritonModel(RuntimeModel):
 
     def _statistics(self, until: float | None) -> dict[str, Any]:
         """Return what the server has measured, from its start or the model's loading on; durations are means in ms."""
-        from tritonclient.grpc import service_pb2
-
         connection = self._transport.connection
         address = connection.address
-        request = service_pb2.ModelStatisticsRequest(name=address.model, version=address.version)
+        request = messages.ModelStatisticsRequest(name=address.model, version=address.version)
         answer = connection.answer("ModelStatistics", request, _left(until), str(address), "statistics")
         return {
             "versions": {
@@ -240,11 +242,9 @@ class TritonModel(RuntimeModel):
         return self._repository("Load", until)
 
     def _repository(self, action: str, until: float | None) -> dict[str, Any]:
-        from tritonclient.grpc import service_pb2
-
         connection = self._transport.connection
         address = connection.address
-        request = getattr(service_pb2, f"RepositoryModel{action}Request")(model_name=address.model)
+        request = getattr(messages, f"RepositoryModel{action}Request")(model_name=address.model)
         connection.answer(f"RepositoryModel{action}", request, _left(until), str(address), action.lower())
         return {"model": address.model, "loaded": action == "Load"}
 
@@ -256,18 +256,18 @@ def _left(until: float | None) -> float:
 def _ask_for_model(connection: Connection, deadline: Deadline) -> tuple[frozenset[str], RuntimeInfo, ModelDescription]:
     """Return the server's extensions, what runs the model, and the model."""
     import grpc
-    from tritonclient.grpc import service_pb2
 
     address, who = connection.address, str(connection.address)
     named = {"name": address.model, "version": address.version}
     server = None
     try:
-        server = connection.ask("ServerMetadata", service_pb2.ServerMetadataRequest(), deadline.left(who))
-        metadata = connection.ask("ModelMetadata", service_pb2.ModelMetadataRequest(**named), deadline.left(who))
+        server = connection.server_metadata(deadline.left(who))
+        metadata = connection.ask("ModelMetadata", messages.ModelMetadataRequest(**named), deadline.left(who))
         config = None
         if "model_configuration" in server.extensions:
-            request = service_pb2.ModelConfigRequest(**named)
-            config = connection.ask("ModelConfig", request, deadline.left(who)).config
+            request = messages.ModelConfigRequest(**named)
+            answer = connection.optional("ModelConfig", request, deadline.left(who))
+            config = None if answer is None else answer.config
     except grpc.RpcError as error:
         reason = ""
         if server is not None and "model_repository" in server.extensions:
@@ -282,11 +282,10 @@ def _ask_for_model(connection: Connection, deadline: Deadline) -> tuple[frozense
 def _why_not_loaded(connection: Connection, deadline: Deadline) -> str:
     """Return what has kept the server from loading the model, "" where it does not tell."""
     import grpc
-    from tritonclient.grpc import service_pb2
 
     address = connection.address
     try:
-        index = connection.ask("RepositoryIndex", service_pb2.RepositoryIndexRequest(), deadline.left(str(address)))
+        index = connection.ask("RepositoryIndex", messages.RepositoryIndexRequest(), deadline.left(str(address)))
     except (grpc.RpcError, AccelerateError):  # the first error says what is wrong, too
         return ""
     reasons = [one.reason for one in index.models if one.name == address.model and address.version in ("", one.version)]

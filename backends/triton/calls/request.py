@@ -16,6 +16,7 @@ import numpy as np
 from accelerate.contract import Array
 from accelerate.errors import TensorError
 
+from .. import messages
 from ..description import ModelDescription, TensorSpec
 
 __all__ = ["Layout", "Span", "bytes_of", "join", "pack_strings", "request_head"]
@@ -131,9 +132,7 @@ def request_head(
     message. With `classes`, so many of each output's largest values are asked for with their labels, instead of the
     tensor (Triton's classification extension).
     """
-    from tritonclient.grpc import service_pb2
-
-    request = service_pb2.ModelInferRequest(model_name=model, model_version=version)
+    request = messages.ModelInferRequest(model_name=model, model_version=version)
     for name, datatype, shape, span in inputs:
         _put(request.inputs.add(name=name, datatype=datatype, shape=shape), region, span)
     for name, span in outputs:

@@ -37,8 +37,8 @@ class Transport:
 
     It holds no reference to the Model, so that a forgotten Model is collected and cleaned up after. `memory` is
     "system", "none", or None to find out; `restore` brings the model back to a server that has lost it, over a
-    connection and until a deadline; `shares` tells whether the server has the extension for shared memory; the
-    "transport" in `details`, those of the RuntimeInfo, is kept true.
+    connection and until a deadline; `shares` tells whether the server has the extension for shared memory. "transport"
+    and "shared_memory" in `details`, those of the RuntimeInfo, are kept true.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class Transport:
         self._must_share = memory == "system"
         self._may_share = memory != "none"
         self._shares = shares
-        self._details = details
+        self.details = details
         self._who = str(connection.address)
         self._layouts: dict[tuple[tuple[int, ...], ...], Layout] = {}
-        self._say("message")
+        self._say_messages("shared_memory='none' was asked for")
 
     def settle(self, deadline: Deadline) -> None:
         """Find out whether the server is on this machine by sharing a region with it."""
@@ -75,7 +75,7 @@ class Transport:
                 "leave the option out",
             )
         if problem:
-            _log.debug("%s: tensors travel in messages: %s", self._who, problem)
+            self._say_messages(problem)
 
     def restore(self, timeout: float) -> bool:
         """Bring the model back to a server that has lost it; return whether that can be done from here."""
@@ -168,7 +168,8 @@ class Transport:
         if self.connection.target.fleet:
             return "several servers answer at this address, and a region is registered with one"
         layout = self.layout(tuple(concrete_shape(t.shape) for t in self._description.inputs))
-        if not layout.size:  # strings only: there is nothing to share
+        if not layout.size:
+            self._say_messages("every tensor is text, or of a size that is known only afterwards")
             return ""
         regions = Regions(self.connection)
         try:
@@ -178,13 +179,15 @@ class Transport:
             regions.close()
             if isinstance(error, grpc.RpcError):
                 return str(error.details())
-            if not isinstance(error, AccelerateError) and not self._must_share:
+            if isinstance(error, AccelerateError):
+                return error.reason
+            if not self._must_share:
                 self._warn_no_memory(layout, error)
-            return error.reason if isinstance(error, AccelerateError) else str(error)
+            return _no_region(layout, error)
         if slot is not None:
             regions.give(slot)
         self.regions = regions
-        self._say("system-shared-memory")
+        self.details.update(transport="system-shared-memory", shared_memory="used")
         return ""
 
     def _slot(self, regions: Regions, layout: Layout, deadline: Deadline) -> Slot | None:
@@ -206,37 +209,36 @@ class Transport:
             raise error
         if self.regions is regions:
             _log.warning("tensors travel in messages from now on: %s", error)
-        self._stop_sharing(regions)
+        self._stop_sharing(regions, error.reason)
 
     def _no_memory(self, regions: Regions, layout: Layout, error: OSError) -> None:
         if isinstance(error, AccelerateError):  # InferenceTimeoutError is an OSError too
             raise error
         if self._must_share:
             raise ServerError(
-                f"{self._who}: no region of {layout.size} bytes in /dev/shm ({error})",
+                f"{self._who}: {_no_region(layout, error)}",
                 "enlarge it (docker: --shm-size), or leave shared_memory='system' out",
             ) from error
         if self.regions is regions:
             self._warn_no_memory(layout, error)
-        self._stop_sharing(regions)
+        self._stop_sharing(regions, _no_region(layout, error))
 
     def _warn_no_memory(self, layout: Layout, error: BaseException) -> None:
         _log.warning(
-            "%s: no region of %d bytes in /dev/shm (%s): tensors travel in messages, which is slower. "
-            "Enlarge it (docker: --shm-size), or settle it with load(..., shared_memory='none')",
+            "%s: %s: tensors travel in messages, which is slower. Enlarge it (docker: --shm-size), or settle it with "
+            "load(..., shared_memory='none')",
             self._who,
-            layout.size,
-            error,
+            _no_region(layout, error),
         )
 
-    def _stop_sharing(self, regions: Regions) -> None:
+    def _stop_sharing(self, regions: Regions, why: str) -> None:
         if self.regions is regions:
             self.regions = None
-            self._say("message")
+            self._say_messages(why)
             regions.close()
 
-    def _say(self, transport: str) -> None:
-        self._details["transport"] = transport
+    def _say_messages(self, why: str) -> None:
+        self.details.update(transport="message", shared_memory=f"not used: {why}")
 
     def _check_process(self) -> None:
         """In a forked child, connect anew: the threads and sockets of the parent's connection are not the child's."""
@@ -326,6 +328,10 @@ class Transport:
         if slot is not None and all(a is b for a, b in zip(results, slot.outputs, strict=True)):
             slot.confirmed = message
         return results
+
+
+def _no_region(layout: Layout, error: BaseException) -> str:
+    return f"no region of {layout.size} bytes in /dev/shm ({error})"
 
 
 def _own(array: Array) -> Array:
