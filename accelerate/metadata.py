@@ -88,7 +88,8 @@ class TensorInfo:
     associated_files : tuple of AssociatedFile
     extra : Mapping
         What has no field of its own: ``labels``, ``boxOrder``, ``boxType``, ``boxCoordinates``, ``stats``,
-        ``scoreThreshold``, ``scoreCalibration``, names of symbolic dimensions, ...
+        ``scoreThreshold``, ``scoreCalibration``, names of symbolic dimensions, ``optional`` for an input that may be
+        left out, ...
     """
 
     name: str
@@ -103,8 +104,15 @@ class TensorInfo:
     associated_files: tuple[AssociatedFile, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
+    def optional(self) -> bool:
+        """Whether it is an input that may be left out, for which the model has a value of its own."""
+        return bool(self.extra.get("optional"))
+
     def __str__(self) -> str:
         parts = [f"{self.name}: {self.data_type}{list(self.shape)}"]
+        if self.optional:
+            parts.append("optional")
         if self.layout:
             parts.append(f"image {self.layout}{' ' + self.color if self.color else ''}")
         if self.quantization:
@@ -145,9 +153,15 @@ class Metadata:
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
+    def required_inputs(self) -> tuple[TensorInfo, ...]:
+        """The inputs that every call gives: all but the optional ones."""
+        return tuple(tensor for tensor in self.inputs if not tensor.optional)
+
+    @property
     def takes_pictures(self) -> bool:
-        """Whether the one input is an image."""
-        return len(self.inputs) == 1 and bool(self.inputs[0].layout)
+        """Whether the one input that has to be given is an image."""
+        required = self.required_inputs
+        return len(required) == 1 and bool(required[0].layout)
 
     def label(self, index: int) -> str:
         """Return the name of a class, or its index as text where it has none."""

@@ -63,8 +63,8 @@ class Model(abc.ABC):
         Parameters
         ----------
         input_tensors : Mapping of str to array_like, or array_like
-            One value for each input, by canonical name, alias or ordinal ("0"); a model with one input takes a bare
-            array. Dtypes and shapes are converted as the README's table says.
+            One value for each input, by canonical name, alias or ordinal ("0"); optional ones may be left out. A model
+            with one required input takes a bare array. Dtypes and shapes are converted as the README's table says.
         timeout : float, optional
             Seconds, including the conversion of the inputs and the wait for other callers.
         dequantize : bool, optional
@@ -124,9 +124,9 @@ class Model(abc.ABC):
         until = None if timeout is None else monotonic() + seconds(timeout)
         metadata = self.metadata()
         if not metadata.takes_pictures:
-            wanted = ", ".join(f"{t.name!r}: {t.data_type}{list(t.shape)}" for t in metadata.inputs)
+            wanted = ", ".join(f"{t.name!r}: {t.data_type}{list(t.shape)}" for t in metadata.required_inputs)
             raise TensorError(f"infer_image wants a model whose one input is an image; this one wants {{{wanted}}}")
-        (info,) = metadata.inputs
+        (info,) = metadata.required_inputs
         tensor = to_tensor(frame, info, resize=resize, resample=resample, color=color)
         check_left(until, timeout, "resizing the frame", "give a longer timeout, or a smaller frame")
         return self.infer({info.name: tensor}, timeout=left(until), dequantize=dequantize)
@@ -148,7 +148,8 @@ class Model(abc.ABC):
         Parameters
         ----------
         shapes : mapping of str to sequence of int, optional
-            The shape of each input with dynamic dimensions; 1 for a dynamic first dimension that is not named.
+            The shape of each input with dynamic dimensions; 1 for a dynamic first dimension that is not named. An
+            optional input is bound only where it is named here.
 
         Raises
         ------
@@ -176,7 +177,10 @@ class Model(abc.ABC):
         """
 
     def warmup(self, runs: int = 1) -> None:
-        """Run the model `runs` times on zeros (dynamic dimensions are 1); not counted in the statistics."""
+        """Run the model `runs` times on zeros (dynamic dimensions are 1); not counted in the statistics.
+
+        Optional inputs are left out.
+        """
         self.do_command({"command": "warmup", "runs": runs})
 
     @abc.abstractmethod

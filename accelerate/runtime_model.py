@@ -101,8 +101,8 @@ class RuntimeModel(Model):
         Parameters
         ----------
         feeds : list of numpy.ndarray
-            C-contiguous arrays in the order of the inputs, of their dtype and of a fitting shape. They may belong to
-            the caller: do not keep or change them.
+            C-contiguous arrays in the order of the inputs, of their dtype and of a fitting shape; None for an optional
+            input that was left out. They may belong to the caller: do not keep or change them.
 
         Returns
         -------
@@ -289,10 +289,13 @@ class RuntimeModel(Model):
             except KeyError:  # an alias or a wrong name
                 pass
         if not isinstance(given, Mapping):
-            if len(adapters) != 1:
+            if len(adapters) == 1:
+                return [adapters[0][1](given)]
+            required = [t.name for t in self.inputs if not t.optional]
+            if len(required) != 1:
                 raise TensorError(f"the model has {len(adapters)} inputs; give a dict: {self._wanted_inputs()}")
-            return [adapters[0][1](given)]
-        return [adapt(value) for (_, adapt), value in zip(adapters, self._by_position(given), strict=True)]
+            given = {required[0]: given}
+        return self._by_position(given)
 
     def feeds_within(self, given: Any, timeout: float | None, until: float | None) -> list[Array]:
         """Return `feeds`, unless they took all of the time."""
@@ -302,7 +305,7 @@ class RuntimeModel(Model):
         return feeds
 
     def _by_position(self, given: Mapping[Any, Any]) -> list[Any]:
-        """Order the values of a mapping that uses any of the inputs' names."""
+        """Adapt the values of a mapping that uses any of the inputs' names, None for an optional one left out."""
         used: dict[int, Any] = {}
         for name in given:
             position = self.input_index.find(name)
@@ -311,13 +314,19 @@ class RuntimeModel(Model):
                     f"input {self.inputs[position].name!r} is given twice, as {used[position]!r} and as {name!r}"
                 )
             used[position] = name
-        missing = [t.name for i, t in enumerate(self.inputs) if i not in used]
+        missing = [t.name for i, t in enumerate(self.inputs) if i not in used and not t.optional]
         if missing:
             raise TensorError(f"missing input {', '.join(map(repr, missing))}; wanted {self._wanted_inputs()}")
-        return [given[used[i]] for i in range(len(self.inputs))]
+        return [adapt(given[used[i]]) if i in used else None for i, (_, adapt) in enumerate(self._adapters)]
 
     def _wanted_inputs(self) -> str:
-        return "{" + ", ".join(f"{t.name!r}: {t.data_type}{list(t.shape)}" for t in self.inputs) + "}"
+        return (
+            "{"
+            + ", ".join(
+                f"{t.name!r}: {t.data_type}{list(t.shape)}{' (optional)' if t.optional else ''}" for t in self.inputs
+            )
+            + "}"
+        )
 
     def answer(self, outputs: list[Array], dequantize: bool | None) -> dict[str, Array]:
         """Return the outputs of `run` by name; `infer` writes this out, as a call costs a small model 7 %."""
@@ -333,7 +342,7 @@ class RuntimeModel(Model):
     def _warm(self, runs: object, until: float | None) -> dict[str, Any]:
         if not isinstance(runs, int) or runs < 1:
             raise OptionError(f"warmup runs is {runs!r}; wanted a whole number from 1")
-        feeds = [blank(t, concrete_shape(t.shape)) for t in self.inputs]
+        feeds: list[Any] = [None if t.optional else blank(t, concrete_shape(t.shape)) for t in self.inputs]
         started = perf_counter_ns()
         for _ in range(runs):
             self.run(feeds, left(until))

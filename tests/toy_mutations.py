@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import toy_backend
 from toy_backend import Toy, ToyBinding, ToyModel
+from toy_runtime import Program
 
 from accelerate.contract import Availability, CopyingBinding, Device, Match, RuntimeModel, allocate
 from accelerate.errors import DeviceNotFoundError, OptionError
@@ -128,6 +129,22 @@ def zero_copy_lies_about_inputs(put: Set) -> None:
         self.given = [array.copy() for array in self.given]
 
     put(ToyBinding, "__init__", init)
+
+
+@defect("an_optional_input_may_be_left_out", "an_optional_input_is_bound_where_it_is_named")
+def an_optional_input_left_out_is_zero(put: Set) -> None:
+    sound = Program.run
+    put(Program, "run", lambda self, arrays, *more: sound(self, [0 if a is None else a for a in arrays], *more))
+
+
+@defect("an_optional_input_is_bound_where_it_is_named")
+def an_optional_input_is_always_bound(put: Set) -> None:
+    sound = ToyModel.bind
+
+    def bind(self: Any, shapes: Any = None) -> Any:
+        return sound(self, {**{t.name: t.shape for t in self.inputs if t.optional}, **(shapes or {})})
+
+    put(ToyModel, "bind", bind)
 
 
 @defect("a_binding_shares_what_it_says_it_shares[plain]")

@@ -27,6 +27,7 @@ class Owner(Protocol):
     """The model that a Binding belongs to."""
 
     turn: Turn
+    inputs: tuple[TensorInfo, ...]
 
     def translate(self, error: Exception) -> AccelerateError:
         """Return the error for what the runtime has raised."""
@@ -158,6 +159,7 @@ class CopyingBinding(Binding):
         inputs: dict[str, Array],
         outputs: Sequence[TensorInfo],
     ) -> None:
+        self._feeds: list[Any] = [inputs.get(t.name) for t in owner.inputs]  # None for an optional one left out
         # a dynamic dimension is unknown until the first run
         self._buffers = {t.name: np.zeros([max(n, 0) for n in t.shape], dtype_of(t)) for t in outputs}
         self._call = run
@@ -182,7 +184,7 @@ class CopyingBinding(Binding):
 
     def call(self, timeout: float | None) -> None:
         """Run once, with a deadline in seconds."""
-        self.take(self._call(list(self._inputs.values()), timeout))
+        self.take(self._call(self._feeds, timeout))
 
     def take(self, results: Sequence[Array]) -> None:
         """Copy the results of a run into the outputs."""
@@ -195,7 +197,7 @@ class CopyingBinding(Binding):
 
 
 def allocate(inputs: Sequence[TensorInfo], names: NameIndex, shapes: Any) -> dict[str, Array]:
-    """Make the input arrays of a Binding.
+    """Make the input arrays of a Binding; an optional input has one only where `shapes` names it.
 
     Parameters
     ----------
@@ -212,6 +214,8 @@ def allocate(inputs: Sequence[TensorInfo], names: NameIndex, shapes: Any) -> dic
     wanted = _wanted_shapes(names, shapes)
     arrays = {}
     for position, tensor in enumerate(inputs):
+        if tensor.optional and position not in wanted:
+            continue
         known = (1, *tensor.shape[1:]) if tensor.shape and tensor.shape[0] == -1 else tensor.shape
         shape = wanted.get(position, known)
         if len(shape) != len(tensor.shape) or any(

@@ -91,7 +91,7 @@ def run(
     with load(model, **load_arguments, **options) as loaded:
         load_ms = (perf_counter() - started) * 1e3
         metadata = loaded.metadata()
-        tensors = read_input(input_path, metadata.inputs)
+        tensors = read_input(input_path, metadata.required_inputs)
         outputs, first_ms = _timed_call(loaded, tensors, timeout)
         _, second_ms = _timed_call(loaded, tensors, timeout)
         report = {
