@@ -139,6 +139,8 @@ class Metadata:
         In the model's own order.
     labels : tuple of str
         Class names, from ``label_path``, else from the model file; empty when it has none.
+    stateful : bool
+        Whether what it keeps from one call to the next changes its answers.
     extra : Mapping
         What has no field of its own: ``author``, ``license``, ``version``; ``type_guessed`` is True where only the
         outputs' shapes and names tell the type.
@@ -150,6 +152,7 @@ class Metadata:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     labels: tuple[str, ...] = ()
+    stateful: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -22,7 +27,7 @@ from triton_server import MLSERVER_ENV, TritonServer, needs_mlserver, triton  # 
 from tritonclient.grpc import service_pb2
 
 import accelerate
-from accelerate import ServerError
+from accelerate import InferenceError, InferenceTimeoutError, OptionError, ServerError, UnsupportedModelError
 from accelerate.backends.triton.connection import SERVICE
 
 DIGITS = Path(accelerate.__file__).parent / "data" / "digits_float.tflite"
@@ -158,3 +163,168 @@ def test_a_server_of_two_calls(extensions: list[str] | None) -> None:
 def test_a_server_that_does_not_describe_its_models() -> None:
     with serving({"ModelInfer": _triple}) as server, pytest.raises(ServerError, match="Open Inference Protocol server"):
         accelerate.load(f"triton://{server}/m")
+
+
+# Inputs that may be left out
+
+
+@pytest.mark.parametrize("memory", ["system", "none"])
+@pytest.mark.parametrize("name", ["optional", "optional_batched"])
+def test_optional_inputs(triton: TritonServer, name: str, memory: str) -> None:  # noqa: F811
+    triton.load(name)
+    batch = (3,) if name == "optional_batched" else ()
+    random = np.random.default_rng()
+    with accelerate.load(f"triton://{triton.url}/{name}", shared_memory=memory) as model:
+        assert {t.name: dict(t.extra) for t in model.metadata().inputs} == {
+            "x": {},
+            "bias": {"optional": True},
+            "word": {"optional": True},
+        }
+        model.warmup()
+        for _ in range(2):  # of the same layouts, by the regions that are there then
+            x, bias = random.random((*batch, 2), np.float32), random.random((*batch, 1), np.float32)
+            word = np.full((*batch, 1), "seven", object)
+            np.testing.assert_array_equal(model.infer(x)["y"], x + np.float32(100))
+            np.testing.assert_array_equal(model.infer({"x": x, "bias": bias})["y"], x + bias)
+            np.testing.assert_array_equal(model.infer({"word": word, "x": x})["y"], x + np.float32(100) + 5)
+            np.testing.assert_array_equal(model.infer({"x": x, "bias": bias, "word": word})["y"], x + bias + 5)
+        shapes = {"x": x.shape} if batch else {}
+        with model.bind(shapes) as plain, model.bind({**shapes, "bias": bias.shape}) as biased:
+            assert (list(plain.inputs), list(biased.inputs)) == (["x"], ["x", "bias"])
+            assert plain.zero_copy == biased.zero_copy == (memory == "system")
+            plain.inputs["x"][...] = biased.inputs["x"][...] = x
+            biased.inputs["bias"][...] = bias
+            plain.run()
+            biased.run(timeout=5)
+            np.testing.assert_array_equal(plain.outputs["y"], x + np.float32(100))
+            np.testing.assert_array_equal(biased.outputs["y"], x + bias)
+
+
+# Models that keep state between the calls of a sequence
+
+
+@pytest.fixture
+def summing(triton: TritonServer) -> str:  # noqa: F811
+    triton.load("sum")
+    return f"triton://{triton.url}/sum"
+
+
+@pytest.mark.parametrize("memory", ["system", "none"])
+def test_a_model_is_one_sequence(triton: TritonServer, summing: str, memory: str) -> None:  # noqa: F811
+    x = np.random.default_rng().integers(1, 100, (9, 1, 2)).astype(np.float32)
+    model, other = (accelerate.load(summing, shared_memory=memory) for _ in range(2))
+    with model, other, model.bind() as binding:
+        assert model.metadata().stateful
+        binding.inputs["x"][...] = 3
+        model.warmup()
+        for i in range(4):
+            np.testing.assert_array_equal(model.infer(x[i], timeout=None if i % 2 else 5)["y"], x[: i + 1].sum(0))
+            binding.run()
+            np.testing.assert_array_equal(binding.outputs["y"], np.full((1, 2), 3 * (i + 1)))
+            np.testing.assert_array_equal(other.infer(2 * x[i])["y"], 2 * x[: i + 1].sum(0))
+            model.warmup(2)
+        with pytest.raises(accelerate.TensorError):
+            model.infer(np.zeros((3, 2), np.float32))  # more than a batch: not a call of the sequence
+        np.testing.assert_array_equal(model.infer(x[4])["y"], x[:5].sum(0))
+        model.do_command({"command": "reset"})
+        answers = list(accelerate.map(model, x))
+        np.testing.assert_array_equal([a["y"] for a in answers], np.cumsum(x, 0))
+        model.do_command({"command": "reset"}, timeout=5)
+
+        async def together() -> list[Any]:
+            return await asyncio.gather(*(model.infer_async(one) for one in x))
+
+        np.testing.assert_array_equal([a["y"] for a in asyncio.run(together())], np.cumsum(x, 0))
+    for one in (model, other):
+        assert f"ended sequence {one.runtime.details['sequence_id']}\n" in triton.log()
+
+
+def test_callers_of_a_sequence_wait_for_each_other(summing: str) -> None:
+    with accelerate.load(summing) as model, ThreadPoolExecutor(4) as pool:
+        sums = pool.map(lambda _: model.infer(np.ones((1, 2), np.float32))["y"][0, 0], range(40))
+        assert sorted(sums) == list(range(1, 41))
+
+
+def test_a_sequence_that_the_server_has_ended(summing: str) -> None:
+    with accelerate.load(summing) as model:
+        x = np.ones((1, 2), np.float32)
+        model.infer(x)
+        time.sleep(3.5)
+        with pytest.raises(InferenceError, match=r"state is lost.*max_sequence_idle_microseconds"):
+            model.infer(x)
+        np.testing.assert_array_equal(model.infer(x)["y"], x)
+
+
+def test_an_identifier_of_the_user_s(triton: TritonServer, summing: str) -> None:  # noqa: F811
+    """It is also what makes an ensemble a sequence: its configuration does not speak of the state within."""
+    triton.load("sum_ensemble")
+    x = np.random.default_rng().random((2, 1, 2), np.float32)
+    url = f"triton://{triton.url}/sum_ensemble"
+    with accelerate.load(url) as model, pytest.raises(InferenceError, match=r"parameters=\{'sequence_id'"):
+        model.infer(x[0])
+    for one in (url, summing):
+        with accelerate.load(one, parameters={"sequence_id": 4711}) as model:
+            assert model.metadata().stateful
+            np.testing.assert_array_equal(model.infer(x[0])["y"], x[0])
+            np.testing.assert_array_equal(model.infer(x[1])["y"], x.sum(0))
+    assert len(re.findall("ended sequence 4711\n", triton.log())) == 2
+    for wrong in ("camera", 1 << 40):
+        with pytest.raises(OptionError, match="the model takes uint32"):
+            accelerate.load(summing, parameters={"sequence_id": wrong})
+
+
+def test_a_sequence_is_not_spread(triton: TritonServer, summing: str) -> None:  # noqa: F811
+    with pytest.raises(OptionError, match="replicas=2"):
+        accelerate.load(summing, replicas=2)
+    with pytest.raises(UnsupportedModelError, match="a fleet"):
+        accelerate.load(f"triton://{triton.url},{triton.url}/sum")
+
+
+def test_a_sequence_on_a_server_that_hangs(triton: TritonServer, summing: str) -> None:  # noqa: F811
+    """`close` says goodbye and does not wait for an answer, and a reset within its time says that it could not."""
+    release = Event()
+
+    def hang(request: Any) -> Any:
+        release.wait(20)
+        return _triple(request)
+
+    with serving({**_MODEL_ONLY, "ModelInfer": hang}) as server:
+        model = accelerate.load(f"triton://{server}/m", parameters={"sequence_id": 1})
+        release.set()
+        model.infer(np.ones((1, 2), np.float32))
+        release.clear()
+        started = time.monotonic()
+        model.close()
+        assert time.monotonic() - started < 2
+        with (
+            accelerate.load(f"triton://{server}/m", parameters={"sequence_id": 1}) as busy,
+            ThreadPoolExecutor() as pool,
+        ):
+            call = pool.submit(busy.infer, np.ones((1, 2), np.float32))
+            time.sleep(0.3)
+            with pytest.raises(InferenceTimeoutError, match="earlier call"):
+                busy.do_command({"command": "reset"}, timeout=0.1)
+            with pytest.raises(InferenceTimeoutError, match="earlier call"):
+                busy.infer(np.ones((1, 2), np.float32), timeout=0.1)
+            release.set()
+            call.result()
+
+
+# Parameters of requests
+
+
+@pytest.mark.parametrize("memory", ["system", "none"])
+def test_parameters_go_with_every_request(triton: TritonServer, memory: str) -> None:  # noqa: F811
+    triton.load("parameters")
+    url, given = f"triton://{triton.url}/parameters", {"who": "cämera", "at": -(1 << 62), "dark": True, "rate": 0.5}
+    with accelerate.load(url, shared_memory=memory, parameters={**given, "priority": 1, "timeout": 10**6}) as model:
+        for _ in range(2):
+            assert json.loads(model.infer([1.0])["said"][0]) == given
+        with model.bind() as binding:
+            binding.run()
+            assert json.loads(binding.outputs["said"][0]) == given
+    with (
+        accelerate.load(url, parameters={"priority": "high"}) as model,
+        pytest.raises(InferenceError, match="parameters="),
+    ):
+        model.infer([1.0])

@@ -58,7 +58,7 @@ def _described(
 ) -> Metadata:
     kind, guessed = guess_type([*(t.description for t in inputs), name, description], outputs)
     said = {key: value for key, value in {**extra, "type_guessed": guessed}.items() if value}
-    return Metadata(name, kind, description, tuple(inputs), tuple(outputs), labels, said)
+    return Metadata(name, kind, description, tuple(inputs), tuple(outputs), labels, extra=said)
 
 
 def _meanings(tensors: Sequence[TensorInfo], described: Sequence[TensorMetadata]) -> Sequence[TensorInfo]:

@@ -218,7 +218,10 @@ def _tensors_of(about: Metadata, batched: bool, *, complete: bool) -> dict[str, 
     config: dict[str, Any] = {
         "max_batch_size": _MAX_BATCH if batched else 0,
         # Triton takes no scalars: they are sent as [1]
-        "input": [_tensor(t, t.shape[batched:] or (1,)) for t in about.inputs],
+        "input": [
+            {**_tensor(t, t.shape[batched:] or (1,)), **({"optional": True} if t.optional else {})}
+            for t in about.inputs
+        ],
         # an output without a shape is a scalar, or one that the file leaves open: nothing checks these
         "output": [_tensor(t, t.shape[batched:] or (-1,)) for t in about.outputs],
     }

@@ -91,7 +91,11 @@ class _ONNXRuntime:
         self._inputs = self._session.get_inputs()
 
     def run(self, feeds: Any) -> Any:
-        named = {t.name: _text(t.name, _scalar_if(t.shape == [], value)) for t, value in zip(self._inputs, feeds)}
+        named = {
+            t.name: _text(t.name, _scalar_if(t.shape == [], value))
+            for t, value in zip(self._inputs, feeds)
+            if value is not None
+        }
         return [_encoded(value) for value in self._session.run(None, named)]
 
 
@@ -122,7 +126,9 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Any:
         try:
-            feeds = [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs]
+            given = [pb_utils.get_input_tensor_by_name(request, name) for name in self._inputs]
+            # an optional input may be left out
+            feeds = [None if tensor is None else tensor.as_numpy() for tensor in given]
             results = self._runtime.run(feeds)
         except Exception as error:  # the other requests of this call must still be answered
             return pb_utils.InferenceResponse([], pb_utils.TritonError(f"{type(error).__name__}: {error}"))
