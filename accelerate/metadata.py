@@ -110,7 +110,8 @@ class TensorInfo:
         return bool(self.extra.get("optional"))
 
     def __str__(self) -> str:
-        parts = [f"{self.name}: {self.data_type}{list(self.shape)}"]
+        shape = "[shape unknown]" if "rank" in self.extra and not self.shape else list(self.shape)
+        parts = [f"{self.name}: {self.data_type}{shape}"]
         if self.optional:
             parts.append("optional")
         if self.layout:
@@ -140,7 +141,7 @@ class Metadata:
     labels : tuple of str
         Class names, from ``label_path``, else from the model file; empty when it has none.
     stateful : bool
-        Whether what it keeps from one call to the next changes its answers.
+        Whether the model itself keeps values from one call to the next; ``{"command": "reset"}`` clears them.
     extra : Mapping
         What has no field of its own: ``author``, ``license``, ``version``; ``type_guessed`` is True where only the
         outputs' shapes and names tell the type.
@@ -176,6 +177,8 @@ class Metadata:
         lines = [title or "(no name in the model)"]
         lines += [f"  in   {tensor}" for tensor in self.inputs]
         lines += [f"  out  {tensor}" for tensor in self.outputs]
+        if self.stateful:
+            lines.append("  keeps state from one call to the next (reset clears it)")
         if self.labels:
             shown = " | ".join(self.labels[:5]) + (" | ..." if len(self.labels) > 5 else "")
             lines.append(f"  {len(self.labels)} labels: {shown}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .calls.binding import Binding
 from .calls.conversion import Array
 from .calls.deadlines import check_left, left, seconds
-from .errors import TensorError
+from .errors import OptionError, TensorError
 from .metadata import Metadata
 from .reports import RuntimeInfo
 
@@ -141,6 +141,19 @@ class Model(abc.ABC):
             Seconds, where a server has to be asked; what is known here answers at once.
         """
 
+    def signature(self, name: str) -> Model:
+        """Return another function of the same model: a Model over the same runtime object, and so over its state.
+
+        Both take turns, and each has names, metadata and statistics of its own. `close` ends this one, or both where it
+        is that of the model that was loaded. Of the options of `load`, those that go by tensors' names do not apply.
+
+        Raises
+        ------
+        OptionError
+            The model has no such signature.
+        """
+        raise OptionError(f"models of {self.backend} have no signatures; got {name!r:.60}", "call the model itself")
+
     @abc.abstractmethod
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         """Return a `Binding`: arrays to write inputs into and read outputs from, call after call.
@@ -161,6 +174,9 @@ class Model(abc.ABC):
     def do_command(self, command: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
         """Do something beside inference: ``{"command": "stats"}``, ``{"command": "warmup", "runs": 3}``, ...
 
+        ``{"command": "reset"}`` clears what the model keeps from one call to the next (`Metadata.stateful`); where it
+        keeps nothing, there is nothing to do.
+
         Parameters
         ----------
         command : mapping
@@ -177,7 +193,7 @@ class Model(abc.ABC):
         """
 
     def warmup(self, runs: int = 1) -> None:
-        """Run the model `runs` times on zeros (dynamic dimensions are 1); not counted in the statistics.
+        """Run the model `runs` times on zeros (dynamic dimensions are 1); it leaves neither state nor statistics.
 
         Optional inputs are left out.
         """

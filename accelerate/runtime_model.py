@@ -133,6 +133,14 @@ class RuntimeModel(Model):
         """Return all that the model says about itself, its tensors in the order of `inputs` and `outputs`."""
         return Metadata("", "", "", self.inputs, self.outputs)
 
+    def warm(self, feeds: list[Array], runs: int, until: float | None) -> None:
+        """Run several times; where the model keeps state, it is afterwards what it was before."""
+        for _ in range(runs):
+            self.run(feeds, left(until))
+
+    def reset(self) -> None:
+        """Clear what the model keeps from one call to the next. Called in turn."""
+
     def commands(self) -> Mapping[str, Command]:
         """Return the commands of `do_command` that only this backend knows."""
         return {}
@@ -220,6 +228,7 @@ class RuntimeModel(Model):
         known: dict[str, Command] = {
             "stats": lambda _, __: self._latency.summary(),
             "warmup": lambda arguments, until: self._warm(arguments.get("runs", 1), until),
+            "reset": lambda _, until: self.in_turn(self.reset, until) or {},
             **self.commands(),
         }
         name = command.get("command") if isinstance(command, Mapping) else None  # type: ignore[redundant-expr]
@@ -265,6 +274,27 @@ class RuntimeModel(Model):
         except Exception as error:
             self.check_open()  # a call that finds the runtime's objects gone says why
             raise self.translate(error) from error
+
+    def in_turn(self, call: Callable[[], Any], until: float | None) -> Any:
+        """Do something with the runtime's objects that is no run, until a moment of `time.monotonic` at most."""
+
+        def checked() -> Any:
+            self.check_open()
+            return call()
+
+        try:
+            if until is not None:
+                return self.turn.call_within(checked, None, left(until) or 0.0)
+            with self._lock:
+                return checked()
+        except AccelerateError:
+            raise
+        except Exception as error:
+            raise self.translate(error) from error
+
+    def share_turn(self, other: RuntimeModel) -> None:
+        """Take turns with another model over the same object of the runtime."""
+        self._lock = self.turn.lock = other.turn.lock
 
     def check_open(self) -> None:
         """Raise ClosedError once the model is closed."""
@@ -344,8 +374,7 @@ class RuntimeModel(Model):
             raise OptionError(f"warmup runs is {runs!r}; wanted a whole number from 1")
         feeds: list[Any] = [None if t.optional else blank(t, concrete_shape(t.shape)) for t in self.inputs]
         started = perf_counter_ns()
-        for _ in range(runs):
-            self.run(feeds, left(until))
+        self.warm(feeds, runs, until)
         return {"runs": runs, "total_ms": (perf_counter_ns() - started) / 1e6}
 
     # What is known about the model

@@ -201,6 +201,34 @@ def a_binding_outlives_its_model(put: Set) -> None:
     put(ToyBinding, "run", lambda self, timeout=None: (self._turn.check_open(), self.step())[1])
 
 
+# State
+
+
+@defect("a_reset_and_a_warmup_leave_no_trace")
+def a_model_does_not_know_reset(put: Set) -> None:
+    def reset(self: Any) -> None:
+        raise NotImplementedError("no reset")
+
+    put(ToyModel, "reset", reset)
+
+
+@defect("a_reset_and_a_warmup_leave_no_trace")
+def a_call_is_felt_by_the_next(put: Set) -> None:
+    sound = ToyModel.execute
+
+    def execute(self: Any, feeds: Any) -> Any:
+        self.seen = getattr(self, "seen", 0) + 1
+        results = sound(self, feeds)
+        return [r + r.dtype.type(self.seen) if r.dtype.kind in "fiu" else r for r in results]
+
+    put(ToyModel, "execute", execute)
+
+
+@defect("an_unknown_signature_of_a_loaded_model")
+def any_signature_is_this_model(put: Set) -> None:
+    put(ToyModel, "signature", lambda self, name: self)
+
+
 # What is raised
 
 

@@ -218,7 +218,9 @@ def allocate(inputs: Sequence[TensorInfo], names: NameIndex, shapes: Any) -> dic
             continue
         known = (1, *tensor.shape[1:]) if tensor.shape and tensor.shape[0] == -1 else tensor.shape
         shape = wanted.get(position, known)
-        if len(shape) != len(tensor.shape) or any(
+        if "rank" in tensor.extra and min(shape, default=0) >= 0:  # any shape will do
+            pass
+        elif len(shape) != len(tensor.shape) or any(
             n < 0 or w not in (n, -1) for n, w in zip(shape, tensor.shape, strict=True)
         ):
             raise TensorError(

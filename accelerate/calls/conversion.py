@@ -173,7 +173,8 @@ class InputAdapter:
         self._details = details
         self._strict = strict
         self._dtype = dtype_of(info)
-        self._dynamic = min(info.shape, default=0) < 0
+        self._any_shape = "rank" in info.extra  # nobody says which: the runtime judges it
+        self._dynamic = self._any_shape or min(info.shape, default=0) < 0
         self._said: set[str] = set()
 
     def fast_path(self) -> Callable[[Any], Array]:
@@ -234,6 +235,8 @@ class InputAdapter:
 
     def _fit_shape(self, array: Array) -> Array:
         want, got = self.info.shape, array.shape
+        if self._any_shape:
+            return array
         if len(got) == len(want) and all(w in (g, -1) for g, w in zip(got, want, strict=True)):
             return array
         if (

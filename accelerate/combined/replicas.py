@@ -73,6 +73,11 @@ class Replicas(ModelWrapper):
         )
         return outputs
 
+    def signature(self, name: str) -> Model:
+        """Return that function of every replica."""
+        self.turn.check_open()
+        return Replicas([model.signature(name) for model in self.models])
+
     def when_idle(self, callback: Callable[[], None]) -> None:
         """Wait for all replicas."""
         waiting = set(range(len(self.models)))

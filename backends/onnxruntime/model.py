@@ -9,14 +9,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from accelerate.contract import (
     Array,
     Binding,
     Command,
     CopyingBinding,
-    InputAdapter,
     LoadOptions,
     Model,
     RuntimeInfo,
@@ -155,30 +152,15 @@ class ONNXModel(RuntimeModel):
     def _as_text(self, position: int, feed: Array) -> Array:
         return strings_in(feed, self.inputs[position].name) if feed.dtype.hasobject else feed
 
-    def adapter(self, position: int) -> Callable[[Any], Array]:
-        info = self.inputs[position]
-        if "rank" not in info.extra:
-            return super().adapter(position)
-
-        def adapt(value: Any) -> Array:
-            """Take any shape; the runtime judges it."""
-            try:
-                shape = np.shape(value)
-            except Exception:  # a ragged list, or what a stranger's __array__ raises; the adapter says it
-                shape = ()
-            wanted = replace(info, shape=shape)
-            return InputAdapter(wanted, lambda: wanted, strict=self.options.strict).adapt(value)
-
-        return adapt
-
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
-        if unranked := [t.name for t in self.inputs if "rank" in t.extra]:
-            raise TensorError(
-                f"input {unranked[0]!r} cannot be bound: the model does not give its shape",
-                "use infer, or export the model with the shapes of its inputs",
-            )
         inputs = allocate(self.inputs, self.input_index, shapes)
+        named = {self.input_index.find(name) for name in shapes or ()}
+        if unranked := [t.name for i, t in enumerate(self.inputs) if "rank" in t.extra and i not in named]:
+            raise TensorError(
+                f"input {unranked[0]!r} cannot be bound as it is: the model does not give its shape",
+                f"give it: bind(shapes={{{unranked[0]!r}: shape}})",
+            )
         # ONNX Runtime does not write an output that is an input at the same time, nor one output twice
         plain = not self._strings and not self._by_value and not self._repeats
         if plain and self.device == "cpu" and can_share(inputs.values(), self.outputs):

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from time import monotonic, perf_counter_ns
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from accelerate.contract import (
@@ -18,8 +18,8 @@ from accelerate.contract import (
     RuntimeInfo,
     RuntimeModel,
     allocate,
+    left,
     seconds,
-    whole_number,
 )
 from accelerate.errors import AccelerateError, OptionError, UnsupportedModelError
 from accelerate.metadata import Metadata
@@ -155,6 +155,17 @@ class TritonModel(RuntimeModel):
         self.check_open()
         return self._transport.call(feeds, _limit(timeout), sequence)
 
+    def warm(self, feeds: list[Array], runs: int, until: float | None) -> None:
+        if self._sequence is None:
+            super().warm(feeds, runs, until)
+            return
+        aside = self._sequence.another()
+        try:
+            for _ in range(runs):
+                self._run_aside(aside, feeds, left(until))
+        finally:
+            self._transport.leave(aside)
+
     def after_close(self, finalizer: Callable[[], object]) -> None:
         """Call something when the model has been closed."""
         self._afterwards = finalizer
@@ -219,26 +230,11 @@ class TritonModel(RuntimeModel):
             commands["unload"] = lambda _, until: self._repository("Unload", until)
         if (sequence := self._sequence) is not None:
             commands["reset"] = lambda _, until: self._reset(sequence, until)
-            commands["warmup"] = lambda arguments, until: self._warm_aside(sequence.another(), arguments, until)
         return commands
 
     def _reset(self, sequence: CallSequence, until: float | None) -> dict[str, Any]:
         self._transport.end(sequence, _left(until))
-        return {"reset": True}
-
-    def _warm_aside(self, sequence: CallSequence, arguments: Mapping[str, Any], until: float | None) -> dict[str, Any]:
-        """Warm the model up in a sequence of its own: zeros are not to become part of the caller's."""
-        runs = whole_number("warmup runs", arguments.get("runs", 1))
-        d = self._description
-        shapes = zip(d.inputs, d.smallest_call, strict=True)
-        feeds: list[Any] = [None if shape is None else spec.blank(shape) for spec, shape in shapes]
-        started = perf_counter_ns()
-        try:
-            for _ in range(runs):
-                self._run_aside(sequence, feeds, _left(until))
-        finally:
-            self._transport.leave(sequence)
-        return {"runs": runs, "total_ms": (perf_counter_ns() - started) / 1e6}
+        return {}
 
     def _statistics(self, until: float | None) -> dict[str, Any]:
         """Return what the server has measured, from its start or the model's loading on; durations are means in ms."""

@@ -36,7 +36,7 @@ def describe(
     if file.metadata.problem and (lost_since or not names.problem):
         _log.warning("%s", file.metadata.problem)
     if model is None:
-        return _described("", "", inputs, outputs, (), {})
+        return _described("", "", inputs, outputs, (), {}, stateful=bool(file.state))
     graph = model.subgraphs[subgraph] if subgraph < len(model.subgraphs) else None
     return _described(
         model.name,
@@ -45,6 +45,7 @@ def describe(
         _meanings(outputs, graph.outputs if graph else ()),
         _labels(file, subgraph) if labels else (),
         {"author": model.author, "license": model.license, "version": model.version},
+        stateful=bool(file.state),
     )
 
 
@@ -55,10 +56,12 @@ def _described(
     outputs: Sequence[TensorInfo],
     labels: tuple[str, ...],
     extra: dict[str, Any],
+    *,
+    stateful: bool,
 ) -> Metadata:
     kind, guessed = guess_type([*(t.description for t in inputs), name, description], outputs)
     said = {key: value for key, value in {**extra, "type_guessed": guessed}.items() if value}
-    return Metadata(name, kind, description, tuple(inputs), tuple(outputs), labels, extra=said)
+    return Metadata(name, kind, description, tuple(inputs), tuple(outputs), labels, stateful, said)
 
 
 def _meanings(tensors: Sequence[TensorInfo], described: Sequence[TensorMetadata]) -> Sequence[TensorInfo]:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from .metadata import DescribedFile, ModelMetadata, SubgraphMetadata
     from .packed import PackedFiles
+    from .state import State
 
 __all__ = ["LabelsReading", "MetadataReading", "ModelFile", "NamesReading", "label_file"]
 
@@ -170,6 +171,13 @@ class ModelFile:
         codes = self._root.tables(1, "OperatorCode")
         names = (custom_name(code) for code in codes)
         return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    @cached_property
+    def state(self) -> State:
+        """What the model keeps from one call to the next."""
+        from .state import read_state
+
+        return read_state(Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model"))
 
     @property
     def subgraphs(self) -> tuple[Subgraph, ...]:

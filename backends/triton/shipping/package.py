@@ -205,7 +205,8 @@ def _batched(about: Metadata) -> bool:
     That it is dynamic is not enough: Triton would join the requests of several callers along it.
     """
     tensors = (*about.inputs, *about.outputs)
-    if any(len(t.shape) < 2 or t.shape[0] != -1 for t in tensors):
+    # ONNX Runtime's backend takes no optional input where it makes batches
+    if any(len(t.shape) < 2 or t.shape[0] != -1 or t.optional for t in tensors):
         return False
     names = {t.extra.get("dimensions", ("",))[0] for t in tensors}
     return len(names) == 1 and bool(_BATCH_NAMES.fullmatch(names.pop()))

@@ -82,13 +82,14 @@ class _Signature:
 
 
 class _ONNXRuntime:
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, inputs: Any) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._inputs = self._session.get_inputs()
+        known = {t.name: t for t in [*self._session.get_inputs(), *self._session.get_overridable_initializers()]}
+        self._inputs = [known[name] for name in inputs]
 
     def run(self, feeds: Any) -> Any:
         named = {
@@ -109,17 +110,17 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         given = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
         threads = int(given["num_threads"]) if "num_threads" in given else len(os.sched_getaffinity(0))
+        # the configuration lists the tensors in the model's own order
+        self._inputs = [tensor["name"] for tensor in config["input"]]
+        self._outputs = [(t["name"], pb_utils.triton_string_to_numpy(t["data_type"])) for t in config["output"]]
         tflite = folder / "model.tflite"
         self._runtime: Any
         if not tflite.exists():
-            self._runtime = _ONNXRuntime(str(folder / "model.onnx"), threads)
+            self._runtime = _ONNXRuntime(str(folder / "model.onnx"), threads, self._inputs)
         elif "signature" in given:
             self._runtime = _Signature(str(tflite), threads, **json.loads(given["signature"]))
         else:
             self._runtime = _LiteRT(str(tflite), threads)
-        # the configuration lists the tensors in the model's own order
-        self._inputs = [tensor["name"] for tensor in config["input"]]
-        self._outputs = [(t["name"], pb_utils.triton_string_to_numpy(t["data_type"])) for t in config["output"]]
 
     def execute(self, requests: Any) -> Any:
         return [self._answer(request) for request in requests]
