@@ -33,6 +33,7 @@ _MODELS: Mapping[str, tuple[str, Callable[[dict[str, Array]], dict[str, Array]]]
     "batched": ("double_float32", _double),
     "dynamic_output": ("nonzero", lambda x: {"y": np.flatnonzero(x["x"])}),
     "passthrough": ("identity_int32", _same),
+    "optional": ("biased", lambda x: {"y": x["x"] + x.get("bias", np.float32(100))}),
     "labels": ("classifier", lambda x: {"scores": x["x"]}),
     "failing": ("picky", _same),
     "slow": ("slow", lambda x: {"y": x["seconds"]}),

@@ -47,6 +47,7 @@ crash               x FP32 [1] -> y                     ends its process where x
 decoupled           x FP32 [1] -> y                     decoupled: x, then the end; a unary call is UNIMPLEMENTED
 optional            x FP32 [2], bias FP32 [1], word     x + bias + the length of word; 100 and 0 where they are left
                     BYTES [1] -> y                      out, which they may be
+biased              the same without word                the same
 optional_batched    the same with [b,2], [b,1], [b,1]   the same; max_batch_size 4
 sum                 x FP32 [b,2] -> y                   the sum of the sequence's x, idle for at most 2 s; its end is
                                                         written to the log; max_batch_size 2
@@ -183,6 +184,10 @@ _OPTIONAL = _one(
     "y = x.as_numpy() + (np.float32(100) if bias is None else bias.as_numpy())",
     "return answer(pb_utils.Tensor('y', y if word is None else y + np.float32(len(word.as_numpy().ravel()[0]))))",
 )
+_BIAS = """\
+max_batch_size: 0
+input [{name: "bias", data_type: TYPE_FP32, dims: [2], optional: true}]
+"""
 _SEQUENCES = """\
 max_batch_size: 2
 sequence_batching {
@@ -300,6 +305,7 @@ MODELS: Mapping[str, tuple[str, str]] = {
         ),
     ),
     "optional": (_optional("max_batch_size: 0\n"), _OPTIONAL),
+    "biased": (_config([("x", "FP32", "[2]")], [("y", "FP32", "[2]")], _BIAS), _OPTIONAL),
     "optional_batched": (_optional("max_batch_size: 4\n"), _OPTIONAL),
     "sum": (_plain("FP32", "[2]", _SEQUENCES), _SUM),
     "sum_ensemble": (_SUM_ENSEMBLE, ""),
