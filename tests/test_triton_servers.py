@@ -154,7 +154,7 @@ def test_a_server_of_two_calls(extensions: list[str] | None) -> None:
         assert (model.runtime.name, model.runtime.version) == told
         assert model.runtime.details["transport"] == "message"
         assert model.runtime.details["shared_memory"].startswith("not used: ")
-        with pytest.raises(NotImplementedError, match="known: stats, warmup"):
+        with pytest.raises(NotImplementedError, match="known: reset, stats, warmup"):
             model.do_command({"command": "statistics"})
         with pytest.raises(ServerError, match=r"does not tell its name|small 7"):
             accelerate.load(DIGITS, backend="triton", url=server)
@@ -271,6 +271,27 @@ def test_an_identifier_of_the_user_s(triton: TritonServer, summing: str) -> None
     for wrong in ("camera", 1 << 40):
         with pytest.raises(OptionError, match="the model takes uint32"):
             accelerate.load(summing, parameters={"sequence_id": wrong})
+
+
+@pytest.mark.slow
+def test_a_forked_child_begins_a_sequence_of_its_own(summing: str) -> None:
+    code = """
+import os, sys, numpy as np, accelerate
+x = np.ones((1, 2), np.float32)
+with accelerate.load(sys.argv[1]) as model:
+    sums = [model.infer(x)["y"][0, 0] for _ in range(3)]
+    child = os.fork()
+    sums += [model.infer(x, timeout=5)["y"][0, 0] for _ in range(3)]
+    print(sums, flush=True)
+    if not child:
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    command = [sys.executable, "-W", "ignore:.*multi-threaded:DeprecationWarning", "-c", code, summing]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said = sorted(re.sub(r"np\.float32\((\S+)\)", r"\1", line) for line in done.stdout.splitlines())
+    assert said == ["[1.0, 2.0, 3.0, 1.0, 2.0, 3.0]", "[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]"]
 
 
 def test_a_sequence_is_not_spread(triton: TritonServer, summing: str) -> None:  # noqa: F811

@@ -6,6 +6,7 @@ See https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ class CallSequence:
         self._most = most  # of an identifier that is a number
         self._lock = threading.Lock()
         self._shapes: Shapes | None = None  # of the last call's inputs; None before the first one
+        self._pid = os.getpid()
 
     def another(self) -> CallSequence:
         """Return a sequence with an identifier that nobody else has."""
@@ -68,6 +70,8 @@ class CallSequence:
         return None if shapes is None else (shapes, self._parameters(sequence_end=True))
 
     def _wait(self, deadline: Deadline, who: str) -> None:
+        if self._pid != os.getpid():  # a forked child begins one of its own: the parent goes on with this
+            self.__dict__.update(vars(self.another()))
         if not self._lock.acquire(timeout=deadline.left(who)):
             raise InferenceTimeoutError(
                 f"{who}: no answer within {in_words(deadline.timeout)}: an earlier call of the sequence took it all",
