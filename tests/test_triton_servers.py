@@ -273,6 +273,14 @@ def test_an_identifier_of_the_user_s(triton: TritonServer, summing: str) -> None
             accelerate.load(summing, parameters={"sequence_id": wrong})
 
 
+def test_an_iterative_sequence_is_one_call(triton: TritonServer) -> None:  # noqa: F811
+    triton.load("iterative")
+    with accelerate.load(f"triton://{triton.url}/iterative") as model:
+        assert not model.metadata().stateful
+        for x in np.random.default_rng().random((3, 1, 1), np.float32):
+            np.testing.assert_array_equal(model.infer(x)["y"], x + np.float32(3))
+
+
 @pytest.mark.slow
 def test_a_forked_child_begins_a_sequence_of_its_own(summing: str) -> None:
     code = """

@@ -52,6 +52,7 @@ optional_batched    the same with [b,2], [b,1], [b,1]   the same; max_batch_size
 sum                 x FP32 [b,2] -> y                   the sum of the sequence's x, idle for at most 2 s; its end is
                                                         written to the log; max_batch_size 2
 sum_ensemble        the same                            the same: an ensemble of sum
+iterative           x FP32 [b,1] -> y                   x + 3, in three steps that the server sees: iterative_sequence
 parameters          x FP32 [1] -> said BYTES [1]        the request's parameters as JSON
 ==================  ==================================  ==========================================================
 """
@@ -207,6 +208,21 @@ _SUM = _one(
     "if end: print(f'ended sequence {key}', flush=True)",
     "return answer(pb_utils.Tensor('y', sums.pop(key) if end else sums[key]))",
 )
+_ITERATIVE = (
+    _HEADER
+    + """
+    def execute(self, requests):
+        return [self.step(request) for request in requests]
+
+    def step(self, request):
+        self.steps = self.__dict__.get("steps", 0) + 1
+        if self.steps < 3:
+            request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+            return None
+        steps, self.steps = self.steps, 0
+        return answer(pb_utils.Tensor("y", given(request).as_numpy() + np.float32(steps)))
+"""
+)
 _SUM_ENSEMBLE = """\
 platform: "ensemble"
 max_batch_size: 2
@@ -309,6 +325,10 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "optional_batched": (_optional("max_batch_size: 4\n"), _OPTIONAL),
     "sum": (_plain("FP32", "[2]", _SEQUENCES), _SUM),
     "sum_ensemble": (_SUM_ENSEMBLE, ""),
+    "iterative": (
+        _plain("FP32", "[1]", "max_batch_size: 2\nsequence_batching {iterative_sequence: true}\n"),
+        _ITERATIVE,
+    ),
     "parameters": (
         _config([("x", "FP32", "[1]")], [("said", "STRING", "[1]")]),
         _one("return answer(pb_utils.Tensor('said', np.array([request.parameters()], object)))"),

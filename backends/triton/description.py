@@ -182,8 +182,8 @@ def _device(config: Any | None) -> str:
 
 
 def _sequence(config: Any | None) -> str | None:
-    if config is None or not config.HasField("sequence_batching"):
-        return None
+    if config is None or not config.HasField("sequence_batching") or config.sequence_batching.iterative_sequence:
+        return None  # an iterative one is within the server: each call is whole
     for tensor in config.sequence_batching.control_input:
         for control in tensor.control:
             named = type(control).DESCRIPTOR.fields_by_name
