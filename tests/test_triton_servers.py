@@ -23,7 +23,7 @@ pytest.importorskip("tritonclient.grpc")
 
 import grpc
 from conftest import ROOT
-from triton_server import MLSERVER_ENV, TritonServer, needs_mlserver, triton  # noqa: F401 - the fixture
+from triton_server import MLSERVER_ENV, TritonServer, needs_mlserver, needs_triton, triton  # noqa: F401 - the fixture
 from tritonclient.grpc import service_pb2
 
 import accelerate
@@ -111,15 +111,19 @@ def _triple(request: Any) -> Any:
     return answer
 
 
+_LOST = (grpc.StatusCode.UNAVAILABLE, "Socket closed")
 _MODEL_ONLY: Mapping[str, Callable[[Any], Any]] = {"ModelMetadata": _describe, "ModelInfer": _triple}
 
 
 @contextmanager
 def serving(calls: Mapping[str, Callable[[Any], Any]]) -> Iterator[str]:
-    """Serve these calls of the protocol, and no others, on a port of this machine's; yield the address."""
+    """Serve these calls of the protocol, and no others, on a port of this machine's; yield the address.
+
+    A call that returns None fails like one whose connection broke.
+    """
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
-            lambda request, _, answer=answer: answer(request),
+            lambda request, context, answer=answer: answer(request) or context.abort(*_LOST),
             getattr(service_pb2, f"{name}Request").FromString,
             lambda message: message.SerializeToString(),
         )
@@ -253,6 +257,47 @@ def test_a_sequence_that_the_server_has_ended(summing: str) -> None:
         with pytest.raises(InferenceError, match=r"state is lost.*max_sequence_idle_microseconds"):
             model.infer(x)
         np.testing.assert_array_equal(model.infer(x)["y"], x)
+
+
+@pytest.mark.parametrize(("parameters", "tries"), [({}, 2), ({"sequence_id": 1}, 1)])
+def test_what_may_have_arrived_is_not_sent_again_in_a_sequence(parameters: dict[str, Any], tries: int) -> None:
+    seen: list[Any] = []  # append returns None
+    with (
+        serving({**_MODEL_ONLY, "ModelInfer": seen.append}) as server,
+        accelerate.load(f"triton://{server}/m", parameters=parameters) as model,
+        pytest.raises(ServerError, match="Socket closed"),
+    ):
+        model.infer(np.ones((1, 2), np.float32))
+    assert len(seen) == tries
+
+
+def once_connected(call: Callable[[], Any]) -> Any:
+    """Call until the server is found again, for which gRPC looks every half second."""
+    for _ in range(100):
+        try:
+            return call()
+        except ServerError:
+            time.sleep(0.05)
+    return call()
+
+
+@needs_triton
+@pytest.mark.slow
+def test_a_sequence_on_a_server_that_is_restarted() -> None:
+    x = np.ones((1, 2), np.float32)
+    with TritonServer(("add", "sum")) as server, accelerate.load(f"triton://{server.url}/sum") as model:
+        np.testing.assert_array_equal([model.infer(x)["y"] for _ in range(2)], [x, 2 * x])
+        server.kill()
+        with pytest.raises(ServerError, match="failed to connect"):
+            model.infer(x, timeout=1)
+        server.start()
+        with pytest.raises(InferenceError, match="state is lost"):
+            once_connected(lambda: model.infer(x, timeout=5))
+        np.testing.assert_array_equal([model.infer(x)["y"] for _ in range(2)], [x, 2 * x])
+        server.kill()
+        started = time.monotonic()
+        model.close()
+        assert time.monotonic() - started < 2
 
 
 def test_an_identifier_of_the_user_s(triton: TritonServer, summing: str) -> None:  # noqa: F811

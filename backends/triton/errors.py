@@ -151,9 +151,14 @@ def region_in_use(error: Any) -> bool:
     return "in use" in (error.details() or "")
 
 
-def repeatable(error: Any) -> bool:
-    """Whether a call has failed on its way, so that another try may succeed: not what the server itself has refused."""
+def repeatable(error: Any, *, stateful: bool) -> bool:
+    """Whether a call has failed on its way, so that another try may succeed: not what the server itself has refused.
+
+    A `stateful` model may have counted what has been sent.
+    """
     if error.code().name != "UNAVAILABLE":
         return False
     said = (error.details() or "").lower()
+    if stateful and "failed to connect" not in said:
+        return False
     return not any(word in said for word in ("not ready", "no available versions", "expecting header", "certificate"))

@@ -324,7 +324,8 @@ class Transport:
         """
         import grpc
 
-        repeats, renewals, restore = int(self._description.sequence is None), _RENEWALS, self._restore
+        repeats, renewals, restore = 1, _RENEWALS, self._restore
+        stateful = self._description.sequence is not None
         while True:
             if regions is not None and slot is not None:
                 regions.prepare(slot, deadline)
@@ -343,7 +344,7 @@ class Transport:
                     restore(self.connection, deadline)
                     restore = None
                     continue
-                if repeats and repeatable(error):
+                if repeats and repeatable(error, stateful=stateful):
                     repeats -= 1
                     deadline.pause(random.uniform(*_PAUSE), self._who)
                     continue
