@@ -15,7 +15,7 @@ from ._records import record
 from ._version import __version__
 from .arguments import check_settled, refusal, whole_number
 from .calls.binding import Binding, CopyingBinding, Owner, allocate, read_only
-from .calls.conversion import Array, InputAdapter, blank, concrete_shape, dtype_of
+from .calls.conversion import Array, InputAdapter, blank, concrete_shape, dtype_of, with_image_meaning
 from .calls.deadlines import in_words, left, seconds
 from .calls.names import NameIndex, name_tensors, suggestion
 from .calls.random_tensors import random_tensor
@@ -98,6 +98,7 @@ __all__ = [
     "verdict",
     "verdicts",
     "whole_number",
+    "with_image_meaning",
     "without_secrets",
 ]
 

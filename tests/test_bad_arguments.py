@@ -108,7 +108,7 @@ def test_bound_shapes(shapes: Any) -> None:
 def test_commands(command: Any) -> None:
     with (
         accelerate.load(ADD3, backend="tflite_cpu") as model,
-        pytest.raises(NotImplementedError, match=r"known: stats, warmup"),
+        pytest.raises(NotImplementedError, match=r"known: reset, stats, warmup"),
     ):
         model.do_command(command)
 

@@ -133,6 +133,14 @@ def test_a_missing_host_of_several_is_said(caplog: pytest.LogCaptureFixture) -> 
         ({"ssl": {"ca": "x"}}, "tritons://"),
         ({"headers": {"grpc-status": "5"}}, "gRPC's own"),
         ({"channel_args": {"x": 1.5}}, "gRPC option"),
+        ({"parameters": ["a"]}, "mapping"),
+        ({"parameters": {"a": None}}, "64 bits"),
+        ({"parameters": {"a": 1 << 63}}, "64 bits"),
+        ({"parameters": {3: "a"}}, "a name with"),
+        ({"parameters": {"sequence_start": True}}, "first call begins"),
+        ({"parameters": {"sequence_id": 0}}, "sequence_id is 0"),
+        ({"parameters": {"sequence_id": True}}, "sequence_id is True"),
+        ({"parameters": {"sequence_id": ""}}, "or text"),
         ({"channel_args": {"grpc.max_send_message_length": 1 << 31}}, "32 bits"),
         ({"channel_args": {"x": "\ud800"}}, "gRPC option"),
         ({"channel_args": {"x\0": "y"}}, "gRPC option"),
@@ -567,10 +575,11 @@ def test_too_little_shared_memory(load: Any, monkeypatch: Any, caplog: pytest.Lo
         for _ in range(3):
             np.testing.assert_array_equal(model.infer(x)["y"], x + x)
     assert model.runtime.details["transport"] == "message"
+    assert re.match(r"not used: .*360000 bytes in /dev/shm.*No space left", model.runtime.details["shared_memory"])
     assert caplog.text.count("/dev/shm") == 1
     caplog.clear()
     again = load("dynamic")
-    assert again.runtime.details["transport"] == "message"
+    assert "No space left" in again.runtime.details["shared_memory"]
     assert "--shm-size" in caplog.text
     with pytest.raises(ServerError, match="No space left"):
         load("dynamic", shared_memory="system")
@@ -581,6 +590,7 @@ def test_a_server_that_cannot_map_our_memory(load: Any, monkeypatch: Any, tmp_pa
     monkeypatch.setattr("accelerate.backends.triton.calls.shared_memory.FOLDER", tmp_path)
     model = load("add")
     assert model.runtime.details["transport"] == "message"
+    assert re.match("not used: .*Unable to open shared memory region", model.runtime.details["shared_memory"])
     model.warmup()
     with pytest.raises(ServerError, match="--ipc=host"):
         load("add", shared_memory="system")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import os
@@ -36,6 +37,7 @@ from accelerate.backends.triton.shipping.package import Package, describe, pack
 from accelerate.backends.triton.shipping.server import Shipment, explain, restore, ship, withdraw
 from accelerate.backends.triton.shipping.shipped import ship_file
 from accelerate.errors import DeviceNotFoundError, ModelError, OptionError, ServerError, UnsupportedModelError
+from accelerate.metadata import Metadata, TensorInfo
 from accelerate.reports import LoadOptions
 from accelerate.source import Source
 from accelerate.testing import random_inputs
@@ -59,7 +61,7 @@ def package(given: Any, device: str | None = None, *, signature: str | None = No
 
 def config_of(made: Package) -> Any:
     """Return the configuration, which must be the same as a repository's text and as the load API's JSON."""
-    made_of_it = configuration(made.name, made)
+    made_of_it = model_config_pb2.ModelConfig.FromString(configuration(made.name, made).SerializeToString())
     assert json_format.Parse(to_json(made.name, made), model_config_pb2.ModelConfig()) == made_of_it
     return made_of_it
 
@@ -97,6 +99,64 @@ def test_requests_are_joined_only_where_the_file_speaks_of_a_batch() -> None:
         assert apart.max_batch_size == 0
         assert not apart.HasField("dynamic_batching")
         assert list(apart.input[0].dims) == [4 if first == 4 else -1, 3][:rank]
+
+
+def shifted(*shape: str | int) -> bytes:
+    """y = x + bias, of the shape given; bias is 100 where it is left out."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy")
+    bias = helper.make_tensor("bias", TensorProto.FLOAT, [1], [100.0])
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "bias"], ["y"])],
+        "shifted",
+        [x, helper.make_tensor_value_info("bias", TensorProto.FLOAT, [1])],
+        [y],
+        [bias],
+    )
+    made = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+    return bytes(made.SerializeToString())
+
+
+def told(model: bytes) -> Metadata:
+    """Return what is known of `shifted`."""
+    info = describe(Source(model))
+    assert info is not None
+    bias = TensorInfo("bias", data_type="float32", shape=(1,), extra={"optional": True})
+    return dataclasses.replace(info, inputs=(info.inputs[0], bias))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "form"),
+    [
+        (("batch", 3, 32, 24), [3, 32, 24], "FORMAT_NCHW"),
+        (("batch", 32, 24, 3), [32, 24, 3], "FORMAT_NHWC"),
+        (("batch", 32, 24, 1), [32, 24, 1], "FORMAT_NHWC"),
+        ((32, 24, 3), [32, 24, 3], "FORMAT_NHWC"),
+        ((1, 3, 32, 24), [1, 3, 32, 24], "FORMAT_NONE"),  # which Triton would refuse
+        (("batch", 5, 32, 24), [5, 32, 24], "FORMAT_NONE"),
+        (("batch", 3), [3], "FORMAT_NONE"),
+    ],
+)
+def test_pictures_have_a_format_where_triton_takes_one(shape: Any, dims: list[int], form: str) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    made = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+    (given,) = config_of(package(made.SerializeToString())).input
+    assert list(given.dims) == dims
+    assert model_config_pb2.ModelInput.Format.Name(given.format) == form
+
+
+def test_an_optional_input_is_called_so_and_keeps_requests_apart() -> None:
+    model = shifted("batch", 3)
+    config = config_of(pack(Source(model), told(model)))
+    assert [(t.name, t.optional) for t in config.input] == [("x", False), ("bias", True)]
+    assert config.max_batch_size == 0  # with batches, ONNX Runtime's backend refuses it
+
+
+def test_a_model_that_keeps_state_is_not_shipped() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"keeps state.*tflite_cpu"):
+        package(odd_models.lstm())
+    with pytest.raises(UnsupportedModelError, match=r"keeps state.*tflite_cpu"):
+        accelerate.load(odd_models.lstm(), backend="triton", url="127.0.0.1:1")
 
 
 def test_tflite_goes_to_the_python_backend_on_the_cpu() -> None:
@@ -316,6 +376,18 @@ def test_onnx_without_its_backend_goes_to_python_and_says_so(
     assert "has no onnxruntime backend" in caplog.text
     assert deployment.backend == "python"
     check(server, deployment, ONNX, "onnxruntime")
+
+
+@served
+def test_an_optional_input_by_the_shim(server: TritonServer, connection: Connection) -> None:
+    model = shifted(32, 24, 3)
+    shipment, _ = ship_file(connection, Source(model), told(model), LoadOptions())
+    x, bias = np.random.default_rng().random((32, 24, 3), np.float32), np.array([-7], np.float32)
+    with accelerate.load(f"triton://{server.url}/{shipment.name}") as remote:
+        assert [(t.layout, t.optional) for t in remote.metadata().inputs] == [("HWC", False), ("", True)]
+        np.testing.assert_array_equal(remote.infer(x)["y"], x + np.float32(100))
+        np.testing.assert_array_equal(remote.infer({"bias": bias, "x": x})["y"], x + bias)
+    withdraw(connection, shipment)
 
 
 @served

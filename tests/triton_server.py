@@ -45,6 +45,15 @@ slow                seconds FP32 [1] -> y               seconds, after so many s
 fail                x FP32 [1] -> y                     raises "told to fail"
 crash               x FP32 [1] -> y                     ends its process where x is not 0, else x
 decoupled           x FP32 [1] -> y                     decoupled: x, then the end; a unary call is UNIMPLEMENTED
+optional            x FP32 [2], bias FP32 [1], word     x + bias + the length of word; 100 and 0 where they are left
+                    BYTES [1] -> y                      out, which they may be
+biased              the same without word                the same
+optional_batched    the same with [b,2], [b,1], [b,1]   the same; max_batch_size 4
+sum                 x FP32 [b,2] -> y                   the sum of the sequence's x, idle for at most 2 s; its end is
+                                                        written to the log; max_batch_size 2
+sum_ensemble        the same                            the same: an ensemble of sum
+iterative           x FP32 [b,1] -> y                   x + 3, in three steps that the server sees: iterative_sequence
+parameters          x FP32 [1] -> said BYTES [1]        the request's parameters as JSON
 ==================  ==================================  ==========================================================
 """
 
@@ -171,6 +180,72 @@ _DECOUPLED = (
 )
 
 
+_OPTIONAL = _one(
+    "x, bias, word = (given(request, name) for name in ('x', 'bias', 'word'))",
+    "y = x.as_numpy() + (np.float32(100) if bias is None else bias.as_numpy())",
+    "return answer(pb_utils.Tensor('y', y if word is None else y + np.float32(len(word.as_numpy().ravel()[0]))))",
+)
+_BIAS = """\
+max_batch_size: 0
+input [{name: "bias", data_type: TYPE_FP32, dims: [2], optional: true}]
+"""
+_SEQUENCES = """\
+max_batch_size: 2
+sequence_batching {
+  max_sequence_idle_microseconds: 2000000
+  oldest {max_candidate_sequences: 8}
+  control_input [
+    {name: "START" control [{kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1]}]},
+    {name: "END" control [{kind: CONTROL_SEQUENCE_END int32_false_true: [0, 1]}]},
+    {name: "ID" control [{kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT32}]}
+  ]
+}
+"""
+_SUM = _one(
+    "start, end, key = (given(request, name).as_numpy().ravel()[0] for name in ('START', 'END', 'ID'))",
+    "sums = self.__dict__.setdefault('sums', {})",
+    "sums[key] = given(request).as_numpy() + (0 if start else sums[key])",
+    "if end: print(f'ended sequence {key}', flush=True)",
+    "return answer(pb_utils.Tensor('y', sums.pop(key) if end else sums[key]))",
+)
+_ITERATIVE = (
+    _HEADER
+    + """
+    def execute(self, requests):
+        return [self.step(request) for request in requests]
+
+    def step(self, request):
+        self.steps = self.__dict__.get("steps", 0) + 1
+        if self.steps < 3:
+            request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+            return None
+        steps, self.steps = self.steps, 0
+        return answer(pb_utils.Tensor("y", given(request).as_numpy() + np.float32(steps)))
+"""
+)
+_SUM_ENSEMBLE = """\
+platform: "ensemble"
+max_batch_size: 2
+input [{name: "x", data_type: TYPE_FP32, dims: [2]}]
+output [{name: "y", data_type: TYPE_FP32, dims: [2]}]
+ensemble_scheduling {
+  step [{model_name: "sum", model_version: -1, input_map {key: "x" value: "x"}, output_map {key: "y" value: "y"}}]
+}
+"""
+
+
+def _optional(more: str) -> str:
+    return (
+        _config([("x", "FP32", "[2]")], [("y", "FP32", "[2]")], more)
+        + """\
+input [
+  {name: "bias", data_type: TYPE_FP32, dims: [1], optional: true},
+  {name: "word", data_type: TYPE_STRING, dims: [1], optional: true}
+]
+"""
+    )
+
+
 def _identity(dtype: str) -> tuple[str, str]:
     # the configuration calls bytes a string
     return _plain("STRING" if dtype == "BYTES" else dtype, "[-1]"), _BF16 if dtype == "BF16" else _elementwise("x")
@@ -244,6 +319,19 @@ MODELS: Mapping[str, tuple[str, str]] = {
             "if x[0]: os._exit(3)",
             "return answer(pb_utils.Tensor('y', x))",
         ),
+    ),
+    "optional": (_optional("max_batch_size: 0\n"), _OPTIONAL),
+    "biased": (_config([("x", "FP32", "[2]")], [("y", "FP32", "[2]")], _BIAS), _OPTIONAL),
+    "optional_batched": (_optional("max_batch_size: 4\n"), _OPTIONAL),
+    "sum": (_plain("FP32", "[2]", _SEQUENCES), _SUM),
+    "sum_ensemble": (_SUM_ENSEMBLE, ""),
+    "iterative": (
+        _plain("FP32", "[1]", "max_batch_size: 2\nsequence_batching {iterative_sequence: true}\n"),
+        _ITERATIVE,
+    ),
+    "parameters": (
+        _config([("x", "FP32", "[1]")], [("said", "STRING", "[1]")]),
+        _one("return answer(pb_utils.Tensor('said', np.array([request.parameters()], object)))"),
     ),
     "decoupled": (
         _plain("FP32", "[1]", "max_batch_size: 0\nmodel_transaction_policy {decoupled: true}\n"),

@@ -29,7 +29,7 @@ class Triton(Backend):
     name = "triton"
     description = "Models on a Triton or other Open Inference server, over gRPC"
     extra = "triton"
-    options = ("url", "shared_memory", "headers", "ssl", "channel_args")
+    options = ("url", "shared_memory", "headers", "ssl", "channel_args", "parameters")
     commands: ClassVar[Mapping[str, str]] = {"sidecar": "accelerate.backends.triton.sidecar:sidecar"}
 
     def kinds(self) -> Sequence[str]:

@@ -16,12 +16,14 @@ from typing import Any
 from accelerate.contract import LoadOptions, suggestion
 from accelerate.errors import BackendNotAvailableError, ClosedError, OptionError
 
+from . import messages
 from .address import Address, Target
 from .errors import timed_out, translate
 
-__all__ = ["SERVICE", "Connection", "Deadline", "Settings", "import_grpc"]
+__all__ = ["SERVICE", "Connection", "Deadline", "Parameter", "Settings", "import_grpc"]
 
 SERVICE = "inference.GRPCInferenceService"
+Parameter = bool | int | float | str  # what an InferParameter holds
 
 _DEFAULTS: dict[str, int | str] = {
     # a frame is larger than gRPC's 4 MiB; what a server may send is bounded by its own memory, as with every client
@@ -41,6 +43,7 @@ _FLEET = json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckC
 _SSL_KEYS = ("ca", "certificate", "key")
 _FOREVER = 1e8  # seconds; gRPC counts nanoseconds, and takes a larger number for a time that has passed
 _INT_END = 1 << 31  # gRPC's options are C ints
+_INT64_END = 1 << 63
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 
 
@@ -51,7 +54,8 @@ def import_grpc() -> Any:
         os.environ["GRPC_VERBOSITY"] = "NONE"  # read once, while the library is being loaded
     try:
         import grpc
-        from tritonclient.grpc import service_pb2  # noqa: F401
+
+        messages.ModelInferRequest  # noqa: B018 - made once, here
     except ImportError as error:
         raise BackendNotAvailableError(
             f"triton needs tritonclient and grpcio: {error}", "pip install 'edge-accelerate[triton]'"
@@ -64,13 +68,15 @@ def import_grpc() -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of `load` that concern the connection."""
+    """The options of `load` that concern the connection, and what is sent over it."""
 
     shared_memory: str | None = None  # "system", "none", or None to find out
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # sent with every call
     #: "ca", "certificate" and "key": the content of these PEM files
     ssl: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     channel_args: Mapping[str, int | str] = field(default_factory=dict)  # gRPC's own options, over `_DEFAULTS`
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)  # of every inference request
+    sequence_id: int | str | None = None  # the sequence that the calls are to belong to
 
     @classmethod
     def parse(cls, options: LoadOptions, address: Address) -> Settings:
@@ -81,11 +87,15 @@ class Settings:
             raise OptionError(f"shared_memory is {memory!r:.60}; wanted 'system', 'none', or None to find out")
         if given.get("ssl") and not address.secure:
             raise OptionError(f"ssl= is for TLS, and {address} is without", "write tritons://")
+        parameters = _parameters(given.get("parameters"))
+        sequence_id = _identifier(parameters.pop("sequence_id", None))
         return cls(
             memory,
             tuple(_headers(given.get("headers"))),
             _certificates(given.get("ssl")),
             _arguments(given.get("channel_args")),
+            parameters,
+            sequence_id,
         )
 
 
@@ -128,6 +138,30 @@ def _arguments(given: Any) -> dict[str, int | str]:
                 f"channel_args: {name!r}: {value!r} is no gRPC option; wanted a name with a number of 32 bits or text"
             )
     return dict(arguments)
+
+
+def _parameters(given: Any) -> dict[str, Parameter]:
+    parameters = _mapping("parameters", given, "{'priority': 1}")
+    for name, value in parameters.items():
+        if name in ("sequence_start", "sequence_end"):
+            raise OptionError(
+                f"parameters: {name!r} is sent when it is time: a model's first call begins a sequence, and close() or "
+                "do_command({'command': 'reset'}) end it",
+                "leave it out",
+            )
+        number = isinstance(value, float) or (isinstance(value, int) and -_INT64_END <= value < _INT64_END)
+        if not _is_text(name) or not (number or _is_text(value)):
+            raise OptionError(
+                f"parameters: {name!r}: {value!r:.60} is none; wanted a name with text, True, False, or a number of 64 "
+                "bits"
+            )
+    return dict(parameters)
+
+
+def _identifier(given: Parameter | None) -> int | str | None:
+    if isinstance(given, (bool, float)) or given == "" or (isinstance(given, int) and not 0 < given < _INT64_END):
+        raise OptionError(f"parameters: sequence_id is {given!r}; wanted a whole number from 1, or text")
+    return given
 
 
 def _is_text(given: object) -> bool:
@@ -219,6 +253,26 @@ class Connection:
         with self.held():
             return self._method(method)(request, timeout=timeout, metadata=self.settings.headers)
 
+    def server_metadata(self, timeout: float) -> Any:
+        """Ask the server for its name, version and extensions; a server that does not tell has none of them.
+
+        KServe's ModelMesh is one: it passes on what concerns models, and nothing else. Raises `grpc.RpcError`.
+        """
+        return self.optional("ServerMetadata", messages.ServerMetadataRequest(), timeout) or (
+            messages.ServerMetadataResponse()
+        )
+
+    def optional(self, method: str, request: Any, timeout: float) -> Any | None:
+        """Call a method as `ask` does; None where the server does not have it."""
+        import grpc
+
+        try:
+            return self.ask(method, request, timeout)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            return None
+
     def answer(self, method: str, request: Any, timeout: float, who: str, doing: str) -> Any:
         """Call a method as `ask` does, and raise what goes wrong as an error of ours."""
         import grpc
@@ -239,9 +293,7 @@ class Connection:
 
     def _method(self, name: str) -> Callable[..., Any]:
         if name not in self._methods:
-            from tritonclient.grpc import service_pb2
-
-            answer = getattr(service_pb2, f"{name}Response")
+            answer = getattr(messages, f"{name}Response")
             self._methods[name] = self._channel.unary_unary(
                 f"/{SERVICE}/{name}", lambda message: message.SerializeToString(), answer.FromString
             )

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from accelerate.contract import concrete_shape
 from accelerate.errors import DeviceNotFoundError, ModelError, UnsupportedModelError
 from accelerate.metadata import AssociatedFile, Metadata, TensorInfo
+
+from . import messages
 
 __all__ = ["DTYPES", "ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
 
@@ -21,6 +24,7 @@ DTYPES = {
 }  # fmt: skip
 _LAYOUTS = {"FORMAT_NHWC": "HWC", "FORMAT_NCHW": "CHW"}
 _ONLY_RANKS = (3, 4)
+_IDENTIFIERS = ("TYPE_STRING", "TYPE_INT32", "TYPE_UINT32", "TYPE_INT64", "TYPE_UINT64")
 _MOST_DIMENSIONS, _MOST_BYTES = 32, 1 << 40  # of a tensor: NumPy's limit before 2.0, and more than machines have
 
 
@@ -39,6 +43,10 @@ class TensorSpec:
         """Whether its elements have lengths of their own."""
         return self.dtype.hasobject
 
+    def blank(self, shape: Sequence[int]) -> np.ndarray[Any, Any]:
+        """Return an array of zeros, or of empty strings."""
+        return np.full(shape, b"", object) if self.is_text else np.zeros(shape, self.dtype)
+
     def size(self, shape: Sequence[int]) -> int:
         """Return how many bytes an array of this shape has."""
         return math.prod(shape) * self.dtype.itemsize
@@ -55,10 +63,20 @@ class ModelDescription:
     outputs: tuple[TensorSpec, ...]
     infos: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]  # inputs and outputs as TensorInfo
     device: str  # "cpu", "gpu", or "server" where the server does not tell
-    repeatable: bool  # False for a model that keeps state between the calls of a sequence
+    #: what tells the model's sequences of calls, each with its state, apart: "string", NumPy's name of an integer type,
+    #: or "" where it may be either; None for a model without state
+    sequence: str | None
     most_at_once: int  # the largest batch, which is then the first dimension of every tensor; 0 for a model without one
     label_files: Mapping[int, str]  # by the output's position
     told: Metadata | None = None  # what the model's file says about itself, where this program has shipped it
+
+    @property
+    def smallest_call(self) -> tuple[tuple[int, ...] | None, ...]:
+        """The shapes of the inputs of a call with 1 for each dynamic dimension, None for optional ones left out."""
+        return tuple(
+            None if info.optional else concrete_shape(spec.shape)
+            for spec, info in zip(self.inputs, self.infos[0], strict=True)
+        )
 
     @classmethod
     def read(cls, who: str, metadata: Any, config: Any | None) -> ModelDescription:
@@ -71,7 +89,11 @@ class ModelDescription:
                 "use a model without model_transaction_policy { decoupled: true }",
             )
         files, layouts = _of_config(config, inputs, outputs)
-        in_infos = tuple(replace(_info(t), layout=layouts.get(t.name, "")) for t in inputs)
+        optional = set() if config is None else {t.name for t in config.input if t.optional}
+        in_infos = tuple(
+            replace(_info(t), layout=layouts.get(t.name, ""), extra={"optional": True} if t.name in optional else {})
+            for t in inputs
+        )
         out_infos = [_info(t) for t in outputs]
         for position, file in files.items():
             label_file = AssociatedFile(file, label_type="tensor_axis")
@@ -84,7 +106,7 @@ class ModelDescription:
             outputs,
             (in_infos, tuple(out_infos)),
             _device(config),
-            repeatable=config is None or not config.HasField("sequence_batching"),
+            sequence=_sequence(config),
             most_at_once=0 if config is None else max(0, config.max_batch_size),
             label_files=files,
         )
@@ -138,12 +160,10 @@ def _of_config(
     """Return the label files by position of the output, and the layouts by name of the input."""
     if config is None:
         return {}, {}
-    from tritonclient.grpc import model_config_pb2
-
     rank = {t.name: len(t.shape) for t in inputs}
     layouts = {}
     for tensor in config.input:
-        layout = _LAYOUTS.get(model_config_pb2.ModelInput.Format.Name(tensor.format), "")
+        layout = _LAYOUTS.get(messages.ModelInput.Format.Name(tensor.format), "")
         if layout and rank.get(tensor.name) in _ONLY_RANKS:
             layouts[tensor.name] = "N" * (rank[tensor.name] == 4) + layout
     position = {t.name: i for i, t in enumerate(outputs)}
@@ -159,6 +179,18 @@ def _device(config: Any | None) -> str:
     named = {group.enum_types_by_name["Kind"].values_by_number[kind].name for kind in kinds}
     # of several kinds any one may run a request, and KIND_AUTO and KIND_MODEL leave it open
     return {"KIND_CPU": "cpu", "KIND_GPU": "gpu"}.get(named.pop(), "server") if len(named) == 1 else "server"
+
+
+def _sequence(config: Any | None) -> str | None:
+    if config is None or not config.HasField("sequence_batching") or config.sequence_batching.iterative_sequence:
+        return None  # an iterative one is within the server: each call is whole
+    for tensor in config.sequence_batching.control_input:
+        for control in tensor.control:
+            named = type(control).DESCRIPTOR.fields_by_name
+            if named["kind"].enum_type.values_by_number[control.kind].name == "CONTROL_SEQUENCE_CORRID":
+                kind = named["data_type"].enum_type.values_by_number[control.data_type].name
+                return kind.removeprefix("TYPE_").lower() if kind in _IDENTIFIERS else ""
+    return ""
 
 
 def check_device(who: str, wanted: str | None, description: ModelDescription) -> None:

@@ -17,11 +17,23 @@ from accelerate.errors import (
     TensorError,
 )
 
-__all__ = ["SharingError", "lost_registration", "region_in_use", "repeatable", "timed_out", "translate"]
+__all__ = [
+    "SequenceLostError",
+    "SharingError",
+    "lost_registration",
+    "region_in_use",
+    "repeatable",
+    "timed_out",
+    "translate",
+]
 
 
 class SharingError(ServerError):
     """The server that answers cannot map this machine's regions."""
+
+
+class SequenceLostError(InferenceError):
+    """The server has ended the sequence that a call belongs to."""
 
 
 _SEE_LOG = "read the server's log, which has the details"
@@ -50,6 +62,7 @@ _TABLE: dict[str, tuple[type[AccelerateError], str]] = {
 }
 _TOO_LARGE = re.compile(r"message larger than max \((\d+) vs\. (\d+)\)", re.IGNORECASE)
 _LOST = re.compile(r"unable to find (?:system )?shared memory region", re.IGNORECASE)
+_SEQUENCE_LOST = re.compile(r"inference request for sequence .* must specify the START flag")
 _HEADER_MISSING = re.compile(r"expecting header '([^']+)'")
 
 
@@ -62,6 +75,12 @@ def translate(error: Any, who: str, doing: str, reason: str = "", timeout: float
     if timeout is not None and error.code().name == "DEADLINE_EXCEEDED":
         return timed_out(who, timeout)
     status, said = error.code().name, " ".join(f"{error.details() or ''} {reason}".split())
+    if _SEQUENCE_LOST.search(said):
+        return SequenceLostError(
+            f"{who}: the server has ended the sequence of calls, and its state is lost: it was idle for the model's "
+            "max_sequence_idle_microseconds, or the server was restarted",
+            "call again, which begins a new one, or raise that time in the model's configuration",
+        )
     kind, remedy = _TABLE.get(status, (ServerError, _SEE_LOG))
     special = _special(status, said, doing)
     if special is not None:
@@ -79,6 +98,10 @@ def _special(status: str, said: str, doing: str) -> tuple[type[AccelerateError],
         )
     if match := _HEADER_MISSING.search(said):  # --grpc-restricted-protocol
         return ServerError, f"give load(..., headers={{{match[1]!r}: its value}}): the server protects this call"
+    if "must specify a non-zero or non-empty correlation id" in lower:  # of a model within an ensemble
+        return InferenceError, "load(..., parameters={'sequence_id': 7}): a model there keeps state between calls"
+    if "invalid value type for" in lower:
+        return InferenceError, "correct load(..., parameters=...)"
     if "that are no utf-8" in lower:  # the shim, of an ONNX model
         return TensorError, "give text: ONNX strings are UTF-8"
     if status == "UNAVAILABLE":
@@ -128,9 +151,14 @@ def region_in_use(error: Any) -> bool:
     return "in use" in (error.details() or "")
 
 
-def repeatable(error: Any) -> bool:
-    """Whether a call has failed on its way, so that another try may succeed: not what the server itself has refused."""
+def repeatable(error: Any, *, stateful: bool) -> bool:
+    """Whether a call has failed on its way, so that another try may succeed: not what the server itself has refused.
+
+    A `stateful` model may have counted what has been sent.
+    """
     if error.code().name != "UNAVAILABLE":
         return False
     said = (error.details() or "").lower()
+    if stateful and "failed to connect" not in said:
+        return False
     return not any(word in said for word in ("not ready", "no available versions", "expecting header", "certificate"))

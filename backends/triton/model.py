@@ -6,10 +6,9 @@ import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from accelerate.contract import (
     Array,
@@ -20,16 +19,19 @@ from accelerate.contract import (
     RuntimeModel,
     allocate,
     default_shape,
+    left,
     seconds,
 )
-from accelerate.errors import AccelerateError
+from accelerate.errors import AccelerateError, OptionError, UnsupportedModelError
 from accelerate.metadata import Metadata
 
+from . import messages
 from .address import Address
 from .calls.answer import read_answer, unpack_strings
-from .calls.binding import SharedBinding
+from .calls.binding import SequenceBinding, SharedBinding
 from .calls.regions import Regions, Slot
 from .calls.request import bytes_of, join, pack_strings, request_head
+from .calls.sequence import CallSequence, sequence_of
 from .calls.transport import Restore, Transport
 from .connection import Connection, Deadline, Settings
 from .description import ModelDescription, check_device, labels_of
@@ -61,13 +63,18 @@ class TritonModel(RuntimeModel):
         description: ModelDescription,
         runtime: RuntimeInfo,
         options: LoadOptions,
+        sequence: CallSequence | None,
     ) -> None:
         self._transport = transport
+        self._sequence = sequence
         self._extensions = extensions
         self._description = description
         self._afterwards: Callable[[], object] | None = None
         super().__init__("triton", *description.infos, runtime, options)
-        self._finalizer = weakref.finalize(self, transport.close)
+        # they may have been copied, and what the transport writes must be seen
+        transport.details.update(self.runtime.details)
+        self.runtime = replace(self.runtime, details=transport.details)
+        self._finalizer = weakref.finalize(self, _leave, transport, sequence)
 
     @classmethod
     def connect(
@@ -89,6 +96,10 @@ class TritonModel(RuntimeModel):
             extensions, runtime, description = _ask_for_model(connection, deadline)
             check_device(str(address), options.device, description)
             description = complete(description)
+            sequence = sequence_of(description.sequence, settings.sequence_id)
+            if sequence is not None:
+                _check_sequence(connection, options)
+                description = replace(description, sequence=description.sequence or "")  # an ensemble does not say so
         except BaseException:
             connection.close()
             raise
@@ -98,11 +109,13 @@ class TritonModel(RuntimeModel):
             "versions": description.versions,
             "fleet": connection.target.fleet,
         }
+        if sequence is not None:
+            details["sequence_id"] = sequence.identifier
         shares = "system_shared_memory" in extensions
         transport = Transport(connection, description, settings.shared_memory, restore, shares=shares, details=details)
         try:
             transport.settle(deadline)
-            return cls(transport, extensions, description, replace(runtime, details=details), options)
+            return cls(transport, extensions, description, replace(runtime, details=details), options, sequence)
         except BaseException:
             transport.close()
             raise
@@ -110,7 +123,13 @@ class TritonModel(RuntimeModel):
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> CopyingBinding:
         self.check_open()
         arrays = allocate(self.sized_inputs, self.input_index, shapes)
-        layout = self._transport.layout(tuple(array.shape for array in arrays.values()))
+        if self._sequence is not None:
+            own = self._sequence.another()
+            return SequenceBinding(
+                self, partial(self._run_aside, own), partial(self._transport.leave, own), arrays, self.outputs
+            )
+        bound = [arrays.get(tensor.name) for tensor in self.inputs]
+        layout = self._transport.layout(tuple(None if array is None else array.shape for array in bound))
         shared = self._transport.bind(layout, _DEFAULT_TIMEOUT)
         if shared is None:
             return CopyingBinding(self, self.run, arrays, self.outputs)
@@ -118,19 +137,36 @@ class TritonModel(RuntimeModel):
 
     @property
     def concurrency(self) -> int:
+        if self._sequence is not None:
+            return 1
         return 8  # enough to fill a batch where the server makes batches of calls
 
     def execute(self, feeds: list[Array]) -> list[Array]:
-        return self._transport.call(feeds, _DEFAULT_TIMEOUT)
+        return self._transport.call(feeds, _DEFAULT_TIMEOUT, self._sequence)
 
     def execute_within(self, feeds: list[Array], timeout: float) -> list[Array]:
         self.check_open()
-        return self._transport.call(feeds, timeout)
+        return self._transport.call(feeds, timeout, self._sequence)
 
     def _run_bound(self, regions: Regions, slot: Slot, feeds: list[Array], timeout: float | None) -> list[Array]:
         self.check_open()
-        limit = _DEFAULT_TIMEOUT if timeout is None else seconds(timeout)
-        return self._transport.call_bound(regions, slot, feeds, limit)
+        return self._transport.call_bound(regions, slot, feeds, _limit(timeout))
+
+    def _run_aside(self, sequence: CallSequence, feeds: list[Array], timeout: float | None) -> list[Array]:
+        """Run in another sequence than this model's."""
+        self.check_open()
+        return self._transport.call(feeds, _limit(timeout), sequence)
+
+    def warm(self, feeds: list[Array], runs: int, until: float | None) -> None:
+        if self._sequence is None:
+            super().warm(feeds, runs, until)
+            return
+        aside = self._sequence.another()
+        try:
+            for _ in range(runs):
+                self._run_aside(aside, feeds, left(until))
+        finally:
+            self._transport.leave(aside)
 
     def after_close(self, finalizer: Callable[[], object]) -> None:
         """Call something when the model has been closed."""
@@ -146,28 +182,25 @@ class TritonModel(RuntimeModel):
     def describe(self) -> Metadata:
         d = self._description
         if d.told is not None:
-            return replace(d.told, inputs=self.inputs, outputs=self.outputs)
+            return replace(d.told, inputs=self.inputs, outputs=self.outputs, stateful=self._sequence is not None)
         outputs = list(self.outputs)
         for position in d.label_files if self.options.labels is None else ():
             outputs[position] = replace(outputs[position], labels=self._labels_of(position))
         labels = next((t.labels for t in outputs if t.labels), ())
-        return Metadata(d.name, "", "", self.inputs, tuple(outputs), labels)
+        return Metadata(d.name, "", "", self.inputs, tuple(outputs), labels, stateful=self._sequence is not None)
 
     def _labels_of(self, position: int) -> tuple[str, ...]:
         """Return the lines of an output's label file: Triton gives them only as the names of ranked results."""
         d = self._description
         output = d.outputs[position]
-        if "classification" not in self._extensions or not d.repeatable:
+        if "classification" not in self._extensions or self._sequence is not None:
             return ()
-        shapes = [default_shape(t) for t in self.inputs]
-        blanks = [
-            np.full(shape, b"", object) if t.is_text else np.zeros(shape, t.dtype)
-            for t, shape in zip(d.inputs, shapes, strict=True)
-        ]
+        needed = [(t, default_shape(i)) for t, i in zip(d.inputs, self.inputs, strict=True) if not i.optional]
+        blanks = [t.blank(shape) for t, shape in needed]
         head = request_head(
             d.name,
             self._transport.connection.address.version,
-            [(t.name, t.datatype, shape, None) for t, shape in zip(d.inputs, shapes, strict=True)],
+            [(t.name, t.datatype, shape, None) for t, shape in needed],
             [(output.name, None)],
             classes=_MOST_CLASSES,
         )
@@ -198,15 +231,19 @@ class TritonModel(RuntimeModel):
         if "model_repository" in self._extensions:
             commands["load"] = lambda _, until: self._load(until)
             commands["unload"] = lambda _, until: self._repository("Unload", until)
+        if (sequence := self._sequence) is not None:
+            commands["reset"] = lambda _, until: self._reset(sequence, until)
         return commands
+
+    def _reset(self, sequence: CallSequence, until: float | None) -> dict[str, Any]:
+        self._transport.end(sequence, _left(until))
+        return {}
 
     def _statistics(self, until: float | None) -> dict[str, Any]:
         """Return what the server has measured, from its start or the model's loading on; durations are means in ms."""
-        from tritonclient.grpc import service_pb2
-
         connection = self._transport.connection
         address = connection.address
-        request = service_pb2.ModelStatisticsRequest(name=address.model, version=address.version)
+        request = messages.ModelStatisticsRequest(name=address.model, version=address.version)
         answer = connection.answer("ModelStatistics", request, _left(until), str(address), "statistics")
         return {
             "versions": {
@@ -242,11 +279,9 @@ class TritonModel(RuntimeModel):
         return self._repository("Load", until)
 
     def _repository(self, action: str, until: float | None) -> dict[str, Any]:
-        from tritonclient.grpc import service_pb2
-
         connection = self._transport.connection
         address = connection.address
-        request = getattr(service_pb2, f"RepositoryModel{action}Request")(model_name=address.model)
+        request = getattr(messages, f"RepositoryModel{action}Request")(model_name=address.model)
         connection.answer(f"RepositoryModel{action}", request, _left(until), str(address), action.lower())
         return {"model": address.model, "loaded": action == "Load"}
 
@@ -255,21 +290,39 @@ def _left(until: float | None) -> float:
     return _DEFAULT_TIMEOUT if until is None else max(0.0, until - monotonic())
 
 
+def _limit(timeout: float | None) -> float:
+    return _DEFAULT_TIMEOUT if timeout is None else seconds(timeout)
+
+
+def _leave(transport: Transport, sequence: CallSequence | None) -> None:
+    if sequence is not None:
+        transport.leave(sequence)
+    transport.close()
+
+
+def _check_sequence(connection: Connection, options: LoadOptions) -> None:
+    why = f"{connection.address} keeps state between the calls of a sequence"
+    if connection.target.fleet:
+        raise UnsupportedModelError(f"{why}, and a fleet's calls go to different servers", "name one server")
+    if options.replicas > 1:
+        raise OptionError(f"{why}, and replicas={options.replicas} would spread them", "leave replicas out")
+
+
 def _ask_for_model(connection: Connection, deadline: Deadline) -> tuple[frozenset[str], RuntimeInfo, ModelDescription]:
     """Return the server's extensions, what runs the model, and the model."""
     import grpc
-    from tritonclient.grpc import service_pb2
 
     address, who = connection.address, str(connection.address)
     named = {"name": address.model, "version": address.version}
     server = None
     try:
-        server = connection.ask("ServerMetadata", service_pb2.ServerMetadataRequest(), deadline.left(who))
-        metadata = connection.ask("ModelMetadata", service_pb2.ModelMetadataRequest(**named), deadline.left(who))
+        server = connection.server_metadata(deadline.left(who))
+        metadata = connection.ask("ModelMetadata", messages.ModelMetadataRequest(**named), deadline.left(who))
         config = None
         if "model_configuration" in server.extensions:
-            request = service_pb2.ModelConfigRequest(**named)
-            config = connection.ask("ModelConfig", request, deadline.left(who)).config
+            request = messages.ModelConfigRequest(**named)
+            answer = connection.optional("ModelConfig", request, deadline.left(who))
+            config = None if answer is None else answer.config
     except grpc.RpcError as error:
         reason = ""
         if server is not None and "model_repository" in server.extensions:
@@ -284,11 +337,10 @@ def _ask_for_model(connection: Connection, deadline: Deadline) -> tuple[frozense
 def _why_not_loaded(connection: Connection, deadline: Deadline) -> str:
     """Return what has kept the server from loading the model, "" where it does not tell."""
     import grpc
-    from tritonclient.grpc import service_pb2
 
     address = connection.address
     try:
-        index = connection.ask("RepositoryIndex", service_pb2.RepositoryIndexRequest(), deadline.left(str(address)))
+        index = connection.ask("RepositoryIndex", messages.RepositoryIndexRequest(), deadline.left(str(address)))
     except (grpc.RpcError, AccelerateError):  # the first error says what is wrong, too
         return ""
     reasons = [one.reason for one in index.models if one.name == address.model and address.version in ("", one.version)]

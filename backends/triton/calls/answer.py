@@ -16,6 +16,7 @@ from accelerate.contract import Array
 from accelerate.errors import InferenceError, ModelError
 from accelerate.formats.protobuf import BYTES, Message
 
+from .. import messages
 from ..description import TensorSpec
 
 __all__ = ["pair", "read_answer", "read_output", "unpack_strings"]
@@ -32,11 +33,10 @@ _TYPED = {
 def read_answer(message: bytes) -> tuple[Sequence[Any], list[memoryview]]:
     """Return the outputs of a serialised ModelInferResponse, and the raw contents in it as views of it."""
     from google.protobuf.message import DecodeError
-    from tritonclient.grpc import service_pb2
 
     head, raw = _split(message)
     try:
-        return service_pb2.ModelInferResponse.FromString(head).outputs, raw
+        return messages.ModelInferResponse.FromString(head).outputs, raw
     except DecodeError as error:
         raise InferenceError(f"the server's answer is no ModelInferResponse ({error})") from error
 

@@ -12,7 +12,30 @@ from accelerate.metadata import TensorInfo
 
 from .regions import Regions, Slot
 
-__all__ = ["SharedBinding"]
+__all__ = ["SequenceBinding", "SharedBinding"]
+
+
+class SequenceBinding(CopyingBinding):
+    """A Binding with a sequence of its own, which `end` ends with it.
+
+    `run` and the others are those of `CopyingBinding`.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        run: Callable[[list[Array], float | None], list[Array]],
+        end: Callable[[], object],
+        inputs: dict[str, Array],
+        outputs: Sequence[TensorInfo],
+    ) -> None:
+        super().__init__(owner, run, inputs, outputs)
+        self._end = end
+
+    def close(self) -> None:
+        """End the Binding and its sequence. Arrays taken from it stay readable."""
+        super().close()
+        self._end()
 
 
 class SharedBinding(CopyingBinding):
@@ -32,11 +55,11 @@ class SharedBinding(CopyingBinding):
         inputs: dict[str, Array],
         outputs: Sequence[TensorInfo],
     ) -> None:
-        shared = zip(inputs.items(), slot.inputs, strict=True)
+        given = {t.name: view for t, view in zip(owner.inputs, slot.inputs, strict=True) if t.name in inputs}
         super().__init__(
             owner,
             lambda feeds, timeout: run(regions, slot, feeds, timeout),
-            {name: array if view is None else view for (name, array), view in shared},
+            {name: inputs[name] if view is None else view for name, view in given.items()},
             outputs,
         )
         self._regions, self._slot = regions, slot
@@ -44,7 +67,7 @@ class SharedBinding(CopyingBinding):
             if view is not None:
                 self._buffers[tensor.name] = view
                 self.replace_output(tensor.name, view)
-        self.zero_copy = all(view is not None for view in (*slot.inputs, *slot.outputs))
+        self.zero_copy = all(view is not None for view in (*given.values(), *slot.outputs))
         self._views = dict(self._outputs)
         self._unsettled = False
         self._finalizer = weakref.finalize(self, regions.abandon, slot)

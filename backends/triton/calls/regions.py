@@ -12,6 +12,7 @@ import threading
 from accelerate.contract import Array
 from accelerate.errors import AccelerateError, ClosedError
 
+from .. import messages
 from ..connection import Connection, Deadline
 from ..errors import SharingError, region_in_use, translate
 from .request import Layout
@@ -82,9 +83,7 @@ class Regions:
 
     def sweep(self, deadline: Deadline) -> None:
         """Remove what dead clients have left, here and on the server."""
-        from tritonclient.grpc import service_pb2
-
-        request = service_pb2.SystemSharedMemoryStatusRequest()
+        request = messages.SystemSharedMemoryStatusRequest()
         status = self._connection.ask("SystemSharedMemoryStatus", request, deadline.left(self._who))
         for name in sweep(status.regions):
             self._unregister(name, deadline)
@@ -248,10 +247,9 @@ class Regions:
 
     def _register(self, slot: Slot, deadline: Deadline) -> None:
         import grpc
-        from tritonclient.grpc import service_pb2
 
         region = slot.region
-        request = service_pb2.SystemSharedMemoryRegisterRequest(
+        request = messages.SystemSharedMemoryRegisterRequest(
             name=slot.name, key=f"/{region.name}", offset=0, byte_size=region.size
         )
         try:
@@ -271,9 +269,8 @@ class Regions:
     def _unregister(self, name: str, deadline: Deadline) -> bool:
         """Return False where a request still uses the region."""
         import grpc
-        from tritonclient.grpc import service_pb2
 
-        request = service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
+        request = messages.SystemSharedMemoryUnregisterRequest(name=name)
         try:
             self._connection.ask("SystemSharedMemoryUnregister", request, deadline.left(self._who))
         except grpc.RpcError as error:

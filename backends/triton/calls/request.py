@@ -7,7 +7,7 @@ https://protobuf.dev/programming-guides/encoding and grpc_service.proto of the O
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,16 @@ import numpy as np
 from accelerate.contract import Array
 from accelerate.errors import TensorError
 
+from .. import messages
+from ..connection import Parameter
 from ..description import ModelDescription, TensorSpec
 
-__all__ = ["Layout", "Span", "bytes_of", "join", "pack_strings", "request_head"]
+__all__ = ["Layout", "Span", "bytes_of", "join", "pack_parameters", "pack_strings", "request_head"]
 
 _ALIGNMENT = 64  # a cache line, and more than any vector instruction asks for
 _RAW_INPUT = b"\x3a"  # ModelInferRequest.raw_input_contents: field 7, length-delimited
+# the field of an InferParameter for a value; a bool is an int, too
+_PARAMETERS = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 _LARGEST_KEPT = (32 << 20) - (64 << 10)  # glibc's limit, and a margin for its own bookkeeping
 _kept = 128 << 10  # what glibc keeps without being shown
 
@@ -36,7 +40,7 @@ class Span:
 
 
 class Layout:
-    """The layout of a call with inputs of certain shapes.
+    """The layout of a call with inputs of certain shapes, None for an optional input that is left out.
 
     Strings have no size before they are written, and an output with a dynamic dimension none before the model has run:
     they travel in the message.
@@ -54,17 +58,22 @@ class Layout:
         The batch is larger than the server takes, or not the same for every input.
     """
 
-    def __init__(self, description: ModelDescription, version: str, shapes: Sequence[tuple[int, ...]]) -> None:
-        self._description, self._version, self._shapes = description, version, shapes
-        if description.most_at_once:
-            self._check_batch(description.most_at_once)
+    def __init__(
+        self,
+        description: ModelDescription,
+        version: str,
+        shapes: Sequence[tuple[int, ...] | None],
+        parameters: bytes = b"",
+    ) -> None:
+        self._description, self._version, self._shapes, self._parameters = description, version, shapes, parameters
+        self._batch = self._checked_batch(description.most_at_once) if description.most_at_once else -1
         self.size = 0
         self._inputs = [self._reserve(t, shape) for t, shape in zip(description.inputs, shapes, strict=True)]
         self._outputs = [self._reserve(t, self._output_shape(t)) for t in description.outputs]
         self.head = self.request()
 
     def views(self, memory: Array) -> tuple[list[Array | None], list[Array | None]]:
-        """Return the tensors in a region's memory; None for those in the message."""
+        """Return the tensors in a region's memory; None for those in the message, or nowhere."""
         every = zip(
             (*self._description.inputs, *self._description.outputs), (*self._inputs, *self._outputs), strict=True
         )
@@ -78,28 +87,30 @@ class Layout:
     def request(self, region: str = "") -> bytes:
         """Return the request for tensors in the region of that name, without one for tensors in the message."""
         d = self._description
-        return request_head(
+        head = request_head(
             d.name,
             self._version,
             [
                 (t.name, t.datatype, (1,) if t.scalar else shape, span)
                 for t, shape, span in zip(d.inputs, self._shapes, self._inputs, strict=True)
+                if shape is not None
             ],
             [(t.name, span) for t, span in zip(d.outputs, self._outputs, strict=True)],
             region,
         )
+        return head + self._parameters
 
-    def _check_batch(self, most: int) -> None:
+    def _checked_batch(self, most: int) -> int:
         sizes = {shape[0] for shape in self._shapes if shape}
         if len(sizes) != 1 or not 0 < max(sizes) <= most:
-            given = ", ".join(
-                f"{t.name!r}: {list(s)}" for t, s in zip(self._description.inputs, self._shapes, strict=True)
-            )
+            every = zip(self._description.inputs, self._shapes, strict=True)
+            given = ", ".join(f"{t.name!r}: {list(shape)}" for t, shape in every if shape is not None)
             raise TensorError(
                 f"the inputs have the shapes {given}; wanted one batch, of 1 to {most} (the model's max_batch_size), "
                 "as the first dimension of each",
                 "split it, or raise max_batch_size on the server",
             )
+        return sizes.pop()
 
     def _reserve(self, spec: TensorSpec, shape: tuple[int, ...] | None) -> Span | None:
         if shape is None or spec.is_text:
@@ -111,7 +122,7 @@ class Layout:
     def _output_shape(self, spec: TensorSpec) -> tuple[int, ...] | None:
         shape = spec.shape
         if self._description.most_at_once and shape[:1] == (-1,):
-            shape = (self._shapes[0][0], *shape[1:])
+            shape = (self._batch, *shape[1:])
         return None if min(shape, default=0) < 0 else shape
 
 
@@ -131,9 +142,7 @@ def request_head(
     message. With `classes`, so many of each output's largest values are asked for with their labels, instead of the
     tensor (Triton's classification extension).
     """
-    from tritonclient.grpc import service_pb2
-
-    request = service_pb2.ModelInferRequest(model_name=model, model_version=version)
+    request = messages.ModelInferRequest(model_name=model, model_version=version)
     for name, datatype, shape, span in inputs:
         _put(request.inputs.add(name=name, datatype=datatype, shape=shape), region, span)
     for name, span in outputs:
@@ -143,6 +152,16 @@ def request_head(
             output.parameters["classification"].int64_param = classes
     head: bytes = request.SerializeToString()
     return head
+
+
+def pack_parameters(parameters: Mapping[str, Parameter]) -> bytes:
+    """Return the parameters of a request, to be put behind its head."""
+    request = messages.ModelInferRequest()
+    for name, value in parameters.items():
+        kind = next(kind for kind in _PARAMETERS if isinstance(value, kind))
+        setattr(request.parameters[name], _PARAMETERS[kind], value)
+    packed: bytes = request.SerializeToString()
+    return packed
 
 
 def _put(tensor: Any, region: str, span: Span | None) -> None:

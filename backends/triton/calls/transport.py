@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -10,24 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from accelerate.contract import Array, concrete_shape
-from accelerate.errors import AccelerateError, ClosedError, InferenceError, ServerError
+from accelerate.contract import Array
+from accelerate.errors import AccelerateError, ClosedError, InferenceError, InferenceTimeoutError, ServerError
 
 from ..connection import Connection, Deadline
 from ..description import ModelDescription
 from ..errors import SharingError, lost_registration, repeatable, translate
 from .answer import pair, read_answer, read_output
 from .regions import Regions, Slot
-from .request import Layout, bytes_of, join, pack_strings
+from .request import Layout, bytes_of, join, pack_parameters, pack_strings
+from .sequence import CallSequence
 
 __all__ = ["Restore", "Transport"]
 
 Restore = Callable[[Connection, Deadline], None]
+Feeds = Sequence["Array | None"]  # in the order of the inputs; None for an optional one that is left out
 
 _log = logging.getLogger("accelerate")
 # seconds before a call is repeated, drawn at random: clients of one server do not come back as one
 _PAUSE = (0.02, 0.1)
 _RENEWALS = 2  # of a registration, in one call
+_GOODBYE = 0.25  # seconds that ending a sequence may take, which is a run of the model
 _LAYOUTS = 32  # remembered per model
 _inherited: list[object] = []  # what a forked child has of its parent: collecting it would end the parent's connections
 
@@ -37,8 +41,8 @@ class Transport:
 
     It holds no reference to the Model, so that a forgotten Model is collected and cleaned up after. `memory` is
     "system", "none", or None to find out; `restore` brings the model back to a server that has lost it, over a
-    connection and until a deadline; `shares` tells whether the server has the extension for shared memory; the
-    "transport" in `details`, those of the RuntimeInfo, is kept true.
+    connection and until a deadline; `shares` tells whether the server has the extension for shared memory. "transport"
+    and "shared_memory" in `details`, those of the RuntimeInfo, are kept true.
     """
 
     def __init__(
@@ -58,10 +62,11 @@ class Transport:
         self._must_share = memory == "system"
         self._may_share = memory != "none"
         self._shares = shares
-        self._details = details
+        self.details = details
+        self._parameters = pack_parameters(connection.settings.parameters)
         self._who = str(connection.address)
-        self._layouts: dict[tuple[tuple[int, ...], ...], Layout] = {}
-        self._say("message")
+        self._layouts: dict[tuple[tuple[int, ...] | None, ...], Layout] = {}
+        self._say_messages("shared_memory='none' was asked for")
 
     def settle(self, deadline: Deadline) -> None:
         """Find out whether the server is on this machine by sharing a region with it."""
@@ -75,7 +80,7 @@ class Transport:
                 "leave the option out",
             )
         if problem:
-            _log.debug("%s: tensors travel in messages: %s", self._who, problem)
+            self._say_messages(problem)
 
     def restore(self, timeout: float) -> bool:
         """Bring the model back to a server that has lost it; return whether that can be done from here."""
@@ -85,37 +90,71 @@ class Transport:
         self._restore(self.connection, Deadline(timeout))
         return True
 
-    def call(self, feeds: Sequence[Array], timeout: float) -> list[Array]:
+    def call(self, feeds: Feeds, timeout: float, sequence: CallSequence | None = None) -> list[Array]:
         """Run the model; the results are the caller's own."""
         self._check_process()
+        deadline = Deadline(timeout)
         with self.connection.held():
-            return self._call(feeds, Deadline(timeout))
+            if sequence is None:
+                return self._call(feeds, deadline, b"")
+            with sequence.turn(_shapes(feeds), deadline, self._who) as parameters:
+                return self._call(feeds, deadline, parameters)
 
-    def _call(self, feeds: Sequence[Array], deadline: Deadline) -> list[Array]:
-        layout = self.layout(tuple([feed.shape for feed in feeds]))
+    def end(self, sequence: CallSequence, timeout: float) -> None:
+        """End a sequence: its next call begins another.
+
+        Triton has no request for that alone: the model runs once more, on zeros. Where the server cannot be told, it
+        ends the sequence some time after its last call, or when the next one begins.
+
+        Raises
+        ------
+        InferenceTimeoutError
+            A call of it goes on for longer than `timeout`.
+        """
+        import grpc
+
+        if (last := sequence.finish(Deadline(timeout), self._who)) is None:
+            return
+        shapes, parameters = last
+        feeds = [
+            None if shape is None else spec.blank(shape)
+            for spec, shape in zip(self._description.inputs, shapes, strict=True)
+        ]
+        request = join(self.layout(shapes).head + parameters, _contents(feeds))
+        with contextlib.suppress(grpc.RpcError, ClosedError), self.connection.held():
+            self.connection.infer(request, timeout)
+
+    def leave(self, sequence: CallSequence) -> None:
+        """End a sequence that nobody wants any more, without waiting for long."""
+        if self.connection.pid == os.getpid():
+            with contextlib.suppress(InferenceTimeoutError):
+                self.end(sequence, _GOODBYE)
+
+    def _call(self, feeds: Feeds, deadline: Deadline, parameters: bytes) -> list[Array]:
+        layout = self.layout(_shapes(feeds))
         regions = self.regions
         slot = None if regions is None or not layout.size else self._slot(regions, layout, deadline)
         if regions is None or slot is None:
-            return self._by_message(layout, feeds, deadline)
+            return self._by_message(layout, feeds, deadline, parameters)
         try:
             for view, feed in zip(slot.inputs, feeds, strict=True):
-                if view is not None:
+                if view is not None and feed is not None:
                     np.copyto(view, feed)
-            return [_own(result) for result in self._by_region(regions, slot, feeds, deadline)]
+            return [_own(result) for result in self._by_region(regions, slot, feeds, deadline, parameters)]
         except SharingError as error:
             self._lost(regions, error)
         finally:
             regions.give(slot)
-        return self._by_message(layout, feeds, deadline)
+        return self._by_message(layout, feeds, deadline, parameters)
 
-    def call_bound(self, regions: Regions, slot: Slot, feeds: Sequence[Array], timeout: float) -> list[Array]:
+    def call_bound(self, regions: Regions, slot: Slot, feeds: Feeds, timeout: float) -> list[Array]:
         """Run the model on a Binding's slot; the results may be views of its region."""
         if regions.pid != os.getpid():
             raise ClosedError("this Binding belongs to the process that this one was forked off", "call bind() again")
         with self.connection.held():
             return self._call_bound(regions, slot, feeds, Deadline(timeout))
 
-    def _call_bound(self, regions: Regions, slot: Slot, feeds: Sequence[Array], deadline: Deadline) -> list[Array]:
+    def _call_bound(self, regions: Regions, slot: Slot, feeds: Feeds, deadline: Deadline) -> list[Array]:
         if self.regions is regions:
             regions.begin(slot)
             try:
@@ -125,7 +164,7 @@ class Transport:
             finally:
                 regions.give(slot)
         # the region is still this process's memory, only not the server's
-        return self._by_message(self.layout(tuple([feed.shape for feed in feeds])), feeds, deadline)
+        return self._by_message(self.layout(_shapes(feeds)), feeds, deadline)
 
     def bind(self, layout: Layout, timeout: float) -> tuple[Regions, Slot] | None:
         """Return a slot for a Binding; None where tensors travel in messages."""
@@ -141,13 +180,14 @@ class Transport:
             self._no_memory(regions, layout, error)
         return None
 
-    def layout(self, shapes: tuple[tuple[int, ...], ...]) -> Layout:
+    def layout(self, shapes: tuple[tuple[int, ...] | None, ...]) -> Layout:
         """Return the layout of a call with inputs of these shapes."""
         layout = self._layouts.get(shapes)
         if layout is None:
             if len(self._layouts) >= _LAYOUTS:
                 self._layouts.clear()
-            layout = self._layouts[shapes] = Layout(self._description, self.connection.address.version, shapes)
+            version = self.connection.address.version
+            layout = self._layouts[shapes] = Layout(self._description, version, shapes, self._parameters)
         return layout
 
     def close(self) -> None:
@@ -167,8 +207,9 @@ class Transport:
             return "the server has no shared memory extension"
         if self.connection.target.fleet:
             return "several servers answer at this address, and a region is registered with one"
-        layout = self.layout(tuple(concrete_shape(t.shape) for t in self._description.inputs))
-        if not layout.size:  # strings only: there is nothing to share
+        layout = self.layout(self._description.smallest_call)
+        if not layout.size:
+            self._say_messages("every tensor is text, or of a size that is known only afterwards")
             return ""
         regions = Regions(self.connection)
         try:
@@ -178,13 +219,15 @@ class Transport:
             regions.close()
             if isinstance(error, grpc.RpcError):
                 return str(error.details())
-            if not isinstance(error, AccelerateError) and not self._must_share:
+            if isinstance(error, AccelerateError):
+                return error.reason
+            if not self._must_share:
                 self._warn_no_memory(layout, error)
-            return error.reason if isinstance(error, AccelerateError) else str(error)
+            return _no_region(layout, error)
         if slot is not None:
             regions.give(slot)
         self.regions = regions
-        self._say("system-shared-memory")
+        self.details.update(transport="system-shared-memory", shared_memory="used")
         return ""
 
     def _slot(self, regions: Regions, layout: Layout, deadline: Deadline) -> Slot | None:
@@ -206,37 +249,36 @@ class Transport:
             raise error
         if self.regions is regions:
             _log.warning("tensors travel in messages from now on: %s", error)
-        self._stop_sharing(regions)
+        self._stop_sharing(regions, error.reason)
 
     def _no_memory(self, regions: Regions, layout: Layout, error: OSError) -> None:
         if isinstance(error, AccelerateError):  # InferenceTimeoutError is an OSError too
             raise error
         if self._must_share:
             raise ServerError(
-                f"{self._who}: no region of {layout.size} bytes in /dev/shm ({error})",
+                f"{self._who}: {_no_region(layout, error)}",
                 "enlarge it (docker: --shm-size), or leave shared_memory='system' out",
             ) from error
         if self.regions is regions:
             self._warn_no_memory(layout, error)
-        self._stop_sharing(regions)
+        self._stop_sharing(regions, _no_region(layout, error))
 
     def _warn_no_memory(self, layout: Layout, error: BaseException) -> None:
         _log.warning(
-            "%s: no region of %d bytes in /dev/shm (%s): tensors travel in messages, which is slower. "
-            "Enlarge it (docker: --shm-size), or settle it with load(..., shared_memory='none')",
+            "%s: %s: tensors travel in messages, which is slower. Enlarge it (docker: --shm-size), or settle it with "
+            "load(..., shared_memory='none')",
             self._who,
-            layout.size,
-            error,
+            _no_region(layout, error),
         )
 
-    def _stop_sharing(self, regions: Regions) -> None:
+    def _stop_sharing(self, regions: Regions, why: str) -> None:
         if self.regions is regions:
             self.regions = None
-            self._say("message")
+            self._say_messages(why)
             regions.close()
 
-    def _say(self, transport: str) -> None:
-        self._details["transport"] = transport
+    def _say_messages(self, why: str) -> None:
+        self.details.update(transport="message", shared_memory=f"not used: {why}")
 
     def _check_process(self) -> None:
         """In a forked child, connect anew: the threads and sockets of the parent's connection are not the child's."""
@@ -248,18 +290,24 @@ class Transport:
 
     # Requests and answers
 
-    def _by_message(self, layout: Layout, feeds: Sequence[Array], deadline: Deadline) -> list[Array]:
-        contents = [pack_strings(feed) if feed.dtype.hasobject else bytes_of(feed) for feed in feeds]
-        request = join(layout.head, contents)
+    def _by_message(self, layout: Layout, feeds: Feeds, deadline: Deadline, parameters: bytes = b"") -> list[Array]:
+        request = join(layout.head + parameters, _contents(feeds))
         answer = self._exchange(lambda: request, deadline)
         return [_own(result) for result in self._results(answer, None)]
 
-    def _by_region(self, regions: Regions, slot: Slot, feeds: Sequence[Array], deadline: Deadline) -> list[Array]:
+    def _by_region(
+        self, regions: Regions, slot: Slot, feeds: Feeds, deadline: Deadline, parameters: bytes = b""
+    ) -> list[Array]:
         """Run on what lies in a slot; `feeds` gives the strings. The results may be views of its region."""
-        texts = [pack_strings(feed) for view, feed in zip(slot.inputs, feeds, strict=True) if view is None]
+        texts = [
+            pack_strings(feed)
+            for view, feed in zip(slot.inputs, feeds, strict=True)
+            if view is None and feed is not None
+        ]
 
         def request() -> bytes:
-            return join(slot.request, texts) if texts else slot.request
+            head = slot.request + parameters  # the very same object without parameters
+            return join(head, texts) if texts else head
 
         return self._results(self._exchange(request, deadline, regions, slot), slot)
 
@@ -276,7 +324,8 @@ class Transport:
         """
         import grpc
 
-        repeats, renewals, restore = int(self._description.repeatable), _RENEWALS, self._restore
+        repeats, renewals, restore = 1, _RENEWALS, self._restore
+        stateful = self._description.sequence is not None
         while True:
             if regions is not None and slot is not None:
                 regions.prepare(slot, deadline)
@@ -295,7 +344,7 @@ class Transport:
                     restore(self.connection, deadline)
                     restore = None
                     continue
-                if repeats and repeatable(error):
+                if repeats and repeatable(error, stateful=stateful):
                     repeats -= 1
                     deadline.pause(random.uniform(*_PAUSE), self._who)
                     continue
@@ -326,6 +375,18 @@ class Transport:
         if slot is not None and all(a is b for a, b in zip(results, slot.outputs, strict=True)):
             slot.confirmed = message
         return results
+
+
+def _no_region(layout: Layout, error: BaseException) -> str:
+    return f"no region of {layout.size} bytes in /dev/shm ({error})"
+
+
+def _contents(feeds: Feeds) -> list[Any]:
+    return [pack_strings(feed) if feed.dtype.hasobject else bytes_of(feed) for feed in feeds if feed is not None]
+
+
+def _shapes(feeds: Feeds) -> tuple[tuple[int, ...] | None, ...]:
+    return tuple([None if feed is None else feed.shape for feed in feeds])
 
 
 def _own(array: Array) -> Array:

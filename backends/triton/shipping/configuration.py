@@ -10,6 +10,7 @@ from typing import Any
 
 from accelerate.errors import ModelError, OptionError
 
+from .. import messages
 from ..connection import import_grpc
 from .formats import CONFIG
 from .package import Package
@@ -28,11 +29,10 @@ def configuration(name: str, package: Package) -> Any:
     """Return the ModelConfig; what the user wrote goes before ours."""
     import_grpc()
     from google.protobuf import json_format, text_format
-    from tritonclient.grpc import model_config_pb2
 
-    complete = json_format.ParseDict(package.config, model_config_pb2.ModelConfig())
+    complete = json_format.ParseDict(package.config, messages.ModelConfig())
     try:
-        theirs = text_format.Parse(package.pbtxt, model_config_pb2.ModelConfig())
+        theirs = text_format.Parse(package.pbtxt, messages.ModelConfig())
     except text_format.ParseError as error:
         raise ModelError(
             f"{package.origin}: the {CONFIG} beside it is no model configuration: {error}", "correct it"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate.contract import Source
+from accelerate.contract import Source, with_image_meaning
 from accelerate.errors import DeviceNotFoundError, OptionError, UnsupportedModelError
 from accelerate.formats.description import describe_source, interface_of
 from accelerate.formats.tflite.compiled import COMPILED_OPERATOR, compiled_for_edgetpu
@@ -75,6 +75,7 @@ def check_shippable(source: Source, device: str | None, signature: str | None) -
     kind = format_of(source)
     if kind.name == "tflite":
         source.opened(TFLiteFile).check_graphs()
+        _check_state(source)
     _check_device(source, kind, device, by_shim=not kind.backend)
     if signature is not None and interface_of(source, signature) is None:
         raise OptionError(f"{source} is {source.likeness}, which has no signatures", "leave signature out")
@@ -119,6 +120,8 @@ def pack(
             f"num_threads is for ONNX and TFLite models; {source} is {kind.title}", "leave num_threads out"
         )
     by_shim = by_shim or not kind.backend
+    if kind.name == "tflite":
+        _check_state(source)
     _check_device(source, kind, device, by_shim=by_shim)
     files = files_of(source, kind)
     config: dict[str, Any] = {"backend": "python" if by_shim else kind.backend}
@@ -140,6 +143,14 @@ def pack(
     if parameters:
         config["parameters"] = {key: {"string_value": value} for key, value in parameters.items()}
     return Package(_model_name(source), str(source), config, files, users_config(source, kind))
+
+
+def _check_state(source: Source) -> None:
+    if source.opened(TFLiteFile).state:
+        raise UnsupportedModelError(
+            f"{source} keeps state from one call to the next, which the callers of a server would share",
+            "load it here: backend='tflite_cpu'",
+        )
 
 
 def _check_device(source: Source, kind: Format, device: str | None, *, by_shim: bool) -> None:
@@ -205,7 +216,8 @@ def _batched(about: Metadata) -> bool:
     That it is dynamic is not enough: Triton would join the requests of several callers along it.
     """
     tensors = (*about.inputs, *about.outputs)
-    if any(len(t.shape) < 2 or t.shape[0] != -1 for t in tensors):
+    # ONNX Runtime's backend takes no optional input where it makes batches
+    if any(len(t.shape) < 2 or t.shape[0] != -1 or t.optional for t in tensors):
         return False
     names = {t.extra.get("dimensions", ("",))[0] for t in tensors}
     return len(names) == 1 and bool(_BATCH_NAMES.fullmatch(names.pop()))
@@ -218,7 +230,7 @@ def _tensors_of(about: Metadata, batched: bool, *, complete: bool) -> dict[str, 
     config: dict[str, Any] = {
         "max_batch_size": _MAX_BATCH if batched else 0,
         # Triton takes no scalars: they are sent as [1]
-        "input": [_tensor(t, t.shape[batched:] or (1,)) for t in about.inputs],
+        "input": [_input(t, t.shape[batched:] or (1,)) for t in about.inputs],
         # an output without a shape is a scalar, or one that the file leaves open: nothing checks these
         "output": [_tensor(t, t.shape[batched:] or (-1,)) for t in about.outputs],
     }
@@ -229,6 +241,17 @@ def _tensors_of(about: Metadata, batched: bool, *, complete: bool) -> dict[str, 
 
 def _tensor(tensor: TensorInfo, dims: Sequence[int]) -> dict[str, Any]:
     return {"name": tensor.name, "data_type": _DATA_TYPES[tensor.data_type], "dims": list(dims)}
+
+
+def _input(tensor: TensorInfo, dims: Sequence[int]) -> dict[str, Any]:
+    config = _tensor(tensor, dims)
+    layout = with_image_meaning(tensor, None, None).layout[-3:]
+    # which clients for pictures insist on; Triton refuses it where a batch is one of the dimensions
+    if layout in ("HWC", "CHW") and len(dims) == 3:
+        config["format"] = f"FORMAT_N{layout}"
+    if tensor.optional:
+        config["optional"] = True
+    return config
 
 
 def _attach_labels(about: Metadata, config: dict[str, Any], files: dict[str, bytes]) -> None:

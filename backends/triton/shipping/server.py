@@ -21,6 +21,7 @@ from typing import Any
 
 from accelerate.errors import AccelerateError, DeviceNotFoundError, ModelError, ServerError, UnsupportedModelError
 
+from .. import messages
 from ..connection import Connection, Deadline
 from ..errors import translate
 from .configuration import to_json
@@ -127,14 +128,12 @@ def withdraw(connection: Connection, shipment: Shipment) -> None:
 
 
 def _take_away(connection: Connection, shipment: Shipment) -> None:
-    from tritonclient.grpc import service_pb2
-
     resident = shipment.resident
     if not resident.lock.acquire(timeout=_GOODBYE):
         return  # whoever ships it there finds that nobody wants it
     try:
         if resident.ours and not resident.wanted:
-            request = service_pb2.RepositoryModelUnloadRequest(model_name=shipment.name)
+            request = messages.RepositoryModelUnloadRequest(model_name=shipment.name)
             connection.answer("RepositoryModelUnload", request, _GOODBYE, connection.server, "unload")
             resident.ours = False  # else the next one who leaves tries again
     finally:
@@ -149,24 +148,25 @@ def _bring(connection: Connection, shipment: Shipment, pack: Callable[[], Packag
 
 
 def _check_server(connection: Connection) -> None:
-    from tritonclient.grpc import service_pb2
+    import grpc
 
-    request = service_pb2.ServerMetadataRequest()
-    answer = connection.answer("ServerMetadata", request, _ASK_TIMEOUT, connection.server, "load")
+    try:
+        answer = connection.server_metadata(_ASK_TIMEOUT)
+    except grpc.RpcError as error:
+        raise translate(error, connection.server, "load", timeout=_ASK_TIMEOUT) from error
     if _EXTENSION not in answer.extensions:
+        name = f"{answer.name} {answer.version}".strip() or "one that does not tell its name"
         raise ServerError(
-            f"the server at {connection.server} is {answer.name} {answer.version}, which is not given models over the "
-            "network",
+            f"the server at {connection.server} is {name}, which is not given models over the network",
             "set the model up there, and load it as triton://host:port/model",
         )
 
 
 def _is_ready(connection: Connection, name: str) -> bool:
     import grpc
-    from tritonclient.grpc import service_pb2
 
     try:
-        return bool(connection.ask("ModelReady", service_pb2.ModelReadyRequest(name=name), _ASK_TIMEOUT).ready)
+        return bool(connection.ask("ModelReady", messages.ModelReadyRequest(name=name), _ASK_TIMEOUT).ready)
     except grpc.RpcError as error:
         if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT):
             return False
@@ -175,7 +175,6 @@ def _is_ready(connection: Connection, name: str) -> bool:
 
 def _load(connection: Connection, name: str, package: Package) -> None:
     import grpc
-    from tritonclient.grpc import service_pb2
 
     size = sum(map(len, package.files.values()))
     if size > _SIZE_LIMIT:
@@ -183,7 +182,7 @@ def _load(connection: Connection, name: str, package: Package) -> None:
             f"{package.origin}: {size} bytes are more than a message holds",
             "put the model on the server's disk: edge-accelerate sidecar export MODEL --repository DIR",
         )
-    request = service_pb2.RepositoryModelLoadRequest(model_name=name)
+    request = messages.RepositoryModelLoadRequest(model_name=name)
     request.parameters["config"].string_param = to_json(name, package)
     for path, content in package.files.items():
         request.parameters[f"file:{path}"].bytes_param = content

@@ -122,6 +122,10 @@ def _take_away(connection: Connection, shipment: Shipment) -> None:
 
 def _with_file(served: ModelDescription, about: Metadata | None, *, by_shim: bool) -> ModelDescription:
     """Add what the file says about its tensors, which the server does not tell."""
+    if about is not None:
+        # an optional input that is left out of the configuration is left out of every call
+        there = {tensor.name for tensor in served.inputs}
+        about = replace(about, inputs=tuple(t for t in about.inputs if not t.optional or t.name in there))
     if about is None or (len(about.inputs), len(about.outputs)) != (len(served.inputs), len(served.outputs)):
         return served
     inputs, outputs = served.infos

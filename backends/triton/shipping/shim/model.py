@@ -82,16 +82,21 @@ class _Signature:
 
 
 class _ONNXRuntime:
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, inputs: Any) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._inputs = self._session.get_inputs()
+        known = {t.name: t for t in [*self._session.get_inputs(), *self._session.get_overridable_initializers()]}
+        self._inputs = [known[name] for name in inputs]
 
     def run(self, feeds: Any) -> Any:
-        named = {t.name: _text(t.name, _scalar_if(t.shape == [], value)) for t, value in zip(self._inputs, feeds)}
+        named = {
+            t.name: _text(t.name, _scalar_if(t.shape == [], value))
+            for t, value in zip(self._inputs, feeds)
+            if value is not None
+        }
         return [_encoded(value) for value in self._session.run(None, named)]
 
 
@@ -105,24 +110,26 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         given = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
         threads = int(given["num_threads"]) if "num_threads" in given else len(os.sched_getaffinity(0))
+        # the configuration lists the tensors in the model's own order
+        self._inputs = [tensor["name"] for tensor in config["input"]]
+        self._outputs = [(t["name"], pb_utils.triton_string_to_numpy(t["data_type"])) for t in config["output"]]
         tflite = folder / "model.tflite"
         self._runtime: Any
         if not tflite.exists():
-            self._runtime = _ONNXRuntime(str(folder / "model.onnx"), threads)
+            self._runtime = _ONNXRuntime(str(folder / "model.onnx"), threads, self._inputs)
         elif "signature" in given:
             self._runtime = _Signature(str(tflite), threads, **json.loads(given["signature"]))
         else:
             self._runtime = _LiteRT(str(tflite), threads)
-        # the configuration lists the tensors in the model's own order
-        self._inputs = [tensor["name"] for tensor in config["input"]]
-        self._outputs = [(t["name"], pb_utils.triton_string_to_numpy(t["data_type"])) for t in config["output"]]
 
     def execute(self, requests: Any) -> Any:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
         try:
-            feeds = [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs]
+            given = [pb_utils.get_input_tensor_by_name(request, name) for name in self._inputs]
+            # an optional input may be left out
+            feeds = [None if tensor is None else tensor.as_numpy() for tensor in given]
             results = self._runtime.run(feeds)
         except Exception as error:  # the other requests of this call must still be answered
             return pb_utils.InferenceResponse([], pb_utils.TritonError(f"{type(error).__name__}: {error}"))
