@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .calls.binding import Binding
-from .calls.conversion import Array
+from .calls.conversion import Array, FrameTensor
 from .calls.deadlines import check_left, left, seconds
 from .errors import TensorError
 from .metadata import Metadata
@@ -129,7 +129,7 @@ class Model(abc.ABC):
         (info,) = metadata.inputs
         tensor = to_tensor(frame, info, resize=resize, resample=resample, color=color)
         check_left(until, timeout, "resizing the frame", "give a longer timeout, or a smaller frame")
-        return self.infer({info.name: tensor}, timeout=left(until), dequantize=dequantize)
+        return self.infer({info.name: tensor.view(FrameTensor)}, timeout=left(until), dequantize=dequantize)
 
     @abc.abstractmethod
     def metadata(self, *, timeout: float | None = None) -> Metadata:

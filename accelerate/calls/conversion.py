@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..errors import OptionError, TensorError, one_line
+from ..errors import OptionError, TensorError
 from ..metadata import Normalization, Quantization, TensorInfo
+from .arrays import as_array
 from .names import NameIndex
+from .pixels import keeps_levels, pixel_normalization, value_range, warn, warn_of_assumption
 
 __all__ = [
     "Array",
+    "FrameTensor",
     "InputAdapter",
     "blank",
     "concrete_shape",
@@ -40,6 +43,7 @@ else:  # importing numpy.typing takes 0.6 ms, for annotations that nothing evalu
 
 _log = logging.getLogger("accelerate")
 _QUANTISED = frozenset({"uint8", "int8", "int16"})
+_LOOKED_AT = frozenset({"float32", "float16", "uint8", "int8", "int16"})
 _SATURATION_SHARE = 0.05
 
 
@@ -155,13 +159,18 @@ def _one_normalization(given: Any) -> Normalization:
     return Normalization(means, stds, "user")
 
 
+class FrameTensor(np.ndarray):
+    """A tensor that a frame has become: what its values look like says nothing about what the caller knows."""
+
+
 class InputAdapter:
     """Makes one input ready for the runtime: a C-contiguous array of the tensor's dtype and a fitting shape.
 
     Parameters
     ----------
     info : TensorInfo
-        Name, dtype, shape and quantisation suffice for an array that already fits.
+        Name, dtype, shape and quantisation suffice for an array that already fits; a user's normalisation has to be
+        there.
     details : callable
         Returns the complete TensorInfo; asked only when a conversion needs the layout or the normalisation.
     strict : bool
@@ -175,13 +184,16 @@ class InputAdapter:
         self._dtype = dtype_of(info)
         self._dynamic = min(info.shape, default=0) < 0
         self._said: set[str] = set()
+        # the first array is looked at, for what it shows of how the caller understands the tensor
+        self._unseen = self._dtype.name in _LOOKED_AT and len(info.shape) in (3, 4)
 
     def fast_path(self) -> Callable[[Any], Array]:
         """Return a function that passes an array which fits through untouched and adapts every other value."""
         if self._dtype.hasobject:
             return self.adapt
         dtype, adapt, ndarray = self._dtype, self.adapt, np.ndarray
-        fitting = None if self._dynamic else self.info.shape  # of a dynamic one, the shape that came last
+        # of a dynamic one, the shape that came last
+        fitting = None if self._dynamic or self._unseen else self.info.shape
 
         def pass_or_adapt(value: Any) -> Array:
             nonlocal fitting
@@ -189,7 +201,7 @@ class InputAdapter:
             if type(value) is ndarray and value.dtype is dtype and value.shape == fitting and value.flags.c_contiguous:
                 return value
             array = adapt(value)
-            fitting = array.shape
+            fitting = None if self._unseen else array.shape
             return array
 
         return pass_or_adapt
@@ -204,6 +216,9 @@ class InputAdapter:
         """
         array = self._as_array(value)
         array = self._fit_shape(array)
+        if self._unseen and type(value) is not FrameTensor:
+            self._unseen = False
+            self._look_at(array)
         if self._dtype.hasobject:
             array = self._strings(array)
         elif array.dtype != self._dtype:
@@ -212,46 +227,81 @@ class InputAdapter:
             array = array.view(self._dtype)
         return np.ascontiguousarray(array) if array.ndim else array.copy()
 
+    def adapt_frame(self, pixels: Array) -> Array:
+        """Convert a frame's pixels, uint8: as `adapt`, but into a uint8 tensor by the user's normalisation, too."""
+        info = self._details()
+        n, q = pixel_normalization(info), info.quantization
+        if self._dtype == np.uint8 and info.layout:
+            if n is not None and q is not None:
+                return self._quantize(self._normalize(pixels, n, info.layout), q)
+            self._say_what_has_no_effect(info)
+        return self.adapt(pixels)
+
+    def _look_at(self, array: Array) -> None:
+        """Say what the first array shows that the caller may not know."""
+        if array.dtype == self._dtype == np.uint8:
+            if self.info.normalization is not None and (info := self._details()).layout:
+                self._say_what_has_no_effect(info)
+        elif array.dtype.kind == "f" and array.size and array.min() >= 0 and 0 < array.max() <= 1:
+            info = self._details()
+            n = pixel_normalization(info) if info.layout else None
+            if n is None or n.source == "assumed":  # the caller knows better
+                return
+            low, high = value_range(n)
+            if low < -0.1 or high > 1.1:
+                warn(
+                    f"input {info.name!r}: the first array's values all lie in 0..1, but the {n.source}'s "
+                    f"normalization makes {low:.3g}..{high:.3g} of pixels; give such values, or the pixels as uint8 "
+                    "and they are normalised here"
+                )
+
+    def _say_what_has_no_effect(self, info: TensorInfo) -> None:
+        """Say that the user's normalisation does not change the levels that the runtime gets, unless it would not."""
+        n, q = info.normalization, info.quantization
+        if n is None or n.source != "user" or keeps_levels(n, q):
+            return
+        why = "uint8 arrays are its levels to `infer`, and it applies to frames alone (infer_image, to_tensor)"
+        self._say_once(
+            "no effect",
+            "input %r: normalization= has no effect here: %s",
+            info.name,
+            why if info.data_type == "uint8" and q else "the tensor has no scale and zero point to quantise by",
+        )
+
     def _as_array(self, value: Any) -> Array:
         if isinstance(value, np.ma.MaskedArray) and not value.dtype.names and np.any(value.mask):
             raise self._refusal(value, "some of its values are masked", "say what they are: array.filled(value)")
-        if self._dtype.hasobject and not isinstance(value, np.ndarray):
-            # as objects: NumPy's own strings end at the first of the NULs behind them, and turn numbers into text
-            return self._to_array(value, np.dtype(object))
-        array = self._to_array(value, None)
+        # as objects: NumPy's own strings end at the first of the NULs behind them, and turn numbers into text
+        wanted = np.dtype(object) if self._dtype.hasobject and not isinstance(value, np.ndarray) else None
+        try:
+            array: Array = as_array(value, wanted)
+        except TensorError as error:
+            raise self._refusal(value, error.reason, error.remedy) from error.__cause__
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         return array
 
-    def _to_array(self, value: Any, dtype: np.dtype[Any] | None) -> Array:
-        try:
-            return np.asarray(value, dtype)
-        except ValueError as error:  # ragged lists
-            raise self._refusal(value, f"this {type(value).__name__} is not a rectangular array") from error
-        except Exception as error:  # what a stranger's __array__ raises: a tensor on a GPU, for one
-            reason = one_line(error, 200)
-            raise self._refusal(value, f"NumPy makes no array of it: {reason}") from error
-
     def _fit_shape(self, array: Array) -> Array:
         want, got = self.info.shape, array.shape
-        if len(got) == len(want) and all(w in (g, -1) for g, w in zip(got, want, strict=True)):
+        if _fits(got, want):
             return array
-        if (
-            len(got) == len(want) - 1
-            and want[0] in (1, -1)
-            and all(w in (g, -1) for g, w in zip(got, want[1:], strict=True))
-        ):
+        if len(got) == len(want) - 1 and want[0] in (1, -1) and _fits(got, want[1:]):
             return array[np.newaxis]
-        if array.ndim <= 1 and not self._dynamic and array.size == math.prod(want):
-            return array.reshape(want)
+        if array.ndim <= 1 and (shape := _unflattened(array.size, want)) is not None:
+            return array.reshape(shape)
         raise self._refusal(array, *self._about_shape(got))
 
     def _about_shape(self, got: tuple[int, ...]) -> tuple[str, str]:
-        layout = self._details().layout
+        want, layout = self.info.shape, self._details().layout
         if layout.endswith("CHW") and image_layout(got).endswith("HWC"):
             return "the model wants channels first", "move the last axis: np.moveaxis(array, -1, -3)"
+        if len(got) == len(want) > 1 and _fits(got[1:], want[1:]) and layout[:1] in ("", "N"):
+            once = "call once per item" if want[0] == 1 else f"give {want[0]} items in each call"
+            return f"the model's batch is {want[0]}", f"{once}, or export it with a dynamic batch"
         if layout and image_layout(got)[-3:] == layout[-3:]:
-            return "", "resize the frame to the model's height and width first"
+            return "", "resize the frame to the model's height and width first: infer_image does"
+        if len(got) == 1 and want.count(-1) == 1:
+            return f"its {got[0]} values fill no whole number of the dimension shown as -1", "reshape it"
         return "only dimensions shown as -1 may vary", "reshape or resize it"
 
     def _strings(self, array: Array) -> Array:
@@ -267,15 +317,13 @@ class InputAdapter:
 
     def _convert(self, array: Array) -> Array:
         want, kind = self._dtype, array.dtype.kind
-        floats = _is_float(array.dtype) and _is_float(want)
         if self._strict:
             raise self._refusal(array, "strict=True converts nothing", f"convert it first: array.astype('{want}')")
         pixels = array.dtype == np.uint8 and want.name in ("float32", "float16", "int8", "int16")
         if pixels and (converted := self._from_pixels(array)) is not None:
             return converted
-        if floats:
-            with np.errstate(over="ignore"):  # IEEE: what exceeds the narrower type becomes infinite
-                return array.astype(want)
+        if _is_float(array.dtype) and _is_float(want):
+            return self._cast_floats(array)
         if kind == "f" and want.name in _QUANTISED and self.info.quantization is not None:
             return self._quantize(array, self.info.quantization)
         if kind in "iub" and want.kind in "iu":
@@ -287,16 +335,19 @@ class InputAdapter:
         info = self._details()
         if not info.layout:
             return None
-        if info.normalization is not None:
-            real = self._normalize(array, info.normalization, info.layout)
+        n, q = pixel_normalization(info), info.quantization
+        if n is not None:
+            real = self._normalize(array, n, info.layout)
+            if n.source == "assumed":
+                warn_of_assumption(info, n)
             if self._dtype.kind == "f":
-                with np.errstate(over="ignore"):
-                    return real.astype(self._dtype, copy=False)
-            if info.quantization is not None:
-                return self._quantize(real, info.quantization)
+                return self._cast_floats(real)
+            if q is not None:
+                return self._quantize(real, q)
+        self._say_what_has_no_effect(info)
         if self._dtype == np.int8:  # the tensor's full range
             return (array ^ 0x80).view(np.int8)
-        if self._dtype == np.int16:  # holds them as they are
+        if self._dtype == np.int16:  # nothing says what its levels stand for
             return None
         raise self._refusal(
             array,
@@ -306,15 +357,6 @@ class InputAdapter:
         )
 
     def _normalize(self, pixels: Array, n: Normalization, layout: str) -> Array:
-        if n.source == "assumed":
-            self._say_once(
-                "assumed",
-                "input %r: nothing says how pixels become its values; assuming (pixel - %g) / %g. "
-                "load(..., normalization=(mean, std)) settles it",
-                self.info.name,
-                n.mean[0],
-                n.std[0],
-            )
         channels = pixels.shape[layout.index("C")]
         if len(n.mean) not in (1, channels) or len(n.std) not in (1, channels):
             raise self._refusal(
@@ -324,9 +366,29 @@ class InputAdapter:
             )
         shape = (-1,) if layout.endswith("C") else (-1, 1, 1)
         real: Array = np.subtract(pixels, np.asarray(n.mean, np.float32).reshape(shape), dtype=np.float32)
-        with np.errstate(over="ignore"):  # as for any float
+        with np.errstate(over="ignore"):
             real /= np.asarray(n.std, np.float32).reshape(shape)
+        if self._dtype.kind == "f":
+            self._check_finite(pixels, real)
         return real
+
+    def _cast_floats(self, array: Array) -> Array:
+        with np.errstate(over="ignore"):
+            cast = array.astype(self._dtype)
+        if self._dtype.itemsize <= array.dtype.itemsize:
+            self._check_finite(array, cast)
+        return cast
+
+    def _check_finite(self, before: Array, after: Array) -> None:
+        """Refuse what has become infinite, or NaN where the dtype has no infinity."""
+        if np.isfinite(after).all():
+            return
+        lost = before[np.isfinite(before) & ~np.isfinite(after)]
+        if lost.size:
+            largest = lost[np.argmax(np.abs(lost.astype(np.float64)))]
+            raise self._refusal(
+                before, f"its value {float(largest):g} is beyond what {after.dtype} can hold", "scale or clip it first"
+            )
 
     def _quantize(self, real: Array, q: Quantization) -> Array:
         """``clip(rint(x/s + z))`` to the range of the dtype."""
@@ -369,6 +431,11 @@ class InputAdapter:
         if array.dtype.kind == "f" and self._dtype.name in _QUANTISED:
             return "the tensor carries no scale and zero_point, so a real value has no level", "convert it yourself"
         remedy = f"convert it first: array.astype({self.info.data_type!r})"
+        if array.dtype == np.int16 and self._dtype.kind == "f" and not self._details().layout:
+            return (
+                "these may be samples of sound or plain numbers",
+                f"for samples in -1..1 give array / 32768; else {remedy}",
+            )
         if array.dtype.kind in "iub" and self._dtype.kind == "f":
             return "these may be levels, pixels or plain numbers", remedy
         return "", remedy
@@ -383,6 +450,20 @@ class InputAdapter:
         if topic not in self._said:
             self._said.add(topic)
             _log.warning(message, *values)
+
+
+def _fits(got: Sequence[int], want: Sequence[int]) -> bool:
+    return len(got) == len(want) and all(w in (g, -1) for g, w in zip(got, want, strict=True))
+
+
+def _unflattened(size: int, want: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape that so many values fill, where no more than one dimension is left to find."""
+    known = math.prod(n for n in want if n >= 0)
+    if -1 not in want:
+        return want if size == known else None
+    if want.count(-1) > 1 or not known or not size or size % known:
+        return None
+    return tuple(size // known if n < 0 else n for n in want)
 
 
 def _is_float(dtype: np.dtype[Any]) -> bool:
