@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import accelerate
-from accelerate import Model, Normalization, OptionError, Quantization, TensorError, TensorInfo
+from accelerate import AssumptionWarning, Model, Normalization, OptionError, Quantization, TensorError, TensorInfo
 from accelerate.calls.conversion import Array, InputAdapter
 from accelerate.image import Geometry, geometry, read_picture, to_tensor
 
@@ -194,12 +194,12 @@ def test_the_layout_is_guessed_as_infer_guesses_it() -> None:
     np.testing.assert_array_equal(first, in_layout(frame, "NCHW"))
 
 
-def test_what_infer_says_is_said_here_too(caplog: pytest.LogCaptureFixture) -> None:
-    info = tensor("float32", 2, 2, normalization=Normalization((127.5,), (127.5,), "assumed"))
-    for _ in range(3):
-        to_tensor(noise(2, 2, 3), info)
-    assert len(caplog.records) == 1
-    assert "normalization=" in caplog.text
+def test_what_infer_says_is_said_here_too() -> None:
+    for _ in range(2):  # equal ones are two models'
+        info = tensor("float32", 2, 2, normalization=Normalization((127.5,), (127.5,), "assumed"))
+        with pytest.warns(AssumptionWarning, match="normalization=") as said:
+            _ = [to_tensor(noise(2, 2, 3), info) for _ in range(3)]
+        assert [warning.filename for warning in said] == [__file__]
 
 
 # Sizes
@@ -273,18 +273,23 @@ def test_crop_is_the_middle_of_the_frame(frame: Array, height: int, width: int) 
 
 
 def yuv_planes(array: Array, color: str) -> tuple[Array, Array, Array]:
-    """Return Y, U and V of an NV12 or YUYV frame, the latter two as small as they are."""
+    """Return Y, U and V of an NV12, I420 or YUYV frame, the latter two as small as they are."""
     if color == "NV12":
         rows = array.shape[0] * 2 // 3
         return array[:rows], array[rows:, 0::2], array[rows:, 1::2]
+    if color == "I420":
+        rows, columns = array.shape[0] * 2 // 3, array.shape[1]
+        values = array.ravel()[rows * columns :]
+        u, v = (half.reshape(rows // 2, columns // 2) for half in (values[: len(values) // 2], values[len(values) // 2 :]))
+        return array[:rows], u, v
     return array[..., 0], array[:, 0::2, 1], array[:, 1::2, 1]
 
 
 def camera_frame(color: str, height: int, width: int, seed: int = 0) -> Array:
-    return noise(height * 3 // 2, width, seed=seed) if color == "NV12" else noise(height, width, 2, seed=seed)
+    return noise(height, width, 2, seed=seed) if color == "YUYV" else noise(height * 3 // 2, width, seed=seed)
 
 
-@pytest.mark.parametrize("color", ["NV12", "YUYV"])
+@pytest.mark.parametrize("color", ["NV12", "I420", "YUYV"])
 def test_yuv_of_the_tensors_size_is_only_converted(color: str) -> None:
     frame = camera_frame(color, 120, 160)
     y, u, v = yuv_planes(frame, color)
@@ -294,19 +299,19 @@ def test_yuv_of_the_tensors_size_is_only_converted(color: str) -> None:
 
 
 @needs_opencv
-@pytest.mark.parametrize("color", ["NV12", "YUYV"])
+@pytest.mark.parametrize("color", ["NV12", "I420", "YUYV"])
 def test_yuv_colours_are_those_of_opencv(color: str) -> None:
     import cv2
 
     frame = camera_frame(color, 120, 160)
-    code = cv2.COLOR_YUV2RGB_NV12 if color == "NV12" else cv2.COLOR_YUV2RGB_YUY2
+    code = {"NV12": cv2.COLOR_YUV2RGB_NV12, "I420": cv2.COLOR_YUV2RGB_I420, "YUYV": cv2.COLOR_YUV2RGB_YUY2}[color]
     got = to_tensor(frame, tensor(height=120, width=160), color=color)[0]
     assert off_by(got, np.asarray(cv2.cvtColor(frame, code))) <= 1
 
 
 @settings(deadline=None)
 @given(
-    color=st.sampled_from(["NV12", "YUYV"]),
+    color=st.sampled_from(["NV12", "I420", "YUYV"]),
     half=st.tuples(st.integers(1, 15), st.integers(1, 15)),
     height=sizes,
     width=sizes,
@@ -330,7 +335,7 @@ def test_yuv_planes_are_resized_before_they_are_converted(
     assert off_by(got, from_yuv(y, u, v)) < (2 if resample == "nearest" else 5)
 
 
-@pytest.mark.parametrize("color", ["NV12", "YUYV"])
+@pytest.mark.parametrize("color", ["NV12", "I420", "YUYV"])
 @pytest.mark.parametrize("size", [(8, 20), (24, 10), (12, 16)])
 def test_yuv_crop_and_letterbox_are_those_of_rgb(color: str, size: tuple[int, int]) -> None:
     frame = camera_frame(color, 24, 36)
@@ -390,7 +395,7 @@ def strided() -> list[tuple[str, Callable[[Array], Array]]]:
 
 
 @pytest.mark.parametrize(("name", "view"), strided(), ids=[name for name, _ in strided()])
-@pytest.mark.parametrize("color", ["RGB", "BGR", "RGBA", "BGRA", "GRAY", "NV12", "YUYV"])
+@pytest.mark.parametrize("color", ["RGB", "BGR", "RGBA", "BGRA", "GRAY", "NV12", "I420", "YUYV"])
 @pytest.mark.parametrize("size", [(12, 16), (30, 50)])
 def test_any_strides(color: str, size: tuple[int, int], name: str, view: Callable[[Array], Array]) -> None:
     channels = {"RGBA": 4, "BGRA": 4, "RGB": 3, "BGR": 3}
@@ -422,8 +427,9 @@ def test_rows_may_even_be_one_and_the_same() -> None:
         ("RGB", lambda a: a[:, 100:-100]),
         ("BGR", lambda a: a[::2]),
         ("NV12", lambda a: a.reshape(-1, 1920)[:1620]),
+        ("I420", lambda a: a.reshape(-1, 1920)[:1620]),
     ],
-    ids=["plain", "reversed channels", "columns", "rows", "NV12"],
+    ids=["plain", "reversed channels", "columns", "rows", "NV12", "I420"],
 )
 @pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
 def test_nothing_of_the_frames_size_is_allocated(color: str, resize: str, view: Callable[[Array], Array]) -> None:
@@ -622,13 +628,13 @@ class _OnAnotherDevice:
         (np.zeros((4, 4, 2), np.uint8), "RGB", "'YUYV'"),
         (np.zeros((4, 4, 3), np.uint8), "RGBA", "'RGB' or 'BGR'"),
         (np.zeros((4, 4, 3), np.uint8), "GRAY", "'RGB' or 'BGR'"),
-        (np.zeros((4, 4), np.uint8), "BGRA", "'GRAY' or 'NV12'"),
+        (np.zeros((4, 4), np.uint8), "BGRA", "'GRAY', 'NV12' or 'I420'"),
         (np.zeros((6, 4, 3), np.uint8), "NV12", "'RGB' or 'BGR'"),
         (np.zeros((5, 4, 7), np.uint8), "RGB", "that many channels"),
         (np.zeros((7, 4), np.uint8), "NV12", "even sides"),
         (np.zeros((6, 3), np.uint8), "NV12", "even sides"),
         (np.zeros((4, 3, 2), np.uint8), "YUYV", "even width"),
-        (np.zeros((4, 4), np.uint8), "YUYV", "'GRAY' or 'NV12'"),
+        (np.zeros((4, 4), np.uint8), "YUYV", "'GRAY', 'NV12' or 'I420'"),
     ],
 )  # fmt: skip
 def test_frames_that_are_none(frame: Any, color: str, message: str) -> None:
@@ -643,7 +649,13 @@ def test_frames_that_are_none(frame: Any, color: str, message: str) -> None:
         ({"resize": None}, "resize is None"),
         ({"resample": "cubic"}, "resample is 'cubic'; wanted one of 'bilinear'"),
         ({"color": "rgb"}, "color is 'rgb'"),
-        ({"color": "I420"}, "wanted one of BGR"),
+        ({"color": "I422"}, "wanted one of BGR"),
+        ({"anchor": "left"}, "anchor is 'left'; wanted 'center' or 'top-left'"),
+        ({"fill": 256}, "fill is 256; wanted a level from 0 to 255"),
+        ({"fill": (0, 1)}, r"fill is \(0, 1\)"),
+        ({"fill": "black"}, "fill is 'black'"),
+        ({"fill": (0.5, 0, 0)}, "three of them"),
+        ({"fill": None}, "fill is None"),
         ({"color": None}, "color is None"),
     ],
 )
