@@ -8,6 +8,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,35 @@ def test_a_model_may_want_bgr() -> None:
     np.testing.assert_array_equal(to_tensor(frame[..., ::-1], tensor(color="BGR"), color="BGR"), want)
 
 
+def test_a_model_that_wants_bgr_is_said_to() -> None:
+    frame = noise(20, 30, 3)
+    got = to_tensor(frame, replace(RGB, color="BGR"))
+    np.testing.assert_array_equal(got, to_tensor(frame, RGB)[..., ::-1])
+
+
+@settings(deadline=None)
+@given(
+    frame=hnp.arrays(np.uint8, (12, 16, 3)),
+    scale=st.floats(2**-8, 1, width=32),
+    zero=st.integers(0, 255),
+    layout=st.sampled_from(LAYOUTS),
+)
+def test_the_users_normalization_of_levels_is_for_frames(frame: Array, scale: float, zero: int, layout: str) -> None:
+    n = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "user")
+    info = tensor(layout=layout, normalization=n, quantization=Quantization((scale,), (zero,)))
+    real = (frame - np.array(n.mean, np.float32)) / np.array(n.std, np.float32)
+    levels = np.clip(np.rint(real / np.float32(scale) + np.float32(zero)), 0, 255)
+    np.testing.assert_array_equal(to_tensor(frame, info), in_layout(levels, layout))
+    metadata = replace(info, normalization=replace(n, source="metadata"))
+    np.testing.assert_array_equal(to_tensor(frame, metadata), in_layout(frame, layout))
+
+
+@pytest.mark.parametrize("data_type", ["uint8", "int8"])
+def test_a_normalization_that_changes_nothing(data_type: str, caplog: pytest.LogCaptureFixture) -> None:
+    to_tensor(noise(12, 16, 3), tensor(data_type, normalization=Normalization((99.0,), (7.0,), "user")))
+    assert "no scale" in caplog.text
+
+
 def test_the_layout_is_guessed_as_infer_guesses_it() -> None:
     frame = noise(12, 16, 3)
     first = to_tensor(frame, TensorInfo("x", data_type="uint8", shape=(1, 3, 12, 16)))
@@ -227,6 +257,42 @@ def test_area_averages_along_shorter_sides(frame: Array, height: int, width: int
     assert off_by(got, bilinear(shorter, height, width)) <= 2  # two roundings
 
 
+@needs_pillow
+@settings(deadline=None)
+@given(frame=frames, height=sizes, width=sizes, color=st.sampled_from(["RGB", "BGR", "RGBA", "GRAY"]))
+def test_antialiased_scaling_is_pillows(frame: Array, height: int, width: int, color: str) -> None:
+    from PIL import Image
+
+    grey = color == "GRAY"
+    picture = Image.fromarray(frame[..., 0] if grey else frame)
+    given_ = frame[..., 0] if grey else frame[..., ::-1] if color == "BGR" else frame
+    if color == "RGBA":
+        given_ = np.concatenate([frame, noise(*frame.shape[:2], 1)], -1)
+    info = tensor(height=height, width=width, channels=1 if grey else 3)
+    for resample, theirs in (("lanczos", Image.Resampling.LANCZOS), ("bilinear-antialias", Image.Resampling.BILINEAR)):
+        want = np.asarray(picture.resize((width, height), theirs)).reshape(info.shape)
+        np.testing.assert_array_equal(to_tensor(given_, info, resample=resample, color=color), want)
+
+
+@needs_opencv
+def test_antialiased_scaling_without_pillow_says_what_is_missing() -> None:
+    code = """
+import sys
+sys.modules["PIL"] = None
+import numpy as np
+from accelerate import OptionError, TensorInfo
+from accelerate.image import to_tensor
+info = TensorInfo("x", data_type="uint8", shape=(1, 8, 8, 3), layout="NHWC")
+try:
+    to_tensor(np.zeros((20, 20, 3), np.uint8), info, resample="lanczos")
+except OptionError as error:
+    assert "Pillow" in error.reason and "pip install" in error.remedy, error
+else:
+    raise AssertionError("nothing was refused")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 @given(height=sizes, width=sizes)
 def test_dynamic_sides_keep_the_frames_size_or_take_that_of_out(height: int, width: int) -> None:
     frame = noise(height, width, 3)
@@ -261,6 +327,40 @@ def test_letterbox_keeps_proportions_and_fills_with_black(frame: Array, height: 
 
 
 @settings(deadline=None)
+@given(frame=frames, height=sizes, width=sizes, layout=st.sampled_from(LAYOUTS), fill=st.integers(0, 255))
+def test_letterbox_at_the_top_left_with_a_fill(frame: Array, height: int, width: int, layout: str, fill: int) -> None:
+    info = tensor("float32", height, width, layout=layout, normalization=NORMALIZATIONS[3])
+    g = geometry(frame.shape[:2], info, "letterbox", anchor="top-left")
+    rows, columns = g.target[2:]
+    assert g == replace(geometry(frame.shape[:2], info, "letterbox"), target=(0, 0, rows, columns))
+    for color in (fill, (fill, 255 - fill, 7)):
+        want = np.empty((height, width, 3), np.uint8)
+        want[...] = color
+        want[:rows, :columns] = to_tensor(frame, tensor(height=rows, width=columns))[0]
+        got = to_tensor(frame, info, resize="letterbox", anchor="top-left", fill=color)
+        np.testing.assert_array_equal(got, formula(want, info))
+
+
+def test_a_fill_is_red_green_and_blue_whatever_the_tensor_is() -> None:
+    for fill in ((255, 0, 0), (10, 200, 30), (255, 255, 255)):
+        for info in (tensor(height=20), tensor(height=20, color="BGR"), tensor(height=20, channels=1)):
+            got = to_tensor(noise(10, 16, 3)[..., ::-1], info, resize="letterbox", fill=fill, color="BGR")
+            painted = to_tensor(np.full((20, 16, 3), fill, np.uint8), info)
+            np.testing.assert_array_equal(got[:, 0], painted[:, 0])
+
+
+@settings(deadline=None)
+@given(frame=frames, height=sizes, width=sizes)
+def test_crop_at_the_top_left(frame: Array, height: int, width: int) -> None:
+    info = tensor(height=height, width=width)
+    top, left, rows, columns = geometry(frame.shape[:2], info, "crop", anchor="top-left").source
+    assert (top, left) == (0, 0)
+    assert (rows, columns) == geometry(frame.shape[:2], info, "crop").source[2:]
+    got = to_tensor(frame, info, resize="crop", anchor="top-left")
+    np.testing.assert_array_equal(got, to_tensor(frame[:rows, :columns], info))
+
+
+@settings(deadline=None)
 @given(frame=frames, height=sizes, width=sizes)
 def test_crop_is_the_middle_of_the_frame(frame: Array, height: int, width: int) -> None:
     info = tensor(height=height, width=width)
@@ -280,7 +380,7 @@ def yuv_planes(array: Array, color: str) -> tuple[Array, Array, Array]:
     if color == "I420":
         rows, columns = array.shape[0] * 2 // 3, array.shape[1]
         values = array.ravel()[rows * columns :]
-        u, v = (half.reshape(rows // 2, columns // 2) for half in (values[: len(values) // 2], values[len(values) // 2 :]))
+        u, v = values.reshape(2, rows // 2, columns // 2)
         return array[:rows], u, v
     return array[..., 0], array[:, 0::2, 1], array[:, 1::2, 1]
 
@@ -550,16 +650,27 @@ def test_proportions(frame: tuple[int, int], target: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
 @pytest.mark.parametrize("size", [(300, 300), (320, 180), (90, 640)])
-def test_a_box_is_found_where_it_was_painted(resize: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("anchor", "top", "left"), [("center", 200, 290), ("top-left", 4, 20)])
+def test_a_box_is_found_where_it_was_painted(
+    resize: str, size: tuple[int, int], anchor: str, top: int, left: int
+) -> None:
     frame = np.zeros((480, 640, 3), np.uint8)
-    frame[200:280, 290:350] = 255
+    frame[top : top + 80, left : left + 60] = 255
     info = tensor(height=size[0], width=size[1], channels=1)
-    seen = to_tensor(frame, info, resize=resize)[0, ..., 0] > 127
+    seen = to_tensor(frame, info, resize=resize, anchor=anchor)[0, ..., 0] > 127
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-    g = geometry(frame.shape[:2], info, resize)
+    g = geometry(frame.shape[:2], info, resize, anchor=anchor)
     pixel = max(g.source[2] / g.target[2], g.source[3] / g.target[3])
-    assert off_by(g.boxes_to_frame(box), np.array([290, 200, 350, 280])) <= pixel
+    assert off_by(g.boxes_to_frame(box), np.array([left, top, left + 60, top + 80])) <= pixel
+
+
+@pytest.mark.parametrize("color", ["NV12", "I420", "YUYV"])
+@pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
+def test_the_geometry_of_camera_frames_is_that_of_their_pixels(color: str, resize: str) -> None:
+    info = tensor(height=100, width=60)
+    frame = camera_frame(color, 48, 64)
+    assert geometry(frame.shape[:2], info, resize, color=color) == geometry((48, 64), info, resize)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros(3), np.zeros((2, 3)), 5, "ab", [[1, 2], [3]], None])
@@ -577,6 +688,12 @@ def test_impossible_geometries() -> None:
         geometry((10, 10), RGB, "fit")
     with pytest.raises(TensorError, match="is no image"):
         geometry((10, 10), TensorInfo("x", shape=(1, 10)))
+    with pytest.raises(OptionError, match="anchor is 'left'"):
+        geometry((10, 10), RGB, anchor="left")
+    with pytest.raises(OptionError, match="color is 'YV12'"):
+        geometry((10, 10), RGB, color="YV12")
+    with pytest.raises(TensorError, match="10 rows is not I420"):
+        geometry((10, 10), RGB, color="I420")
 
 
 def test_geometry_wants_two_sides() -> None:
@@ -744,18 +861,85 @@ def test_pictures_of_more_than_8_bits(tmp_path: Path, mode: str) -> None:
         to_tensor(tmp_path / "deep.tiff", RGB)
 
 
+@needs_opencv
 @needs_pillow
-def test_pictures_are_read_upright(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_16_bits_of_each_colour_are_refused_like_those_of_grey(tmp_path: Path, mode: str, kind: str) -> None:
+    import cv2
     from PIL import Image
 
-    frame = noise(30, 50, 3)
+    path = tmp_path / f"deep.{kind}"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 65536, (8, 9, len(mode)), np.uint16))
+    with Image.open(path) as opened:
+        for frame in (path, path.read_bytes(), opened):
+            with pytest.raises(TensorError, match="more than 8 bits"):
+                to_tensor(frame, RGB)
+
+
+def as_given(path: Path) -> list[Any]:
+    """Return a picture in all forms that a frame may have."""
+    from PIL import Image
+
+    data = path.read_bytes()
+    with Image.open(path) as opened:
+        opened.load()
+    return [path, str(path), data, bytearray(data), memoryview(data), opened]
+
+
+@needs_pillow
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "jpg", "tiff"])
+def test_pictures_are_read_upright(tmp_path: Path, orientation: int, kind: str) -> None:
+    from PIL import Image
+
+    frame = noise(6, 10, 3).repeat(8, 0).repeat(8, 1)  # blocks that JPEG keeps apart
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    Image.fromarray(frame).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_picture(tmp_path / "turned.png"), np.rot90(frame, -1))
-    np.testing.assert_array_equal(
-        to_tensor(str(tmp_path / "turned.png"), RGB), to_tensor(np.rot90(frame, -1).copy(), RGB)
-    )
+    exif[0x0112] = orientation  # EXIF 2.32, 4.6.4 A: where the first row and the first column are
+    Image.fromarray(frame).save(tmp_path / f"turned.{kind}", exif=exif, quality=95)
+    stored = frame
+    if kind == "jpg":
+        with Image.open(tmp_path / "turned.jpg") as opened:
+            stored = np.asarray(opened)
+    upright = [
+        stored, stored[:, ::-1], stored[::-1, ::-1], stored[::-1],
+        stored.swapaxes(0, 1), np.rot90(stored, -1), np.rot90(stored, 2).swapaxes(0, 1), np.rot90(stored),
+    ][orientation - 1]  # fmt: skip
+    np.testing.assert_array_equal(read_picture(tmp_path / f"turned.{kind}"), upright)
+    for given_ in as_given(tmp_path / f"turned.{kind}"):
+        np.testing.assert_array_equal(to_tensor(given_, RGB), to_tensor(upright.copy(), RGB))
+        with pytest.raises(OptionError, match="describes arrays"):
+            to_tensor(given_, RGB, color="BGR")
+
+
+def test_bytes_that_are_no_picture(tmp_path: Path) -> None:
+    for given_ in (b"", b"no picture", noise(300).tobytes(), memoryview(bytes(300))):
+        with pytest.raises(OptionError, match=r"bytes is not a picture.*give raw pixels as a uint8 array"):
+            to_tensor(given_, RGB)
+    with pytest.raises(OptionError, match="in 200 bytes cannot be read"):
+        to_tensor((DATA / "digit.png").read_bytes()[:200], RGB)
+
+
+@needs_pillow
+def test_a_pillow_image_whose_file_is_cut(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "cut.png").write_bytes((DATA / "digit.png").read_bytes()[:200])
+    with Image.open(tmp_path / "cut.png") as opened, pytest.raises(TensorError, match="picture that cannot be read"):
+        to_tensor(opened, RGB)
+
+
+def test_pixels_in_a_buffer_or_behind_dlpack_are_a_frame() -> None:
+    class Lent:
+        def __dlpack__(self, **options: Any) -> Any:
+            return frame.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> Any:
+            return frame.__dlpack_device__()
+
+    frame = noise(20, 30, 3)
+    for given_ in (frame.data, Lent()):
+        np.testing.assert_array_equal(to_tensor(given_, RGB), to_tensor(frame, RGB))
 
 
 def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
@@ -881,6 +1065,7 @@ frame = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
 cv2.imwrite(folder + "/frame.png", frame[..., ::-1])
 cv2.imwrite(folder + "/deep.png", frame.astype(np.uint16))
 assert np.array_equal(read_picture(folder + "/frame.png"), frame)
+assert np.array_equal(read_picture(open(folder + "/frame.png", "rb").read()), frame)
 for name, kind, text in (
     ("deep", TensorError, "more than 8 bits"), ("text", OptionError, "not a picture"),
     ("empty", OptionError, "not a picture"), ("missing", OptionError, "No such file"),
