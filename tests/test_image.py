@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import odd_models
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ needs_pillow = pytest.mark.skipif(not PILLOW, reason="needs the extra: cli")
 needs_infer_image = pytest.mark.skipif(not hasattr(Model, "infer_image"), reason="Model has no infer_image yet")
 
 DATA = Path(accelerate.__file__).parent / "data"
+YUV = ("NV12", "I420", "YUYV")
 LAYOUTS = ("NHWC", "NCHW", "HWC", "CHW")
 NORMALIZATIONS = (
     None,
@@ -389,7 +391,7 @@ def camera_frame(color: str, height: int, width: int, seed: int = 0) -> Array:
     return noise(height, width, 2, seed=seed) if color == "YUYV" else noise(height * 3 // 2, width, seed=seed)
 
 
-@pytest.mark.parametrize("color", ["NV12", "I420", "YUYV"])
+@pytest.mark.parametrize("color", YUV)
 def test_yuv_of_the_tensors_size_is_only_converted(color: str) -> None:
     frame = camera_frame(color, 120, 160)
     y, u, v = yuv_planes(frame, color)
@@ -399,7 +401,7 @@ def test_yuv_of_the_tensors_size_is_only_converted(color: str) -> None:
 
 
 @needs_opencv
-@pytest.mark.parametrize("color", ["NV12", "I420", "YUYV"])
+@pytest.mark.parametrize("color", YUV)
 def test_yuv_colours_are_those_of_opencv(color: str) -> None:
     import cv2
 
@@ -411,7 +413,7 @@ def test_yuv_colours_are_those_of_opencv(color: str) -> None:
 
 @settings(deadline=None)
 @given(
-    color=st.sampled_from(["NV12", "I420", "YUYV"]),
+    color=st.sampled_from(YUV),
     half=st.tuples(st.integers(1, 15), st.integers(1, 15)),
     height=sizes,
     width=sizes,
@@ -435,7 +437,7 @@ def test_yuv_planes_are_resized_before_they_are_converted(
     assert off_by(got, from_yuv(y, u, v)) < (2 if resample == "nearest" else 5)
 
 
-@pytest.mark.parametrize("color", ["NV12", "I420", "YUYV"])
+@pytest.mark.parametrize("color", YUV)
 @pytest.mark.parametrize("size", [(8, 20), (24, 10), (12, 16)])
 def test_yuv_crop_and_letterbox_are_those_of_rgb(color: str, size: tuple[int, int]) -> None:
     frame = camera_frame(color, 24, 36)
@@ -665,7 +667,7 @@ def test_a_box_is_found_where_it_was_painted(
     assert off_by(g.boxes_to_frame(box), np.array([left, top, left + 60, top + 80])) <= pixel
 
 
-@pytest.mark.parametrize("color", ["NV12", "I420", "YUYV"])
+@pytest.mark.parametrize("color", YUV)
 @pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
 def test_the_geometry_of_camera_frames_is_that_of_their_pixels(color: str, resize: str) -> None:
     info = tensor(height=100, width=60)
@@ -978,7 +980,7 @@ for i, (height, width, new_height, new_width) in enumerate(sizes):
     frames = {{
         "RGB": noise(height, width, 3, seed=i), "BGRA": noise(height, width, 4, seed=i),
         "GRAY": noise(height, width, seed=i), "YUYV": noise(height, width, 2, seed=i),
-        "NV12": noise(height * 3 // 2, width, seed=i),
+        "NV12": noise(height * 3 // 2, width, seed=i), "I420": noise(height * 3 // 2, width, seed=i),
     }}
     for color, frame in frames.items():
         for resample in {resamples!r}:
@@ -1017,10 +1019,10 @@ def test_pillow_gives_what_opencv_gives(tmp_path: Path) -> None:
     assert opencv.keys() == pillow.keys()
     for key, want in opencv.items():
         color, resample, *_ = key.split()
-        if color == "same" or (resample == "nearest" and color not in ("NV12", "YUYV")):
+        if color == "same" or (resample == "nearest" and color not in YUV):
             np.testing.assert_array_equal(pillow[key], want, key)
         # a level of U or V is up to 2.02 levels of a colour, and each of the three planes may be one level off
-        elif color in ("NV12", "YUYV"):
+        elif color in YUV:
             assert off_by(pillow[key], want) <= (1 if resample == "nearest" else 5), key
         else:
             assert off_by(pillow[key], want) <= (2 if resample == "area" else 1), key
@@ -1033,7 +1035,7 @@ def test_without_either_only_bilinear_scaling_is_refused(tmp_path: Path) -> None
     assert {key.split()[1] for key in best.keys() - numpy.keys()} == {"bilinear"}
     assert any(" bilinear " in key for key in numpy)  # where nothing was to be resized
     for key, got in numpy.items():
-        assert off_by(got, best[key]) <= (1 if key.startswith(("NV12", "YUYV")) else 0), key
+        assert off_by(got, best[key]) <= (1 if key.startswith(YUV) else 0), key
 
 
 @pytest.mark.parametrize("hidden", [("cv2",), ("cv2", "PIL")])
@@ -1149,6 +1151,38 @@ def test_infer_image(digits: Any) -> None:
     digits.close()
     with pytest.raises(accelerate.ClosedError):
         digits.infer_image(frame)
+
+
+@needs_infer_image
+def test_infer_image_warns_of_what_it_assumes_and_of_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("ai_edge_litert", reason="needs the extra: litert")
+    white = np.full((9, 9, 3), 255, np.uint8)  # whose values are those of a caller who has divided by 255
+    with accelerate.load(odd_models.image_float()) as model:
+        with pytest.warns(AssumptionWarning, match=r"normalization=\(127\.5, 127\.5\)") as said:
+            answers = [model.infer_image(white), model.infer_image(white), model.infer(white[:4, :4])]
+        assert [warning.filename for warning in said] == [__file__]
+        assert all((answer["y"] == 1).all() for answer in answers)
+    with accelerate.load(odd_models.image_float(), normalization=(127.5, 127.5)) as model:
+        assert (model.infer_image(white)["y"] == 1).all()
+    assert not caplog.records
+
+
+@needs_infer_image
+def test_infer_image_normalises_for_a_model_of_levels(models_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("ai_edge_litert", reason="needs the extra: litert")
+    frame = noise(160, 200, 3)
+    path = models_dir / "mobilenet_v1_0.25_128_quant.tflite"
+    with accelerate.load(path, normalization=(100, 150)) as model:
+        (info,) = model.metadata().inputs
+        pixels = to_tensor(frame, replace(info, normalization=None)).astype(np.float32)
+        want = model.infer((pixels - 100) / 150)  # real values, which `infer` quantises
+        caplog.clear()
+        got = model.infer_image(frame)
+        assert not caplog.records
+        for name, values in want.items():
+            np.testing.assert_array_equal(got[name], values)
+        model.infer(pixels.astype(np.uint8))
+        assert "frames alone" in caplog.text
 
 
 @needs_infer_image

@@ -18,7 +18,7 @@ from ..errors import OptionError, TensorError
 from ..metadata import Normalization, Quantization, TensorInfo
 from .arrays import as_array
 from .names import NameIndex
-from .pixels import keeps_levels, pixel_normalization, value_range, warn, warn_of_assumption
+from .pixels import keeps_levels, pixel_normalization, value_range, warn_of_assumption
 
 __all__ = [
     "Array",
@@ -28,6 +28,7 @@ __all__ = [
     "concrete_shape",
     "dequantize",
     "dtype_of",
+    "fits",
     "image_layout",
     "normalization_by_name",
     "parse_normalization",
@@ -43,7 +44,6 @@ else:  # importing numpy.typing takes 0.6 ms, for annotations that nothing evalu
 
 _log = logging.getLogger("accelerate")
 _QUANTISED = frozenset({"uint8", "int8", "int16"})
-_LOOKED_AT = frozenset({"float32", "float16", "uint8", "int8", "int16"})
 _SATURATION_SHARE = 0.05
 
 
@@ -184,8 +184,12 @@ class InputAdapter:
         self._dtype = dtype_of(info)
         self._dynamic = min(info.shape, default=0) < 0
         self._said: set[str] = set()
-        # the first array is looked at, for what it shows of how the caller understands the tensor
-        self._unseen = self._dtype.name in _LOOKED_AT and len(info.shape) in (3, 4)
+        # the first array is looked at, for what it shows of how the caller understands an image; of levels those that
+        # the user has a normalisation for
+        self._unseen = len(info.shape) in (3, 4) and (
+            self._dtype.name in ("float32", "float16", "int8", "int16")
+            or (self._dtype == np.uint8 and info.normalization is not None and info.normalization.source == "user")
+        )
 
     def fast_path(self) -> Callable[[Any], Array]:
         """Return a function that passes an array which fits through untouched and adapts every other value."""
@@ -217,7 +221,6 @@ class InputAdapter:
         array = self._as_array(value)
         array = self._fit_shape(array)
         if self._unseen and type(value) is not FrameTensor:
-            self._unseen = False
             self._look_at(array)
         if self._dtype.hasobject:
             array = self._strings(array)
@@ -239,20 +242,27 @@ class InputAdapter:
 
     def _look_at(self, array: Array) -> None:
         """Say what the first array shows that the caller may not know."""
-        if array.dtype == self._dtype == np.uint8:
-            if self.info.normalization is not None and (info := self._details()).layout:
-                self._say_what_has_no_effect(info)
-        elif array.dtype.kind == "f" and array.size and array.min() >= 0 and 0 < array.max() <= 1:
+        if self._dtype == np.uint8:
+            if array.dtype == np.uint8:
+                self._unseen = False
+                if (info := self._details()).layout:
+                    self._say_what_has_no_effect(info)
+            return
+        self._unseen = False
+        if array.dtype.kind == "f" and array.size and array.min() >= 0 and 0 < array.max() <= 1:
             info = self._details()
             n = pixel_normalization(info) if info.layout else None
             if n is None or n.source == "assumed":  # the caller knows better
                 return
             low, high = value_range(n)
             if low < -0.1 or high > 1.1:
-                warn(
-                    f"input {info.name!r}: the first array's values all lie in 0..1, but the {n.source}'s "
-                    f"normalization makes {low:.3g}..{high:.3g} of pixels; give such values, or the pixels as uint8 "
-                    "and they are normalised here"
+                _log.warning(
+                    "input %r: the first array's values all lie in 0..1, but by the %s's normalization pixels become "
+                    "%.3g..%.3g; give such values, or the pixels themselves as uint8",
+                    info.name,
+                    n.source,
+                    low,
+                    high,
                 )
 
     def _say_what_has_no_effect(self, info: TensorInfo) -> None:
@@ -283,9 +293,9 @@ class InputAdapter:
 
     def _fit_shape(self, array: Array) -> Array:
         want, got = self.info.shape, array.shape
-        if _fits(got, want):
+        if fits(got, want):
             return array
-        if len(got) == len(want) - 1 and want[0] in (1, -1) and _fits(got, want[1:]):
+        if len(got) == len(want) - 1 and want[0] in (1, -1) and fits(got, want[1:]):
             return array[np.newaxis]
         if array.ndim <= 1 and (shape := _unflattened(array.size, want)) is not None:
             return array.reshape(shape)
@@ -295,7 +305,7 @@ class InputAdapter:
         want, layout = self.info.shape, self._details().layout
         if layout.endswith("CHW") and image_layout(got).endswith("HWC"):
             return "the model wants channels first", "move the last axis: np.moveaxis(array, -1, -3)"
-        if len(got) == len(want) > 1 and _fits(got[1:], want[1:]) and layout[:1] in ("", "N"):
+        if len(got) == len(want) > 1 and fits(got[1:], want[1:]) and layout[:1] in ("", "N"):
             once = "call once per item" if want[0] == 1 else f"give {want[0]} items in each call"
             return f"the model's batch is {want[0]}", f"{once}, or export it with a dynamic batch"
         if layout and image_layout(got)[-3:] == layout[-3:]:
@@ -452,7 +462,8 @@ class InputAdapter:
             _log.warning(message, *values)
 
 
-def _fits(got: Sequence[int], want: Sequence[int]) -> bool:
+def fits(got: Sequence[int], want: Sequence[int]) -> bool:
+    """Return whether a shape is the wanted one, where -1 is any side."""
     return len(got) == len(want) and all(w in (g, -1) for g, w in zip(got, want, strict=True))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..metadata import Normalization, Quantization, TensorInfo
 
-__all__ = ["AssumptionWarning", "keeps_levels", "pixel_normalization", "value_range", "warn", "warn_of_assumption"]
+__all__ = ["AssumptionWarning", "keeps_levels", "pixel_normalization", "value_range", "warn_of_assumption"]
 
 # What 16-bit activations are made of: TFLite's 16x8 models come of float ones, of which nearly all want [-1, 1].
 _INT16 = Normalization((127.5,), (127.5,), "assumed")
@@ -24,7 +24,7 @@ _told: WeakValueDictionary[int, TensorInfo] = WeakValueDictionary()  # by identi
 
 
 class AssumptionWarning(UserWarning):
-    """Pixels become values as nobody said, or values come that the model's normalisation speaks against."""
+    """Pixels become the values of a tensor in a way that nobody gave."""
 
 
 def pixel_normalization(info: TensorInfo) -> Normalization | None:
@@ -80,22 +80,22 @@ def _fits(n: Normalization, q: Quantization, data_type: str) -> bool:
 
 
 def warn_of_assumption(info: TensorInfo, n: Normalization) -> None:
-    """Say of an input, once, that nobody gave the normalisation that its pixels get."""
+    """Say of an input, once, that nobody gave the normalisation that its pixels get.
+
+    The warning points at the line outside of this package that led here.
+    """
     if _told.get(id(info)) is info:
         return
     _told[id(info)] = info
     mean, std = n.mean[0], n.std[0]
-    warn(
-        f"input {info.name!r}: nothing says how pixels become its values; assuming (pixel - {mean:g}) / {std:g}. "
-        f"load(..., normalization=({mean:g}, {std:g})) confirms it, which ends this warning; a model that wants 0..1 "
-        "takes (0, 255)"
-    )
-
-
-def warn(text: str) -> None:
-    """Issue an AssumptionWarning that points at the line outside of this package which led here."""
     package = __name__.partition(".")[0]
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
         frame, level = frame.f_back, level + 1
-    warnings.warn(text, AssumptionWarning, stacklevel=level)
+    warnings.warn(
+        f"input {info.name!r}: nothing says how pixels become its values; assuming (pixel - {mean:g}) / {std:g}. "
+        f"load(..., normalization=({mean:g}, {std:g})) confirms it, which ends this warning; a model that wants 0..1 "
+        "takes (0, 255)",
+        AssumptionWarning,
+        stacklevel=level,
+    )
