@@ -84,7 +84,7 @@ class TensorInfo:
     layout : str
         "NHWC", "NCHW", "HWC" or "CHW" for an image tensor, else "".
     color : str
-        "RGB" or "GRAYSCALE" where known, else "".
+        "RGB", "BGR" or "GRAYSCALE" where known, else "".
     associated_files : tuple of AssociatedFile
     extra : Mapping
         What has no field of its own: ``labels``, ``boxOrder``, ``boxType``, ``boxCoordinates``, ``stats``,
