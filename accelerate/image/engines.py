@@ -106,24 +106,6 @@ class Engine:
         target[...] = np.rint(mean)
 
 
-def _antialiased(source: Array, target: Array, resample: str) -> None:
-    """Resize by Pillow, whichever engine does the rest: these are its ways, and what models were trained with."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise OptionError(
-            f"resample={resample!r} is Pillow's, which is not installed", 'pip install "edge-accelerate[cli]"'
-        ) from error
-    height, width, channels = target.shape
-    if channels not in _PILLOW_MODES:
-        for i in range(channels):
-            _antialiased(source[..., i : i + 1], target[..., i : i + 1], resample)
-        return
-    picture = Image.fromarray(source[..., 0] if channels == 1 else source, _PILLOW_MODES[channels])
-    scaled = picture.resize((width, height), Image.Resampling[_ANTIALIASED[resample]])
-    target[...] = np.asarray(scaled).reshape(target.shape)
-
-
 #: Not RGBA, whose colours Pillow would weigh by their alpha.
 _PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBX"}
 
@@ -142,16 +124,39 @@ class PillowEngine(Engine):
             for i in range(channels):
                 self._bilinear(source[..., i : i + 1], target[..., i : i + 1])
             return
-        mode, own_size = _PILLOW_MODES[channels], (source.shape[1], source.shape[0])
-        picture = self._image.frombuffer(mode, own_size, np.ascontiguousarray(source), "raw", mode, 0, 1)
         # Not resize(), which averages over all pixels when it makes a picture smaller
-        scaled = picture.transform(
+        scaled = _picture(source).transform(
             (width, height),
             self._image.Transform.AFFINE,
-            (own_size[0] / width, 0, 0, 0, own_size[1] / height, 0),
+            (source.shape[1] / width, 0, 0, 0, source.shape[0] / height, 0),
             resample=self._image.Resampling.BILINEAR,
         )
         target[...] = np.asarray(scaled).reshape(target.shape)
+
+
+def _picture(source: Array) -> Any:
+    from PIL import Image
+
+    height, width, channels = source.shape
+    mode = _PILLOW_MODES[channels]
+    return Image.frombuffer(mode, (width, height), np.ascontiguousarray(source), "raw", mode, 0, 1)
+
+
+def _antialiased(source: Array, target: Array, resample: str) -> None:
+    """Resize by Pillow, whichever engine does the rest: these are its ways, and what models were trained with."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise OptionError(
+            f"resample={resample!r} is Pillow's, which is not installed", 'pip install "edge-accelerate[cli]"'
+        ) from error
+    height, width, channels = target.shape
+    if channels not in _PILLOW_MODES:
+        for i in range(channels):
+            _antialiased(source[..., i : i + 1], target[..., i : i + 1], resample)
+        return
+    scaled = _picture(source).resize((width, height), Image.Resampling[_ANTIALIASED[resample]])
+    target[...] = np.asarray(scaled).reshape(target.shape)
 
 
 class OpenCVEngine(Engine):

@@ -263,7 +263,7 @@ def _pixels(picture: Picture, what: str) -> Array:
     tiles = getattr(picture, "tile", None) or ()  # of a file that has not been read yet
     if picture.mode.startswith(("I", "F")) or _TWO_BYTES.search(str(tiles)):
         raise _deep(what)
-    picture.load()
+    picture.load()  # here what is damaged says so
     if picture.getexif().get(_ORIENTATION, 1) != 1:
         from PIL import ImageOps
 
