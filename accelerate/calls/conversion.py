@@ -18,7 +18,7 @@ from ..errors import OptionError, TensorError
 from ..metadata import Normalization, Quantization, TensorInfo
 from .arrays import as_array
 from .names import NameIndex
-from .pixels import keeps_levels, pixel_normalization, value_range, warn_of_assumption
+from .pixels import another_range, pixel_normalization, warn_of_assumption, without_effect
 
 __all__ = [
     "Array",
@@ -237,46 +237,18 @@ class InputAdapter:
         if self._dtype == np.uint8 and info.layout:
             if n is not None and q is not None:
                 return self._quantize(self._normalize(pixels, n, info.layout), q)
-            self._say_what_has_no_effect(info)
+            self._say_once("no effect", without_effect(info))
         return self.adapt(pixels)
 
     def _look_at(self, array: Array) -> None:
         """Say what the first array shows that the caller may not know."""
-        if self._dtype == np.uint8:
-            if array.dtype == np.uint8:
-                self._unseen = False
-                if (info := self._details()).layout:
-                    self._say_what_has_no_effect(info)
-            return
-        self._unseen = False
-        if array.dtype.kind == "f" and array.size and array.min() >= 0 and 0 < array.max() <= 1:
-            info = self._details()
-            n = pixel_normalization(info) if info.layout else None
-            if n is None or n.source == "assumed":  # the caller knows better
-                return
-            low, high = value_range(n)
-            if low < -0.1 or high > 1.1:
-                _log.warning(
-                    "input %r: the first array's values all lie in 0..1, but by the %s's normalization pixels become "
-                    "%.3g..%.3g; give such values, or the pixels themselves as uint8",
-                    info.name,
-                    n.source,
-                    low,
-                    high,
-                )
-
-    def _say_what_has_no_effect(self, info: TensorInfo) -> None:
-        """Say that the user's normalisation does not change the levels that the runtime gets, unless it would not."""
-        n, q = info.normalization, info.quantization
-        if n is None or n.source != "user" or keeps_levels(n, q):
-            return
-        why = "uint8 arrays are its levels to `infer`, and it applies to frames alone (infer_image, to_tensor)"
-        self._say_once(
-            "no effect",
-            "input %r: normalization= has no effect here: %s",
-            info.name,
-            why if info.data_type == "uint8" and q else "the tensor has no scale and zero point to quantise by",
-        )
+        if self._dtype != np.uint8:
+            self._unseen = False
+            if array.dtype.kind == "f" and array.size and array.min() >= 0 and 0 < array.max() <= 1:
+                self._say_once("range", another_range(self._details()))
+        elif array.dtype == np.uint8:
+            self._unseen = False
+            self._say_once("no effect", without_effect(self._details()))
 
     def _as_array(self, value: Any) -> Array:
         if isinstance(value, np.ma.MaskedArray) and not value.dtype.names and np.any(value.mask):
@@ -354,7 +326,7 @@ class InputAdapter:
                 return self._cast_floats(real)
             if q is not None:
                 return self._quantize(real, q)
-        self._say_what_has_no_effect(info)
+        self._say_once("no effect", without_effect(info))
         if self._dtype == np.int8:  # the tensor's full range
             return (array ^ 0x80).view(np.int8)
         if self._dtype == np.int16:  # nothing says what its levels stand for
@@ -457,7 +429,8 @@ class InputAdapter:
         return TensorError(f"input {self.info.name!r} got {got}, wanted {want}{about}", remedy)
 
     def _say_once(self, topic: str, message: str, *values: object) -> None:
-        if topic not in self._said:
+        """Log a warning, unless there is none or it has been said."""
+        if message and topic not in self._said:
             self._said.add(topic)
             _log.warning(message, *values)
 

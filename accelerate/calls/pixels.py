@@ -1,4 +1,4 @@
-"""What pixels mean to an image tensor: which normalisation holds for them, and the word about one that nobody gave."""
+"""What pixels mean to an image tensor: which normalisation holds for them, and what is to be said about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..metadata import Normalization, Quantization, TensorInfo
 
-__all__ = ["AssumptionWarning", "keeps_levels", "pixel_normalization", "value_range", "warn_of_assumption"]
+__all__ = ["AssumptionWarning", "another_range", "pixel_normalization", "warn_of_assumption", "without_effect"]
 
 # What 16-bit activations are made of: TFLite's 16x8 models come of float ones, of which nearly all want [-1, 1].
 _INT16 = Normalization((127.5,), (127.5,), "assumed")
@@ -42,41 +42,9 @@ def pixel_normalization(info: TensorInfo) -> Normalization | None:
         return n
     if info.data_type == "uint8":
         return None
-    if n is not None and n.source == "metadata" and _fits(n, q, info.data_type):
+    if n is not None and n.source != "assumed" and _fits(n, q, info.data_type):
         return n
     return _INT16 if info.data_type == "int16" else None
-
-
-def value_range(n: Normalization) -> tuple[float, float]:
-    """Return the least and the greatest value that a pixel becomes in any channel."""
-    ends = _normalized((0, 255), n)
-    return float(ends.min()), float(ends.max())
-
-
-def keeps_levels(n: Normalization, q: Quantization | None) -> bool:
-    """Return whether pixels that are normalised and quantised are what they were, but for a level of rounding."""
-    scale, zero = (q.scale, q.zero_point) if q is not None and q.axis is None else ((1.0,), (0,))
-    levels = _normalized(range(256), n) / scale + zero
-    return bool((np.abs(levels - np.arange(256)[:, np.newaxis]) <= 1).all())
-
-
-def _normalized(pixels: Sequence[int], n: Normalization) -> np.ndarray[Any, Any]:
-    """Return the values of pixels, (pixels, channels)."""
-    try:
-        values: np.ndarray[Any, Any] = (np.array(pixels)[:, np.newaxis] - np.array(n.mean)) / n.std
-    except ValueError:  # for unlike numbers of channels, which a conversion refuses
-        values = np.full((len(pixels), 1), np.nan)
-    return values
-
-
-def _fits(n: Normalization, q: Quantization, data_type: str) -> bool:
-    limits = np.iinfo(data_type)
-    margin = _MARGIN * (limits.max - limits.min)
-    low, high = value_range(n)
-    return all(
-        limits.min - margin <= low / scale + zero and high / scale + zero <= limits.max + margin
-        for scale, zero in zip(q.scale, q.zero_point, strict=True)
-    )
 
 
 def warn_of_assumption(info: TensorInfo, n: Normalization) -> None:
@@ -99,3 +67,61 @@ def warn_of_assumption(info: TensorInfo, n: Normalization) -> None:
         AssumptionWarning,
         stacklevel=level,
     )
+
+
+def without_effect(info: TensorInfo) -> str:
+    """Return what to say of a user's normalisation that changes none of an image's levels; "" where it would not."""
+    n, q = info.normalization, info.quantization
+    if not info.layout or n is None or n.source != "user" or _keeps_levels(n, q):
+        return ""
+    if info.data_type == "uint8" and q is not None:
+        why = "to `infer` uint8 arrays are levels; it applies to frames alone (infer_image, to_tensor)"
+    else:
+        why = "the tensor has no scale and zero point to quantise by"
+    return f"input {info.name!r}: normalization= has no effect here: {why}"
+
+
+def another_range(info: TensorInfo) -> str:
+    """Return what to say of values that all lie in 0..1; "" where pixels become such, or nobody said otherwise."""
+    n = pixel_normalization(info) if info.layout else None
+    if n is None or n.source == "assumed":  # the caller knows better
+        return ""
+    low, high = _value_range(n)
+    if not (low < -0.1 or high > 1.1):
+        return ""
+    return (
+        f"input {info.name!r}: the first array's values all lie in 0..1, but by the {n.source}'s normalization pixels "
+        f"become {low:.3g}..{high:.3g}; give such values, or the pixels themselves as uint8"
+    )
+
+
+def _fits(n: Normalization, q: Quantization, data_type: str) -> bool:
+    limits = np.iinfo(data_type)
+    margin = _MARGIN * (limits.max - limits.min)
+    low, high = _value_range(n)
+    return all(
+        limits.min - margin <= low / scale + zero and high / scale + zero <= limits.max + margin
+        for scale, zero in zip(q.scale, q.zero_point, strict=True)
+    )
+
+
+def _value_range(n: Normalization) -> tuple[float, float]:
+    """Return the least and the greatest value that a pixel becomes in any channel."""
+    ends = _normalized((0, 255), n)
+    return float(ends.min()), float(ends.max())
+
+
+def _keeps_levels(n: Normalization, q: Quantization | None) -> bool:
+    """Return whether pixels that are normalised and quantised are what they were, but for a level of rounding."""
+    scale, zero = (q.scale, q.zero_point) if q is not None and q.axis is None else ((1.0,), (0,))
+    levels = _normalized(range(256), n) / scale + zero
+    return bool((np.abs(levels - np.arange(256)[:, np.newaxis]) <= 1).all())
+
+
+def _normalized(pixels: Sequence[int], n: Normalization) -> np.ndarray[Any, Any]:
+    """Return the values of pixels, (pixels, channels)."""
+    try:
+        values: np.ndarray[Any, Any] = (np.array(pixels)[:, np.newaxis] - np.array(n.mean)) / n.std
+    except ValueError:  # for unlike numbers of channels, which a conversion refuses
+        values = np.full((len(pixels), 1), np.nan)
+    return values

@@ -114,7 +114,11 @@ def _by_channels(array: Array, color: str) -> tuple[Array, str]:
     """Give every frame three axes, after checking that they are what `color` says."""
     flat = array[:, :, np.newaxis] if array.ndim == 2 else array
     if flat.ndim != 3:
-        raise _refusal(array, color, "", "give one frame at a time" if flat.ndim == 4 else "reshape it")
+        remedies = {
+            4: "give one frame at a time",
+            1: "reshape it; an encoded picture is given as bytes: frame.tobytes()",
+        }
+        raise _refusal(array, color, "", remedies.get(flat.ndim, "reshape it"))
     rows, columns, channels = flat.shape
     if channels == 1 and color in _REVERSED:
         return flat, "GRAY"
