@@ -477,6 +477,8 @@ def test_remedies_for_frames() -> None:
     with pytest.raises(TensorError, match="channels first"):
         adapt(chw, np.zeros((8, 8, 3), np.uint8))
     hwc = tensor("uint8", (1, 8, 8, 3), layout="NHWC")
+    with pytest.raises(TensorError, match="channels last"):
+        adapt(hwc, np.zeros((3, 8, 8), np.uint8))
     with pytest.raises(TensorError, match="resize the frame"):
         adapt(hwc, np.zeros((480, 640, 3), np.uint8))
     with pytest.raises(TensorError, match="resize the frame"):

@@ -277,6 +277,8 @@ class InputAdapter:
         want, layout = self.info.shape, self._details().layout
         if layout.endswith("CHW") and image_layout(got).endswith("HWC"):
             return "the model wants channels first", "move the last axis: np.moveaxis(array, -1, -3)"
+        if layout.endswith("HWC") and image_layout(got).endswith("CHW"):
+            return "the model wants channels last", "move the first of the last three axes: np.moveaxis(array, -3, -1)"
         if len(got) == len(want) > 1 and fits(got[1:], want[1:]) and layout[:1] in ("", "N"):
             once = "call once per item" if want[0] == 1 else f"give {want[0]} items in each call"
             return f"the model's batch is {want[0]}", f"{once}, or export it with a dynamic batch"
@@ -284,7 +286,7 @@ class InputAdapter:
             return "", "resize the frame to the model's height and width first: infer_image does"
         if len(got) == 1 and want.count(-1) == 1:
             return f"its {got[0]} values fill no whole number of the dimension shown as -1", "reshape it"
-        return "only dimensions shown as -1 may vary", "reshape or resize it"
+        return "only dimensions shown as -1 may vary" if self._dynamic else "its shape is fixed", "reshape or resize it"
 
     def _strings(self, array: Array) -> Array:
         words = array.ravel().tolist() if array.dtype.kind in "USOT" else [None]
