@@ -19,6 +19,7 @@ if _message := _collision(_os.path.dirname(_os.path.dirname(_os.path.abspath(__f
 from ._version import __version__
 from .api import list_backends, list_devices, load, plan
 from .calls.binding import Binding
+from .calls.pixels import AssumptionWarning
 from .contract import Backend
 from .errors import (
     AccelerateError,
@@ -62,6 +63,7 @@ _logging.getLogger("accelerate").addHandler(_logging.NullHandler())  # quiet, un
 __all__ = [
     "AccelerateError",
     "AssociatedFile",
+    "AssumptionWarning",
     "Availability",
     "Backend",
     "BackendInfo",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from os import PathLike
 from typing import Any
 
+import numpy as np
+
 from .arguments import whole_number
-from .calls.conversion import Array
+from .calls.conversion import Array, fits
 from .calls.deadlines import Job, Worker
 from .errors import OptionError
 from .model import Model
@@ -17,7 +19,16 @@ __all__ = ["map"]
 
 
 def map(
-    model: Model, frames: Iterable[Any], *, in_flight: int | None = None, progress: bool = False
+    model: Model,
+    frames: Iterable[Any],
+    *,
+    in_flight: int | None = None,
+    progress: bool = False,
+    resize: str = "stretch",
+    resample: str = "bilinear",
+    color: str = "RGB",
+    anchor: str = "center",
+    fill: int | Sequence[int] = 0,
 ) -> Iterator[dict[str, Array] | Exception]:
     """Run a model on many inputs, in order.
 
@@ -25,13 +36,16 @@ def map(
     ----------
     model : Model
     frames : iterable
-        Each item is what `Model.infer` takes, or, for a model whose one input is an image, a picture for
-        `Model.infer_image`: a path or a Pillow image. It is asked for the next item only when there is room for it;
+        Each item is what `Model.infer` takes, or, for a model whose one input is an image, a frame for
+        `Model.infer_image`: a path, a Pillow image, a picture's bytes, or a uint8 array that does not have the tensor's
+        shape already or that `color` says something of. It is asked for the next item only when there is room for it;
         what it raises comes after the results of the items before.
     in_flight : int, optional
         How many items are in work at a time; default: one more than the model runs side by side.
     progress : bool
         Show a progress bar (needs the extra ``cli``).
+    resize, resample, color, anchor, fill
+        For frames, as for `accelerate.image.to_tensor`.
 
     Yields
     ------
@@ -43,11 +57,14 @@ def map(
     OptionError
     """
     limit = model.concurrency + 1 if in_flight is None else whole_number("in_flight", in_flight)
-    results = _in_order(model, frames, limit)
+    ways = {"resize": resize, "resample": resample, "color": color, "anchor": anchor, "fill": fill}
+    results = _in_order(model, frames, limit, ways)
     return _with_progress(results, frames) if progress else results
 
 
-def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[str, Array] | Exception]:
+def _in_order(
+    model: Model, frames: Iterable[Any], limit: int, ways: Mapping[str, Any]
+) -> Iterator[dict[str, Array] | Exception]:
     # one more thread than the model runs side by side: it converts the next item meanwhile
     worker = Worker(threads=min(limit, model.concurrency + 1))
     waiting: collections.deque[Job] = collections.deque()
@@ -61,7 +78,7 @@ def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[
         except Exception as error:  # of the caller's own iterable, raised behind the results of what came before
             failure = error
             break
-        job = Job(_call_for(model, frame))
+        job = Job(_call_for(model, frame, ways))
         worker.submit(job)
         waiting.append(job)
         if len(waiting) >= limit:
@@ -72,13 +89,25 @@ def _in_order(model: Model, frames: Iterable[Any], limit: int) -> Iterator[dict[
         raise failure
 
 
-def _call_for(model: Model, frame: Any) -> Callable[[], Any]:
+def _call_for(model: Model, frame: Any, ways: Mapping[str, Any]) -> Callable[[], Any]:
     def call() -> dict[str, Array]:  # whatever fails in it is the outcome of this one item
-        if hasattr(frame, "getbands") or (isinstance(frame, (str, PathLike)) and model.metadata().takes_pictures):
-            return model.infer_image(frame, timeout=model.patience)  # a Pillow image, or a path
+        if _is_frame(frame, model, ways["color"]):
+            return model.infer_image(frame, timeout=model.patience, **ways)
         return model.infer(frame, timeout=model.patience)
 
     return call
+
+
+def _is_frame(item: Any, model: Model, color: str) -> bool:
+    """Return whether it has yet to become a tensor."""
+    if hasattr(item, "getbands"):  # a Pillow image
+        return True
+    picture = isinstance(item, (str, PathLike, bytes, bytearray, memoryview))
+    pixels = isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim in (2, 3)
+    if not (picture or pixels) or not (metadata := model.metadata()).takes_pictures:
+        return False
+    want = metadata.inputs[0].shape
+    return picture or color != "RGB" or not (fits(item.shape, want) or fits((1, *item.shape), want))
 
 
 def _outcome(job: Job) -> dict[str, Array] | Exception:

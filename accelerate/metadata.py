@@ -84,7 +84,7 @@ class TensorInfo:
     layout : str
         "NHWC", "NCHW", "HWC" or "CHW" for an image tensor, else "".
     color : str
-        "RGB" or "GRAYSCALE" where known, else "".
+        "RGB", "BGR" or "GRAYSCALE" where known, else "".
     associated_files : tuple of AssociatedFile
     labels : tuple of str
         Of an output that has a label file of its own in the model: these, "" for a class without a name.

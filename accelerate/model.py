@@ -9,10 +9,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .calls.binding import Binding
-from .calls.conversion import Array
+from .calls.conversion import Array, FrameTensor
 from .calls.deadlines import check_left, left, seconds
 from .calls.shapes import naming_sizes
-from .errors import InferenceError, OptionError, TensorError
+from .errors import AccelerateError, InferenceError, OptionError, TensorError
 from .metadata import Metadata
 from .reports import RuntimeInfo
 
@@ -109,17 +109,19 @@ class Model(abc.ABC):
         resize: str = "stretch",
         resample: str = "bilinear",
         color: str = "RGB",
+        anchor: str = "center",
+        fill: int | Sequence[int] = 0,
     ) -> dict[str, Array]:
         """Resize a frame to the model's image input and run it.
 
         Parameters
         ----------
-        frame : numpy.ndarray, path or Pillow image
+        frame : numpy.ndarray, path, encoded bytes or Pillow image
             H x W x 3, H x W x 1 or H x W, uint8; what `color` says. Where the model's height and width are dynamic, it
             takes the size that it was exported for, else the frame's own.
         timeout, dequantize
             As for `infer`; resizing counts, too.
-        resize, resample, color : str
+        resize, resample, color, anchor, fill
             As for `accelerate.image.to_tensor`. Frames of OpenCV are "BGR".
 
         Raises
@@ -127,20 +129,57 @@ class Model(abc.ABC):
         TensorError
             The model has another input than one image, or the frame is none. And what `infer` raises.
         """
-        from .image import to_tensor
+        until = None if timeout is None else monotonic() + seconds(timeout)
+        tensors = self._tensors_of(
+            frame, until, timeout, resize=resize, resample=resample, color=color, anchor=anchor, fill=fill
+        )
+        try:
+            return self.infer(tensors, timeout=left(until), dequantize=dequantize)
+        except (InferenceError, TensorError) as error:
+            raise self._naming_sizes(error, tensors) from error.__cause__
+
+    async def infer_image_async(
+        self,
+        frame: Any,
+        *,
+        timeout: float | None = None,
+        dequantize: bool | None = None,
+        resize: str = "stretch",
+        resample: str = "bilinear",
+        color: str = "RGB",
+        anchor: str = "center",
+        fill: int | Sequence[int] = 0,
+    ) -> dict[str, Array]:
+        """Await `infer_image` without blocking the event loop; the same arguments, results and errors.
+
+        The frame is resized in a thread of the loop's own pool, be it that the model runs another one meanwhile. Do not
+        write into the frame before the answer is there.
+        """
+        import asyncio
 
         until = None if timeout is None else monotonic() + seconds(timeout)
-        metadata = self.metadata()
+        ways = {"resize": resize, "resample": resample, "color": color, "anchor": anchor, "fill": fill}
+        tensors = await asyncio.to_thread(self._tensors_of, frame, until, timeout, **ways)
+        try:
+            return await self.infer_async(tensors, timeout=left(until), dequantize=dequantize)
+        except (InferenceError, TensorError) as error:
+            raise self._naming_sizes(error, tensors) from error.__cause__
+
+    def _naming_sizes(self, error: AccelerateError, tensors: Mapping[str, Array]) -> AccelerateError:
+        return naming_sizes(error, [(info, tensors[info.name].shape) for info in self.metadata().required_inputs])
+
+    def _tensors_of(self, frame: Any, until: float | None, timeout: float | None, **ways: Any) -> dict[str, Array]:
+        """Return what `infer` takes for a frame, unless that took all of the time."""
+        from .image import to_tensor
+
+        metadata = self.metadata(timeout=left(until))
         if not metadata.takes_pictures:
             wanted = ", ".join(f"{t.name!r}: {t.data_type}{list(t.shape)}" for t in metadata.required_inputs)
             raise TensorError(f"infer_image wants a model whose one input is an image; this one wants {{{wanted}}}")
         (info,) = metadata.required_inputs
-        tensor = to_tensor(frame, info, resize=resize, resample=resample, color=color)
+        tensor = to_tensor(frame, info, **ways)
         check_left(until, timeout, "resizing the frame", "give a longer timeout, or a smaller frame")
-        try:
-            return self.infer({info.name: tensor}, timeout=left(until), dequantize=dequantize)
-        except (InferenceError, TensorError) as error:
-            raise naming_sizes(error, [(info, tensor.shape)]) from error.__cause__
+        return {info.name: tensor.view(FrameTensor)}
 
     @abc.abstractmethod
     def metadata(self, *, timeout: float | None = None) -> Metadata:

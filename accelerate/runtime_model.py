@@ -166,7 +166,10 @@ class RuntimeModel(Model):
             assert model is not None, "an adapter is called by its model only"
             return model.metadata().inputs[position]
 
-        return InputAdapter(self.inputs[position], details, strict=self.options.strict).fast_path()
+        info = self.inputs[position]
+        if (user := self._normalization_of(info.name)) is not None:
+            info = replace(info, normalization=user)
+        return InputAdapter(info, details, strict=self.options.strict).fast_path()
 
     # The public interface
 
@@ -403,14 +406,17 @@ class RuntimeModel(Model):
 
     # What is known about the model
 
+    def _normalization_of(self, name: str) -> Normalization | None:
+        """Return what the user said of an input."""
+        user = self._normalization
+        return user.get(name) if isinstance(user, Mapping) else user
+
     def _complete(self, described: Metadata) -> Metadata:
         """Add the options of `load` to what the model says."""
         inputs, outputs = list(described.inputs), list(described.outputs)
         for i, ours in enumerate(self.inputs):
-            user = self._normalization
-            one = user.get(ours.name) if isinstance(user, Mapping) else user
             named = replace(described.inputs[i], name=ours.name, aliases=ours.aliases, shape=ours.shape)
-            inputs[i] = with_image_meaning(named, one, self.assumed_normalization)
+            inputs[i] = with_image_meaning(named, self._normalization_of(ours.name), self.assumed_normalization)
         for i, ours in enumerate(self.outputs):
             outputs[i] = replace(described.outputs[i], name=ours.name, aliases=ours.aliases)
             if self.options.label_path is not None:

@@ -8,18 +8,20 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import odd_models
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import accelerate
-from accelerate import Model, Normalization, OptionError, Quantization, TensorError, TensorInfo
+from accelerate import AssumptionWarning, Model, Normalization, OptionError, Quantization, TensorError, TensorInfo
 from accelerate.calls.conversion import Array, InputAdapter
 from accelerate.image import Geometry, geometry, read_picture, to_tensor
 
@@ -30,6 +32,7 @@ needs_pillow = pytest.mark.skipif(not PILLOW, reason="needs the extra: cli")
 needs_infer_image = pytest.mark.skipif(not hasattr(Model, "infer_image"), reason="Model has no infer_image yet")
 
 DATA = Path(accelerate.__file__).parent / "data"
+YUV = ("NV12", "I420", "YUYV")
 LAYOUTS = ("NHWC", "NCHW", "HWC", "CHW")
 NORMALIZATIONS = (
     None,
@@ -188,18 +191,47 @@ def test_a_model_may_want_bgr() -> None:
     np.testing.assert_array_equal(to_tensor(frame[..., ::-1], tensor(color="BGR"), color="BGR"), want)
 
 
+def test_a_model_that_wants_bgr_is_said_to() -> None:
+    frame = noise(20, 30, 3)
+    got = to_tensor(frame, replace(RGB, color="BGR"))
+    np.testing.assert_array_equal(got, to_tensor(frame, RGB)[..., ::-1])
+
+
+@settings(deadline=None)
+@given(
+    frame=hnp.arrays(np.uint8, (12, 16, 3)),
+    scale=st.floats(2**-8, 1, width=32),
+    zero=st.integers(0, 255),
+    layout=st.sampled_from(LAYOUTS),
+)
+def test_the_users_normalization_of_levels_is_for_frames(frame: Array, scale: float, zero: int, layout: str) -> None:
+    n = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "user")
+    info = tensor(layout=layout, normalization=n, quantization=Quantization((scale,), (zero,)))
+    real = (frame - np.array(n.mean, np.float32)) / np.array(n.std, np.float32)
+    levels = np.clip(np.rint(real / np.float32(scale) + np.float32(zero)), 0, 255)
+    np.testing.assert_array_equal(to_tensor(frame, info), in_layout(levels, layout))
+    metadata = replace(info, normalization=replace(n, source="metadata"))
+    np.testing.assert_array_equal(to_tensor(frame, metadata), in_layout(frame, layout))
+
+
+@pytest.mark.parametrize("data_type", ["uint8", "int8"])
+def test_a_normalization_that_changes_nothing(data_type: str, caplog: pytest.LogCaptureFixture) -> None:
+    to_tensor(noise(12, 16, 3), tensor(data_type, normalization=Normalization((99.0,), (7.0,), "user")))
+    assert "no scale" in caplog.text
+
+
 def test_the_layout_is_guessed_as_infer_guesses_it() -> None:
     frame = noise(12, 16, 3)
     first = to_tensor(frame, TensorInfo("x", data_type="uint8", shape=(1, 3, 12, 16)))
     np.testing.assert_array_equal(first, in_layout(frame, "NCHW"))
 
 
-def test_what_infer_says_is_said_here_too(caplog: pytest.LogCaptureFixture) -> None:
-    info = tensor("float32", 2, 2, normalization=Normalization((127.5,), (127.5,), "assumed"))
-    for _ in range(3):
-        to_tensor(noise(2, 2, 3), info)
-    assert len(caplog.records) == 1
-    assert "normalization=" in caplog.text
+def test_what_infer_says_is_said_here_too() -> None:
+    for _ in range(2):  # equal ones are two models'
+        info = tensor("float32", 2, 2, normalization=Normalization((127.5,), (127.5,), "assumed"))
+        with pytest.warns(AssumptionWarning, match="normalization=") as said:
+            _ = [to_tensor(noise(2, 2, 3), info) for _ in range(3)]
+        assert [warning.filename for warning in said] == [__file__]
 
 
 # Sizes
@@ -225,6 +257,42 @@ def test_area_averages_along_shorter_sides(frame: Array, height: int, width: int
     got = to_tensor(frame, tensor(height=height, width=width), resample="area")[0]
     shorter = area(frame, min(height, len(frame)), min(width, frame.shape[1]))
     assert off_by(got, bilinear(shorter, height, width)) <= 2  # two roundings
+
+
+@needs_pillow
+@settings(deadline=None)
+@given(frame=frames, height=sizes, width=sizes, color=st.sampled_from(["RGB", "BGR", "RGBA", "GRAY"]))
+def test_antialiased_scaling_is_pillows(frame: Array, height: int, width: int, color: str) -> None:
+    from PIL import Image
+
+    grey = color == "GRAY"
+    picture = Image.fromarray(frame[..., 0] if grey else frame)
+    given_ = frame[..., 0] if grey else frame[..., ::-1] if color == "BGR" else frame
+    if color == "RGBA":
+        given_ = np.concatenate([frame, noise(*frame.shape[:2], 1)], -1)
+    info = tensor(height=height, width=width, channels=1 if grey else 3)
+    for resample, theirs in (("lanczos", Image.Resampling.LANCZOS), ("bilinear-antialias", Image.Resampling.BILINEAR)):
+        want = np.asarray(picture.resize((width, height), theirs)).reshape(info.shape)
+        np.testing.assert_array_equal(to_tensor(given_, info, resample=resample, color=color), want)
+
+
+@needs_opencv
+def test_antialiased_scaling_without_pillow_says_what_is_missing() -> None:
+    code = """
+import sys
+sys.modules["PIL"] = None
+import numpy as np
+from accelerate import OptionError, TensorInfo
+from accelerate.image import to_tensor
+info = TensorInfo("x", data_type="uint8", shape=(1, 8, 8, 3), layout="NHWC")
+try:
+    to_tensor(np.zeros((20, 20, 3), np.uint8), info, resample="lanczos")
+except OptionError as error:
+    assert "Pillow" in error.reason and "pip install" in error.remedy, error
+else:
+    raise AssertionError("nothing was refused")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @given(height=sizes, width=sizes)
@@ -261,6 +329,40 @@ def test_letterbox_keeps_proportions_and_fills_with_black(frame: Array, height: 
 
 
 @settings(deadline=None)
+@given(frame=frames, height=sizes, width=sizes, layout=st.sampled_from(LAYOUTS), fill=st.integers(0, 255))
+def test_letterbox_at_the_top_left_with_a_fill(frame: Array, height: int, width: int, layout: str, fill: int) -> None:
+    info = tensor("float32", height, width, layout=layout, normalization=NORMALIZATIONS[3])
+    g = geometry(frame.shape[:2], info, "letterbox", anchor="top-left")
+    rows, columns = g.target[2:]
+    assert g == replace(geometry(frame.shape[:2], info, "letterbox"), target=(0, 0, rows, columns))
+    for color in (fill, (fill, 255 - fill, 7)):
+        want = np.empty((height, width, 3), np.uint8)
+        want[...] = color
+        want[:rows, :columns] = to_tensor(frame, tensor(height=rows, width=columns))[0]
+        got = to_tensor(frame, info, resize="letterbox", anchor="top-left", fill=color)
+        np.testing.assert_array_equal(got, formula(want, info))
+
+
+def test_a_fill_is_red_green_and_blue_whatever_the_tensor_is() -> None:
+    for fill in ((255, 0, 0), (10, 200, 30), (255, 255, 255)):
+        for info in (tensor(height=20), tensor(height=20, color="BGR"), tensor(height=20, channels=1)):
+            got = to_tensor(noise(10, 16, 3)[..., ::-1], info, resize="letterbox", fill=fill, color="BGR")
+            painted = to_tensor(np.full((20, 16, 3), fill, np.uint8), info)
+            np.testing.assert_array_equal(got[:, 0], painted[:, 0])
+
+
+@settings(deadline=None)
+@given(frame=frames, height=sizes, width=sizes)
+def test_crop_at_the_top_left(frame: Array, height: int, width: int) -> None:
+    info = tensor(height=height, width=width)
+    top, left, rows, columns = geometry(frame.shape[:2], info, "crop", anchor="top-left").source
+    assert (top, left) == (0, 0)
+    assert (rows, columns) == geometry(frame.shape[:2], info, "crop").source[2:]
+    got = to_tensor(frame, info, resize="crop", anchor="top-left")
+    np.testing.assert_array_equal(got, to_tensor(frame[:rows, :columns], info))
+
+
+@settings(deadline=None)
 @given(frame=frames, height=sizes, width=sizes)
 def test_crop_is_the_middle_of_the_frame(frame: Array, height: int, width: int) -> None:
     info = tensor(height=height, width=width)
@@ -273,18 +375,23 @@ def test_crop_is_the_middle_of_the_frame(frame: Array, height: int, width: int) 
 
 
 def yuv_planes(array: Array, color: str) -> tuple[Array, Array, Array]:
-    """Return Y, U and V of an NV12 or YUYV frame, the latter two as small as they are."""
+    """Return Y, U and V of an NV12, I420 or YUYV frame, the latter two as small as they are."""
     if color == "NV12":
         rows = array.shape[0] * 2 // 3
         return array[:rows], array[rows:, 0::2], array[rows:, 1::2]
+    if color == "I420":
+        rows, columns = array.shape[0] * 2 // 3, array.shape[1]
+        values = array.ravel()[rows * columns :]
+        u, v = values.reshape(2, rows // 2, columns // 2)
+        return array[:rows], u, v
     return array[..., 0], array[:, 0::2, 1], array[:, 1::2, 1]
 
 
 def camera_frame(color: str, height: int, width: int, seed: int = 0) -> Array:
-    return noise(height * 3 // 2, width, seed=seed) if color == "NV12" else noise(height, width, 2, seed=seed)
+    return noise(height, width, 2, seed=seed) if color == "YUYV" else noise(height * 3 // 2, width, seed=seed)
 
 
-@pytest.mark.parametrize("color", ["NV12", "YUYV"])
+@pytest.mark.parametrize("color", YUV)
 def test_yuv_of_the_tensors_size_is_only_converted(color: str) -> None:
     frame = camera_frame(color, 120, 160)
     y, u, v = yuv_planes(frame, color)
@@ -294,19 +401,19 @@ def test_yuv_of_the_tensors_size_is_only_converted(color: str) -> None:
 
 
 @needs_opencv
-@pytest.mark.parametrize("color", ["NV12", "YUYV"])
+@pytest.mark.parametrize("color", YUV)
 def test_yuv_colours_are_those_of_opencv(color: str) -> None:
     import cv2
 
     frame = camera_frame(color, 120, 160)
-    code = cv2.COLOR_YUV2RGB_NV12 if color == "NV12" else cv2.COLOR_YUV2RGB_YUY2
+    code = {"NV12": cv2.COLOR_YUV2RGB_NV12, "I420": cv2.COLOR_YUV2RGB_I420, "YUYV": cv2.COLOR_YUV2RGB_YUY2}[color]
     got = to_tensor(frame, tensor(height=120, width=160), color=color)[0]
     assert off_by(got, np.asarray(cv2.cvtColor(frame, code))) <= 1
 
 
 @settings(deadline=None)
 @given(
-    color=st.sampled_from(["NV12", "YUYV"]),
+    color=st.sampled_from(YUV),
     half=st.tuples(st.integers(1, 15), st.integers(1, 15)),
     height=sizes,
     width=sizes,
@@ -330,7 +437,7 @@ def test_yuv_planes_are_resized_before_they_are_converted(
     assert off_by(got, from_yuv(y, u, v)) < (2 if resample == "nearest" else 5)
 
 
-@pytest.mark.parametrize("color", ["NV12", "YUYV"])
+@pytest.mark.parametrize("color", YUV)
 @pytest.mark.parametrize("size", [(8, 20), (24, 10), (12, 16)])
 def test_yuv_crop_and_letterbox_are_those_of_rgb(color: str, size: tuple[int, int]) -> None:
     frame = camera_frame(color, 24, 36)
@@ -390,7 +497,7 @@ def strided() -> list[tuple[str, Callable[[Array], Array]]]:
 
 
 @pytest.mark.parametrize(("name", "view"), strided(), ids=[name for name, _ in strided()])
-@pytest.mark.parametrize("color", ["RGB", "BGR", "RGBA", "BGRA", "GRAY", "NV12", "YUYV"])
+@pytest.mark.parametrize("color", ["RGB", "BGR", "RGBA", "BGRA", "GRAY", "NV12", "I420", "YUYV"])
 @pytest.mark.parametrize("size", [(12, 16), (30, 50)])
 def test_any_strides(color: str, size: tuple[int, int], name: str, view: Callable[[Array], Array]) -> None:
     channels = {"RGBA": 4, "BGRA": 4, "RGB": 3, "BGR": 3}
@@ -422,8 +529,9 @@ def test_rows_may_even_be_one_and_the_same() -> None:
         ("RGB", lambda a: a[:, 100:-100]),
         ("BGR", lambda a: a[::2]),
         ("NV12", lambda a: a.reshape(-1, 1920)[:1620]),
+        ("I420", lambda a: a.reshape(-1, 1920)[:1620]),
     ],
-    ids=["plain", "reversed channels", "columns", "rows", "NV12"],
+    ids=["plain", "reversed channels", "columns", "rows", "NV12", "I420"],
 )
 @pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
 def test_nothing_of_the_frames_size_is_allocated(color: str, resize: str, view: Callable[[Array], Array]) -> None:
@@ -544,16 +652,27 @@ def test_proportions(frame: tuple[int, int], target: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
 @pytest.mark.parametrize("size", [(300, 300), (320, 180), (90, 640)])
-def test_a_box_is_found_where_it_was_painted(resize: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("anchor", "top", "left"), [("center", 200, 290), ("top-left", 4, 20)])
+def test_a_box_is_found_where_it_was_painted(
+    resize: str, size: tuple[int, int], anchor: str, top: int, left: int
+) -> None:
     frame = np.zeros((480, 640, 3), np.uint8)
-    frame[200:280, 290:350] = 255
+    frame[top : top + 80, left : left + 60] = 255
     info = tensor(height=size[0], width=size[1], channels=1)
-    seen = to_tensor(frame, info, resize=resize)[0, ..., 0] > 127
+    seen = to_tensor(frame, info, resize=resize, anchor=anchor)[0, ..., 0] > 127
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-    g = geometry(frame.shape[:2], info, resize)
+    g = geometry(frame.shape[:2], info, resize, anchor=anchor)
     pixel = max(g.source[2] / g.target[2], g.source[3] / g.target[3])
-    assert off_by(g.boxes_to_frame(box), np.array([290, 200, 350, 280])) <= pixel
+    assert off_by(g.boxes_to_frame(box), np.array([left, top, left + 60, top + 80])) <= pixel
+
+
+@pytest.mark.parametrize("color", YUV)
+@pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
+def test_the_geometry_of_camera_frames_is_that_of_their_pixels(color: str, resize: str) -> None:
+    info = tensor(height=100, width=60)
+    frame = camera_frame(color, 48, 64)
+    assert geometry(frame.shape[:2], info, resize, color=color) == geometry((48, 64), info, resize)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros(3), np.zeros((2, 3)), 5, "ab", [[1, 2], [3]], None])
@@ -571,6 +690,12 @@ def test_impossible_geometries() -> None:
         geometry((10, 10), RGB, "fit")
     with pytest.raises(TensorError, match="is no image"):
         geometry((10, 10), TensorInfo("x", shape=(1, 10)))
+    with pytest.raises(OptionError, match="anchor is 'left'"):
+        geometry((10, 10), RGB, anchor="left")
+    with pytest.raises(OptionError, match="color is 'YV12'"):
+        geometry((10, 10), RGB, color="YV12")
+    with pytest.raises(TensorError, match="10 rows is not I420"):
+        geometry((10, 10), RGB, color="I420")
 
 
 def test_geometry_wants_two_sides() -> None:
@@ -622,13 +747,13 @@ class _OnAnotherDevice:
         (np.zeros((4, 4, 2), np.uint8), "RGB", "'YUYV'"),
         (np.zeros((4, 4, 3), np.uint8), "RGBA", "'RGB' or 'BGR'"),
         (np.zeros((4, 4, 3), np.uint8), "GRAY", "'RGB' or 'BGR'"),
-        (np.zeros((4, 4), np.uint8), "BGRA", "'GRAY' or 'NV12'"),
+        (np.zeros((4, 4), np.uint8), "BGRA", "'GRAY', 'NV12' or 'I420'"),
         (np.zeros((6, 4, 3), np.uint8), "NV12", "'RGB' or 'BGR'"),
         (np.zeros((5, 4, 7), np.uint8), "RGB", "that many channels"),
         (np.zeros((7, 4), np.uint8), "NV12", "even sides"),
         (np.zeros((6, 3), np.uint8), "NV12", "even sides"),
         (np.zeros((4, 3, 2), np.uint8), "YUYV", "even width"),
-        (np.zeros((4, 4), np.uint8), "YUYV", "'GRAY' or 'NV12'"),
+        (np.zeros((4, 4), np.uint8), "YUYV", "'GRAY', 'NV12' or 'I420'"),
     ],
 )  # fmt: skip
 def test_frames_that_are_none(frame: Any, color: str, message: str) -> None:
@@ -643,7 +768,13 @@ def test_frames_that_are_none(frame: Any, color: str, message: str) -> None:
         ({"resize": None}, "resize is None"),
         ({"resample": "cubic"}, "resample is 'cubic'; wanted one of 'bilinear'"),
         ({"color": "rgb"}, "color is 'rgb'"),
-        ({"color": "I420"}, "wanted one of BGR"),
+        ({"color": "I422"}, "wanted one of BGR"),
+        ({"anchor": "left"}, "anchor is 'left'; wanted 'center' or 'top-left'"),
+        ({"fill": 256}, "fill is 256; wanted a level from 0 to 255"),
+        ({"fill": (0, 1)}, r"fill is \(0, 1\)"),
+        ({"fill": "black"}, "fill is 'black'"),
+        ({"fill": (0.5, 0, 0)}, "three of them"),
+        ({"fill": None}, "fill is None"),
         ({"color": None}, "color is None"),
     ],
 )
@@ -732,18 +863,85 @@ def test_pictures_of_more_than_8_bits(tmp_path: Path, mode: str) -> None:
         to_tensor(tmp_path / "deep.tiff", RGB)
 
 
+@needs_opencv
 @needs_pillow
-def test_pictures_are_read_upright(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_16_bits_of_each_colour_are_refused_like_those_of_grey(tmp_path: Path, mode: str, kind: str) -> None:
+    import cv2
     from PIL import Image
 
-    frame = noise(30, 50, 3)
+    path = tmp_path / f"deep.{kind}"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 65536, (8, 9, len(mode)), np.uint16))
+    with Image.open(path) as opened:
+        for frame in (path, path.read_bytes(), opened):
+            with pytest.raises(TensorError, match="more than 8 bits"):
+                to_tensor(frame, RGB)
+
+
+def as_given(path: Path) -> list[Any]:
+    """Return a picture in all forms that a frame may have."""
+    from PIL import Image
+
+    data = path.read_bytes()
+    with Image.open(path) as opened:
+        opened.load()
+    return [path, str(path), data, bytearray(data), memoryview(data), opened]
+
+
+@needs_pillow
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "jpg", "tiff"])
+def test_pictures_are_read_upright(tmp_path: Path, orientation: int, kind: str) -> None:
+    from PIL import Image
+
+    frame = noise(6, 10, 3).repeat(8, 0).repeat(8, 1)  # blocks that JPEG keeps apart
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    Image.fromarray(frame).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_picture(tmp_path / "turned.png"), np.rot90(frame, -1))
-    np.testing.assert_array_equal(
-        to_tensor(str(tmp_path / "turned.png"), RGB), to_tensor(np.rot90(frame, -1).copy(), RGB)
-    )
+    exif[0x0112] = orientation  # EXIF 2.32, 4.6.4 A: where the first row and the first column are
+    Image.fromarray(frame).save(tmp_path / f"turned.{kind}", exif=exif, quality=95)
+    stored = frame
+    if kind == "jpg":
+        with Image.open(tmp_path / "turned.jpg") as opened:
+            stored = np.asarray(opened)
+    upright = [
+        stored, stored[:, ::-1], stored[::-1, ::-1], stored[::-1],
+        stored.swapaxes(0, 1), np.rot90(stored, -1), np.rot90(stored, 2).swapaxes(0, 1), np.rot90(stored),
+    ][orientation - 1]  # fmt: skip
+    np.testing.assert_array_equal(read_picture(tmp_path / f"turned.{kind}"), upright)
+    for given_ in as_given(tmp_path / f"turned.{kind}"):
+        np.testing.assert_array_equal(to_tensor(given_, RGB), to_tensor(upright.copy(), RGB))
+        with pytest.raises(OptionError, match="describes arrays"):
+            to_tensor(given_, RGB, color="BGR")
+
+
+def test_bytes_that_are_no_picture(tmp_path: Path) -> None:
+    for given_ in (b"", b"no picture", noise(300).tobytes(), memoryview(bytes(300))):
+        with pytest.raises(OptionError, match=r"bytes is not a picture.*give raw pixels as a uint8 array"):
+            to_tensor(given_, RGB)
+    with pytest.raises(OptionError, match="in 200 bytes cannot be read"):
+        to_tensor((DATA / "digit.png").read_bytes()[:200], RGB)
+
+
+@needs_pillow
+def test_a_pillow_image_whose_file_is_cut(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "cut.png").write_bytes((DATA / "digit.png").read_bytes()[:200])
+    with Image.open(tmp_path / "cut.png") as opened, pytest.raises(TensorError, match="picture that cannot be read"):
+        to_tensor(opened, RGB)
+
+
+def test_pixels_in_a_buffer_or_behind_dlpack_are_a_frame() -> None:
+    class Lent:
+        def __dlpack__(self, **options: Any) -> Any:
+            return frame.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> Any:
+            return frame.__dlpack_device__()
+
+    frame = noise(20, 30, 3)
+    for given_ in (frame.data, Lent()):
+        np.testing.assert_array_equal(to_tensor(given_, RGB), to_tensor(frame, RGB))
 
 
 def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
@@ -782,7 +980,7 @@ for i, (height, width, new_height, new_width) in enumerate(sizes):
     frames = {{
         "RGB": noise(height, width, 3, seed=i), "BGRA": noise(height, width, 4, seed=i),
         "GRAY": noise(height, width, seed=i), "YUYV": noise(height, width, 2, seed=i),
-        "NV12": noise(height * 3 // 2, width, seed=i),
+        "NV12": noise(height * 3 // 2, width, seed=i), "I420": noise(height * 3 // 2, width, seed=i),
     }}
     for color, frame in frames.items():
         for resample in {resamples!r}:
@@ -821,10 +1019,10 @@ def test_pillow_gives_what_opencv_gives(tmp_path: Path) -> None:
     assert opencv.keys() == pillow.keys()
     for key, want in opencv.items():
         color, resample, *_ = key.split()
-        if color == "same" or (resample == "nearest" and color not in ("NV12", "YUYV")):
+        if color == "same" or (resample == "nearest" and color not in YUV):
             np.testing.assert_array_equal(pillow[key], want, key)
         # a level of U or V is up to 2.02 levels of a colour, and each of the three planes may be one level off
-        elif color in ("NV12", "YUYV"):
+        elif color in YUV:
             assert off_by(pillow[key], want) <= (1 if resample == "nearest" else 5), key
         else:
             assert off_by(pillow[key], want) <= (2 if resample == "area" else 1), key
@@ -837,7 +1035,7 @@ def test_without_either_only_bilinear_scaling_is_refused(tmp_path: Path) -> None
     assert {key.split()[1] for key in best.keys() - numpy.keys()} == {"bilinear"}
     assert any(" bilinear " in key for key in numpy)  # where nothing was to be resized
     for key, got in numpy.items():
-        assert off_by(got, best[key]) <= (1 if key.startswith(("NV12", "YUYV")) else 0), key
+        assert off_by(got, best[key]) <= (1 if key.startswith(YUV) else 0), key
 
 
 @pytest.mark.parametrize("hidden", [("cv2",), ("cv2", "PIL")])
@@ -869,6 +1067,7 @@ frame = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
 cv2.imwrite(folder + "/frame.png", frame[..., ::-1])
 cv2.imwrite(folder + "/deep.png", frame.astype(np.uint16))
 assert np.array_equal(read_picture(folder + "/frame.png"), frame)
+assert np.array_equal(read_picture(open(folder + "/frame.png", "rb").read()), frame)
 for name, kind, text in (
     ("deep", TensorError, "more than 8 bits"), ("text", OptionError, "not a picture"),
     ("empty", OptionError, "not a picture"), ("missing", OptionError, "No such file"),
@@ -952,6 +1151,38 @@ def test_infer_image(digits: Any) -> None:
     digits.close()
     with pytest.raises(accelerate.ClosedError):
         digits.infer_image(frame)
+
+
+@needs_infer_image
+def test_infer_image_warns_of_what_it_assumes_and_of_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("ai_edge_litert", reason="needs the extra: litert")
+    white = np.full((9, 9, 3), 255, np.uint8)  # whose values are those of a caller who has divided by 255
+    with accelerate.load(odd_models.image_float()) as model:
+        with pytest.warns(AssumptionWarning, match=r"normalization=\(127\.5, 127\.5\)") as said:
+            answers = [model.infer_image(white), model.infer_image(white), model.infer(white[:4, :4])]
+        assert [warning.filename for warning in said] == [__file__]
+        assert all((answer["y"] == 1).all() for answer in answers)
+    with accelerate.load(odd_models.image_float(), normalization=(127.5, 127.5)) as model:
+        assert (model.infer_image(white)["y"] == 1).all()
+    assert not caplog.records
+
+
+@needs_infer_image
+def test_infer_image_normalises_for_a_model_of_levels(models_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("ai_edge_litert", reason="needs the extra: litert")
+    frame = noise(160, 200, 3)
+    path = models_dir / "mobilenet_v1_0.25_128_quant.tflite"
+    with accelerate.load(path, normalization=(100, 150)) as model:
+        (info,) = model.metadata().inputs
+        pixels = to_tensor(frame, replace(info, normalization=None)).astype(np.float32)
+        want = model.infer((pixels - 100) / 150)  # real values, which `infer` quantises
+        caplog.clear()
+        got = model.infer_image(frame)
+        assert not caplog.records
+        for name, values in want.items():
+            np.testing.assert_array_equal(got[name], values)
+        model.infer(pixels.astype(np.uint8))
+        assert "frames alone" in caplog.text
 
 
 @needs_infer_image

@@ -224,6 +224,47 @@ def test_errors_deadlines_and_cancelling_of_awaited_calls(engine: str) -> None:
         asyncio.run(model.infer_async(inputs))
 
 
+@ANY
+@pytest.mark.parametrize("options", [{}, {"replicas": 2}])
+def test_frames_are_awaited(engine: str, options: dict[str, Any]) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (6, 20, 30, 3), np.uint8)
+    ways: dict[str, Any] = {"color": "BGR", "resize": "letterbox", "anchor": "top-left", "fill": (1, 2, 3)}
+    with load(odd_models.image_float(), engine, normalization=(127.5, 127.5), **options) as model:
+
+        async def run() -> None:
+            answers = await asyncio.gather(*(model.infer_image_async(frame, **ways) for frame in frames))
+            for frame, answer in zip(frames, answers, strict=True):
+                np.testing.assert_array_equal(answer["y"], model.infer_image(frame, **ways)["y"])
+            with pytest.raises(OptionError, match="color is 'bgr'"):
+                await model.infer_image_async(frames[0], color="bgr")
+            with pytest.raises(InferenceTimeoutError):
+                await model.infer_image_async(frames[0], timeout=1e-9)
+
+        asyncio.run(run())
+    with pytest.raises(ClosedError):
+        asyncio.run(model.infer_image_async(frames[0]))
+
+
+@ANY
+def test_an_awaited_frame_is_resized_off_the_event_loop(engine: str) -> None:
+    shutter = threading.Event()
+
+    class Camera:
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            assert shutter.wait(60)
+            return np.full((9, 9, 3), 255, np.uint8)
+
+    async def run() -> None:
+        task = asyncio.create_task(model.infer_image_async(Camera(), timeout=60))
+        await asyncio.sleep(0.05)
+        assert not task.done()  # it waits for the picture, and this loop goes on
+        shutter.set()
+        np.testing.assert_array_equal((await task)["y"], np.ones((1, 4, 4, 3)))
+
+    with load(odd_models.image_float(), engine, normalization=(127.5, 127.5)) as model:
+        asyncio.run(run())
+
+
 # map
 
 
@@ -284,11 +325,38 @@ def test_map_takes_whatever_infer_takes(engine: str, tmp_path: Path) -> None:
         (result,) = accelerate.map(model, ["a path, were this an image"])
         assert not isinstance(result, OptionError)
     Image.fromarray(np.full((20, 20, 3), 255, np.uint8)).save(tmp_path / "white.png")
-    with load(odd_models.image_float(), engine) as model:
+    with load(odd_models.image_float(), engine, normalization=(127.5, 127.5)) as model:
         by_path, by_array = accelerate.map(model, [tmp_path / "white.png", np.ones((1, 4, 4, 3), np.float32)])
         assert isinstance(by_path, dict)
         assert isinstance(by_array, dict)
         np.testing.assert_allclose(by_path["y"], by_array["y"])
+
+
+@ANY
+@pytest.mark.parametrize(
+    "ways", [{}, {"color": "BGR", "resize": "letterbox", "anchor": "top-left", "fill": 114, "resample": "area"}]
+)
+def test_map_takes_frames_of_any_size_and_kind(engine: str, ways: dict[str, Any], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    arrays = [
+        random.integers(0, 256, shape, np.uint8) for shape in ((20, 30, 3), (4, 4, 3), (5, 4, 1), (7, 9), (3, 3, 3))
+    ]
+    picture = tmp_path / "frame.png"
+    Image.fromarray(arrays[0]).save(picture)
+    pictures = [picture, picture.read_bytes(), bytearray(picture.read_bytes()), Image.fromarray(arrays[0])]
+    frames: list[Any] = arrays if ways else [*arrays, *pictures]
+    with load(odd_models.image_float(), engine, normalization=(127.5, 127.5)) as model:
+        for frame, result in zip(frames, accelerate.map(model, frames, **ways), strict=True):
+            assert isinstance(result, dict), result
+            np.testing.assert_array_equal(result["y"], model.infer_image(frame, **ways)["y"])
+        tensor = random.uniform(-1, 1, (1, 4, 4, 3)).astype(np.float32)
+        levels = random.integers(0, 256, (1, 4, 4, 3), np.uint8)
+        for given, result in zip((tensor, levels), accelerate.map(model, [tensor, levels], **ways), strict=True):
+            assert isinstance(result, dict), result
+            np.testing.assert_array_equal(result["y"], model.infer(given)["y"])
+        wrong, unknown = accelerate.map(model, [arrays[0].astype(np.float64), b"no picture"])
+        assert isinstance(wrong, TensorError)
+        assert isinstance(unknown, OptionError)
 
 
 @ANY

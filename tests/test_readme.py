@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -68,7 +69,9 @@ def test_the_loop_runs_on_every_detector(
     shutil.copy(models_dir / name, here / file)
     if file.endswith(".onnx"):  # as the README says below the loop
         loop = loop.replace('"detector.tflite"', f'"{file}", normalization=(0, 1)')
-    exec(loop, {})
+    silent = name.startswith("yolox") and name.endswith("tflite")  # it says nothing of its pixels
+    with pytest.warns(accelerate.AssumptionWarning) if silent else contextlib.nullcontext():
+        exec(loop, {})
     said = capsys.readouterr().out
     assert len(re.findall(rf"^{DETECTORS[name]}$", said, re.M)) >= 2, said
 

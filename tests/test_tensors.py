@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import logging
+import mmap
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from accelerate import Normalization, OptionError, Quantization, TensorError, TensorInfo
+from accelerate import AssumptionWarning, Normalization, OptionError, Quantization, TensorError, TensorInfo
 from accelerate.calls.conversion import (
     Array,
     InputAdapter,
@@ -21,6 +24,7 @@ from accelerate.calls.conversion import (
     parse_normalization,
     with_image_meaning,
 )
+from accelerate.image import to_tensor
 
 QUANTISED = {"uint8": np.uint8, "int8": np.int8, "int16": np.int16}
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
@@ -121,15 +125,106 @@ def test_pixels_are_normalised(frame: Array, data_type: str) -> None:
         assert got.flags.c_contiguous
 
 
-def test_assumed_normalisation_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    info = with_image_meaning(tensor("float32", (1, 2, 2, 3)), None, ASSUMED)
-    adapter = InputAdapter(info, lambda: info)
+def test_assumed_normalisation_is_said_once_for_each_model() -> None:
     frame = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    with caplog.at_level(logging.WARNING, "accelerate"):
-        for _ in range(3):
-            np.testing.assert_allclose(adapter.adapt(frame)[0], frame / 127.5 - 1, rtol=1e-6)
+    for _ in range(2):
+        info = with_image_meaning(tensor("float32", (1, 2, 2, 3)), None, ASSUMED)
+        adapter = InputAdapter(info, lambda info=info: info)  # type: ignore[misc]
+        with pytest.warns(AssumptionWarning, match=r"normalization=\(127\.5, 127\.5\)") as said:
+            got = [*(adapter.adapt(frame) for _ in range(3)), to_tensor(frame, info)]
+        np.testing.assert_allclose(np.concatenate(got), np.stack([frame / 127.5 - 1] * 4), rtol=1e-6)
+        assert [warning.filename for warning in said] == [__file__]
+
+
+@settings(deadline=None)
+@given(frame=hnp.arrays(np.uint8, (1, 4, 5, 3)), scale=st.floats(2**-16, 2**-7, width=32))
+def test_pixels_into_int16_are_normalised_and_quantised(frame: Array, scale: float) -> None:
+    def levels(mean: float, std: float) -> Array:
+        real = (frame - np.float32(mean)) / np.float32(std)
+        quantised: Array = np.clip(np.rint(real / np.float32(scale)), -32768, 32767)
+        return quantised
+
+    image = tensor("int16", (1, 4, 5, 3), quantization=Quantization((scale,), (0,)), layout="NHWC")
+    with pytest.warns(AssumptionWarning, match=r"assuming \(pixel - 127\.5\) / 127\.5"):
+        np.testing.assert_array_equal(adapt(image, frame), levels(127.5, 127.5))
+    user = replace(image, normalization=Normalization((0.0,), (10.0,), "user"))
+    np.testing.assert_array_equal(adapt(user, frame), levels(0, 10))
+    metadata = replace(image, normalization=Normalization((0.0,), (255.0,), "metadata"))
+    if 1 / scale < 32768:
+        np.testing.assert_array_equal(adapt(metadata, frame), levels(0, 255))
+    elif 1 / scale > 1.1 * 32768:
+        with pytest.warns(AssumptionWarning):
+            np.testing.assert_array_equal(adapt(metadata, frame), levels(127.5, 127.5))
+
+
+@pytest.mark.parametrize(("std", "quantised"), [(255.0, True), (250.0, True), (1.0, False), (127.5, False)])
+def test_the_metadata_counts_for_int8_where_black_and_white_fit(std: float, quantised: bool) -> None:
+    frame = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    n = Normalization((0.0,), (std,), "metadata")
+    info = tensor("int8", (8, 8, 3), quantization=Quantization((1 / 255,), (-128,)), layout="HWC", normalization=n)
+    levels = np.clip(np.rint(frame / np.float32(std) / np.float32(1 / 255) - 128), -128, 127)
+    np.testing.assert_array_equal(adapt(info, frame), levels if quantised else frame.astype(int) - 128)
+
+
+@pytest.mark.parametrize(
+    ("n", "q", "message"),
+    [
+        (Normalization((10.0,), (50.0,), "user"), Quantization((0.02,), (114,)), "frames alone"),
+        (Normalization((10.0,), (50.0,), "user"), None, "no scale"),
+        (Normalization((127.5,), (127.5,), "user"), Quantization((1 / 127.5,), (127,)), None),  # it keeps the levels
+        (Normalization((0.0,), (1.0,), "user"), None, None),
+        (Normalization((10.0,), (50.0,), "metadata"), Quantization((0.02,), (114,)), None),
+    ],
+)
+def test_levels_are_untouched_by_infer_and_that_is_said(
+    n: Normalization, q: Quantization | None, message: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
+    info = tensor("uint8", (1, 4, 4, 3), quantization=q, layout="NHWC", normalization=n)
+    passed = InputAdapter(info, lambda: info).fast_path()
+    for _ in range(3):
+        assert passed(frame) is frame
+    assert len(caplog.records) == (message is not None)
+    assert (message or "") in caplog.text
+
+
+# Floats that look like pixels
+
+
+@pytest.mark.parametrize(
+    "n",
+    [
+        Normalization((127.5,), (127.5,), "user"),
+        Normalization((0.0,), (1.0,), "metadata"),
+        Normalization((124.0, 116.0, 104.0), (58.0, 57.0, 57.0), "user"),
+    ],
+)
+@pytest.mark.parametrize("data_type", ["float32", "int8"])
+def test_values_within_0_and_1_for_another_range_are_noticed_once(
+    data_type: str, n: Normalization, caplog: pytest.LogCaptureFixture
+) -> None:
+    q = Quantization((5.0,), (-128,)) if data_type == "int8" else None
+    info = tensor(data_type, (1, 4, 5, 3), layout="NHWC", quantization=q, normalization=n)
+    value = np.random.default_rng(0).random((1, 4, 5, 3), np.float32)
+    passed = InputAdapter(info, lambda: info).fast_path()
+    for _ in range(3):
+        passed(value)
     assert len(caplog.records) == 1
-    assert "normalization=" in caplog.text
+    assert f"all lie in 0..1, but by the {n.source}'s normalization" in caplog.text
+
+
+@pytest.mark.parametrize("source", ["user", "metadata", "assumed"])
+def test_nothing_is_noticed_where_nothing_is_odd(source: str, caplog: pytest.LogCaptureFixture) -> None:
+    value = np.random.default_rng(0).random((1, 4, 5, 3), np.float32)
+    minus_1_to_1, unit = Normalization((127.5,), (127.5,), source), Normalization((0.0,), (255.0,), source)
+    for n, given_ in (
+        (unit, value), (minus_1_to_1, value * 2 - 1), (minus_1_to_1, value * 0), (minus_1_to_1, value * 255),
+        (None, value), (minus_1_to_1 if source == "assumed" else unit, value),
+    ):  # fmt: skip
+        info = tensor("float32", (1, 4, 5, 3), layout="NHWC", normalization=n)
+        adapt(info, given_)
+        adapt(tensor("float32", (1, 4, 5, 3), normalization=n), given_)  # no image
+    assert not caplog.records
 
 
 def test_pixels_without_any_normalisation_are_refused() -> None:
@@ -223,6 +318,80 @@ def test_floats_are_cast_to_floats(value: Array) -> None:
             np.testing.assert_array_equal(got, value.astype(data_type))
 
 
+@pytest.mark.parametrize(
+    ("data_type", "given_", "largest"),
+    [
+        ("float16", np.array([1, -7e4, 6e4], np.float32), "-70000"),
+        ("float32", np.array([1.0, 1e300, -1e200]), "1e\\+300"),
+        ("float32", [1.0, 1e39, 2.0], "1e\\+39"),
+    ],
+)
+def test_a_finite_value_never_becomes_infinite(data_type: str, given_: Any, largest: str) -> None:
+    with pytest.raises(TensorError, match=f"its value {largest} is beyond what {data_type} can hold; scale or clip"):
+        adapt(tensor(data_type, (3,)), given_)
+    infinite = np.array([np.inf, -np.inf, np.nan])
+    np.testing.assert_array_equal(adapt(tensor(data_type, (3,)), infinite), infinite)
+
+
+@pytest.mark.parametrize(("data_type", "std"), [("float16", 1e-3), ("float32", 1e-40)])
+def test_normalised_pixels_do_not_become_infinite_either(data_type: str, std: float) -> None:
+    n = Normalization((0.0,), (std,), "user")
+    info = tensor(data_type, (1, 2, 2, 3), layout="NHWC", normalization=n)
+    frame = np.full((1, 2, 2, 3), 255, np.uint8)
+    with pytest.raises(TensorError, match=f"is beyond what {data_type} can hold"):
+        adapt(info, frame)
+    with pytest.raises(TensorError, match=f"is beyond what {data_type} can hold"):
+        to_tensor(frame[0], info)
+    np.testing.assert_array_equal(adapt(info, frame * 0), np.zeros((1, 2, 2, 3)))
+
+
+def test_sound_is_told_from_numbers() -> None:
+    with pytest.raises(TensorError, match="array / 32768"):
+        adapt(tensor("float32", (1, 8)), np.arange(8, dtype=np.int16))
+    with pytest.raises(TensorError) as raised:
+        adapt(tensor("float32", (1, 8)), np.arange(8, dtype=np.int32))
+    assert "32768" not in str(raised.value)
+
+
+# Whatever is an array
+
+
+class _DLPack:
+    """An array of another library, on a device of its own."""
+
+    def __init__(self, held: Array, device: int = 1) -> None:
+        self._held, self._device = held, device
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self._device != 1:
+            raise BufferError("Cannot export it to the CPU")
+        return self._held.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._device, 0
+
+
+@settings(deadline=None)
+@given(values=hnp.arrays(np.float32, (6,), elements=st.floats(-9, 9, width=32)))
+def test_buffers_and_dlpack_are_arrays(values: Array) -> None:
+    info, whole = tensor("float32", (2, 3)), mmap.mmap(-1, 24)
+    whole[:] = values.tobytes()
+    table = values.reshape(2, 3)
+    for given_ in (
+        array.array("f", values), values.data, memoryview(values.tobytes()).cast("f", (2, 3)), _DLPack(table),
+        memoryview(whole).cast("f"),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(adapt(info, given_), table)
+    levels = values.astype(np.int8).view(np.uint8)
+    for lent in (levels.tobytes(), bytearray(levels.tobytes()), levels.data, _DLPack(levels)):
+        np.testing.assert_array_equal(adapt(tensor("uint8", (2, 3)), lent), levels.reshape(2, 3))
+
+
+def test_an_array_on_another_device_is_to_be_copied_first() -> None:
+    with pytest.raises(TensorError, match=r"DLPack: Cannot export it to the CPU; copy it to the CPU first: \.cpu"):
+        adapt(tensor("float32", (2, 3)), _DLPack(np.zeros((2, 3), np.float32), device=2))
+
+
 @pytest.mark.parametrize("given_", [np.zeros(2, np.complex64), np.zeros(2, "M8[s]"), np.array([None, 1]), "ab"])
 @pytest.mark.parametrize("data_type", ["float32", "int32", "bool"])
 def test_anything_else_is_refused(data_type: str, given_: Any) -> None:
@@ -300,6 +469,9 @@ def test_only_dynamic_dimensions_may_change(shape: tuple[int, ...], got: tuple[i
         expected = (1, *got)
     elif len(got) == 1 and -1 not in want and got[0] == np.prod(want):
         expected = want
+    elif len(got) == 1 and want.count(-1) == 1 and got[0] % np.prod([n for n in want if n > 0], dtype=int) == 0:
+        found = got[0] // int(np.prod([n for n in want if n > 0]))
+        expected = tuple(found if n < 0 else n for n in want)
     if expected is None:
         with pytest.raises(TensorError, match="got float32"):
             adapt(tensor("float32", want), value)
@@ -324,8 +496,20 @@ def test_remedies_for_frames() -> None:
     with pytest.raises(TensorError, match="channels first"):
         adapt(chw, np.zeros((8, 8, 3), np.uint8))
     hwc = tensor("uint8", (1, 8, 8, 3), layout="NHWC")
+    with pytest.raises(TensorError, match="channels last"):
+        adapt(hwc, np.zeros((3, 8, 8), np.uint8))
     with pytest.raises(TensorError, match="resize the frame"):
         adapt(hwc, np.zeros((480, 640, 3), np.uint8))
+    with pytest.raises(TensorError, match="resize the frame"):
+        adapt(tensor("uint8", (8, 8, 3), layout="HWC"), np.zeros((9, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8, 3), (1, 3, 8, 8), (1, 10), (2, 10)])
+def test_a_batch_of_another_size_than_the_models(shape: tuple[int, ...]) -> None:
+    info = with_image_meaning(tensor("float32", shape), None, ASSUMED)
+    wanted = "call once per item" if shape[0] == 1 else "give 2 items in each call"
+    with pytest.raises(TensorError, match=f"batch is {shape[0]}; {wanted}, or export it with a dynamic batch"):
+        adapt(info, np.zeros((4, *shape[1:]), np.float32))
 
 
 # The way back, and the normalization option

@@ -231,7 +231,7 @@ def test_a_model_is_one_sequence(triton: TritonServer, summing: str, memory: str
             model.infer(np.zeros((3, 2), np.float32))  # more than a batch: not a call of the sequence
         np.testing.assert_array_equal(model.infer(x[4])["y"], x[:5].sum(0))
         model.do_command({"command": "reset"})
-        answers = list(accelerate.map(model, x))
+        answers: list[Any] = list(accelerate.map(model, x))
         np.testing.assert_array_equal([a["y"] for a in answers], np.cumsum(x, 0))
         model.do_command({"command": "reset"}, timeout=5)
 

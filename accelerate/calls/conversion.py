@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..errors import OptionError, TensorError, one_line
+from ..errors import OptionError, TensorError
 from ..metadata import Normalization, Quantization, TensorInfo
+from .arrays import as_array
 from .names import NameIndex
+from .pixels import another_range, pixel_normalization, warn_of_assumption, without_effect
 
 __all__ = [
     "Array",
+    "FrameTensor",
     "InputAdapter",
     "blank",
     "concrete_shape",
     "dequantize",
     "dtype_of",
+    "fits",
     "image_layout",
     "normalization_by_name",
     "parse_normalization",
@@ -166,13 +170,18 @@ def _one_normalization(given: Any) -> Normalization:
     return Normalization(means, stds, "user")
 
 
+class FrameTensor(np.ndarray):
+    """A tensor that a frame has become: what its values look like says nothing about what the caller knows."""
+
+
 class InputAdapter:
     """Makes one input ready for the runtime: a C-contiguous array of the tensor's dtype and a fitting shape.
 
     Parameters
     ----------
     info : TensorInfo
-        Name, dtype, shape and quantisation suffice for an array that already fits.
+        Name, dtype, shape and quantisation suffice for an array that already fits; a user's normalisation has to be
+        there.
     details : callable
         Returns the complete TensorInfo; asked only when a conversion needs the layout or the normalisation.
     strict : bool
@@ -187,13 +196,20 @@ class InputAdapter:
         self._any_shape = "rank" in info.extra  # nobody says which: the runtime judges it
         self._dynamic = self._any_shape or min(info.shape, default=0) < 0
         self._said: set[str] = set()
+        # the first array is looked at, for what it shows of how the caller understands an image; of levels those that
+        # the user has a normalisation for
+        self._unseen = len(info.shape) in (3, 4) and (
+            self._dtype.name in ("float32", "float16", "int8", "int16")
+            or (self._dtype == np.uint8 and info.normalization is not None and info.normalization.source == "user")
+        )
 
     def fast_path(self) -> Callable[[Any], Array]:
         """Return a function that passes an array which fits through untouched and adapts every other value."""
         if self._dtype.hasobject:
             return self.adapt
         dtype, adapt, ndarray = self._dtype, self.adapt, np.ndarray
-        fitting = None if self._dynamic else self.info.shape  # of a dynamic one, the shape that came last
+        # of a dynamic one, the shape that came last
+        fitting = None if self._dynamic or self._unseen else self.info.shape
 
         def pass_or_adapt(value: Any) -> Array:
             nonlocal fitting
@@ -201,7 +217,7 @@ class InputAdapter:
             if type(value) is ndarray and value.dtype is dtype and value.shape == fitting and value.flags.c_contiguous:
                 return value
             array = adapt(value)
-            fitting = array.shape
+            fitting = None if self._unseen else array.shape
             return array
 
         return pass_or_adapt
@@ -216,6 +232,8 @@ class InputAdapter:
         """
         array = self._as_array(value)
         array = self._fit_shape(array)
+        if self._unseen and type(value) is not FrameTensor:
+            self._look_at(array)
         if self._dtype.hasobject:
             array = self._strings(array)
         elif array.dtype != self._dtype:
@@ -224,49 +242,65 @@ class InputAdapter:
             array = array.view(self._dtype)
         return np.ascontiguousarray(array) if array.ndim else array.copy()
 
+    def adapt_frame(self, pixels: Array) -> Array:
+        """Convert a frame's pixels, uint8: as `adapt`, but into a uint8 tensor by the user's normalisation, too."""
+        info = self._details()
+        n, q = pixel_normalization(info), info.quantization
+        if self._dtype == np.uint8 and info.layout:
+            if n is not None and q is not None:
+                return self._quantize(self._normalize(pixels, n, info.layout), q)
+            self._say_once("no effect", without_effect(info))
+        return self.adapt(pixels)
+
+    def _look_at(self, array: Array) -> None:
+        """Say what the first array shows that the caller may not know."""
+        if self._dtype != np.uint8:
+            self._unseen = False
+            if array.dtype.kind == "f" and array.size and array.min() >= 0 and 0 < array.max() <= 1:
+                self._say_once("range", another_range(self._details()))
+        elif array.dtype == np.uint8:
+            self._unseen = False
+            self._say_once("no effect", without_effect(self._details()))
+
     def _as_array(self, value: Any) -> Array:
         if isinstance(value, np.ma.MaskedArray) and not value.dtype.names and np.any(value.mask):
             raise self._refusal(value, "some of its values are masked", "say what they are: array.filled(value)")
-        if self._dtype.hasobject and not isinstance(value, np.ndarray):
-            # as objects: NumPy's own strings end at the first of the NULs behind them, and turn numbers into text
-            return self._to_array(value, np.dtype(object))
-        array = self._to_array(value, None)
+        # as objects: NumPy's own strings end at the first of the NULs behind them, and turn numbers into text
+        wanted = np.dtype(object) if self._dtype.hasobject and not isinstance(value, np.ndarray) else None
+        try:
+            array: Array = as_array(value, wanted)
+        except TensorError as error:
+            raise self._refusal(value, error.reason, error.remedy) from error.__cause__
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         return array
-
-    def _to_array(self, value: Any, dtype: np.dtype[Any] | None) -> Array:
-        try:
-            return np.asarray(value, dtype)
-        except ValueError as error:  # ragged lists
-            raise self._refusal(value, f"this {type(value).__name__} is not a rectangular array") from error
-        except Exception as error:  # what a stranger's __array__ raises: a tensor on a GPU, for one
-            reason = one_line(error, 200)
-            raise self._refusal(value, f"NumPy makes no array of it: {reason}") from error
 
     def _fit_shape(self, array: Array) -> Array:
         want, got = self.info.shape, array.shape
         if self._any_shape:
             return array
-        if len(got) == len(want) and all(w in (g, -1) for g, w in zip(got, want, strict=True)):
+        if fits(got, want):
             return array
-        if (
-            len(got) == len(want) - 1
-            and want[0] in (1, -1)
-            and all(w in (g, -1) for g, w in zip(got, want[1:], strict=True))
-        ):
+        if len(got) == len(want) - 1 and want[0] in (1, -1) and fits(got, want[1:]):
             return array[np.newaxis]
-        if array.ndim <= 1 and not self._dynamic and array.size == math.prod(want):
-            return array.reshape(want)
+        if array.ndim <= 1 and (shape := _unflattened(array.size, want)) is not None:
+            return array.reshape(shape)
         raise self._refusal(array, *self._about_shape(got))
 
     def _about_shape(self, got: tuple[int, ...]) -> tuple[str, str]:
-        layout = self._details().layout
+        want, layout = self.info.shape, self._details().layout
         if layout.endswith("CHW") and image_layout(got).endswith("HWC"):
             return "the model wants channels first", "move the last axis: np.moveaxis(array, -1, -3)"
+        if layout.endswith("HWC") and image_layout(got).endswith("CHW"):
+            return "the model wants channels last", "move the first of the last three axes: np.moveaxis(array, -3, -1)"
+        if len(got) == len(want) > 1 and fits(got[1:], want[1:]) and layout[:1] in ("", "N"):
+            once = "call once per item" if want[0] == 1 else f"give {want[0]} items in each call"
+            return f"the model's batch is {want[0]}", f"{once}, or export it with a dynamic batch"
         if layout and image_layout(got)[-3:] == layout[-3:]:
-            return "", "resize the frame to the model's height and width first"
-        return "only dimensions shown as -1 may vary", "reshape or resize it"
+            return "", "resize the frame to the model's height and width first: infer_image does"
+        if len(got) == 1 and want.count(-1) == 1:
+            return f"its {got[0]} values fill no whole number of the dimension shown as -1", "reshape it"
+        return "only dimensions shown as -1 may vary" if self._dynamic else "its shape is fixed", "reshape or resize it"
 
     def _strings(self, array: Array) -> Array:
         words = array.ravel().tolist() if array.dtype.kind in "USOT" else [None]
@@ -281,15 +315,13 @@ class InputAdapter:
 
     def _convert(self, array: Array) -> Array:
         want, kind = self._dtype, array.dtype.kind
-        floats = _is_float(array.dtype) and _is_float(want)
         if self._strict:
             raise self._refusal(array, "strict=True converts nothing", f"convert it first: array.astype('{want}')")
         pixels = array.dtype == np.uint8 and want.name in ("float32", "float16", "int8", "int16")
         if pixels and (converted := self._from_pixels(array)) is not None:
             return converted
-        if floats:
-            with np.errstate(over="ignore"):  # IEEE: what exceeds the narrower type becomes infinite
-                return array.astype(want)
+        if _is_float(array.dtype) and _is_float(want):
+            return self._cast_floats(array)
         if kind == "f" and want.name in _QUANTISED and self.info.quantization is not None:
             return self._quantize(array, self.info.quantization)
         if kind in "iub" and want.kind in "iu":
@@ -301,16 +333,19 @@ class InputAdapter:
         info = self._details()
         if not info.layout:
             return None
-        if info.normalization is not None:
-            real = self._normalize(array, info.normalization, info.layout)
+        n, q = pixel_normalization(info), info.quantization
+        if n is not None:
+            real = self._normalize(array, n, info.layout)
+            if n.source == "assumed":
+                warn_of_assumption(info, n)
             if self._dtype.kind == "f":
-                with np.errstate(over="ignore"):
-                    return real.astype(self._dtype, copy=False)
-            if info.quantization is not None:
-                return self._quantize(real, info.quantization)
+                return self._cast_floats(real)
+            if q is not None:
+                return self._quantize(real, q)
+        self._say_once("no effect", without_effect(info))
         if self._dtype == np.int8:  # the tensor's full range
             return (array ^ 0x80).view(np.int8)
-        if self._dtype == np.int16:  # holds them as they are
+        if self._dtype == np.int16:  # nothing says what its levels stand for
             return None
         raise self._refusal(
             array,
@@ -320,15 +355,6 @@ class InputAdapter:
         )
 
     def _normalize(self, pixels: Array, n: Normalization, layout: str) -> Array:
-        if n.source == "assumed":
-            self._say_once(
-                "assumed",
-                "input %r: nothing says how pixels become its values; assuming (pixel - %g) / %g. "
-                "load(..., normalization=(mean, std)) settles it",
-                self.info.name,
-                n.mean[0],
-                n.std[0],
-            )
         channels = pixels.shape[layout.index("C")]
         if len(n.mean) not in (1, channels) or len(n.std) not in (1, channels):
             raise self._refusal(
@@ -338,9 +364,29 @@ class InputAdapter:
             )
         shape = (-1,) if layout.endswith("C") else (-1, 1, 1)
         real: Array = np.subtract(pixels, np.asarray(n.mean, np.float32).reshape(shape), dtype=np.float32)
-        with np.errstate(over="ignore"):  # as for any float
+        with np.errstate(over="ignore"):
             real /= np.asarray(n.std, np.float32).reshape(shape)
+        if self._dtype.kind == "f":
+            self._check_finite(pixels, real)
         return real
+
+    def _cast_floats(self, array: Array) -> Array:
+        with np.errstate(over="ignore"):
+            cast = array.astype(self._dtype)
+        if self._dtype.itemsize <= array.dtype.itemsize:
+            self._check_finite(array, cast)
+        return cast
+
+    def _check_finite(self, before: Array, after: Array) -> None:
+        """Refuse what has become infinite, or NaN where the dtype has no infinity."""
+        if np.isfinite(after).all():
+            return
+        lost = before[np.isfinite(before) & ~np.isfinite(after)]
+        if lost.size:
+            largest = lost[np.argmax(np.abs(lost.astype(np.float64)))]
+            raise self._refusal(
+                before, f"its value {float(largest):g} is beyond what {after.dtype} can hold", "scale or clip it first"
+            )
 
     def _quantize(self, real: Array, q: Quantization) -> Array:
         """``clip(rint(x/s + z))`` to the range of the dtype."""
@@ -383,6 +429,11 @@ class InputAdapter:
         if array.dtype.kind == "f" and self._dtype.name in _QUANTISED:
             return "the tensor carries no scale and zero_point, so a real value has no level", "convert it yourself"
         remedy = f"convert it first: array.astype({self.info.data_type!r})"
+        if array.dtype == np.int16 and self._dtype.kind == "f" and not self._details().layout:
+            return (
+                "these may be samples of sound or plain numbers",
+                f"for samples in -1..1 give array / 32768; else {remedy}",
+            )
         if array.dtype.kind in "iub" and self._dtype.kind == "f":
             return "these may be levels, pixels or plain numbers", remedy
         return "", remedy
@@ -394,9 +445,25 @@ class InputAdapter:
         return TensorError(f"input {self.info.name!r} got {got}, wanted {want}{about}", remedy)
 
     def _say_once(self, topic: str, message: str, *values: object) -> None:
-        if topic not in self._said:
+        """Log a warning, unless there is none or it has been said."""
+        if message and topic not in self._said:
             self._said.add(topic)
             _log.warning(message, *values)
+
+
+def fits(got: Sequence[int], want: Sequence[int]) -> bool:
+    """Return whether a shape is the wanted one, where -1 is any side."""
+    return len(got) == len(want) and all(w in (g, -1) for g, w in zip(got, want, strict=True))
+
+
+def _unflattened(size: int, want: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape that so many values fill, where no more than one dimension is left to find."""
+    known = math.prod(n for n in want if n >= 0)
+    if -1 not in want:
+        return want if size == known else None
+    if want.count(-1) > 1 or not known or not size or size % known:
+        return None
+    return tuple(size // known if n < 0 else n for n in want)
 
 
 def _is_float(dtype: np.dtype[Any]) -> bool:
@@ -411,6 +478,7 @@ def with_image_meaning(info: TensorInfo, user: Normalization | None, assumed: No
         layout = image_layout(info.shape, known=user is not None)
     if user is not None:
         return replace(info, layout=layout, normalization=user)
-    if info.normalization is None and layout and info.data_type in ("float32", "float16"):
+    real = info.data_type in ("float32", "float16") or (info.data_type == "int16" and info.quantization is not None)
+    if info.normalization is None and layout and real:
         return replace(info, layout=layout, normalization=assumed)
     return replace(info, layout=layout)

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 
 from .. import __version__
 from ..errors import AccelerateError
@@ -57,6 +58,8 @@ def _make_output_harmless() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(CleanFormatter("warning: %(message)s"))
     logging.basicConfig(handlers=[handler])
+    # a user of a command has no use for the line of code that led to a warning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {clean(str(message))}\n"
     if sys.stdout is None:  # closed by who called
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal's encoding lacks is no reason to fail

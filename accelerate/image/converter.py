@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..calls.conversion import Array, dtype_of
+from ..calls.pixels import pixel_normalization
 from ..calls.shapes import default_shape
 from ..errors import OptionError, TensorError
 from ..metadata import TensorInfo
 from .engines import RESAMPLES, Engine, current_engine
 from .fitting import Geometry, fit_frame, image_shape
-from .frames import YUV, as_frame, frame_size
+from .frames import YUV, as_color, as_frame, frame_size
 from .levels import Part, writer_for
 
 __all__ = ["Converter", "converter_of"]
@@ -76,18 +77,24 @@ class Converter:
         # one channel first or last is the same memory
         self._channels_last = channels == 1 or self._shape.layout.endswith("C")
         self._writer = writer_for(info, self._shape)
+        n = pixel_normalization(info)
+        #: The normalisation, where nobody said that it is the model's.
+        self.assumed = n if n is not None and n.source == "assumed" else None
         self._in_place = self._writer.in_place and self._channels_last
         self._idle: list[Scratch] = []  # its pop and append are atomic
 
-    def convert(self, frame: Any, out: Array | None, resize: str, resample: str, color: str) -> Array:
+    def convert(
+        self, frame: Any, out: Array | None, resize: str, resample: str, color: str, anchor: str, fill: Any
+    ) -> Array:
         """Do what `accelerate.image.to_tensor` says."""
         if resample not in RESAMPLES:
             raise OptionError(f"resample is {resample!r}; wanted one of {', '.join(map(repr, RESAMPLES))}")
+        fill = fill if type(fill) is int and 0 <= fill <= 255 else as_color(fill, self._order)
         source, color = as_frame(frame, color)
         own_height, own_width = frame_size(source, color)
         tensor = self._new(own_height, own_width) if out is None else self._checked(out)
         height, width = tensor.shape[self._rows], tensor.shape[self._columns]
-        geometry = fit_frame(own_height, own_width, height, width, resize)
+        geometry = fit_frame(own_height, own_width, height, width, resize, anchor)
         if np.may_share_memory(source, tensor):
             source = source.copy()
         engine = current_engine()
@@ -96,7 +103,7 @@ class Converter:
         except IndexError:
             scratch = Scratch()
         drawn = tensor.view(np.uint8).reshape(height, width, -1) if self._in_place else None
-        pixels = _draw(engine, scratch, source, color, geometry, resample, self._order, drawn)
+        pixels = _draw(engine, scratch, source, color, geometry, resample, self._order, fill, drawn)
         self._writer.write(engine, self._parts(engine, pixels, tensor))
         self._idle.append(scratch)
         return tensor
@@ -157,6 +164,7 @@ def _draw(
     geometry: Geometry,
     resample: str,
     order: str,
+    fill: Any,
     canvas: Array | None,
 ) -> Array:
     """Draw the frame in the tensor's size and order of colours, on the canvas if there is one.
@@ -175,15 +183,19 @@ def _draw(
             engine.resize(source, canvas, resample)
             return canvas
     else:
-        canvas[:top] = canvas[top + rows :] = 0
-        canvas[:, :left] = canvas[:, left + columns :] = 0
+        canvas[:top] = canvas[top + rows :] = fill
+        canvas[:, :left] = canvas[:, left + columns :] = fill
         target = canvas[top : top + rows, left : left + columns]
     first, *others = _planes(source, color, geometry.source)
     if others:
         # as OpenCV's conversions do, where nothing is resized: each colour for all of its pixels
         resampled = "nearest" if first.shape[:2] == (rows, columns) else resample
         luma = _scaled(engine, scratch, "luma", first, rows, columns, resample)
-        chroma = _scaled(engine, scratch, "chroma", others[0], rows, columns, resampled)
+        names = ("chroma", "second chroma")
+        chroma = [
+            _scaled(engine, scratch, name, plane, rows, columns, resampled)
+            for name, plane in zip(names, others, strict=False)
+        ]
         color, first = "RGB", target if order == "RGB" else scratch.array("rgb", rows, columns, 3)
         engine.yuv_to_rgb(luma, chroma, first)
         if first is target:
@@ -215,8 +227,10 @@ def _planes(source: Array, color: str, part: tuple[int, int, int, int]) -> list[
         return [source[top:bottom, left:right]]
     rows, columns = frame_size(source, color)
     # the part's ends are even, see `fit_frame`
-    if color == "NV12":
-        colors = source[rows:].reshape(rows // 2, columns // 2, 2)
-        return [source[top:bottom, left:right], colors[top // 2 : bottom // 2, left // 2 : right // 2]]
+    if color in ("NV12", "I420"):
+        sides = (rows // 2, columns // 2)
+        colors = source[rows:].reshape(1, *sides, 2) if color == "NV12" else source[rows:].reshape(2, *sides, 1)
+        part_of_them = colors[:, top // 2 : bottom // 2, left // 2 : right // 2]
+        return [source[top:bottom, left:right], *part_of_them]
     pairs = source.reshape(rows, columns // 2, 4)
     return [source[top:bottom, left:right], pairs[top:bottom, left // 2 : right // 2]]

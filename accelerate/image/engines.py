@@ -15,15 +15,17 @@ import numpy as np
 from ..calls.conversion import Array
 from ..errors import OptionError
 
-__all__ = ["RESAMPLES", "Engine", "current_engine"]
+__all__ = ["GREY", "RESAMPLES", "Engine", "current_engine"]
 
 _log = logging.getLogger("accelerate")
 
-RESAMPLES = ("bilinear", "nearest", "area")
+RESAMPLES = ("bilinear", "nearest", "area", "bilinear-antialias", "lanczos")
+#: Pillow's names of those whose reach grows with the pixels that are left out.
+_ANTIALIASED = {"bilinear-antialias": "BILINEAR", "lanczos": "LANCZOS"}
 # BT.601 with Y in 16..235 and U, V in 16..240, in 2**-20, and the weights of grey in 2**-15: OpenCV's own numbers
 # (modules/imgproc/src/color_yuv.simd.hpp, color.simd_helpers.hpp), so that each engine rounds alike.
 _Y, _V_RED, _U_GREEN, _V_GREEN, _U_BLUE = 1220542, 1673527, -409993, -852492, 2116026
-_GREY = {"R": 9798, "G": 19235, "B": 3735}
+GREY = {"R": 9798, "G": 19235, "B": 3735}
 
 
 class Engine:
@@ -35,6 +37,8 @@ class Engine:
             self._bilinear(source, target)
         elif resample == "nearest":
             _nearest(source, target)
+        elif resample in _ANTIALIASED:
+            _antialiased(source, target, resample)
         else:
             height, width = np.minimum(source.shape[:2], target.shape[:2])
             if (height, width) == target.shape[:2]:
@@ -52,7 +56,7 @@ class Engine:
             np.copyto(target, source)
         elif want == "GRAY":
             grey = np.full(source.shape[:2], 1 << 14, np.uint32)
-            for color, weight in _GREY.items():
+            for color, weight in GREY.items():
                 grey += np.multiply(source[..., have.index(color)], weight, dtype=np.uint32)
             grey >>= 15
             target[..., 0] = grey
@@ -60,10 +64,14 @@ class Engine:
             for i, color in enumerate(want):
                 np.copyto(target[..., i], source[..., have.index(color)])
 
-    def yuv_to_rgb(self, luma: Array, chroma: Array, target: Array) -> None:
-        """Convert planes of one size: Y is the first channel of `luma`; `chroma` is U, V or, as in YUYV, Y, U, Y, V."""
+    def yuv_to_rgb(self, luma: Array, chroma: Sequence[Array], target: Array) -> None:
+        """Convert planes of one size.
+
+        Y is the first channel of `luma`. The channels of all of `chroma` are U, V or, as in YUYV, Y, U, Y, V.
+        """
         y = np.maximum(luma[..., 0], np.uint8(16)).astype(np.int32)
-        u, v = (chroma[..., i].astype(np.int32) - 128 for i in _chroma_channels(chroma))
+        channels = [plane[..., i] for plane in chroma for i in range(plane.shape[2])]
+        u, v = (channels[i].astype(np.int32) - 128 for i in _chroma_channels(chroma))
         y -= 16
         y *= _Y
         y += 1 << 19
@@ -116,16 +124,39 @@ class PillowEngine(Engine):
             for i in range(channels):
                 self._bilinear(source[..., i : i + 1], target[..., i : i + 1])
             return
-        mode, own_size = _PILLOW_MODES[channels], (source.shape[1], source.shape[0])
-        picture = self._image.frombuffer(mode, own_size, np.ascontiguousarray(source), "raw", mode, 0, 1)
         # Not resize(), which averages over all pixels when it makes a picture smaller
-        scaled = picture.transform(
+        scaled = _picture(source).transform(
             (width, height),
             self._image.Transform.AFFINE,
-            (own_size[0] / width, 0, 0, 0, own_size[1] / height, 0),
+            (source.shape[1] / width, 0, 0, 0, source.shape[0] / height, 0),
             resample=self._image.Resampling.BILINEAR,
         )
         target[...] = np.asarray(scaled).reshape(target.shape)
+
+
+def _picture(source: Array) -> Any:
+    from PIL import Image
+
+    height, width, channels = source.shape
+    mode = _PILLOW_MODES[channels]
+    return Image.frombuffer(mode, (width, height), np.ascontiguousarray(source), "raw", mode, 0, 1)
+
+
+def _antialiased(source: Array, target: Array, resample: str) -> None:
+    """Resize by Pillow, whichever engine does the rest: these are its ways, and what models were trained with."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise OptionError(
+            f"resample={resample!r} is Pillow's, which is not installed", 'pip install "edge-accelerate[cli]"'
+        ) from error
+    height, width, channels = target.shape
+    if channels not in _PILLOW_MODES:
+        for i in range(channels):
+            _antialiased(source[..., i : i + 1], target[..., i : i + 1], resample)
+        return
+    scaled = _picture(source).resize((width, height), Image.Resampling[_ANTIALIASED[resample]])
+    target[...] = np.asarray(scaled).reshape(target.shape)
 
 
 class OpenCVEngine(Engine):
@@ -148,13 +179,13 @@ class OpenCVEngine(Engine):
     def recolor(self, source: Array, have: str, want: str, target: Array) -> None:
         self._cv2.cvtColor(source, self._codes[have, want], dst=target)
 
-    def yuv_to_rgb(self, luma: Array, chroma: Array, target: Array) -> None:
+    def yuv_to_rgb(self, luma: Array, chroma: Sequence[Array], target: Array) -> None:
         # OpenCV's own conversions want half as many colours as pixels, which is no longer so after the resizing
         yuv = np.empty_like(target)
         first = luma.shape[2]
         u, v = _chroma_channels(chroma)
         luma = np.maximum(luma, np.uint8(16))  # not cv2.max, which takes one pixel for a scalar
-        self._cv2.mixChannels([luma, chroma], [yuv], [0, 0, first + u, 1, first + v, 2])
+        self._cv2.mixChannels([luma, *chroma], [yuv], [0, 0, first + u, 1, first + v, 2])
         self._cv2.transform(yuv, self._yuv, dst=target)
 
     def planes(self, source: Array) -> Sequence[Array]:
@@ -196,8 +227,8 @@ def current_engine() -> Engine:
         return Engine()
 
 
-def _chroma_channels(chroma: Array) -> tuple[int, int]:
-    return (0, 1) if chroma.shape[2] == 2 else (1, 3)
+def _chroma_channels(chroma: Sequence[Array]) -> tuple[int, int]:
+    return (0, 1) if sum(plane.shape[2] for plane in chroma) == 2 else (1, 3)
 
 
 def _nearest(source: Array, target: Array) -> None:

@@ -79,7 +79,7 @@ class Geometry:
     source : tuple of int
         (top, left, height, width) of the part of the frame that the tensor shows.
     target : tuple of int
-        (top, left, height, width) of the part of the tensor that shows it; around it there is black.
+        (top, left, height, width) of the part of the tensor that shows it; around it there is the fill.
     """
 
     frame_size: tuple[int, int]
@@ -88,7 +88,7 @@ class Geometry:
     target: tuple[int, int, int, int]
 
     def points_to_frame(self, points: Any, *, relative: bool = False) -> Array:
-        """Map points of the tensor to pixels of the frame; a point in the black around it lies outside of the frame.
+        """Map points of the tensor to pixels of the frame; a point in the fill around it lies outside of the frame.
 
         Parameters
         ----------
@@ -139,38 +139,42 @@ def _numbers(given: Any, count: int) -> Array:
     return array
 
 
-def fit_frame(height: int, width: int, tensor_height: int, tensor_width: int, resize: object) -> Geometry:
+def fit_frame(
+    height: int, width: int, tensor_height: int, tensor_width: int, resize: object, anchor: object
+) -> Geometry:
     """Lay a frame into a tensor; all sizes are from 1.
 
     Raises
     ------
     OptionError
-        `resize` is unknown.
+        `resize` or `anchor` is unknown.
     """
     if resize not in ("stretch", "letterbox", "crop"):
         raise OptionError(f"resize is {resize!r:.60}; wanted 'stretch', 'letterbox' or 'crop'")
-    return _fit_frame(height, width, tensor_height, tensor_width, str(resize))
+    if anchor not in ("center", "top-left"):
+        raise OptionError(f"anchor is {anchor!r:.60}; wanted 'center' or 'top-left'")
+    return _fit_frame(height, width, tensor_height, tensor_width, str(resize), anchor == "center")
 
 
 @lru_cache(maxsize=256)  # the sizes of a program's cameras and models
-def _fit_frame(height: int, width: int, tensor_height: int, tensor_width: int, resize: str) -> Geometry:
+def _fit_frame(height: int, width: int, tensor_height: int, tensor_width: int, resize: str, centred: bool) -> Geometry:
     source, target = (0, 0, height, width), (0, 0, tensor_height, tensor_width)
     # compared as integers: with floating point a frame of the tensor's own proportions might lose a row
     wider = width * tensor_height - height * tensor_width
     if resize == "letterbox":
         if wider > 0:
             rows = _share(height * tensor_width, width)
-            target = ((tensor_height - rows) // 2, 0, rows, tensor_width)
+            target = ((tensor_height - rows) // 2 if centred else 0, 0, rows, tensor_width)
         elif wider < 0:
             columns = _share(width * tensor_height, height)
-            target = (0, (tensor_width - columns) // 2, tensor_height, columns)
+            target = (0, (tensor_width - columns) // 2 if centred else 0, tensor_height, columns)
     elif resize == "crop":
         if wider > 0:
             left, columns = _middle(width, _share(height * tensor_width, tensor_height))
-            source = (0, left, height, columns)
+            source = (0, left if centred else 0, height, columns)
         elif wider < 0:
             top, rows = _middle(height, _share(width * tensor_height, tensor_width))
-            source = (top, 0, rows, width)
+            source = (top if centred else 0, 0, rows, width)
     return Geometry((height, width), (tensor_height, tensor_width), source, target)
 
 

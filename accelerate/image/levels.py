@@ -12,6 +12,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from ..calls.conversion import Array, InputAdapter, concrete_shape
+from ..calls.pixels import pixel_normalization
 from ..errors import TensorError
 from ..metadata import Normalization, Quantization, TensorInfo
 from .engines import Engine
@@ -105,17 +106,22 @@ def writer_for(info: TensorInfo, shape: ImageShape) -> Levels:
 def _table(info: TensorInfo, shape: ImageShape) -> Array:
     """Return the values of all levels, (256, channels), or (256, 1) where they are the same in all channels."""
     sides = {"N": 1, "H": 16, "W": 16, "C": shape.channels}
+    n = pixel_normalization(info)
     small = replace(
-        info, shape=tuple(sides[axis] for axis in shape.layout), quantization=_along_channels(info, shape.layout)
+        info,
+        shape=tuple(sides[axis] for axis in shape.layout),
+        quantization=_along_channels(info, shape.layout),
+        # as the user's: `converter_of` says what is assumed, for each model
+        normalization=replace(n, source="user") if n is not None else info.normalization,
     )
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     channels_last = shape.layout.endswith("C")
     ramp = np.broadcast_to(levels[..., np.newaxis] if channels_last else levels, small.shape)
     try:
-        values = InputAdapter(small, lambda: small).adapt(ramp)
+        values = InputAdapter(small, lambda: small).adapt_frame(ramp)
     except TensorError:
         # the same refusal, with the shapes that the caller knows
-        InputAdapter(info, lambda: info).adapt(np.zeros(concrete_shape(info.shape), np.uint8))
+        InputAdapter(info, lambda: info).adapt_frame(np.zeros(concrete_shape(info.shape), np.uint8))
         raise
     by_level = values.reshape(256, -1) if channels_last else values.reshape(-1, 256).T
     same = bool((by_level == by_level[:, :1]).all())
