@@ -162,14 +162,15 @@ def test_the_exporters_size_is_taken_where_nobody_gives_one(imgsz: str) -> None:
 
 
 def test_the_first_size_of_a_tflite_file_is_taken() -> None:
-    with accelerate.load(odd_models.dynamic_image([1, 6, 7, 3])) as model:
+    levels = (127.5, 127.5)
+    with accelerate.load(odd_models.dynamic_image([1, 6, 7, 3]), normalization=levels) as model:
         assert default_shape(model.metadata().inputs[0]) == (1, 6, 7, 3)
         assert model.infer_image(FRAME)["y"].shape == (1, 6, 7, 3)
         with model.bind() as binding:
             assert binding.inputs["x"].shape == (1, 6, 7, 3)
         model.infer(noise(1, 2, 2, 3))
         assert default_shape(model.metadata().inputs[0]) == (1, 6, 7, 3)
-    with accelerate.load(odd_models.dynamic_image()) as model:  # 1 by 1 pixels are no size
+    with accelerate.load(odd_models.dynamic_image(), normalization=levels) as model:  # 1 by 1 pixels are no size
         assert model.infer_image(FRAME)["y"].shape == (1, 13, 21, 3)
         with pytest.raises(TensorError, match="load"):
             model.bind()

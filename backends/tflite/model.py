@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["TFLiteModel", "allocate_tensors"]
 
 _log = logging.getLogger("accelerate")
+_CRASHES_AT_SCALARS = platform.machine() == "aarch64"  # LiteRT 2.3.0, in ResizeInputTensor
 _SUB_BYTE = frozenset({"int4", "uint4", "int2"})
 
 
@@ -403,11 +405,16 @@ def allocate_for(calls: Calls, shapes: Mapping[int, tuple[int, ...]]) -> None:
     TensorError
         The model cannot run with them.
     """
+    changed = {index: shape for index, shape in shapes.items() if calls.shape(index) != shape}
+    if _CRASHES_AT_SCALARS and () in changed.values():
+        raise TensorError(
+            "the TFLite interpreter would crash on this processor where an input becomes a scalar again",
+            "give it a dimension of 1, or load the model again",
+        )
     try:
         with held_back(LINES):
-            for index, shape in shapes.items():
-                if calls.shape(index) != shape:  # LiteRT 2.3 crashes on aarch64 where a scalar is resized to one
-                    calls.resize(index, np.asarray(shape, np.int32))
+            for index, shape in changed.items():
+                calls.resize(index, np.asarray(shape, np.int32))
             calls.allocate()
     except ENGINE_ERRORS as error:
         raise TensorError(
