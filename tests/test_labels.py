@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from accelerate.errors import ModelError, OptionError
@@ -100,6 +100,7 @@ _NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1).filte
 )
 
 
+@example(names={0: "\u00c2\u00a1\\", 1: "b"}, separator=":")  # its UTF-8 could be taken for Latin-1
 @given(
     names=st.dictionaries(st.integers(0, 300), _NAMES, min_size=2),
     separator=st.sampled_from(["  ", ": ", ":", "\t", ","]),
