@@ -51,6 +51,7 @@ from accelerate.metadata import Metadata
         (b'{"0": "cat", "2": " dog "}', ("cat", "", "dog")),
         (b"{0: 'cat', 2: 'dog'}", ("cat", "", "dog")),
         (b'{"dog": 1, "cat": 0}', ("cat", "dog")),
+        (b'{"0": 7, "1": 8}', ("7", "8")),
         (b'{"nc": 2, "names": {"0": "cat", "1": "dog"}}', ("cat", "dog")),
         (b"# two\nitem {\n id: 1\n name: 'cat'\n}\nitem { name: 'dog', id: 3 }\n", ("cat", "", "dog")),
         (b'item {id: 1 name: "/m/01" display_name: "it\\\'s" keypoints {id: 7 label: "x"}}', ("it's",)),
