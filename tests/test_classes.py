@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,23 @@ def test_the_number_of_a_detectors_classes_settles_what_a_blank_line_is(
     assert len(said()) == 3 * (classes == 4)
 
 
+def grids(output: Callable[[int], list[int]]) -> bytes:
+    """Return a model that gives a picture of 64 x 96 so many rows as there are cells in grids of strides 8, 16, 32."""
+    graph = Graph()
+    shape = output(8 * 12 + 4 * 6 + 2 * 3)
+    x, y = graph.tensor("x", [1, 64, 96, 3], "float32"), graph.tensor("y", shape, "float32")
+    begin, size = (
+        graph.constant("begin", np.zeros(1, np.int32)),
+        graph.constant("size", np.array([prod(shape)], np.int32)),
+    )
+    flat, part = graph.tensor("flat", [64 * 96 * 3], "float32"), graph.tensor("part", [prod(shape)], "float32")
+    graph.op("RESHAPE", [x], [flat], schema.ReshapeOptionsT(newShape=[-1]))
+    graph.op("SLICE", [flat, begin, size], [part], schema.SliceOptionsT())
+    graph.op("RESHAPE", [part], [y], schema.ReshapeOptionsT(newShape=shape))
+    graph.inputs, graph.outputs = [x], [y]
+    return build([graph])
+
+
 @pytest.mark.parametrize(
     ("model", "classes", "whose"),
     [
@@ -232,6 +250,11 @@ def test_the_number_of_a_detectors_classes_settles_what_a_blank_line_is(
         (shaped([1, 5, 1, 1], x=[5]), {5}, "output 'y0'"),
         (shaped([5, 7], x=[35]), None, ""),
         (shaped([1, 6, 8], x=[48]), None, ""),
+        (shaped([1, 21, 9], x=[1, 3, 7, 9]), None, ""),
+        (grids(lambda cells: [1, 8, cells]), {3, 4}, "output 'y'"),
+        (grids(lambda cells: [1, cells, 8]), {3, 4}, "output 'y'"),
+        (grids(lambda cells: [1, 3 * cells, 8]), {3}, "output 'y'"),
+        (grids(lambda cells: [1, cells + 1, 8]), None, ""),
         (shaped([1, 4], [1, 4], [1, 4], x=[4]), None, ""),
         (shaped([1, 1], x=[1]), None, ""),
     ],

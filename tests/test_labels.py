@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from accelerate.errors import ModelError, OptionError
@@ -51,6 +51,7 @@ from accelerate.metadata import Metadata
         (b'{"0": "cat", "2": " dog "}', ("cat", "", "dog")),
         (b"{0: 'cat', 2: 'dog'}", ("cat", "", "dog")),
         (b'{"dog": 1, "cat": 0}', ("cat", "dog")),
+        (b'{"0": 7, "1": 8}', ("7", "8")),
         (b'{"nc": 2, "names": {"0": "cat", "1": "dog"}}', ("cat", "dog")),
         (b"# two\nitem {\n id: 1\n name: 'cat'\n}\nitem { name: 'dog', id: 3 }\n", ("cat", "", "dog")),
         (b'item {id: 1 name: "/m/01" display_name: "it\\\'s" keypoints {id: 7 label: "x"}}', ("it's",)),
@@ -100,6 +101,7 @@ _NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1).filte
 )
 
 
+@example(names={0: "\u00c2\u00a1\\", 1: "b"}, separator=":")  # its UTF-8 could be taken for Latin-1
 @given(
     names=st.dictionaries(st.integers(0, 300), _NAMES, min_size=2),
     separator=st.sampled_from(["  ", ": ", ":", "\t", ","]),

@@ -73,8 +73,22 @@ def _counts(metadata: Metadata) -> tuple[Collection[int], str]:
                 scores = sides.index(4) ^ 1
                 # of the transformers' the last one is "no object"
                 return {sides[scores], sides[scores] - 1}, f"output {outputs[scores].name!r}"
-    exported = () if any(t.labels for t in outputs) else metadata.labels
-    return ({len(exported)} if exported else ()), "the model"
+    if metadata.labels and not any(t.labels for t in outputs):  # those of its exporter
+        return {len(metadata.labels)}, "the model"
+    if len(outputs) == 1 and len(shapes[0]) == 2 and (rows := _rows_of_grids(metadata.inputs)):
+        for found, row in (shapes[0], shapes[0][::-1]):
+            # a box, often with a score of its own, and the scores of its classes; three boxes a cell always with it
+            if found in (rows, 3 * rows) and row > 5:
+                return {row - 5} if found > rows else {row - 5, row - 4}, f"output {outputs[0].name!r}"
+    return (), ""
+
+
+def _rows_of_grids(inputs: Sequence[TensorInfo]) -> int:
+    """Return how many cells the grids of the YOLO family have for a picture, of strides 8, 16 and 32; 0 for none."""
+    if len(inputs) != 1 or not inputs[0].layout:
+        return 0
+    height, width = (inputs[0].shape[inputs[0].layout.index(side)] for side in "HW")
+    return sum((height // stride) * (width // stride) for stride in (8, 16, 32)) if min(height, width) > 0 else 0
 
 
 def _check(labels: Sequence[str], counts: Collection[int], whose: str) -> None:

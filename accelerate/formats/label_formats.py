@@ -105,9 +105,9 @@ def _unquoted(token: str) -> str:
         return token
     text = token[1:-1]
     if "\\" in token:
-        with suppress(ValueError, SyntaxError):
-            text = str(ast.literal_eval(token))
-            text = text.encode("latin-1").decode()  # its octal escapes are bytes
+        with suppress(ValueError, SyntaxError):  # octal escapes are bytes, here as in Python's literals of these
+            plain = "".join(chr(byte) if byte < 128 else f"\\x{byte:02x}" for byte in token.encode())
+            text = ast.literal_eval(f"b{plain}").decode()
     return label_text(text)
 
 
