@@ -37,7 +37,7 @@ class ONNXRuntime(Backend):
     description = "ONNX models on the CPU and on NVIDIA GPUs, by ONNX Runtime"
     extra = "onnxruntime"
     options = ("full_delegation", "providers")
-    formats: ClassVar[Mapping[str, str]] = {"onnx": "an ONNX model"}
+    formats: ClassVar[Mapping[str, str]] = {"onnx": "an ONNX model", "ort": "an ONNX model in ORT format"}
 
     def kinds(self) -> Sequence[str]:
         return ("gpu", "cpu") if shows_gpu() and _has_gpu_build() else ("cpu",)
@@ -73,13 +73,20 @@ class ONNXRuntime(Backend):
             if options.signature is not None:
                 raise OptionError("an ONNX model has no signatures", "leave signature out")
             return Match(True, "an existing InferenceSession")
-        if source.format != "onnx":
+        if source.format not in self.formats:
             return refusal(source, "an ONNX model")
-        from .external_data import check_external_files
-
         _check_options(options)
-        check_external_files(source)  # which reads all of the file but its weights
-        return Match(True, "an ONNX model")
+        if source.format == "onnx":
+            from .external_data import check_external_files
+
+            check_external_files(source)  # which reads all of the file but its weights
+        elif options.signature is not None:
+            raise OptionError("an ONNX model has no signatures", "leave signature out")
+        return Match(True, self.formats[source.format])
+
+    @classmethod
+    def sniff(cls, head: bytes) -> str:
+        return "ort" if head[4:8] == b"ORTM" else ""  # the identifier of onnxruntime/core/flatbuffers/schema/ort.fbs
 
     def describe(self, source: Source, signature: str | None) -> Metadata | None:
         if source.format != "object":

@@ -209,7 +209,7 @@ class ONNXModel(RuntimeModel):
 
     def _profile(self, command: Mapping[str, Any], until: float | None) -> dict[str, Any]:
         """Run a second session of the same model under ONNX Runtime's profiler."""
-        if self._source.format != "onnx":
+        if self._source.format == "object":
             raise OptionError(
                 "only a model that was loaded from a file or bytes can be profiled", "load the model file"
             )
@@ -255,6 +255,8 @@ def session_options(runtime: Any, threads: int) -> Any:
 
 def _session(runtime: Any, providers: Sequence[Any], source: Source, options: Any) -> Any:
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if source.format == "ort":  # which it tells by the name alone
+        options.add_session_config_entry("session.load_model_format", "ORT")
     model = str(source.path) if source.path is not None else source.read()
     try:
         with held_back(LINES):
