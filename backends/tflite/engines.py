@@ -39,6 +39,19 @@ class Engine:
     #: run in a child process before
     verifies: bool
 
+    @property
+    def upgrade(self) -> str:
+        """The command that brings its newest version."""
+        return f"pip install --upgrade {self.package.replace('_', '-')}"
+
+    def installed(self) -> bool:
+        """Return whether its package is there, working or not."""
+        return importlib.util.find_spec(self.package) is not None
+
+    def full_name(self) -> str:
+        """Return its title with the version of the imported runtime."""
+        return f"{self.title} {self.version()}"
+
     def interpreter_class(self) -> Any:
         """Import the runtime and return its ``Interpreter``."""
         try:
@@ -80,7 +93,7 @@ def check_option(option: object) -> None:
             f"engine is {option!r:.60}{suggestion(str(option), ENGINES)}; wanted {' or '.join(map(repr, ENGINES))}"
         )
     engine = ENGINES[option]
-    if importlib.util.find_spec(engine.package) is None:
+    if not engine.installed():
         raise BackendNotAvailableError(f"{engine.title} is not installed", engine.remedy)
 
 
