@@ -15,6 +15,7 @@ from accelerate.contract import (
     LoadOptions,
     Match,
     Source,
+    Wheels,
     check_settled,
     refusal,
     try_runtime,
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ONNXRuntime"]
 
-_REMEDY = 'pip install "edge-accelerate[onnxruntime]"'
+_WHEELS = Wheels(
+    "onnxruntime", (3, 14), ("linux x86_64", "linux aarch64", "darwin arm64", "win32 amd64", "win32 arm64"), (2, 28)
+)
 
 
 class ONNXRuntime(Backend):
@@ -45,13 +48,13 @@ class ONNXRuntime(Backend):
     def availability(self) -> Availability:
         from .providers import CPU, known_answer
 
-        state = try_runtime("ONNX Runtime", "onnxruntime", _REMEDY, _version, lambda: known_answer([CPU], CPU))
+        state = try_runtime("ONNX Runtime", "onnxruntime", _WHEELS.remedy(), _version, lambda: known_answer([CPU], CPU))
         if not state.available:
             return state
         return Availability(True, state.version, *_conflict(state.reason))
 
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
-        return try_runtime("ONNX Runtime", "onnxruntime", _REMEDY, _version)
+        return try_runtime("ONNX Runtime", "onnxruntime", _WHEELS.remedy(), _version)
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
         from .providers import devices, devices_of_providers
