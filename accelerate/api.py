@@ -17,7 +17,6 @@ from .calls.conversion import parse_normalization
 from .calls.names import check_tensor_names, suggestion
 from .contract import Backend
 from .errors import AccelerateError, NoBackendError, OptionError
-from .formats.labels import load_labels
 from .model import Model
 from .planning import Row, decide, summarize
 from .reports import BackendInfo, Device, LoadOptions, Plan
@@ -59,7 +58,8 @@ def load(
     device : str, optional
         A device id from `list_devices`, or a kind of device ("gpu"); it is used, or an error is raised.
     label_path : path, optional
-        A file with one label a line; default: the labels packed in the model.
+        A file with one label a line, or of another format that docs/programs.md lists; default: the labels packed in
+        the model, else the names that its exporter wrote into it.
     num_threads : int, optional
         Of each replica. Default: the backend's own (1 for TFLite on the CPU, elsewhere a share of the CPUs).
     signature : str, optional
@@ -158,7 +158,11 @@ def _decide(
             raise OptionError(f"{name} is {common[name]!r:.60}; wanted True or False")
     common["tensor_names"] = check_tensor_names(common["tensor_names"])
     common["normalization"] = parse_normalization(common["normalization"])
-    labels = None if common["label_path"] is None else load_labels(common["label_path"])
+    labels = None
+    if common["label_path"] is not None:
+        from .formats.labels import load_labels
+
+        labels = load_labels(common["label_path"])
     found = registry.recognize(Source(source))
     if common["replicas"] > 1 and found.format == "object":
         raise OptionError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import field
 from typing import Any
 
 from ._records import record
 
-__all__ = ["AssociatedFile", "Metadata", "Normalization", "Quantization", "TensorInfo", "printable"]
+__all__ = ["AssociatedFile", "LabelFile", "Metadata", "Normalization", "Quantization", "TensorInfo", "printable"]
 
 
 @record(frozen=True)
@@ -86,9 +86,12 @@ class TensorInfo:
     color : str
         "RGB" or "GRAYSCALE" where known, else "".
     associated_files : tuple of AssociatedFile
+    labels : tuple of str
+        Of an output that has a label file of its own in the model: these, "" for a class without a name.
     extra : Mapping
-        What has no field of its own: ``labels``, ``boxOrder``, ``boxType``, ``boxCoordinates``, ``stats``,
-        ``scoreThreshold``, ``scoreCalibration``, names of symbolic dimensions, ...
+        What has no field of its own: ``labels`` (the path that the user gave), ``boxOrder``, ``boxType``,
+        ``boxCoordinates``, ``stats``, ``scoreThreshold``, ``scoreCalibration``, ``num_classes``, names of symbolic
+        dimensions, ``optional`` for an input that may be left out, ...
     """
 
     name: str
@@ -101,10 +104,19 @@ class TensorInfo:
     layout: str = ""
     color: str = ""
     associated_files: tuple[AssociatedFile, ...] = ()
+    labels: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
+    def optional(self) -> bool:
+        """Whether it is an input that may be left out, for which the model has a value of its own."""
+        return bool(self.extra.get("optional"))
+
     def __str__(self) -> str:
-        parts = [f"{self.name}: {self.data_type}{list(self.shape)}"]
+        shape = "[shape unknown]" if "rank" in self.extra and not self.shape else list(self.shape)
+        parts = [f"{self.name}: {self.data_type}{shape}"]
+        if self.optional:
+            parts.append("optional")
         if self.layout:
             parts.append(f"image {self.layout}{' ' + self.color if self.color else ''}")
         if self.quantization:
@@ -130,10 +142,14 @@ class Metadata:
     inputs, outputs : tuple of TensorInfo
         In the model's own order.
     labels : tuple of str
-        Class names, from ``label_path``, else from the model file; empty when it has none.
+        Class names, from ``label_path``, else the packed file of the output that holds the classes, else the names that
+        the exporter wrote into the model; "" for a class without a name, empty when there are none.
+    stateful : bool
+        Whether the model itself keeps values from one call to the next; ``{"command": "reset"}`` clears them.
     extra : Mapping
-        What has no field of its own: ``author``, ``license``, ``version``; ``type_guessed`` is True where only the
-        outputs' shapes and names tell the type.
+        What has no field of its own: ``author``, ``license``, ``version``; what the exporter wrote, as text
+        (``imgsz``, ``stride``, ``task``, ``names``, ...); ``type_guessed`` is True where only the outputs' shapes and
+        names tell the type.
     """
 
     name: str
@@ -142,12 +158,19 @@ class Metadata:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     labels: tuple[str, ...] = ()
+    stateful: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
+    def required_inputs(self) -> tuple[TensorInfo, ...]:
+        """The inputs that every call gives: all but the optional ones."""
+        return tuple(tensor for tensor in self.inputs if not tensor.optional)
+
+    @property
     def takes_pictures(self) -> bool:
-        """Whether the one input is an image."""
-        return len(self.inputs) == 1 and bool(self.inputs[0].layout)
+        """Whether the one input that has to be given is an image."""
+        required = self.required_inputs
+        return len(required) == 1 and bool(required[0].layout)
 
     def label(self, index: int) -> str:
         """Return the name of a class, or its index as text where it has none."""
@@ -159,10 +182,26 @@ class Metadata:
         lines = [title or "(no name in the model)"]
         lines += [f"  in   {tensor}" for tensor in self.inputs]
         lines += [f"  out  {tensor}" for tensor in self.outputs]
+        if self.stateful:
+            lines.append("  keeps state from one call to the next (reset clears it)")
         if self.labels:
             shown = " | ".join(self.labels[:5]) + (" | ..." if len(self.labels) > 5 else "")
             lines.append(f"  {len(self.labels)} labels: {shown}")
         return "\n".join(map(printable, lines))
+
+
+@record(frozen=True)
+class LabelFile:
+    """What a label file says: each way to read it, the usual one first."""
+
+    readings: tuple[tuple[str, ...], ...]
+
+    def labels(self, classes: Collection[int] = ()) -> tuple[str, ...]:
+        """Return the reading that fits a number of classes that the model may have, else the usual one.
+
+        A class without a label is "".
+        """
+        return next((one for one in self.readings if len(one) in classes), self.readings[0])
 
 
 def printable(line: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .calls.binding import Binding
 from .calls.conversion import Array
 from .calls.deadlines import check_left, left, seconds
-from .errors import TensorError
+from .errors import OptionError, TensorError
 from .metadata import Metadata
 from .reports import RuntimeInfo
 
@@ -63,8 +63,8 @@ class Model(abc.ABC):
         Parameters
         ----------
         input_tensors : Mapping of str to array_like, or array_like
-            One value for each input, by canonical name, alias or ordinal ("0"); a model with one input takes a bare
-            array. Dtypes and shapes are converted as the README's table says.
+            One value for each input, by canonical name, alias or ordinal ("0"); optional ones may be left out. A model
+            with one required input takes a bare array. Dtypes and shapes are converted as the README's table says.
         timeout : float, optional
             Seconds, including the conversion of the inputs and the wait for other callers.
         dequantize : bool, optional
@@ -124,9 +124,9 @@ class Model(abc.ABC):
         until = None if timeout is None else monotonic() + seconds(timeout)
         metadata = self.metadata()
         if not metadata.takes_pictures:
-            wanted = ", ".join(f"{t.name!r}: {t.data_type}{list(t.shape)}" for t in metadata.inputs)
+            wanted = ", ".join(f"{t.name!r}: {t.data_type}{list(t.shape)}" for t in metadata.required_inputs)
             raise TensorError(f"infer_image wants a model whose one input is an image; this one wants {{{wanted}}}")
-        (info,) = metadata.inputs
+        (info,) = metadata.required_inputs
         tensor = to_tensor(frame, info, resize=resize, resample=resample, color=color)
         check_left(until, timeout, "resizing the frame", "give a longer timeout, or a smaller frame")
         return self.infer({info.name: tensor}, timeout=left(until), dequantize=dequantize)
@@ -141,6 +141,19 @@ class Model(abc.ABC):
             Seconds, where a server has to be asked; what is known here answers at once.
         """
 
+    def signature(self, name: str) -> Model:
+        """Return another function of the same model: a Model over the same runtime object, and so over its state.
+
+        Both take turns, and each has names, metadata and statistics of its own. `close` ends this one, or both where it
+        is that of the model that was loaded. Of the options of `load`, those that go by tensors' names do not apply.
+
+        Raises
+        ------
+        OptionError
+            The model has no such signature.
+        """
+        raise OptionError(f"models of {self.backend} have no signatures; got {name!r:.60}", "call the model itself")
+
     @abc.abstractmethod
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         """Return a `Binding`: arrays to write inputs into and read outputs from, call after call.
@@ -148,7 +161,8 @@ class Model(abc.ABC):
         Parameters
         ----------
         shapes : mapping of str to sequence of int, optional
-            The shape of each input with dynamic dimensions; 1 for a dynamic first dimension that is not named.
+            The shape of each input with dynamic dimensions; 1 for a dynamic first dimension that is not named. An
+            optional input is bound only where it is named here.
 
         Raises
         ------
@@ -159,6 +173,9 @@ class Model(abc.ABC):
     @abc.abstractmethod
     def do_command(self, command: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
         """Do something beside inference: ``{"command": "stats"}``, ``{"command": "warmup", "runs": 3}``, ...
+
+        ``{"command": "reset"}`` clears what the model keeps from one call to the next (`Metadata.stateful`); where it
+        keeps nothing, there is nothing to do.
 
         Parameters
         ----------
@@ -176,7 +193,10 @@ class Model(abc.ABC):
         """
 
     def warmup(self, runs: int = 1) -> None:
-        """Run the model `runs` times on zeros (dynamic dimensions are 1); not counted in the statistics."""
+        """Run the model `runs` times on zeros (dynamic dimensions are 1); it leaves neither state nor statistics.
+
+        Optional inputs are left out.
+        """
         self.do_command({"command": "warmup", "runs": runs})
 
     @abc.abstractmethod

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any
 
 from ._records import record
-from .metadata import Normalization
+from .metadata import LabelFile, Normalization
 
 __all__ = ["KINDS", "Availability", "BackendInfo", "Candidate", "Device", "LoadOptions", "Match", "Plan", "RuntimeInfo"]
 
@@ -102,8 +102,8 @@ class LoadOptions:
         `load`.
     asked : str or None
         What the user asked for, always.
-    labels : tuple of str or None
-        The lines of `label_path`.
+    labels : LabelFile or None
+        What `label_path` says.
     passed_over : tuple of str
         What `auto` preferred, and why it could not load there.
     """
@@ -119,7 +119,7 @@ class LoadOptions:
     replicas: int = 1
     backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a token
     asked: str | None = None
-    labels: tuple[str, ...] | None = None
+    labels: LabelFile | None = None
     passed_over: tuple[str, ...] = ()
 
 

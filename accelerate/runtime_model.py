@@ -26,10 +26,10 @@ from .calls.conversion import (
     with_image_meaning,
 )
 from .calls.deadlines import Turn, check_left, left, seconds
+from .calls.forks import keep_in_children
 from .calls.latency import LatencyStatistics
 from .calls.names import NameIndex, rename, suggestion
 from .errors import AccelerateError, InferenceError, OptionError, TensorError, one_line
-from .formats.labels import check_label_count
 from .metadata import Metadata, Normalization, TensorInfo
 from .model import Model
 from .reports import LoadOptions, RuntimeInfo
@@ -63,6 +63,8 @@ class RuntimeModel(Model):
 
     #: Whether the runtime takes calls of `execute` from several threads at once.
     concurrent: ClassVar[bool] = False
+    #: Whether a forked child may go on with what its parent has made, and release it.
+    survives_fork: ClassVar[bool] = False
     #: Normalisation of a float image input that nothing describes; None makes such a conversion an error.
     assumed_normalization: Normalization | None = None
 
@@ -91,6 +93,8 @@ class RuntimeModel(Model):
         self.turn = Turn(f"this {backend} model", "load it again")
         self._lock = self.turn.lock
         self._background = Background()
+        self._inherited = False  # from the process that this one was forked off
+        keep_in_children(self)
 
     # What a backend supplies
 
@@ -101,8 +105,8 @@ class RuntimeModel(Model):
         Parameters
         ----------
         feeds : list of numpy.ndarray
-            C-contiguous arrays in the order of the inputs, of their dtype and of a fitting shape. They may belong to
-            the caller: do not keep or change them.
+            C-contiguous arrays in the order of the inputs, of their dtype and of a fitting shape; None for an optional
+            input that was left out. They may belong to the caller: do not keep or change them.
 
         Returns
         -------
@@ -133,12 +137,23 @@ class RuntimeModel(Model):
         """Return all that the model says about itself, its tensors in the order of `inputs` and `outputs`."""
         return Metadata("", "", "", self.inputs, self.outputs)
 
+    def warm(self, feeds: list[Array], runs: int, until: float | None) -> None:
+        """Run several times; where the model keeps state, it is afterwards what it was before."""
+        for _ in range(runs):
+            self.run(feeds, left(until))
+
+    def reset(self) -> None:
+        """Clear what the model keeps from one call to the next. Called in turn."""
+
     def commands(self) -> Mapping[str, Command]:
         """Return the commands of `do_command` that only this backend knows."""
         return {}
 
     def release(self) -> None:
-        """Let go of the runtime's objects. Called once; a call that still runs keeps what it uses alive."""
+        """Let go of the runtime's objects. Called once; a call that still runs keeps what it uses alive.
+
+        Not called in a forked child, which keeps them for ever, unless the model `survives_fork`.
+        """
 
     def adapter(self, position: int) -> Callable[[Any], Array]:
         """Return what makes an input of a caller's value."""
@@ -220,6 +235,7 @@ class RuntimeModel(Model):
         known: dict[str, Command] = {
             "stats": lambda _, __: self._latency.summary(),
             "warmup": lambda arguments, until: self._warm(arguments.get("runs", 1), until),
+            "reset": lambda _, until: self.in_turn(self.reset, until) or {},
             **self.commands(),
         }
         name = command.get("command") if isinstance(command, Mapping) else None  # type: ignore[redundant-expr]
@@ -240,7 +256,13 @@ class RuntimeModel(Model):
     def close(self) -> None:
         if self.turn.close():
             self._background.close()
-            self.release()
+            if self.survives_fork or not self._inherited:
+                self.release()
+
+    def forked(self) -> None:
+        """In a forked child: the runtime's objects are the parent's, and another thread's call will never end here."""
+        self._inherited = True
+        self.turn.forked()
 
     def __repr__(self) -> str:
         state = "closed" if self.turn.closed else f"on {self.device}, {self.runtime.name} {self.runtime.version}"
@@ -266,6 +288,27 @@ class RuntimeModel(Model):
             self.check_open()  # a call that finds the runtime's objects gone says why
             raise self.translate(error) from error
 
+    def in_turn(self, call: Callable[[], Any], until: float | None) -> Any:
+        """Do something with the runtime's objects that is no run, until a moment of `time.monotonic` at most."""
+
+        def checked() -> Any:
+            self.check_open()
+            return call()
+
+        try:
+            if until is not None:
+                return self.turn.call_within(checked, None, left(until) or 0.0)
+            with self._lock:
+                return checked()
+        except AccelerateError:
+            raise
+        except Exception as error:
+            raise self.translate(error) from error
+
+    def share_turn(self, other: RuntimeModel) -> None:
+        """Take turns with another model over the same object of the runtime."""
+        self._lock = self.turn.lock = other.turn.lock
+
     def check_open(self) -> None:
         """Raise ClosedError once the model is closed."""
         self.turn.check_open()
@@ -289,10 +332,13 @@ class RuntimeModel(Model):
             except KeyError:  # an alias or a wrong name
                 pass
         if not isinstance(given, Mapping):
-            if len(adapters) != 1:
+            if len(adapters) == 1:
+                return [adapters[0][1](given)]
+            required = [t.name for t in self.inputs if not t.optional]
+            if len(required) != 1:
                 raise TensorError(f"the model has {len(adapters)} inputs; give a dict: {self._wanted_inputs()}")
-            return [adapters[0][1](given)]
-        return [adapt(value) for (_, adapt), value in zip(adapters, self._by_position(given), strict=True)]
+            given = {required[0]: given}
+        return self._by_position(given)
 
     def feeds_within(self, given: Any, timeout: float | None, until: float | None) -> list[Array]:
         """Return `feeds`, unless they took all of the time."""
@@ -302,7 +348,7 @@ class RuntimeModel(Model):
         return feeds
 
     def _by_position(self, given: Mapping[Any, Any]) -> list[Any]:
-        """Order the values of a mapping that uses any of the inputs' names."""
+        """Adapt the values of a mapping that uses any of the inputs' names, None for an optional one left out."""
         used: dict[int, Any] = {}
         for name in given:
             position = self.input_index.find(name)
@@ -311,13 +357,14 @@ class RuntimeModel(Model):
                     f"input {self.inputs[position].name!r} is given twice, as {used[position]!r} and as {name!r}"
                 )
             used[position] = name
-        missing = [t.name for i, t in enumerate(self.inputs) if i not in used]
+        missing = [t.name for i, t in enumerate(self.inputs) if i not in used and not t.optional]
         if missing:
             raise TensorError(f"missing input {', '.join(map(repr, missing))}; wanted {self._wanted_inputs()}")
-        return [given[used[i]] for i in range(len(self.inputs))]
+        return [adapt(given[used[i]]) if i in used else None for i, (_, adapt) in enumerate(self._adapters)]
 
     def _wanted_inputs(self) -> str:
-        return "{" + ", ".join(f"{t.name!r}: {t.data_type}{list(t.shape)}" for t in self.inputs) + "}"
+        wanted = [f"{t.name!r}: {t.data_type}{list(t.shape)}{' (optional)' * t.optional}" for t in self.inputs]
+        return f"{{{', '.join(wanted)}}}"
 
     def answer(self, outputs: list[Array], dequantize: bool | None) -> dict[str, Array]:
         """Return the outputs of `run` by name; `infer` writes this out, as a call costs a small model 7 %."""
@@ -333,10 +380,9 @@ class RuntimeModel(Model):
     def _warm(self, runs: object, until: float | None) -> dict[str, Any]:
         if not isinstance(runs, int) or runs < 1:
             raise OptionError(f"warmup runs is {runs!r}; wanted a whole number from 1")
-        feeds = [blank(t, concrete_shape(t.shape)) for t in self.inputs]
+        feeds: list[Any] = [None if t.optional else blank(t, concrete_shape(t.shape)) for t in self.inputs]
         started = perf_counter_ns()
-        for _ in range(runs):
-            self.run(feeds, left(until))
+        self.warm(feeds, runs, until)
         return {"runs": runs, "total_ms": (perf_counter_ns() - started) / 1e6}
 
     # What is known about the model
@@ -354,6 +400,6 @@ class RuntimeModel(Model):
             if self.options.label_path is not None:
                 extra = {**outputs[i].extra, "labels": os.fsdecode(self.options.label_path)}
                 outputs[i] = replace(outputs[i], extra=extra)
-        labels = described.labels if self.options.labels is None else self.options.labels
-        check_label_count(labels, outputs)
-        return replace(described, inputs=tuple(inputs), outputs=tuple(outputs), labels=labels)
+        from .formats.classes import with_labels
+
+        return with_labels(replace(described, inputs=tuple(inputs), outputs=tuple(outputs)), self.options.labels)

@@ -20,6 +20,9 @@ __all__ = ["Source", "without_secrets"]
 
 _Reading = TypeVar("_Reading")
 _HEAD = 4096
+#: Files of these formats, which their runtimes would map, are read into memory up to this size: a program that writes
+#: into a mapped file changes the answers of the model, or ends the process where it makes it shorter (SIGBUS).
+_HELD = {"tflite": 16 << 20}
 
 
 class Source:
@@ -103,14 +106,35 @@ class Source:
         except OSError as error:
             raise _unreadable(self.path, error) from error
 
-    def buffer(self) -> bytes | mmap:
-        """Return the model file for reading a few places of it, without reading it whole.
+    def held(self) -> bytes | None:
+        """Return the content where it is held in memory: of what came as bytes, and of a small file that needs it.
+
+        Within `kept_open` it is the same object to all.
 
         Raises
         ------
         ModelNotFoundError, ModelError
         """
-        if self._data is not None or self.path is None:
+        if self._data is not None:
+            return self._data
+        if self._stamp is None or self._stamp[1] > _HELD.get(self.format, -1):
+            return None
+        kept = {} if self._kept is None else self._kept
+        if "content" not in kept:
+            kept["content"] = self.read()
+        content: bytes = kept["content"]
+        return content
+
+    def buffer(self) -> bytes | mmap:
+        """Return the model file for reading a few places of it; one that is not `held` is not read whole.
+
+        Raises
+        ------
+        ModelNotFoundError, ModelError
+        """
+        if (content := self.held()) is not None:
+            return content
+        if self.path is None:
             return self.read()
         import mmap
 
@@ -178,28 +202,40 @@ class Source:
             return False
 
     def overwritten(self) -> bool:
-        """Return whether the model's file has another size by now: then `buffer` shows something else.
-
-        Where it has become shorter, reading what it lost would end the process (SIGBUS).
-        """
+        """Return whether the model's file has been written to: then whoever maps it sees something else."""
         if self.path is None or self._stamp is None:
             return False
         try:
             now = os.stat(self.path)
         except OSError:  # removed: what is open of it stays as it was
             return False
-        inode, size, _ = self._stamp
-        return now.st_ino == inode and now.st_size != size  # another file in its place leaves the old one alone
+        # another file in its place leaves the old one alone
+        return now.st_ino == self._stamp[0] and _stamp(now) != self._stamp
 
     def no_model(self) -> ModelError:
         """Return the error for content that no backend here knows."""
         return ModelError(f"{self} is {self.likeness}, not a model that any backend here knows", self.remedy)
 
-    def digest(self) -> str:
-        """Return the SHA-256 of the model file as hexadecimal text."""
-        import hashlib  # loads OpenSSL, 2.5 ms
+    def digest(self) -> str | None:
+        """Return the SHA-256 of the model file as hexadecimal text.
 
-        return hashlib.sha256(self.read()).hexdigest()
+        Of a model with weights in other files it is that of the lines ``<SHA-256>  <name>`` of all of them: first the
+        model's own without a name, then the others' in the order of their names. None where one cannot be read.
+        """
+        from hashlib import sha256  # loads OpenSSL, 2.5 ms
+
+        own = sha256(self.read()).hexdigest() if self.path is None else _sha256(self.path)
+        if self.format != "onnx":
+            return own
+        from .formats.onnx.external_data import external_paths
+        from .formats.onnx.file import ModelFile
+
+        try:
+            others = external_paths(self.opened(ModelFile), self.path)
+            lines = [f"{_sha256(path)}  {name}\n" for name, path in sorted(others.items())]
+        except ModelError:
+            return None
+        return sha256("".join((f"{own}  \n", *lines)).encode()).hexdigest() if lines else own
 
     def _open_path(self, path: Path) -> None:
         self.path = path
@@ -260,6 +296,19 @@ def _is_special(path: Path) -> bool:
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _sha256(path: Path) -> str:
+    from hashlib import sha256
+
+    digest = sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return digest.hexdigest()
 
 
 def _unreadable(path: Path, error: OSError) -> ModelError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from accelerate.backends.tflite.engines import availability, check_option, engine_of, pick
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, refusal
+from accelerate.errors import OptionError
 from accelerate.metadata import Metadata
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class TFLiteCPU(Backend):
     name = "tflite_cpu"
     description = "TFLite models on the CPU, by LiteRT or tflite-runtime"
     extra = "litert"
-    options = ("engine",)
+    options = ("engine", "xnnpack")
     formats: ClassVar[Mapping[str, str]] = {"tflite": "a TFLite model"}
 
     def availability(self) -> Availability:
@@ -48,12 +49,15 @@ class TFLiteCPU(Backend):
 
         if source.format != "tflite":
             return refusal(source, "a TFLite model")
+        from accelerate.backends.tflite.state import check_replicas
         from accelerate.formats.description import interface_of
         from accelerate.formats.tflite.file import ModelFile
 
         check_option(options.backend_options.get("engine"))
+        _check_xnnpack(options.backend_options.get("xnnpack"))
         file = source.opened(ModelFile)
         file.check_graphs()
+        check_replicas(source, options)
         interface_of(source, options.signature)  # what the load reads of it, too
         custom = file.custom_operators
         if COMPILED_OPERATOR in custom:
@@ -77,3 +81,10 @@ class TFLiteCPU(Backend):
             assert engine is not None, "match has said so"
             return TFLiteModel.adopt(engine, source, options)
         return TFLiteModel.build(pick(options.backend_options.get("engine")), source, options)
+
+
+def _check_xnnpack(given: object) -> None:
+    if given not in (None, True, False):
+        raise OptionError(
+            f"xnnpack is {given!r:.60}; wanted False to leave that delegate out, or True to have it as the engine does"
+        )

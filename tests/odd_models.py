@@ -6,6 +6,7 @@ runs on LiteRT and on tflite-runtime, and has one input "x" and one output "y".
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 import flatbuffers
@@ -310,6 +311,29 @@ def edgetpu_like() -> bytes:
     return build([graph])
 
 
+def delegate_only(*, scaled: bool = False) -> bytes:
+    """Float32 x [1, 2, 2, 1] -> y [1, 4, 4, 1], each value of x four times, plus 0.5.
+
+    XNNPACK alone has this operator, which MediaPipe's segmentation models are made of. `scaled`: an operator that it
+    leaves to the interpreter comes before, a CUMSUM along an axis of one, which changes nothing.
+    """
+    graph = Graph()
+    x = graph.tensor("x", [1, 2, 2, 1], "float32")
+    y = graph.tensor("y", [1, 4, 4, 1], "float32")
+    kernel = graph.constant("kernel", np.ones([1, 2, 2, 1], np.float32))
+    bias = graph.constant("bias", np.array([0.5], np.float32))
+    given = x
+    if scaled:
+        given = graph.tensor("given", [1, 2, 2, 1], "float32")
+        axis = graph.constant("axis", np.array(3, np.int32))
+        graph.op("CUMSUM", [x, axis], [given], schema.CumsumOptionsT())
+    same, stride = 1, 2
+    options = struct.pack("<3i", same, stride, stride)  # TfLiteTransposeConvParams
+    graph.custom_op("Convolution2DTransposeBias", [given, kernel, bias], [y], options)
+    graph.inputs, graph.outputs = [x], [y]
+    return build([graph])
+
+
 def variable() -> bytes:
     """Float32 x [1, 1] -> y [1, 1], the sum of every x since the variables were last reset.
 
@@ -323,6 +347,101 @@ def variable() -> bytes:
     state_weights = graph.constant("state_weights", np.ones([1, 1], np.float32))
     bias = graph.constant("bias", np.zeros([1], np.float32))
     graph.op("RNN", [x, input_weights, state_weights, bias, state], [y], schema.RNNOptionsT())
+    graph.inputs, graph.outputs = [x], [y]
+    return build([graph])
+
+
+def lstm(length: int = -1, batch: int = 1) -> bytes:
+    """Float32 x [batch, length, 3] -> y [batch, length, 5], the outputs of an LSTM that keeps its state.
+
+    `lstm_in_numpy` computes the same.
+    """
+    graph = Graph()
+    x = graph.tensor("x", [batch, length, 3], "float32")
+    y = graph.tensor("y", [batch, length, 5], "float32")
+    gates = [
+        [graph.constant(f"{kind}_{i}", values) for i, values in enumerate(each)]
+        for kind, each in zip(("input", "recurrent", "bias"), _lstm_weights(), strict=True)
+    ]
+    state = [graph.tensor(name, [1, 5], "float32", is_variable=True) for name in ("hidden", "cell")]
+    inputs = [x, *gates[0], *gates[1], -1, -1, -1, *gates[2], -1, -1, *state, -1, -1, -1, -1]
+    options = schema.UnidirectionalSequenceLSTMOptionsT(fusedActivationFunction=schema.ActivationFunctionType.TANH)
+    graph.op("UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, [y], options)
+    graph.inputs, graph.outputs = [x], [y]
+    return build([graph])
+
+
+def _lstm_weights() -> list[list[Any]]:
+    """Return four matrices for the inputs, four for the hidden state and four biases: input, forget, cell, output."""
+    random = np.random.default_rng(7)
+    shapes = ((5, 3), (5, 5), (5,))
+    return [[random.normal(0, 0.6, shape).astype(np.float32) for _ in range(4)] for shape in shapes]
+
+
+def lstm_in_numpy(*sequences: Any) -> list[Any]:
+    """Return what `lstm` gives for these x, one after the other, from a cleared state on."""
+    weights, recurrent, biases = _lstm_weights()
+    hidden = cell = np.zeros(5)
+    answers = []
+    for sequence in sequences:
+        steps = []
+        for x in sequence[0]:
+            gates = [w @ x + u @ hidden + b for w, u, b in zip(weights, recurrent, biases, strict=True)]
+            taken, kept, shown = (1 / (1 + np.exp(-gates[i])) for i in (0, 1, 3))
+            cell = kept * cell + taken * np.tanh(gates[2])
+            hidden = shown * np.tanh(cell)
+            steps.append(hidden)
+        answers.append(np.stack(steps)[np.newaxis])
+    return answers
+
+
+def counting() -> bytes:
+    """Signatures over one variable w, float32 [2], at first 1: "add" of x gives w += x; "scale" of x gives w * x."""
+    first, add, scale = (Graph(name) for name in ("first", "add", "scale"))
+    handle = schema.VarHandleOptionsT(sharedName="w")
+
+    def opened(graph: Graph) -> int:
+        resource = graph.tensor("handle", [], "resource")
+        graph.op("VAR_HANDLE", [], [resource], handle)
+        return resource
+
+    def operands(graph: Graph) -> tuple[int, int, int, int]:
+        x, y, w = (graph.tensor(name, [2], "float32") for name in ("x", "y", "w"))
+        graph.op("CALL_ONCE", [], [], schema.CallOnceOptionsT(initSubgraphIndex=2))
+        resource = opened(graph)
+        graph.op("READ_VARIABLE", [resource], [w], schema.ReadVariableOptionsT())
+        graph.inputs, graph.outputs = [x], [y]
+        return x, y, w, resource
+
+    x, y, w, _ = operands(scale)
+    scale.op("MUL", [w, x], [y], schema.MulOptionsT())
+    x, y, w, resource = operands(add)
+    add.op("ADD", [w, x], [y], schema.AddOptionsT())
+    add.op("ASSIGN_VARIABLE", [resource, y], [], schema.AssignVariableOptionsT())
+    one = first.constant("one", np.ones(2, np.float32))
+    first.op("ASSIGN_VARIABLE", [opened(first), one], [], schema.AssignVariableOptionsT())
+    return build([scale, add, first], signatures=[("scale", 0, {"x": 0}, {"y": 1}), ("add", 1, {"x": 0}, {"y": 1})])
+
+
+def unranked() -> bytes:
+    """Float32 x of any shape -> y = x + 1, whose shape the file gives neither."""
+    graph = Graph()
+    x, y = graph.tensor("x", [], "float32", ranked=False), graph.tensor("y", [], "float32", ranked=False)
+    graph.op("ADD", [x, graph.constant("one", np.float32(1))], [y], schema.AddOptionsT())
+    graph.inputs, graph.outputs = [x], [y]
+    return build([graph])
+
+
+def refused_by_xnnpack() -> bytes:
+    """Float32 x [1, 1, 1, 1, 1, 1, 6] -> y [1, 1, 1, 1, 1, 1, 2], its sum twice.
+
+    LiteRT's default delegate takes a FULLY_CONNECTED of this rank and then fails on it; its own kernel does not.
+    """
+    graph = Graph()
+    x = graph.tensor("x", [1, 1, 1, 1, 1, 1, 6], "float32")
+    y = graph.tensor("y", [1, 1, 1, 1, 1, 1, 2], "float32")
+    weights = graph.constant("weights", np.ones((2, 6), np.float32))
+    graph.op("FULLY_CONNECTED", [x, weights, -1], [y], schema.FullyConnectedOptionsT(keepNumDims=True), version=5)
     graph.inputs, graph.outputs = [x], [y]
     return build([graph])
 

@@ -211,6 +211,69 @@ def default_input() -> bytes:
     )
 
 
+def sum_with_defaults(constants: int = 2, defaults: int = 3, *, sparse: bool = False, **model: Any) -> bytes:
+    """Float32 x [3] -> y = x + the sum of weights c0, c1, ... = 1 and of inputs d0, d1, ... with the defaults 10.
+
+    The inputs with defaults stand before x. A sparse d0 is 0, 10, 0.
+    """
+    names = [f"c{i}" for i in range(constants)], [f"d{i}" for i in range(defaults)]
+    weights = [
+        numpy_helper.from_array(np.full(3, value, np.float32), name)
+        for value, some in zip((1, 10), names, strict=True)
+        for name in some
+        if not (sparse and name == "d0")
+    ]
+    graph = helper.make_graph(
+        [make_node("Sum", ["x", *names[0], *names[1]], ["y"])],
+        "odd",
+        [_tensor(name, FLOAT, [3]) for name in (*names[1], "x")],
+        [_tensor("y", FLOAT, [3])],
+        weights,
+    )
+    if sparse:
+        values, place = numpy_helper.from_array(np.full(1, 10, np.float32), "d0"), np.ones(1, np.int64)
+        graph.sparse_initializer.append(helper.make_sparse_tensor(values, numpy_helper.from_array(place), [3]))
+    opset = helper.make_opsetid("", OPSET)
+    made = helper.make_model(graph, opset_imports=[opset], **{"ir_version": IR_VERSION, **model})
+    content: bytes = made.SerializeToString()
+    return content
+
+
+def default_of(element: int) -> bytes:
+    """X [2] and z [2] -> y = x, and z's own value 1 or "1" as "own"; z may be left out."""
+    words = {"vals": [b"1", b"1"]} if element == TensorProto.STRING else {"vals": [1, 1]}
+    return _model(
+        [make_node("Identity", ["x"], ["y"]), make_node("Identity", ["z"], ["own"])],
+        [_tensor("x", element, [2]), _tensor("z", element, [2])],
+        [_tensor("y", element, [2]), _tensor("own", element, [2])],
+        [helper.make_tensor("z", element, [2], **words)],
+    )
+
+
+def positive(said: int = 6) -> bytes:
+    """Float32 x [6] -> y, those of x that are above 0; the file says that they are always `said`."""
+    return _model(
+        [make_node("Greater", ["x", "zero"], ["above"]), make_node("Compress", ["x", "above"], ["y"])],
+        [_tensor("x", FLOAT, [6])],
+        [_tensor("y", FLOAT, [said])],
+        [numpy_helper.from_array(np.zeros((), np.float32), "zero")],
+    )
+
+
+def with_left_over_external_data(*, typed: bool = False) -> bytes:
+    """Float32 x [3] -> y = x + 1, 2, 3: the weights are in the file again, and still say where they once were."""
+    model = onnx.ModelProto.FromString(with_external_data("gone.bin"))
+    tensor = model.graph.initializer[0]
+    tensor.data_location = TensorProto.DEFAULT
+    if typed:
+        tensor.float_data.extend([1, 2, 3])
+        tensor.ClearField("data_location")
+    else:
+        tensor.raw_data = np.array([1, 2, 3], np.float32).tobytes()
+    content: bytes = model.SerializeToString()
+    return content
+
+
 def gather() -> bytes:
     """Float32 x [3] and int64 index ["count"] -> y = x[index]; a large index fails while it runs."""
     return _model(
@@ -328,6 +391,16 @@ def unknown_operator(domain: str = "") -> bytes:
         [_tensor("x", FLOAT, [3])],
         [_tensor("y", FLOAT, [3])],
         opsets={domain: 1} if domain else {},
+    )
+
+
+def custom_operator() -> bytes:
+    """Strings x ["n"] -> y = x in capitals, by an operator of the package onnxruntime-extensions."""
+    return _model(
+        [make_node("StringUpper", ["x"], ["y"], domain="ai.onnx.contrib")],
+        [_tensor("x", TensorProto.STRING, ["n"])],
+        [_tensor("y", TensorProto.STRING, ["n"])],
+        opsets={"ai.onnx.contrib": 1},
     )
 
 

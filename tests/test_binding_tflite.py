@@ -103,13 +103,13 @@ def test_what_has_no_fixed_place_is_copied(engine: str) -> None:
 
 
 @ANY
-def test_an_adopted_interpreter_and_a_changed_file_are_copied(engine: str, tmp_path: Path) -> None:
+def test_a_changed_file_is_bound_as_it_was(engine: str, tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(odd_models.add3())
     with load(path, engine) as model:
         path.write_bytes(odd_models.two_inputs())  # another model by now
         with model.bind() as binding:
-            assert not binding.zero_copy
+            assert binding.zero_copy
             binding.inputs["x"][...] = 1
             binding.run()
             assert binding.outputs["y"].tolist() == [2, 2, 2]
@@ -239,3 +239,17 @@ def test_scalars_are_copied(engine: str) -> None:
             binding.run()
             assert binding.outputs["y"].shape == ()
             assert binding.outputs["y"] == 2 * value
+
+
+@pytest.mark.skipif("litert" not in engines.INSTALLED, reason="tflite-runtime has no such operator")
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_model_that_only_the_engines_delegate_runs(*, scaled: bool) -> None:
+    x = np.random.default_rng(0).normal(0, 1, (1, 2, 2, 1)).astype(np.float32)
+    with load(odd_models.delegate_only(scaled=scaled), "litert") as model, model.bind() as binding:
+        for _ in range(2):
+            binding.inputs["x"][...] = x
+            binding.run()
+            assert np.allclose(binding.outputs["y"], x.repeat(2, 1).repeat(2, 2) + 0.5)
+            assert np.array_equal(model.infer(x)["y"], binding.outputs["y"])
+            x = x + 1
+        assert binding.zero_copy is not scaled, "what stands before the delegate may move everything"

@@ -61,6 +61,9 @@ def cases() -> Mapping[str, Case]:
     return {
         "plain": Case(one("double", tensor("x", 2, 3)), double),
         "several": Case(one("add", tensor("a", 2, 3), tensor("b", 2, 3)), both["add"]),
+        "optional": Case(
+            one("scale", tensor("x", 2, 3), tensor("by", 3, optional=True)), lambda x: {"y": x["x"] * x.get("by", 2)}
+        ),
         "quantized": Case(one("invert", levels), lambda x: {"y": ~x["x"]}),
         "image": Case(one("double", tensor("x", 1, 16, 16, 1)), double),
         "dynamic": Case(one("double", tensor("x", -1, 3)), double),

@@ -23,6 +23,9 @@ from onnx_conformance import doubled, onnx_cases
 def _cases() -> Mapping[str, Case]:
     return {
         **onnx_cases(cancels=True),
+        "optional": Case(
+            odd_onnx.default_input(), lambda x: {"y": x["x"] + x.get("offset", np.array([10, 20, 30], np.float32))}
+        ),
         "strings": Case(odd_onnx.reversed_strings(), lambda x: {"y": x["x"][::-1]}),
         "failing": Case(odd_onnx.failing(), lambda _: {"y": np.full(3, 5, "f")}, fails_on={"x": np.ones(3, "f") * 9}),
         "existing": Case(onnxruntime.InferenceSession(odd_onnx.double()), doubled),
@@ -43,6 +46,7 @@ class TestONNXRuntime(BackendConformance):
         "device: a second GPU": {"device": "cuda:1"},
         "device: TensorRT": {"device": "tensorrt"},
         "device: a wrong number": {"device": "cuda:x"},
+        "session_options: a mapping": {"session_options": {"intra_op_num_threads": 1}},
         "full_delegation": {"full_delegation": True},
         "full_delegation: a number": {"full_delegation": 1},
     }

@@ -28,8 +28,8 @@ from accelerate.formats.tflite import assumptions as conventions
 from accelerate.formats.tflite import file as tflite
 from accelerate.formats.tflite import packed
 from accelerate.formats.tflite import schema_names as tflite_names
-from accelerate.formats.tflite.file import LabelsReading, ModelFile, label_file
-from accelerate.metadata import Quantization, TensorInfo
+from accelerate.formats.tflite.file import LabelsReading, ModelFile
+from accelerate.metadata import LabelFile, Quantization, TensorInfo
 
 MUTANTS = 5000
 MEMORY_LIMIT = 64 << 20
@@ -103,7 +103,7 @@ def read_everything(data: bytes) -> str:
     names = file.metadata_names()
     assert isinstance(names.problem, str)
     assert isinstance(reading.problem, str)
-    assert isinstance(file.packed_labels().problem, str)
+    assert all(isinstance(reading.problem, str) for reading in (*file.packed_labels(), file.exported))
     for part in ("version", "description", "operators", "custom_operators", "subgraphs", "signatures"):
         getattr(file, part)
     for name in file.packed.names:
@@ -170,14 +170,12 @@ def test_real_names_files_and_labels(models_dir: Path, name: str) -> None:
     names, reading = file.metadata_names(), file.metadata
     assert (names.inputs, names.outputs, names.problem, reading.problem) == (inputs, outputs, "", "")
     assert (reading.metadata.name if reading.metadata else None) == title
-    assert {n: len(read_labels(file.packed.read(n), n)) for n in file.packed.names} == labels
+    assert {n: len(read_labels(file.packed.read(n), n).labels()) for n in file.packed.names} == labels
     if reading.metadata:
         graph = reading.metadata.subgraphs[0]
         assert graph.inputs[0].normalization == ((127.5,), (127.5,))
         assert graph.inputs[0].color_space == "rgb"
-        found = label_file(graph)
-        assert found is not None
-        assert [found.name] == list(labels)
+        assert [one.file for one in file.packed_labels() if one.file] == list(labels)
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -212,7 +210,7 @@ def test_real_detector(models_dir: Path) -> None:
     assert (locations.bounding_box.type, locations.bounding_box.coordinate_type) == ("boundaries", "ratio")
     assert locations.content == "bounding_box"
     assert classes.files[0].type == "tensor_value_labels"
-    labels = read_labels(file.packed.read("labelmap.txt"), "labelmap.txt")
+    labels = read_labels(file.packed.read("labelmap.txt"), "labelmap.txt").labels()
     assert (labels[0], labels[11], labels[89]) == ("person", "???", "toothbrush")
     image = metadata.subgraphs[0].inputs[0]
     assert (image.stats_min, image.stats_max) == ((0.0,), (255.0,))
@@ -288,8 +286,10 @@ def test_everything_that_the_writer_writes() -> None:
     assert boxes.bounding_box is not None
     assert boxes.bounding_box.index == (1, 0, 3, 2)
     assert (scores.content, scores.files[0].name) == ("feature", "labels.txt")
-    assert label_file(metadata.subgraphs[0]) == scores.files[0]
-    assert file.packed_labels() == LabelsReading(("cat", "dog", "fish"), "labels.txt", "")
+    assert scores.files[0].locale == "en"
+    assert file.packed_labels() == (
+        LabelsReading(), LabelsReading(LabelFile((("cat", "dog", "fish"),)), "labels.txt", "")
+    )  # fmt: skip
     assert file.packed.names == ("labels.txt", "readme.txt")
     assert file.packed.read("labels.txt") == LABELS
 
@@ -532,11 +532,11 @@ def test_any_bytes_in_the_metadata(junk: bytes, place: int, behind: bool) -> Non
 
 def test_labels_that_cannot_be_read() -> None:
     file = ModelFile(model(described()), "pets.tflite")
-    assert file.packed_labels() == LabelsReading(
-        (), "labels.txt", "pets.tflite: no file 'labels.txt' is packed into the model; it has: none"
+    assert file.packed_labels()[1] == LabelsReading(
+        None, "labels.txt", "pets.tflite: no file 'labels.txt' is packed into the model; it has: none"
     )
     file = ModelFile(writer.pack(model(described()), {"labels.txt": b"cat\n\xff\n"}), "pets.tflite")
-    assert file.packed_labels().problem == (
+    assert file.packed_labels()[1].problem == (
         "pets.tflite: the packed file 'labels.txt': byte 4 (line 2) is not UTF-8: 0xff; save the label file as UTF-8"
     )
 
@@ -548,7 +548,7 @@ def test_a_label_file_of_the_model_as_a_whole_is_not_one_of_classes() -> None:
     metadata = writer.metadata("YOLO", subgraphs=[subgraph], files=[settings_file])
     file = ModelFile(writer.pack(model(metadata), {"temp_meta.txt": b"{'names': {0: 'cat', 1: 'dog'}}"}))
     assert file.metadata.metadata is not None
-    assert file.packed_labels() == LabelsReading()
+    assert file.packed_labels() == (LabelsReading(), LabelsReading())
 
 
 def test_without_packed_files() -> None:
@@ -600,7 +600,7 @@ def test_the_largest_label_file_that_can_be_packed() -> None:
     data = archive(("labels.txt", b"12345678\n" * lines))
     with memory_watched():
         file = ModelFile(data).packed
-        assert len(read_labels(file.read("labels.txt"), "labels.txt")) == lines
+        assert len(read_labels(file.read("labels.txt"), "labels.txt").labels()) == lines
 
 
 def test_a_directory_of_many_files() -> None:
@@ -652,14 +652,22 @@ def test_zipfile_is_imported_only_for_packed_files() -> None:
 
 
 def outputs(*shapes: tuple[int, ...], name: str = "out") -> list[TensorInfo]:
-    """Return outputs of such shapes."""
+    """Return tensors of such shapes."""
     return [TensorInfo(name, shape=shape) for shape in shapes]
 
 
 @pytest.mark.parametrize(
     ("texts", "found", "kind"),
     [
-        (["Input image to be detected."], outputs((1, 1001)), ("tflite_detector", False)),
+        (["Input image to be detected."], outputs((1, 1001)), ("tflite_classifier", True)),
+        (["Detects a hand's landmarks."], outputs((1, 63), (1, 1), (1, 1), (1, 63)), ("", False)),
+        (["Detects a face."], outputs((1, 1, 1, 1404), (1, 1, 1, 1)), ("", False)),
+        (["Detects nothing. Classifies"], outputs((1, 5)), ("tflite_classifier", False)),
+        (["Detects."], outputs((1, 896, 16), (1, 896, 1)), ("tflite_detector", False)),
+        (["Detects."], outputs((1, 1, 4), (1, 1), (1, 1), (1,)), ("tflite_detector", False)),
+        (["Detects."], outputs((1, 1, 200, 7)), ("tflite_detector", False)),
+        (["Detects."], outputs((-1, 7)), ("tflite_detector", False)),
+        (["Detects."], outputs((), (), ()), ("tflite_detector", False)),
         (["Image to be Classified."], outputs((1, 10, 4)), ("tflite_classifier", False)),
         (["To be classified after detection"], outputs(), ("tflite_classifier", False)),
         (["", "ObjectDetector"], outputs(), ("tflite_detector", False)),
@@ -667,14 +675,20 @@ def outputs(*shapes: tuple[int, ...], name: str = "out") -> list[TensorInfo]:
         ([], outputs((1, 10, 4), (1, 10), (1, 10), (1,)), ("tflite_detector", True)),
         ([], outputs((), (), (), (), name=conventions.DETECTION_OPERATOR + ":1"), ("tflite_detector", True)),
         ([], outputs((1, 1001)), ("tflite_classifier", True)),
-        ([], outputs((-1, 2)), ("tflite_classifier", True)),
+        ([], outputs((-1, 7)), ("", False)),
+        ([], outputs((10, 10)), ("", False)),
         ([], outputs((1, 1)), ("", False)),
         ([], outputs((1, 28, 28, 3)), ("", False)),
         ([], outputs(), ("", False)),
     ],
 )
 def test_the_kind_of_a_model(texts: list[str], found: list[TensorInfo], kind: tuple[str, bool]) -> None:
-    assert conventions.guess_type(texts, found) == kind
+    assert conventions.guess_type(texts, outputs((1, 224, 224, 3)), found) == kind
+
+
+def test_a_dynamic_dimension_is_a_batch_only_where_the_input_has_one() -> None:
+    for inputs, kind in [(outputs((-1, 96, 96, 3)), "tflite_classifier"), (outputs((1, 96, 96, 3)), "")]:
+        assert conventions.guess_type([], inputs, outputs((-1, 2))) == (kind, bool(kind))
 
 
 def test_the_conventions_are_those_of_the_real_detector(models_dir: Path) -> None:

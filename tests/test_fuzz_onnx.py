@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tracemalloc
 from collections import Counter
@@ -11,7 +12,8 @@ import pytest
 from mutation import TYPED, mutant, run_fuzzer
 
 from accelerate import ModelError
-from accelerate.formats.onnx.description import class_names, describe, interface
+from accelerate.formats.exporters import class_names
+from accelerate.formats.onnx.description import describe, interface
 from accelerate.formats.onnx.file import ModelFile
 
 pytest.importorskip("onnxruntime")
@@ -72,6 +74,8 @@ def test_reading_mutants_without_a_runtime() -> None:
         "", "{", "[" * 5000, "{}", "[]", "3", "'cat'", "{[]: 1}", "{0: 'a', 'x': 'b'}", "{-1: 'a'}", "{1.5: 'a'}",
         "{None: 'a'}", "{10**9: 'a'}", "{1000000000: 'a'}", "{'100000000': 'a'}", "{'²': 'a'}", "1 + 1", "\0",
         "9" * 5000, "[" + "'a'," * (1 << 19) + "]", "(lambda: 0)()", '{"0": null}', "{0: 'a'} # {",
+        "{0: 1" + "<1" * 60_000 + "}", "{'a': 1" + "+1" * 400_000 + "}", "[" + "''," * 40_000 + "]",
+        "{'a': " + "-" * 120_000 + "1}",
     ],
 )  # fmt: skip
 def test_odd_class_names(text: str) -> None:
@@ -84,8 +88,18 @@ def test_odd_class_names(text: str) -> None:
     assert names in ((), ("a",))
 
 
+def test_names_that_cannot_be_read_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    thousands = {index: f"class {index}" for index in range(20_000)}
+    assert len(class_names(json.dumps(thousands))) == 20_000
+    assert class_names("") == ()
+    assert caplog.records == []
+    for text in (str(thousands), "cat, dog"):
+        assert class_names(text) == ()
+        assert f"'names' ({len(text)} characters: " in caplog.records[-1].getMessage()
+
+
 def test_class_names() -> None:
-    assert class_names("{0: 'cat', 2: 'dog'}") == ("cat", "1", "dog")
+    assert class_names("{0: 'cat', 2: 'dog'}") == ("cat", "", "dog")
     assert class_names('{"0": "cat", "1": "dog"}') == ("cat", "dog")
     assert class_names("['cat', 'dog']") == ("cat", "dog")
     assert class_names("('cat', 7)") == ("cat", "7")
@@ -101,7 +115,7 @@ def test_graphs_nested_without_an_end() -> None:
             size >>= 7
         return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
-    graph = field(5, field(13, field(1, b"location") + field(2, b"far.bin")))
+    graph = field(5, field(13, field(1, b"location") + field(2, b"far.bin")) + b"\x70\x01")
     for _ in range(30):
         graph = field(1, field(5, field(6, graph)))
     assert ModelFile(b"\x08\x08" + field(7, graph)).external_files == ("far.bin",)

@@ -247,17 +247,17 @@ def test_a_wrong_declared_shape_is_no_crash() -> None:
     x = np.ones((5, 3), np.float32)
     with load(odd_onnx.wrong_output_shape()) as model:
         assert model.infer(x)["y"].shape == (5, 3)
-        with model.bind({"x": (5, 3)}) as binding, pytest.raises(InferenceError, match="shape"):
-            binding.run()
-        with model.bind({"x": (2, 3)}) as binding:
-            binding.inputs["x"][...] = -1
-            binding.run()
-            assert binding.outputs["y"].tolist() == [[1] * 3] * 2
+        for rows in (5, 2):
+            with model.bind({"x": (rows, 3)}) as binding:
+                assert not binding.zero_copy
+                binding.inputs["x"][...] = -1
+                binding.run()
+                assert binding.outputs["y"].tolist() == [[1] * 3] * rows
 
 
 def test_inputs_with_defaults_and_no_inputs() -> None:
     with load(odd_onnx.default_input()) as model:
-        assert [t.name for t in model.metadata().inputs] == ["x"]
+        assert [t.name for t in model.metadata().inputs] == ["x", "offset"]
         assert model.infer([1.0, 2.0, 3.0])["y"].tolist() == [11, 22, 33]
     with load(odd_onnx.no_inputs()) as model:
         assert model.infer({})["y"].tolist() == [2, 4, 6]
@@ -294,7 +294,8 @@ def test_the_custom_metadata_map() -> None:
     with load(odd_onnx.with_properties(properties)) as model:
         metadata = model.metadata()
         assert metadata.type == "onnx_detector"
-        assert metadata.labels == ("cat", "1", "dog")
+        assert metadata.labels == ("cat", "", "dog")
+        assert metadata.label(1) == "1"
         assert {key: metadata.extra[key] for key in properties} == properties
     with load(odd_onnx.with_properties({"names": '["a", "b", "c"]', "name": "mine", "task": "pose"})) as model:
         assert (model.metadata().labels, model.metadata().name) == (("a", "b", "c"), "mine")
@@ -457,8 +458,8 @@ def test_a_graph_in_two_parts_is_one() -> None:
         assert file.operators == {"Add": 1}
         with load(content) as model:
             assert model.metadata().labels == ("a", "b", "c")
-    assert ModelFile(odd_onnx.in_two_parts(odd_onnx.default_input())).inputs[0].name == "x"
-    assert len(ModelFile(odd_onnx.in_two_parts(odd_onnx.default_input())).inputs) == 1  # the other has a weight
+    inputs = ModelFile(odd_onnx.in_two_parts(odd_onnx.default_input())).inputs
+    assert [(v.name, v.optional) for v in inputs] == [("x", False), ("offset", True)]  # whose weight is in the first
     assert ModelFile(odd_onnx.in_two_parts(whole)).name == "first"
 
 
@@ -669,6 +670,64 @@ def test_runtime_counts_nodes_and_threads() -> None:
         assert model.runtime.details["num_threads"] == 1
 
 
+# The user's SessionOptions
+
+
+def test_session_options_of_the_users(capfd: Any) -> None:
+    given = onnxruntime.SessionOptions()
+    given.add_free_dimension_override_by_name("batch", 4)
+    given.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+    def told() -> dict[str, Any]:
+        values = {name: getattr(given, name) for name in dir(given) if not name.startswith("_")}
+        return {name: value for name, value in values.items() if not callable(value)}
+
+    before = told()
+    content = odd_onnx.double(("batch", 3))
+    for more, threads in (({}, usable_cpus()), ({"num_threads": 3}, 3), ({"replicas": 2, "num_threads": 1}, 1)):
+        with load(content, session_options=given, **more) as model:
+            assert model.metadata().inputs[0].shape == (4, 3)
+            assert model.runtime.details["num_threads"] == threads
+            np.testing.assert_array_equal(model.infer(np.ones((4, 3)))["y"], np.full((4, 3), 2))
+            assert model.do_command({"command": "profile", "runs": 1})["operators"]
+        assert told() == before
+    given.intra_op_num_threads = 2
+    with load(content, session_options=given) as model:
+        assert model.runtime.details["num_threads"] == 2
+    assert capfd.readouterr().err == ""
+    given.log_severity_level = 0  # whoever asks for the lines gets them
+    load(content, session_options=given).close()
+    assert "onnxruntime" in capfd.readouterr().err
+
+
+def test_session_options_that_contradict_or_are_none() -> None:
+    given = onnxruntime.SessionOptions()
+    given.intra_op_num_threads = 2
+    load(DIGITS, session_options=given, num_threads=2).close()
+    for options, message in (
+        ({"session_options": given, "num_threads": 3}, "num_threads=3 and .*intra_op_num_threads=2 differ; give one"),
+        ({"session_options": {"intra_op_num_threads": 2}}, r"wanted an onnxruntime\.SessionOptions"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            load(DIGITS, **options)
+        (row,) = accelerate.plan(DIGITS, backend="onnxruntime", **options).skipped
+        assert re.search(message, f"{row.reason}; {row.remedy}")
+    with pytest.raises(OptionError, match="session_options is settled"):
+        load(onnxruntime.InferenceSession(DIGITS), session_options=given)
+
+
+def test_custom_operators() -> None:
+    extensions: Any = pytest.importorskip("onnxruntime_extensions", reason="no library of custom operators is here")
+    content = odd_onnx.custom_operator()
+    with pytest.raises(UnsupportedModelError, match=r"session_options=options"):
+        load(content)
+    given = onnxruntime.SessionOptions()
+    given.register_custom_ops_library(extensions.get_library_path())
+    with load(content, session_options=given, replicas=2) as model:
+        assert model.infer([b"edge", "kant"])["y"].tolist() == [b"EDGE", b"KANT"]
+        assert model.runtime.details["num_threads"] >= 1
+
+
 @pytest.mark.parametrize("replicas", [1, 2, 256])
 def test_replicas_share_the_cpus(replicas: int) -> None:
     with load(DIGITS, replicas=replicas) as model:
@@ -691,11 +750,12 @@ def test_threads_by_default_are_those_of_the_affinity_mask() -> None:
     assert (default, three) == (one, one + 2)
 
 
-def test_both_builds_installed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", ["onnxruntime_gpu", "onnxruntime_qnn", "ort_nightly"])
+def test_two_builds_installed(tmp_path: Path, second: str) -> None:
     """What pip leaves after `pip install onnxruntime onnxruntime-gpu`: one package, two distributions."""
     package = Path(onnxruntime.__file__).parent
     (tmp_path / "onnxruntime").symlink_to(package)
-    for name in ("onnxruntime", "onnxruntime_gpu"):
+    for name in ("onnxruntime", second):
         (original,) = package.parent.glob("onnxruntime-*.dist-info")
         copied = shutil.copytree(original, tmp_path / original.name.replace("onnxruntime", name))
         metadata = (copied / "METADATA").read_text(encoding="utf-8")
@@ -709,11 +769,15 @@ def test_both_builds_installed(tmp_path: Path) -> None:
     )
     found = child(code, path=str(tmp_path)).stdout
     assert found.startswith("True | ")
-    assert "onnxruntime and onnxruntime-gpu are both installed" in found
-    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in found
-    alone = child(code).stdout
+    dashed = second.replace("_", "-")
+    assert f"onnxruntime and {dashed} are installed together" in found
+    assert f"pip uninstall -y onnxruntime {dashed}" in found
+    (tmp_path / "onnxruntime_extras-1.0.dist-info").mkdir()  # of a name like these, and the owner of other files
+    (tmp_path / "onnxruntime_extras-1.0.dist-info" / "RECORD").write_text("onnxruntime_extras/__init__.py,,\n")
+    shutil.rmtree(next(tmp_path.glob(f"{second}-*.dist-info")))
+    alone = child(code, path=str(tmp_path)).stdout
     assert alone.startswith("True | ")
-    assert "both" not in alone
+    assert "together" not in alone
 
 
 @NEEDS_CUDA
@@ -986,10 +1050,9 @@ def test_nothing_is_written_to_stderr(capfd: Any, tmp_path: Path) -> None:
         model.do_command({"command": "profile"})
     with load(odd_onnx.wrong_output_shape()) as model:
         model.infer(np.ones((5, 3), np.float32))
-        with model.bind({"x": (5, 3)}) as binding:
-            for timeout in (None, 60):
-                with pytest.raises(InferenceError):
-                    binding.run(timeout)
+    for timeout in (None, 60):
+        with load(odd_onnx.positive(2)) as model, model.bind() as binding:  # which says another shape, too
+            binding.run(timeout)
     with load(odd_onnx.slow(0.3), num_threads=1) as model:
         with pytest.raises(InferenceTimeoutError):
             model.infer(random_inputs(model), timeout=0.05)
@@ -1075,3 +1138,20 @@ else:
 """
     done = child(code)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nothing_is_kept_in_the_users_home(tmp_path: Path, monkeypatch: Any) -> None:
+    """ONNX Runtime's telemetry (since 1.32) keeps its files there."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("EDGE_ACCELERATE_CACHE", str(tmp_path / "ours"))
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "ORT_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
+    code = (
+        "import os, sys, time, accelerate\n"
+        "accelerate.load(sys.argv[1], backend='onnxruntime').warmup()\n"
+        "time.sleep(1)\n"
+        "assert 'ORT_DISABLE_TELEMETRY' not in os.environ\n"
+    )
+    done = child(code, str(DIGITS))
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name != "ours"] == []

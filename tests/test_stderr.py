@@ -132,3 +132,22 @@ def test_what_a_runtime_says_as_it_is_imported(
     """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert set(done.stderr.splitlines()) == {"somebody else"}
+
+
+@pytest.mark.parametrize(
+    ("line", "ours"),
+    [
+        (b"onnxruntime cpuid_info warning: Unknown CPU vendor. cpuinfo_vendor value: 0\n", True),
+        (b"Unknown CPU vendor. cpuinfo_vendor value: 0\n", True),  # as older versions write it
+        (b"onnxruntime warning: cpuinfo_initialize failed. May cause CPU EP performance degradation\n", True),
+        (b"Error in cpuinfo: failed to parse the list of possible processors in /sys/a\n", True),
+        (b"Fatal error in cpuinfo: no memory\n", True),
+        (b"\x1b[0;93m2026-11-26 17:45:26.23 [W:onnxruntime:, graph.cc:1492 Graph] Initializer w\n", True),
+        (b"my program: Error in cpuinfo: or so\n", False),
+        (b"onnxruntime is slow today\n", False),
+    ],
+)  # fmt: skip
+def test_the_lines_of_onnx_runtime_on_arm_boards(line: bytes, ours: bool) -> None:
+    from accelerate.backends.onnxruntime.runtime import LINES
+
+    assert bool(LINES.match(line)) == ours

@@ -291,6 +291,12 @@ def test_it_is_listed_and_diagnosed(installed: list[str]) -> None:
     assert [device["id"] for device in report["devices"] if device["backend"] == BACKEND][-1] == "cpu"
 
 
+def test_an_input_with_a_default_is_a_constant_to_it() -> None:
+    with accelerate.load(odd_onnx.default_input(), backend=BACKEND) as model:
+        assert [t.name for t in model.metadata().inputs] == ["x"]
+        assert model.infer([1, 2, 3.0])["y"].tolist() == [11, 22, 33]
+
+
 def test_bench_has_a_row_of_it() -> None:
     report = runner.run([DIGITS], runner.Settings(seconds=0.6, callers=(1,)), backends=["tflite_cpu", BACKEND])
     rows = {row["backend"]: row for row in report["results"]}

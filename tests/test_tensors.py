@@ -164,12 +164,31 @@ def test_normalisation_for_another_number_of_channels() -> None:
 @pytest.mark.parametrize(
     ("shape", "layout"),
     [
-        ((1, 4, 5, 3), "NHWC"), ((1, 3, 4, 5), "NCHW"), ((4, 5, 1), "HWC"), ((1, 4, 5), "CHW"),
+        ((1, 4, 5, 3), "NHWC"), ((1, 3, 4, 5), "NCHW"), ((4, 5, 1), ""), ((1, 4, 5), ""), ((16, 17, 1), "HWC"),
+        ((1, 16, 17), "CHW"), ((1, 15, 17, 1), ""), ((1, 17, 15, 1), ""),
+        ((1, -1, -1, 1), "NHWC"), ((1, -1, 15, 1), ""),
         ((-1, 96, 96, 3), "NHWC"), ((1, 128, 4, 2), ""), ((10, 10), ""), ((3,), ""), ((1, 3, 4, 3), "NHWC"),
+        ((49, 10, 1), ""), ((1, 49, 10, 1), ""), ((1, 15600), ""), ((1, 1, 1, 1001), ""), ((-1, 3, -1, -1), "NCHW"),
     ],
 )  # fmt: skip
 def test_what_looks_like_an_image(shape: tuple[int, ...], layout: str) -> None:
     assert image_layout(shape) == layout
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((1, 8, 8, 1), "NHWC"), ((1, 1, 8, 8), "NCHW"), ((49, 10, 1), "HWC"), ((1, 64, 48, 4), "NHWC"),
+        ((1, 4, 64, 48), "NCHW"), ((1, 10, -1, -1), "NCHW"), ((1, -1, -1, 6), "NHWC"),
+        ((10, 10), ""), ((1, 9, 9, 9), "NHWC"),
+    ],
+)  # fmt: skip
+def test_a_normalization_makes_an_image_of_an_input(shape: tuple[int, ...], layout: str) -> None:
+    user = Normalization((0.0,), (255.0,), "user")
+    for extra in ({}, {"content": "feature"}):
+        silent = with_image_meaning(tensor("float32", shape, extra=extra), None, ASSUMED)
+        assert (silent.layout, silent.normalization) == ("", None)
+        assert with_image_meaning(tensor("float32", shape, extra=extra), user, ASSUMED).layout == layout
 
 
 # Integers, booleans, floats, strings

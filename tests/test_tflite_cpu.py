@@ -486,3 +486,82 @@ def test_a_photograph_is_recognised(engine: str, models_dir: Path) -> None:
         assert "cat" in model.metadata().labels[int(scores.argmax())]
         from_floats = model.infer({"input": np.asarray(picture) / 127.5 - 1}, dequantize=True)["probability"]
         assert abs(from_floats - scores).max() <= 0.06
+
+
+# The file, while its model runs
+
+
+@ANY
+def test_a_small_file_that_is_overwritten_or_cut(engine: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(odd_models.add3())
+    x = np.random.default_rng(0).normal(0, 1, 3).astype(np.float32)
+    with load(path, engine) as model, load(path, engine, replicas=2) as both, model.bind() as binding:
+        path.write_bytes(odd_models.two_inputs())
+        path.write_bytes(b"")
+        binding.inputs["x"][...] = x
+        binding.run()
+        assert binding.outputs["y"].tolist() == model.infer(x)["y"].tolist() == both.infer(x)["y"].tolist()
+        assert model.infer(x)["y"].tolist() == (x + x).tolist()
+
+
+@pytest.mark.skipif("litert" not in engines.INSTALLED, reason="LiteRT alone maps files")
+def test_a_large_file_that_is_overwritten(tmp_path: Path) -> None:
+    path, other = tmp_path / "model.tflite", tmp_path / "other.tflite"
+    other.write_bytes(odd_models.add3() + bytes(17 << 20))
+    x = np.random.default_rng(0).normal(0, 1, 3).astype(np.float32)
+    shutil.copy(other, path)
+    with load(path, "litert") as model, model.bind() as binding:
+        assert model.infer(x)["y"].tolist() == (x + x).tolist()
+        shutil.copy(other, path)  # in place
+        for call in (lambda: model.infer(x), lambda: model.infer(x, timeout=5), binding.run):
+            with pytest.raises(ModelError, match=r"was written to after it was loaded.*renaming another one over it"):
+                call()
+    with load(path, "litert") as model:
+        other.replace(path)
+        assert model.infer(x)["y"].tolist() == (x + x).tolist()
+        path.unlink()
+        assert model.infer(x)["y"].tolist() == (x + x).tolist()
+
+
+# What XNNPACK refuses
+
+
+@pytest.mark.skipif("litert" not in engines.INSTALLED, reason="tflite-runtime's XNNPACK leaves this operator alone")
+def test_the_engines_own_delegate_can_be_left_out() -> None:
+    model, x = odd_models.refused_by_xnnpack(), np.arange(6, dtype=np.float32).reshape(1, 1, 1, 1, 1, 1, 6)
+    with pytest.raises(ModelError, match=r"failed to delegate FULLY_CONNECTED.*load\(\.\.\., xnnpack=False\)"):
+        load(model, "litert")
+    with load(model, "litert", xnnpack=False) as loaded, loaded.bind() as binding:
+        assert loaded.infer(x)["y"].ravel().tolist() == [15, 15]
+        assert loaded.runtime.details["xnnpack"] is False
+        binding.inputs["x"][...] = 2
+        binding.run()
+        assert binding.outputs["y"].ravel().tolist() == [12, 12]
+
+
+@ANY
+def test_xnnpack_is_a_yes_or_a_no(engine: str) -> None:
+    with pytest.raises(OptionError, match="xnnpack is 'no'; wanted False"):
+        load(odd_models.add3(), engine, xnnpack="no")
+    load(odd_models.add3(), engine, xnnpack=True).close()
+
+
+# Inputs of unknown rank
+
+
+@ANY
+def test_an_input_of_unknown_rank(engine: str) -> None:
+    random = np.random.default_rng(0)
+    with load(odd_models.unranked(), engine) as model:
+        about = model.metadata()
+        assert [str(t) for t in (*about.inputs, *about.outputs)] == [f"{n}: float32[shape unknown]" for n in "xy"]
+        for shape in ((2, 3), (), (4,), (2, 3), (1, 2, 3, 4)):
+            x = random.normal(0, 1, shape).astype(np.float32)
+            assert np.array_equal(model.infer(x)["y"], x + 1)
+            with model.bind({"x": shape}) as binding:
+                binding.inputs["x"][...] = x
+                binding.run()
+                assert np.array_equal(binding.outputs["y"], x + 1)
+        assert model.infer([[1.5, 2]])["y"].tolist() == [[2.5, 3]]
+        model.warmup()

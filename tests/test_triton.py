@@ -385,7 +385,7 @@ def test_what_the_server_tells(load: Any) -> None:
 
 
 def test_labels_from_ranked_results() -> None:
-    assert labels_of([b"0.9:2:bird", b"0.5:0:a:b", b"0.1:1"]) == ("a:b", "1", "bird")
+    assert labels_of([b"0.9:2:bird", b"0.5:0:a:b", b"0.1:1"]) == ("a:b", "", "bird")
     assert labels_of([b"0.9:4000000000:x"]) == ()
     assert labels_of([b"nonsense", b"\xff:0:\xff"]) == ("\ufffd",)
     assert labels_of([]) == ()

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 import grpc
+import labelled_models
 import numpy as np
 import odd_models
 import onnx
@@ -285,6 +286,16 @@ def test_tflite_on_the_server_answers_like_here(
 def test_odd_tflite_on_the_server(server: TritonServer, deployed: Callable[..., Shipment], name: str) -> None:
     content = getattr(odd_models, name)()
     check(server, deployed(content), content, "tflite_cpu")
+
+
+@served
+def test_the_server_knows_the_labels_of_each_output(server: TritonServer, deployed: Callable[..., Shipment]) -> None:
+    about = describe(Source(labelled_models.two_heads()))
+    assert about is not None
+    with accelerate.load(f"triton://{server.url}/{deployed(labelled_models.two_heads()).name}") as remote:
+        told = remote.metadata()
+    assert {t.name: t.labels for t in told.outputs} == {t.name: t.labels for t in about.outputs}
+    assert told.labels == about.labels
 
 
 @served

@@ -63,7 +63,12 @@ def _sides(inputs: Any, outputs: Any) -> tuple[tuple[TensorInfo, ...], tuple[Ten
 def _tensor(told: Mapping[str, Any]) -> TensorInfo:
     levels = Quantization((told["scale"],), (told["zero"],)) if "scale" in told else None
     info = TensorInfo(
-        told["name"], (f"{told['name']}:0",), data_type=told["dtype"], shape=tuple(told["shape"]), quantization=levels
+        told["name"],
+        (f"{told['name']}:0",),
+        data_type=told["dtype"],
+        shape=tuple(told["shape"]),
+        quantization=levels,
+        extra={"optional": True} if told.get("optional") else {},
     )
     dtype_of(info)
     return info
@@ -73,7 +78,8 @@ class ToyBinding(Binding):
     """Arrays that the program reads and writes itself."""
 
     def __init__(self, owner: ToyModel, program: Program, given: dict[str, Array], results: dict[str, Array]) -> None:
-        self.program, self.given, self.results = program, list(given.values()), list(results.values())
+        self.program, self.results = program, list(results.values())
+        self.given: list[Any] = [given.get(t.name) for t in owner.inputs]
         super().__init__(owner, given, results, zero_copy=True)
 
     def step(self) -> None:

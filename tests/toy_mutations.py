@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import toy_backend
 from toy_backend import Toy, ToyBinding, ToyModel
+from toy_runtime import Program
 
 from accelerate.contract import Availability, CopyingBinding, Device, Match, RuntimeModel, allocate
 from accelerate.errors import DeviceNotFoundError, OptionError
@@ -130,6 +131,22 @@ def zero_copy_lies_about_inputs(put: Set) -> None:
     put(ToyBinding, "__init__", init)
 
 
+@defect("an_optional_input_may_be_left_out", "an_optional_input_is_bound_where_it_is_named")
+def an_optional_input_left_out_is_zero(put: Set) -> None:
+    sound = Program.run
+    put(Program, "run", lambda self, arrays, *more: sound(self, [0 if a is None else a for a in arrays], *more))
+
+
+@defect("an_optional_input_is_bound_where_it_is_named")
+def an_optional_input_is_always_bound(put: Set) -> None:
+    sound = ToyModel.bind
+
+    def bind(self: Any, shapes: Any = None) -> Any:
+        return sound(self, {**{t.name: t.shape for t in self.inputs if t.optional}, **(shapes or {})})
+
+    put(ToyModel, "bind", bind)
+
+
 @defect("a_binding_shares_what_it_says_it_shares[plain]")
 def zero_copy_lies_about_outputs(put: Set) -> None:
     def step(self: Any) -> None:
@@ -182,6 +199,34 @@ def bindings_share_their_arrays(put: Set) -> None:
 @defect("a_binding_ends_with_its_model")
 def a_binding_outlives_its_model(put: Set) -> None:
     put(ToyBinding, "run", lambda self, timeout=None: (self._turn.check_open(), self.step())[1])
+
+
+# State
+
+
+@defect("a_reset_and_a_warmup_leave_no_trace")
+def a_model_does_not_know_reset(put: Set) -> None:
+    def reset(self: Any) -> None:
+        raise NotImplementedError("no reset")
+
+    put(ToyModel, "reset", reset)
+
+
+@defect("a_reset_and_a_warmup_leave_no_trace")
+def a_call_is_felt_by_the_next(put: Set) -> None:
+    sound = ToyModel.execute
+
+    def execute(self: Any, feeds: Any) -> Any:
+        self.seen = getattr(self, "seen", 0) + 1
+        results = sound(self, feeds)
+        return [r + r.dtype.type(self.seen) if r.dtype.kind in "fiu" else r for r in results]
+
+    put(ToyModel, "execute", execute)
+
+
+@defect("an_unknown_signature_of_a_loaded_model")
+def any_signature_is_this_model(put: Set) -> None:
+    put(ToyModel, "signature", lambda self, name: self)
 
 
 # What is raised

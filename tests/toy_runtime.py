@@ -39,6 +39,7 @@ _OPERATORS: Mapping[str, Callable[[Arrays, threading.Event], Arrays]] = {
     "invert": lambda a, _: [~a[0]],
     "reverse": lambda a, _: [a[0][::-1]],
     "find": lambda a, _: [np.flatnonzero(a[0] > 0)],
+    "scale": lambda a, _: [a[0] * (2 if a[1] is None else a[1])],
     "with double": lambda a, _: [a[0], a[0] + a[0]],
     "slowly": _slowly,
     "picky": _picky,

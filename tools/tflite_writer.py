@@ -115,6 +115,7 @@ class Graph:
         zero_point: int | Sequence[int] | None = None,
         axis: int = 0,
         is_variable: bool = False,
+        ranked: bool = True,
     ) -> int:
         """Add a tensor without data and return its index.
 
@@ -132,6 +133,8 @@ class Graph:
             The dimension that per-channel parameters run along.
         is_variable : bool
             Whether it keeps its value from one invocation to the next.
+        ranked : bool
+            Whether the file gives a shape at all; False goes with an empty one.
 
         Returns
         -------
@@ -143,7 +146,7 @@ class Graph:
                 name=name,
                 shape=[1 if size == -1 else size for size in shape],
                 shapeSignature=list(shape) if -1 in shape else None,
-                hasRank=True,
+                hasRank=ranked,
                 type=getattr(schema.TensorType, dtype.upper()),
                 quantization=_quantization(scale, zero_point, axis),
                 isVariable=is_variable,
@@ -218,9 +221,9 @@ class Graph:
         code = _OperatorCode(getattr(schema.BuiltinOperator, name), None, version)
         self._operators.append((code, operator))
 
-    def custom_op(self, name: str, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-        """Add a custom operator, known to runtimes by its name alone."""
-        operator = schema.OperatorT(inputs=list(inputs), outputs=list(outputs))
+    def custom_op(self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: bytes = b"") -> None:
+        """Add a custom operator, known to runtimes by its name alone; `options` are in a form of its own."""
+        operator = schema.OperatorT(inputs=list(inputs), outputs=list(outputs), customOptions=list(options) or None)
         self._operators.append((_OperatorCode(schema.BuiltinOperator.CUSTOM, name, 1), operator))
 
     def _to_schema(self, codes: dict[_OperatorCode, int], buffers: list[_Buffer]) -> Any:

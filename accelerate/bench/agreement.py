@@ -24,13 +24,16 @@ __all__ = ["are_twins", "compare_answers", "feeds_from", "random_real_inputs"]
 
 
 def random_real_inputs(model: Model, count: int, seed: int) -> list[list[Array]]:
-    """Return `count` sets of inputs as the real values that they stand for, in the order of the model's inputs.
+    """Return `count` sets of inputs as the real values that they stand for, in the order of the required inputs.
 
     Real values are what twins have in common: float32 for what is quantised, else the model's own dtype.
     """
     random = np.random.default_rng(seed)
     return [
-        [dequantize(random_tensor(t, random, integers=(0, 0)), t.quantization) for t in model.metadata().inputs]
+        [
+            dequantize(random_tensor(t, random, integers=(0, 0)), t.quantization)
+            for t in model.metadata().required_inputs
+        ]
         for _ in range(count)
     ]
 
@@ -38,7 +41,8 @@ def random_real_inputs(model: Model, count: int, seed: int) -> list[list[Array]]
 def feeds_from(real: Sequence[Array], reference: Model, model: Model) -> dict[str, Array]:
     """Return real inputs of `reference` as `model` takes them: its names, dtypes, shapes and layout."""
     feeds = {}
-    for value, theirs, ours in zip(real, reference.metadata().inputs, model.metadata().inputs, strict=True):
+    sides = (one.metadata().required_inputs for one in (reference, model))
+    for value, theirs, ours in zip(real, *sides, strict=True):
         moves = theirs.layout and ours.layout and theirs.layout[-3:] != ours.layout[-3:]
         fitting = turned(value, ours.layout.endswith("HWC")) if moves else value
         if fitting.dtype.kind == "f" and ours.quantization is None and dtype_of(ours).kind in "iu":
@@ -56,7 +60,7 @@ def are_twins(one: Model, other: Model) -> bool:
     return all(
         [math.prod(concrete_shape(t.shape)) for t in ours] == [math.prod(concrete_shape(t.shape)) for t in theirs]
         for ours, theirs in (
-            (one.metadata().inputs, other.metadata().inputs),
+            (one.metadata().required_inputs, other.metadata().required_inputs),
             (one.metadata().outputs, other.metadata().outputs),
         )
     )

@@ -64,7 +64,7 @@ class Subject:
         self.model = self.load()
         self.row["load_ms"] = (perf_counter_ns() - started) / 1e6
         self.row["runtime"] = _plain(vars(self.model.runtime))
-        self.row["inputs"] = {t.name: f"{t.data_type}{list(t.shape)}" for t in self.model.metadata().inputs}
+        self.row["inputs"] = {t.name: f"{t.data_type}{list(t.shape)}" for t in self.model.metadata().required_inputs}
         return self.model
 
     def call_first(self) -> None:

@@ -107,7 +107,7 @@ def measure_phases(model: Model, feeds: Mapping[str, Array], seconds: float) -> 
     share = seconds / 4
     phases: dict[str, Any] = {"convert": _convert(model, share)}
     shapes = {name: array.shape for name, array in feeds.items()}
-    dynamic = {t.name: shapes[t.name] for t in model.metadata().inputs if min(t.shape, default=0) < 0}
+    dynamic = {t.name: shapes[t.name] for t in model.metadata().required_inputs if min(t.shape, default=0) < 0}
     with model.bind(dynamic or None) as binding:
         inputs = [(binding.inputs[name], array) for name, array in feeds.items()]
 
@@ -149,7 +149,7 @@ def _median(call: Callable[[object], object], seconds: float) -> float:
 
 def _convert(model: Model, seconds: float) -> float | None:
     work: list[tuple[Callable[[Any], Array], Array]] = []
-    for info in model.metadata().inputs:
+    for info in model.metadata().required_inputs:
         given = _natural(info)
         if given is None:
             return None

@@ -15,6 +15,7 @@ from ..errors import AccelerateError, InferenceTimeoutError, TensorError
 from ..metadata import TensorInfo
 from .conversion import Array, blank, dtype_of
 from .deadlines import Turn, in_words, left, seconds
+from .forks import keep_in_children
 from .names import NameIndex
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Owner(Protocol):
     """The model that a Binding belongs to."""
 
     turn: Turn
+    inputs: tuple[TensorInfo, ...]
 
     def translate(self, error: Exception) -> AccelerateError:
         """Return the error for what the runtime has raised."""
@@ -59,6 +61,11 @@ class Binding(abc.ABC):
         self._outputs = {name: read_only(array) for name, array in outputs.items()}
         self._turn = Turn("this Binding", "call bind() again")
         self._lock = self._turn.lock
+        keep_in_children(self)
+
+    def forked(self) -> None:
+        """In a forked child: another thread's run will never end here."""
+        self._turn.forked()
 
     @abc.abstractmethod
     def step(self) -> None:
@@ -158,6 +165,7 @@ class CopyingBinding(Binding):
         inputs: dict[str, Array],
         outputs: Sequence[TensorInfo],
     ) -> None:
+        self._feeds: list[Any] = [inputs.get(t.name) for t in owner.inputs]  # None for an optional one left out
         # a dynamic dimension is unknown until the first run
         self._buffers = {t.name: np.zeros([max(n, 0) for n in t.shape], dtype_of(t)) for t in outputs}
         self._call = run
@@ -182,7 +190,7 @@ class CopyingBinding(Binding):
 
     def call(self, timeout: float | None) -> None:
         """Run once, with a deadline in seconds."""
-        self.take(self._call(list(self._inputs.values()), timeout))
+        self.take(self._call(self._feeds, timeout))
 
     def take(self, results: Sequence[Array]) -> None:
         """Copy the results of a run into the outputs."""
@@ -195,7 +203,7 @@ class CopyingBinding(Binding):
 
 
 def allocate(inputs: Sequence[TensorInfo], names: NameIndex, shapes: Any) -> dict[str, Array]:
-    """Make the input arrays of a Binding.
+    """Make the input arrays of a Binding; an optional input has one only where `shapes` names it.
 
     Parameters
     ----------
@@ -212,9 +220,13 @@ def allocate(inputs: Sequence[TensorInfo], names: NameIndex, shapes: Any) -> dic
     wanted = _wanted_shapes(names, shapes)
     arrays = {}
     for position, tensor in enumerate(inputs):
+        if tensor.optional and position not in wanted:
+            continue
         known = (1, *tensor.shape[1:]) if tensor.shape and tensor.shape[0] == -1 else tensor.shape
         shape = wanted.get(position, known)
-        if len(shape) != len(tensor.shape) or any(
+        if "rank" in tensor.extra and min(shape, default=0) >= 0:  # any shape will do
+            pass
+        elif len(shape) != len(tensor.shape) or any(
             n < 0 or w not in (n, -1) for n, w in zip(shape, tensor.shape, strict=True)
         ):
             raise TensorError(

@@ -41,6 +41,7 @@ else:  # importing numpy.typing takes 0.6 ms, for annotations that nothing evalu
 _log = logging.getLogger("accelerate")
 _QUANTISED = frozenset({"uint8", "int8", "int16"})
 _SATURATION_SHARE = 0.05
+_SMALLEST_SIDE = 16  # of a picture with one channel that nobody calls one
 
 
 def dtype_of(info: TensorInfo) -> np.dtype[Any]:
@@ -59,8 +60,16 @@ def blank(info: TensorInfo, shape: Sequence[int]) -> Array:
     return np.full(shape, b"", object) if dtype.hasobject else np.zeros(shape, dtype)
 
 
-def image_layout(shape: Sequence[int]) -> str:
-    """Guess the layout of an image tensor from its shape: rank 3 or 4 with 1 or 3 channels last, else first.
+def image_layout(shape: Sequence[int], *, known: bool = False) -> str:
+    """Tell the layout of an image tensor from its shape.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        -1 is a dynamic dimension.
+    known : bool
+        Whether somebody says that it is an image. Else it is taken for one with 3 channels, last or first, or with 1
+        channel and both sides from 16: what is smaller is more often a table of features.
 
     Returns
     -------
@@ -70,11 +79,13 @@ def image_layout(shape: Sequence[int]) -> str:
     if len(shape) not in (3, 4):
         return ""
     batch = "N" if len(shape) == 4 else ""
-    if shape[-1] in (1, 3):
-        return batch + "HWC"
-    if shape[-3] in (1, 3):
-        return batch + "CHW"
-    return ""
+    for channels, sides, layout in ((shape[-1], shape[-3:-1], "HWC"), (shape[-3], shape[-2:], "CHW")):
+        if channels == 3 or (channels == 1 and (known or all(n < 0 or n >= _SMALLEST_SIDE for n in sides))):
+            return batch + layout
+    if not known:
+        return ""
+    first, last = (n if n > 0 else math.inf for n in (shape[-3], shape[-1]))
+    return batch + ("CHW" if first < last else "HWC")
 
 
 def dequantize(values: Array, quantization: Quantization | None) -> Array:
@@ -173,7 +184,8 @@ class InputAdapter:
         self._details = details
         self._strict = strict
         self._dtype = dtype_of(info)
-        self._dynamic = min(info.shape, default=0) < 0
+        self._any_shape = "rank" in info.extra  # nobody says which: the runtime judges it
+        self._dynamic = self._any_shape or min(info.shape, default=0) < 0
         self._said: set[str] = set()
 
     def fast_path(self) -> Callable[[Any], Array]:
@@ -234,6 +246,8 @@ class InputAdapter:
 
     def _fit_shape(self, array: Array) -> Array:
         want, got = self.info.shape, array.shape
+        if self._any_shape:
+            return array
         if len(got) == len(want) and all(w in (g, -1) for g, w in zip(got, want, strict=True)):
             return array
         if (
@@ -393,8 +407,8 @@ def _is_float(dtype: np.dtype[Any]) -> bool:
 def with_image_meaning(info: TensorInfo, user: Normalization | None, assumed: Normalization | None) -> TensorInfo:
     """Complete an input's layout and normalisation: the user's word first, then the metadata's, then `assumed`."""
     layout = info.layout
-    if not layout and "content" not in info.extra:  # nobody says that it holds something else
-        layout = image_layout(info.shape)
+    if not layout and (user is not None or "content" not in info.extra):  # nobody says that it holds something else
+        layout = image_layout(info.shape, known=user is not None)
     if user is not None:
         return replace(info, layout=layout, normalization=user)
     if info.normalization is None and layout and info.data_type in ("float32", "float16"):

@@ -181,6 +181,7 @@ class Turn:
 
     def __init__(self, what: str, remedy: str) -> None:
         self._what = what
+        self._why = "is closed"
         self._remedy = remedy
         self.lock = threading.Lock()
         self.closed = False
@@ -190,7 +191,7 @@ class Turn:
     def check_open(self) -> None:
         """Raise ClosedError once `close` has been called."""
         if self.closed:
-            raise ClosedError(f"{self._what} is closed", self._remedy)
+            raise ClosedError(f"{self._what} {self._why}", self._remedy)
 
     def call_within(self, call: Callable[[], Any], cancel: Callable[[], None] | None, timeout: float) -> Any:
         """Make a call on the worker thread and give up at the deadline; the turn is the worker's until the call ends.
@@ -243,6 +244,14 @@ class Turn:
             callback()
         else:
             worker.submit(_Signal(callback))
+
+    def forked(self, *, busy: bool = False) -> None:
+        """In a forked child: close it if another thread was using it, for that call will never end here."""
+        if self.lock.locked():
+            self.lock.release()
+            busy = True
+        if busy:
+            self._why, self.closed = "was at work for another thread when this process was forked", True
 
     def close(self) -> bool:
         """Refuse further calls, and let the worker thread end once it is idle; return whether it was open until now."""

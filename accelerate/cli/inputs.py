@@ -69,10 +69,10 @@ def _read_picture(path: Path, inputs: Sequence[TensorInfo]) -> Array:
     except OptionError as error:
         raise OptionError(error.reason, error.remedy or "give a picture, an .npy file or an .npz file") from error
     if len(inputs) != 1 or not inputs[0].layout:
-        raise TensorError(
-            f"{path} is a picture, but the model does not have one image as its only input",
-            f"give an .npy file, or .npz with an array for each of {_listing(inputs)}",
-        )
+        remedy = f"give an .npy file, or .npz with an array for each of {_listing(inputs)}"
+        if len(inputs) == 1 and len(inputs[0].shape) in (3, 4):
+            remedy += '; or say that it is an image: --option "normalization=[127.5, 127.5]", a mean and a deviation'
+        raise TensorError(f"{path} is a picture, but the model does not have one image as its only input", remedy)
     return to_tensor(picture, inputs[0])
 
 

@@ -45,7 +45,7 @@ def _file_fields(model: str, file: Mapping[str, Any] | None) -> Iterator[tuple[s
         return
     yield "file", file["path"]
     yield "format", f"{file['format'] or 'unknown'}, {file['size']:,} bytes"
-    yield "SHA-256", file["sha256"]
+    yield "SHA-256", file["sha256"] or "unknown without all of its files"
 
 
 def _content_fields(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -89,6 +89,8 @@ def _about(tensor: Mapping[str, Any]) -> Iterator[str]:
     # a scalar, and an output whose shape the converter left to the runtime, look the same in the file
     shape = str(list(tensor["shape"])) if tensor["shape"] else "[] (a scalar, or known only to the runtime)"
     yield f"{tensor['data_type']} {shape}{image}"
+    if tensor["extra"].get("optional"):
+        yield "may be left out"
     if q := tensor["quantization"]:
         if q["axis"] is None:
             yield f"scale {q['scale'][0]:.6g}, zero point {q['zero_point'][0]}"
@@ -98,6 +100,8 @@ def _about(tensor: Mapping[str, Any]) -> Iterator[str]:
         yield f"(pixel - {_numbers(n['mean'])}) / {_numbers(n['std'])}, by {_SOURCES[n['source']]}"
     for file in tensor["associated_files"]:
         yield f"file {file['name']} ({file['label_type']})"
+    if tensor["labels"]:
+        yield f"{len(tensor['labels'])} labels of its own"
     for alias in tensor["aliases"]:
         yield f"also named {alias}"
 

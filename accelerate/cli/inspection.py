@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -48,7 +49,7 @@ def _file(source: Source) -> dict[str, Any] | None:
 def _onnx_content(source: Source) -> dict[str, Any]:
     file, described = source.opened(ONNXFile), describe_source(source)
     assert described is not None, "its format is read here"
-    shown = {key: value for key, value in file.properties.items() if key != "names"}  # the labels have their own line
+    shown = _without_names(file.properties)
     versions = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in file.opsets.items())
     return {
         "schema_version": file.ir_version,
@@ -74,20 +75,27 @@ def _tflite_content(source: Source) -> dict[str, Any]:
     file = source.opened(ModelFile)
     metadata, labels = file.metadata.metadata, file.packed_labels()
     packed, unpackable = _packed_files(file)
-    problems = (file.metadata.problem, unpackable, labels.problem)
+    problems = (file.metadata.problem, unpackable, file.exported.problem, *(one.problem for one in labels))
+    about = {} if metadata is None else {field: getattr(metadata, field) for field in _ABOUT}
+    about |= {key: text for key, text in _without_names(file.exported.properties).items() if not about.get(key)}
+    graphs = _graphs(source, file)
     return {
         "schema_version": file.version,
         "description": file.description,
         "operators": dict(file.operators),
         "custom_operators": list(file.custom_operators),
-        "metadata": metadata and {field: getattr(metadata, field) for field in _ABOUT},
+        "metadata": about or None,
         "packed_files": packed,
         "external_files": [],
-        "labels": {"file": labels.file, "count": len(labels.labels)} if labels.file else None,
+        "labels": _labels(graphs[0][1], file),
         "signatures": [asdict(signature) for signature in file.signatures],
-        "graphs": _graphs(source, file),
+        "graphs": [graph for graph, _ in graphs],
         "problems": list(dict.fromkeys(filter(None, problems))),
     }
+
+
+def _without_names(properties: Mapping[str, str]) -> dict[str, str]:
+    return {key: text for key, text in properties.items() if key != "names"}  # the labels have a line of their own
 
 
 def _strangers_content(source: Source) -> dict[str, Any] | None:
@@ -119,7 +127,16 @@ def _packed_files(file: ModelFile) -> tuple[list[str], str]:
         return [], str(error)
 
 
-def _graphs(source: Source, file: ModelFile) -> list[dict[str, Any]]:
+def _labels(described: Metadata, file: ModelFile) -> dict[str, Any] | None:
+    """Say how many labels the model has, and where they come from."""
+    if not described.labels:
+        return None
+    names = (reading.file for reading, output in zip(file.packed_labels(), described.outputs, strict=True)
+             if output.labels == described.labels)  # fmt: skip
+    return {"file": next(names, file.exported.file), "count": len(described.labels)}
+
+
+def _graphs(source: Source, file: ModelFile) -> list[tuple[dict[str, Any], Metadata]]:
     """Describe the graphs that a program can call, the first and those of signatures, by the names of one of these."""
     keys: dict[int, list[str]] = {0: []}
     for signature in file.signatures:
@@ -128,7 +145,7 @@ def _graphs(source: Source, file: ModelFile) -> list[dict[str, Any]]:
     for index, callable_by in sorted(keys.items()):
         described = describe_source(source, callable_by[0] if index else None)
         assert described is not None, "its format is read here"
-        graphs.append(_graph(index, callable_by, described, ASSUMED_NORMALIZATION))
+        graphs.append((_graph(index, callable_by, described, ASSUMED_NORMALIZATION), described))
     return graphs
 
 

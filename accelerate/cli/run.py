@@ -59,7 +59,7 @@ def _parse_value(text: str) -> Any:
 @click.argument("input_path", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option("--backend", default="auto", show_default=True, help="A backend that `doctor` lists.")
 @click.option("--device", help="A device that `doctor` lists.")
-@click.option("--labels", "label_path", metavar="PATH", help="A label file, one label a line.")
+@click.option("--labels", "label_path", metavar="PATH", help="A label file.")
 @click.option("--threads", "num_threads", metavar="N", type=click.IntRange(min=1), help="CPU threads of the runtime.")
 @click.option("--top", metavar="N", type=click.IntRange(min=1), default=5, show_default=True, help="Results to show.")
 @click.option("--timeout", metavar="SECONDS", type=POSITIVE, help="Limit of each call.")
@@ -91,7 +91,7 @@ def run(
     with load(model, **load_arguments, **options) as loaded:
         load_ms = (perf_counter() - started) * 1e3
         metadata = loaded.metadata()
-        tensors = read_input(input_path, metadata.inputs)
+        tensors = read_input(input_path, metadata.required_inputs)
         outputs, first_ms = _timed_call(loaded, tensors, timeout)
         _, second_ms = _timed_call(loaded, tensors, timeout)
         report = {

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..calls.conversion import Array
 from ..calls.deadlines import in_words, left, seconds
+from ..calls.forks import keep_in_children
 from ..errors import InferenceTimeoutError
 from ..model import Model
 from ..reports import RuntimeInfo
@@ -40,6 +41,11 @@ class Replicas(ModelWrapper):
         for model in self.models:
             self._free.put(model)
         super().__init__(f"this {self.current.backend} model")
+        keep_in_children(self)
+
+    def forked(self) -> None:
+        """In a forked child: those that were free are."""
+        self.turn.forked(busy=self._free.empty())
 
     @property
     def current(self) -> Model:
@@ -72,6 +78,11 @@ class Replicas(ModelWrapper):
             lambda one, limit: one.infer(input_tensors, timeout=limit, dequantize=dequantize), until
         )
         return outputs
+
+    def signature(self, name: str) -> Model:
+        """Return that function of every replica."""
+        self.turn.check_open()
+        return Replicas([model.signature(name) for model in self.models])
 
     def when_idle(self, callback: Callable[[], None]) -> None:
         """Wait for all replicas."""

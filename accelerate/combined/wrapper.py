@@ -89,6 +89,10 @@ class ModelWrapper(Model):
         self.turn.check_open()
         return self.current.metadata(timeout=timeout)
 
+    def signature(self, name: str) -> Model:
+        self.turn.check_open()
+        return self.current.signature(name)
+
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.turn.check_open()
         return self.current.bind(shapes)

@@ -59,7 +59,7 @@ def describe_source(source: Source, signature: str | None = None) -> Metadata | 
             from .tflite.description import describe as describe_tflite
             from .tflite.file import ModelFile as TFLiteFile
 
-            return describe_tflite(source.opened(TFLiteFile), found.subgraph, found.inputs, found.outputs, labels=True)
+            return describe_tflite(source.opened(TFLiteFile), found.subgraph, found.inputs, found.outputs)
         from .onnx.description import describe as describe_onnx
         from .onnx.file import ModelFile as ONNXFile
 

@@ -88,16 +88,10 @@ class Message:
         """Return whether these bytes occur anywhere in the message."""
         return self._buffer.find(content, self._start, self._end) >= 0
 
-    def texts(self) -> dict[int, str]:
-        """Return the last string of every length-delimited field that is valid UTF-8 and at most 64 KiB."""
-        found = {}
-        for number, wire, span in self.fields():
-            if wire == BYTES and span[1] - span[0] <= 1 << 16:
-                try:
-                    found[number] = self.bytes(span).decode()
-                except UnicodeDecodeError:
-                    continue
-        return found
+    def texts(self, *numbers: int) -> dict[int, str]:
+        """Return the last string of each of these fields that is there; what is no UTF-8 in it becomes U+FFFD."""
+        spans = {number: span for number, wire, span in self.fields() if wire == BYTES and number in numbers}
+        return {number: self.bytes(span).decode(errors="replace") for number, span in spans.items()}
 
     def numbers(self) -> dict[int, int]:
         """Return the last value of every varint field, as a signed 64-bit number."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +87,8 @@ def compare(models: Sequence[Model], inputs: Any) -> list[Comparison]:
     models : sequence of Model
         Two or more; the first is the reference.
     inputs : array_like, or Mapping of str to array_like
-        What the first model takes: one array, or one for each of its inputs by any of their names. Values are
+        What the first model takes: one array, or one for each of its inputs by any of their names (an optional one
+        is given to all models or to none). Values are
         converted as `Model.infer` converts them; where the first model takes levels (uint8, say) and another one has
         neither that type nor a normalization, that one gets the levels' real values ``(q - zero_point) * scale``.
         Images may be N x H x W x C or N x C x H x W (or lack N), whichever layout a model has; a batch of N goes item
@@ -115,20 +117,19 @@ def compare(models: Sequence[Model], inputs: Any) -> list[Comparison]:
     if len(models) < 2:
         raise OptionError(f"compare got {len(models)} models; wanted two or more of the same network")
     reference, *others = models
-    given = _by_position(reference, inputs)
-    tensors = reference.metadata().inputs
+    tensors, given = _given(reference, inputs)
     channels_last = [_is_channels_last(t, a) for t, a in zip(tensors, given, strict=True)]
     labels = [f"{i}: {model.backend} on {model.device}" for i, model in enumerate(models)]
-    wanted = _answers(reference, given, channels_last)
+    wanted = _answers(reference, tensors, given, channels_last)
     found = []
     for label, model in zip(labels[1:], others, strict=True):
-        theirs = model.metadata().inputs
+        theirs = _taken(model, {name for t in tensors for name in (t.name, *t.aliases)})
         order = _partners(tensors, theirs, f"{label}: inputs")
         ours: list[Any] = [None] * len(order)
         last: list[bool | None] = [None] * len(order)
         for i, position in enumerate(order):
             ours[position], last[position] = _as_known_to(theirs[position], given[i], tensors[i]), channels_last[i]
-        answers = _answers(model, ours, last)
+        answers = _answers(model, theirs, ours, last)
         partners = _partners(reference.metadata().outputs, model.metadata().outputs, f"{label}: outputs")
         differences = [
             _difference(info.name, want, answers[position], scores=len(wanted) == 1)
@@ -141,16 +142,23 @@ def compare(models: Sequence[Model], inputs: Any) -> list[Comparison]:
 # What goes in
 
 
-def _by_position(model: Model, inputs: Any) -> list[Array]:
-    tensors = model.metadata().inputs
+def _given(model: Model, inputs: Any) -> tuple[list[TensorInfo], list[Array]]:
+    """Return the first model's inputs that were given, and their values."""
+    metadata = model.metadata()
     if not isinstance(inputs, Mapping):
-        inputs = {"0": inputs}
-    index = NameIndex(tensors, "input")
+        required = metadata.required_inputs
+        inputs = {required[0].name if required else "0": inputs}
+    index = NameIndex(metadata.inputs, "input")
     found = {index.find(name): np.asarray(value) for name, value in inputs.items()}
-    missing = [t.name for i, t in enumerate(tensors) if i not in found]
+    missing = [t.name for i, t in enumerate(metadata.inputs) if i not in found and not t.optional]
     if missing:
         raise TensorError(f"compare needs every input of the first model; missing: {', '.join(map(repr, missing))}")
-    return [found[i] for i in range(len(tensors))]
+    return [metadata.inputs[i] for i in sorted(found)], [found[i] for i in sorted(found)]
+
+
+def _taken(model: Model, names: AbstractSet[str]) -> list[TensorInfo]:
+    """Return the inputs that a model is given: the optional ones only where they were given to the first one."""
+    return [t for t in model.metadata().inputs if not t.optional or names & {t.name, *t.aliases}]
 
 
 def _as_known_to(info: TensorInfo, given: Array, reference: TensorInfo) -> Array:
@@ -179,9 +187,10 @@ def turned(image: Array, channels_last: bool) -> Array:
     return np.moveaxis(image, -3, -1) if channels_last else np.moveaxis(image, -1, -3)
 
 
-def _answers(model: Model, given: Sequence[Array], channels_last: Sequence[bool | None]) -> list[Array]:
+def _answers(
+    model: Model, tensors: Sequence[TensorInfo], given: Sequence[Array], channels_last: Sequence[bool | None]
+) -> list[Array]:
     """Return a model's real outputs, in its order."""
-    tensors = model.metadata().inputs
     feeds = {}
     for info, array, last in zip(tensors, given, channels_last, strict=True):
         wants_last = info.layout.endswith("HWC") if info.layout else last

@@ -87,6 +87,7 @@ class EdgeTPU(Backend):
                 )
             check_settled(options, "interpreter")
             return Match(True, "an interpreter with the Edge TPU's delegate")
+        from accelerate.backends.tflite.state import check_replicas
         from accelerate.formats.tflite.compiled import cpu_twin
         from accelerate.formats.tflite.file import ModelFile
 
@@ -100,6 +101,7 @@ class EdgeTPU(Backend):
         _delegate_options(options.backend_options.get("delegate_options"))
         wanted_file(options.backend_options.get("library"))
         source.opened(ModelFile).check_graphs()
+        check_replicas(source, options)
         if is_compiled(source):
             other = cpu_twin(source.path)
             return Match(True, "a model compiled for the Edge TPU", f"on the CPU run its twin {other}" if other else "")

@@ -13,8 +13,9 @@ from typing import Any
 from accelerate.backends.tflite.calls import ENGINE_ERRORS, Calls
 from accelerate.backends.tflite.diagnosis import why_unresolved
 from accelerate.backends.tflite.engines import LINES, Engine
-from accelerate.backends.tflite.model import TFLiteModel, make_interpreter
-from accelerate.contract import Array, Binding, LoadOptions, RuntimeModel, Source, held_back
+from accelerate.backends.tflite.interpreter import make_interpreter
+from accelerate.backends.tflite.model import TFLiteModel
+from accelerate.contract import Array, Binding, LoadOptions, Model, RuntimeModel, Source, held_back
 from accelerate.errors import (
     AccelerateError,
     BackendNotAvailableError,
@@ -22,6 +23,7 @@ from accelerate.errors import (
     DeviceLostError,
     DeviceNotFoundError,
     ModelError,
+    OptionError,
     one_line,
 )
 from accelerate.formats.tflite.compiled import COMPILED_OPERATOR
@@ -105,6 +107,13 @@ class EdgeTPUModel(TFLiteModel):
         )
         return model
 
+    def signature(self, name: str) -> Model:
+        # a second model of the interpreter would have to learn of it when the device is lost
+        raise OptionError(
+            f"one Edge TPU model runs one signature; this one runs {self.runtime.details['signature']!r}",
+            f"load the file again: load(..., signature={name!r})",
+        )
+
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         # Copies: 3 us for a picture of 224 x 224, of the milliseconds that its way over USB takes. Sharing would need
         # a second interpreter, which would hold the device in the library while this one has to open it again.
@@ -123,7 +132,8 @@ class EdgeTPUModel(TFLiteModel):
                 raise
         self._lose()
         raise DeviceLostError(
-            f"the Edge TPU {self.device} was lost during a run ({one_line(cause)})",
+            f"the Edge TPU {self.device} was lost during a run ({one_line(cause)})"
+            + (", and with it the state that the model kept" if self._state else ""),
             "call the model again once the device is back: it opens it then",
         ) from _without_frames(cause)
 
@@ -152,7 +162,6 @@ class EdgeTPUModel(TFLiteModel):
         except ENGINE_ERRORS as error:
             reason, remedy, cause = str(error), "", _without_frames(error)
         else:
-            self._shapes = None  # this interpreter has its first shapes again
             self._use(interpreter, calls)
             self._lost = False
             if self.turn.closed:

@@ -81,7 +81,11 @@ def _difference(plain: ModelFile, compiled: ModelFile) -> str:
         return "inputs"
     if _noticed(theirs.outputs) != _noticed(others.outputs):
         return "outputs"
-    return "" if plain.packed_labels().labels == compiled.packed_labels().labels else "labels"
+    return "" if _labels(plain) == _labels(compiled) else "labels"
+
+
+def _labels(file: ModelFile) -> list[object]:
+    return [file.exported.properties.get("names"), *(reading.labels for reading in file.packed_labels())]
 
 
 def _noticed(tensors: Sequence[TensorInfo]) -> list[object]:

@@ -39,7 +39,7 @@ class ONNXRuntime(Backend):
     name = "onnxruntime"
     description = "ONNX models on the CPU and on NVIDIA GPUs, by ONNX Runtime"
     extra = "onnxruntime"
-    options = ("full_delegation", "providers")
+    options = ("full_delegation", "providers", "session_options")
     formats: ClassVar[Mapping[str, str]] = {"onnx": "an ONNX model", "ort": "an ONNX model in ORT format"}
 
     def kinds(self) -> Sequence[str]:
@@ -80,9 +80,10 @@ class ONNXRuntime(Backend):
             return refusal(source, "an ONNX model")
         _check_options(options)
         if source.format == "onnx":
-            from .external_data import check_external_files
+            from accelerate.formats.onnx.external_data import external_paths
+            from accelerate.formats.onnx.file import ModelFile
 
-            check_external_files(source)  # which reads all of the file but its weights
+            external_paths(source.opened(ModelFile), source.path)  # which reads all of the file but its weights
         elif options.signature is not None:
             raise OptionError("an ONNX model has no signatures", "leave signature out")
         return Match(True, self.formats[source.format])
@@ -94,9 +95,12 @@ class ONNXRuntime(Backend):
     def describe(self, source: Source, signature: str | None) -> Metadata | None:
         if source.format != "object":
             return None
-        from .model import tensors_of_session
+        from accelerate.formats.onnx.description import name_values
 
-        return Metadata("", "", "", *tensors_of_session(source.object, ()))
+        from .model import values_of_session
+
+        inputs, outputs = map(name_values, values_of_session(source.object, source))
+        return Metadata("", "", "", inputs, outputs)
 
     def load(self, source: Source, options: LoadOptions) -> ONNXModel:
         from .model import ONNXModel
@@ -114,6 +118,10 @@ class ONNXRuntime(Backend):
 
 
 def _check_options(options: LoadOptions) -> None:
+    if options.backend_options.get("session_options") is not None:
+        from .settings import check_session_options
+
+        check_session_options(options.backend_options["session_options"], options.num_threads)
     given = options.backend_options.get("full_delegation", False)
     if not isinstance(given, bool):
         raise OptionError(f"full_delegation is {given!r:.60}; wanted True or False")
@@ -146,19 +154,19 @@ def _version() -> str:
 
 
 def _conflict(reason: str) -> tuple[str, str]:
-    """Return reason and remedy: two distributions of the same package overwrite each other's libraries."""
+    """Return reason and remedy: distributions of the same package overwrite each other's libraries."""
     import onnxruntime
 
-    site = os.path.dirname(os.path.dirname(onnxruntime.__file__))
+    site = Path(onnxruntime.__file__).parents[1]
     owners = sorted(
-        name.partition("-")[0].replace("_", "-")
-        for name in os.listdir(site)
-        if name.startswith("onnxruntime") and name.endswith(".dist-info")
+        record.parent.name.partition("-")[0].replace("_", "-")
+        for record in site.glob("*.dist-info/RECORD")
+        if b"\nonnxruntime/__init__.py," in b"\n" + record.read_bytes()
     )
-    builds = [name for name in owners if name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")]
-    if len(builds) < 2:
+    if len(owners) < 2:
         return reason, ""
     return (
-        f"{reason}; but {' and '.join(builds)} are both installed and overwrite each other: the GPU may be lost",
-        f"pip uninstall -y {' '.join(builds)}, then pip install the one you want",
+        f"{reason}; but {' and '.join(owners)} are installed together and overwrite each other: what only one of them "
+        "has, such as a GPU's provider, may be lost",
+        f"pip uninstall -y {' '.join(owners)}, then pip install the one you want",
     )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
-from accelerate.contract import Array, Binding, RuntimeModel, dtype_of
+from accelerate.contract import Array, Binding, CopyingBinding, RuntimeModel
 from accelerate.metadata import TensorInfo
 
 from .runtime import cancellable, run_options
@@ -21,10 +19,11 @@ def can_share(inputs: Iterable[Array], outputs: Iterable[TensorInfo]) -> bool:
     return known and all(a.size for a in inputs)
 
 
-class SessionBinding(Binding):
+class SessionBinding(CopyingBinding):
     """All arrays are shared with the session: C-contiguous inputs, and outputs of fixed shape.
 
-    They come in the order of `feed_names` and `fetch_names`, which are the session's own.
+    They come in the order of `feed_names` and `fetch_names`, which are the session's own. A file may say a shape that
+    an output has not. ONNX Runtime then refuses to write it into the array, and from that run on outputs are copied.
     """
 
     def __init__(
@@ -38,19 +37,32 @@ class SessionBinding(Binding):
     ) -> None:
         import onnxruntime
 
-        buffers = {t.name: np.zeros(t.shape, dtype_of(t)) for t in outputs}
-        super().__init__(model, inputs, buffers, zero_copy=True)
+        super().__init__(model, model.run, inputs, outputs)
+        self.zero_copy = True
+        self._given = dict(zip(feed_names, inputs.values(), strict=True))
+        self._fetch_names = fetch_names
         self._bound = session.io_binding()
         # an OrtValue over a NumPy array on the CPU is the array's own memory, and keeps the array alive
-        for name, array in zip(feed_names, inputs.values(), strict=True):
+        for name, array in self._given.items():
             self._bound.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
-        for name, array in zip(fetch_names, buffers.values(), strict=True):
+        for name, array in zip(fetch_names, self._buffers.values(), strict=True):
             self._bound.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         self._session = session
         self._options = run_options()
 
     def cancellable(self) -> tuple[Callable[[], None], Callable[[], None]]:
-        return cancellable(lambda options: self._session.run_with_iobinding(self._bound, options))
+        return cancellable(self.step)
 
-    def step(self) -> None:
-        self._session.run_with_iobinding(self._bound, self._options)
+    def step_within(self, timeout: float) -> None:
+        Binding.step_within(self, timeout)
+
+    def step(self, options: Any = None) -> None:
+        options = self._options if options is None else options
+        try:
+            if self.zero_copy:
+                self._session.run_with_iobinding(self._bound, options)
+                return
+        except Exception:
+            pass  # if it is not for the shape of an output, the other way fails, too
+        self.take(self._session.run(self._fetch_names, self._given, options))
+        self.zero_copy = False

@@ -27,11 +27,15 @@ _RUNNING: dict[str, type[AccelerateError]] = {
     "EPFail": DeviceLostError,
     "DeviceReset": DeviceLostError,
 }
+_CUSTOM = (
+    "register the library of this operator (options.register_custom_ops_library(path), then load(..., "
+    "session_options=options)), or export the model without it"
+)
 # (what the message says, what to do)
 _UNSUPPORTED = (
     ("Unsupported model IR version", "update onnxruntime, or export the model with an older onnx"),
-    ("No Op registered", "register the library of this operator, or export the model without it"),
-    ("is not a registered function/op", "register the library of this operator, or export the model without it"),
+    ("No Op registered", _CUSTOM),
+    ("is not a registered function/op", _CUSTOM),
     ("No opset import for domain", "export the model again: it uses an operator set that it does not declare"),
     ("is not currently registered", "export the model without tensors of this type"),
     ("Could not find an implementation", "update onnxruntime, or export the model without this operator or type"),

@@ -9,21 +9,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from accelerate.contract import (
     Array,
     Binding,
     Command,
     CopyingBinding,
-    InputAdapter,
     LoadOptions,
     Model,
     RuntimeInfo,
     RuntimeModel,
     Source,
     allocate,
-    default_threads,
     held_back,
 )
 from accelerate.errors import (
@@ -36,7 +32,7 @@ from accelerate.errors import (
 )
 from accelerate.formats import REFETCH
 from accelerate.formats.onnx.description import describe, name_values
-from accelerate.formats.onnx.file import ModelFile, ValueInfo
+from accelerate.formats.onnx.file import FEW_DEFAULTS, ModelFile, ValueInfo
 from accelerate.metadata import Metadata, TensorInfo
 
 from .binding import SessionBinding, can_share
@@ -44,15 +40,16 @@ from .element_types import data_type, from_value, needs_value, strings_in, strin
 from .errors import while_loading, while_running
 from .profile import profile
 from .providers import CPU, ProviderChain
-from .runtime import LINES, cancellable, import_runtime, run_options
+from .runtime import ERROR, LINES, cancellable, import_runtime, run_options
+from .settings import settings_for
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ONNXModel", "tensors_of_session"]
+__all__ = ["ONNXModel", "values_of_session"]
 
 _log = logging.getLogger("accelerate")
-_ERROR = 3  # log_severity_level: errors of a provider that does not start say why
+_TELL_NODES = {"session.record_ep_graph_assignment_info": "1"}
 
 
 class ONNXModel(RuntimeModel):
@@ -65,15 +62,16 @@ class ONNXModel(RuntimeModel):
         self._source = source
         self._run_options = run_options()
         with _readable(source):
-            entries = session.get_inputs(), session.get_outputs()
-            inputs, outputs = tensors_of_session(session, _without_rank((*entries[0], *entries[1]), source))
-            self._feed_names, self._fetch_names = ([entry.name for entry in side] for side in entries)
+            values = values_of_session(session, source)
+        inputs, outputs = map(name_values, values)
+        self._feed_names, self._fetch_names = ([value.name for value in side] for side in values)
         # ONNX Runtime refuses inputs of one name, but takes such outputs, and outputs that are inputs
         names = [*self._feed_names, *self._fetch_names]
         self._repeats = len(set(names)) < len(names)
         kinds = {t.data_type for t in (*inputs, *outputs)}
         self._strings = "string" in kinds
         self._by_value = any(map(needs_value, kinds))
+        self._plain = not self._strings and not self._by_value and not any(t.optional for t in inputs)
         super().__init__("onnxruntime", inputs, outputs, runtime, options)
 
     @classmethod
@@ -81,13 +79,14 @@ class ONNXModel(RuntimeModel):
         """Build a session for a model file."""
         runtime = import_runtime()
 
-        threads = default_threads(options)
         full = options.backend_options.get("full_delegation", False)
-        settings, providers = session_options(runtime, threads), chain.providers
+        entries, providers = _TELL_NODES, chain.providers
         if full and chain.provider != CPU and not _tells_nodes(runtime.InferenceSession):
-            settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            entries = {**entries, "session.disable_cpu_ep_fallback": "1"}
             providers = [entry for entry in providers if entry != CPU]  # refused beside that setting
-        session = _session(runtime, providers, source, settings)
+        with settings_for(options, entries) as settings:
+            session = _session(runtime, providers, source, settings)
+            threads = settings.intra_op_num_threads
         nodes = _nodes(session)
         with _readable(source):
             _check_delegation(session, nodes, chain, full=full)
@@ -117,31 +116,28 @@ class ONNXModel(RuntimeModel):
     def cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None]]:
         return cancellable(lambda options: self._call(feeds, options))
 
-    def _call(self, feeds: list[Array], options: Any) -> list[Array]:
+    def _call(self, feeds: Sequence[Any], options: Any) -> list[Array]:
         session = self._session  # a call that runs keeps it alive after close()
-        if self._by_value:
-            return self._call_by_value(session, feeds, options)
+        given = dict(zip(self._feed_names, feeds, strict=True))
+        if not self._plain:
+            given = {name: self._as_text(i, feed) for i, (name, feed) in enumerate(given.items()) if feed is not None}
+            if self._by_value:
+                return self._call_by_value(session, given, options)
+        outputs: list[Array] = session.run(self._fetch_names, given, options)
         if self._strings:
-            return self._call_with_strings(session, feeds, options)
-        outputs: list[Array] = session.run(self._fetch_names, dict(zip(self._feed_names, feeds, strict=True)), options)
+            return [strings_out(a) if a.dtype.hasobject else a for a in outputs]
         # outputs of one name are one memory; an output that is an input is the caller's array (ONNX Runtime 1.23)
         return [output.copy() for output in outputs] if self._repeats else outputs
 
-    def _call_with_strings(self, session: Any, feeds: list[Array], options: Any) -> list[Array]:
-        given = {
-            name: self._as_text(i, feed) for i, (name, feed) in enumerate(zip(self._feed_names, feeds, strict=True))
-        }
-        return [strings_out(a) if a.dtype.hasobject else a for a in session.run(self._fetch_names, given, options)]
-
-    def _call_by_value(self, session: Any, feeds: list[Array], options: Any) -> list[Array]:
+    def _call_by_value(self, session: Any, feeds: Mapping[str, Array], options: Any) -> list[Array]:
         import onnxruntime
 
         values = {}
-        for i, (name, feed) in enumerate(zip(self._feed_names, feeds, strict=True)):
-            if needs_value(self.inputs[i].data_type):
+        for name, feed in feeds.items():
+            if needs_value(feed.dtype.name):
                 values[name] = to_value(feed)
             else:
-                values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(self._as_text(i, feed))
+                values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(feed)
         results = session.run_with_ort_values(self._fetch_names, values, options)
         outputs = []
         for info, value in zip(self.outputs, results, strict=True):
@@ -155,34 +151,22 @@ class ONNXModel(RuntimeModel):
     def _as_text(self, position: int, feed: Array) -> Array:
         return strings_in(feed, self.inputs[position].name) if feed.dtype.hasobject else feed
 
-    def adapter(self, position: int) -> Callable[[Any], Array]:
-        info = self.inputs[position]
-        if "rank" not in info.extra:
-            return super().adapter(position)
-
-        def adapt(value: Any) -> Array:
-            """Take any shape; the runtime judges it."""
-            try:
-                shape = np.shape(value)
-            except Exception:  # a ragged list, or what a stranger's __array__ raises; the adapter says it
-                shape = ()
-            wanted = replace(info, shape=shape)
-            return InputAdapter(wanted, lambda: wanted, strict=self.options.strict).adapt(value)
-
-        return adapt
-
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
-        if unranked := [t.name for t in self.inputs if "rank" in t.extra]:
-            raise TensorError(
-                f"input {unranked[0]!r} cannot be bound: the model does not give its shape",
-                "use infer, or export the model with the shapes of its inputs",
-            )
         inputs = allocate(self.inputs, self.input_index, shapes)
+        named = {self.input_index.find(name) for name in shapes or ()}
+        if unranked := [t.name for i, t in enumerate(self.inputs) if "rank" in t.extra and i not in named]:
+            raise TensorError(
+                f"input {unranked[0]!r} cannot be bound as it is: the model does not give its shape",
+                f"give it: bind(shapes={{{unranked[0]!r}: shape}})",
+            )
         # ONNX Runtime does not write an output that is an input at the same time, nor one output twice
         plain = not self._strings and not self._by_value and not self._repeats
-        if plain and self.device == "cpu" and can_share(inputs.values(), self.outputs):
-            return SessionBinding(self, self._session, self._feed_names, self._fetch_names, inputs, self.outputs)
+        # where an input is dynamic, files often give outputs the shape that they had when the model was exported
+        settled = all(min(t.shape, default=0) >= 0 for t in self.inputs if t.name in inputs)
+        if plain and settled and self.device == "cpu" and can_share(inputs.values(), self.outputs):
+            bound = [name for name, t in zip(self._feed_names, self.inputs, strict=True) if t.name in inputs]
+            return SessionBinding(self, self._session, bound, self._fetch_names, inputs, self.outputs)
         return CopyingBinding(self, self.run, inputs, self.outputs)
 
     def describe(self) -> Metadata:
@@ -218,15 +202,13 @@ class ONNXModel(RuntimeModel):
     def _profiled(self, prefix: str) -> tuple[Model, Any]:
         import onnxruntime
 
-        options = session_options(onnxruntime, self.runtime.details["num_threads"])
-        options.enable_profiling = True
-        options.profile_file_prefix = prefix
-        settings = self._session.get_provider_options()
+        given = self._session.get_provider_options()
         providers = [
-            (name, {k: v for k, v in settings.get(name, {}).items() if k == "device_id"})
+            (name, {k: v for k, v in given.get(name, {}).items() if k == "device_id"})
             for name in self._session.get_providers()
         ]
-        session = _session(onnxruntime, providers, self._source, options)
+        with settings_for(self.options, {}, enable_profiling=True, profile_file_prefix=prefix) as settings:
+            session = _session(onnxruntime, providers, self._source, settings)
         return type(self)(session, self._source, self.runtime, LoadOptions()), session
 
     def release(self) -> None:
@@ -244,24 +226,15 @@ def _readable(source: Source) -> Iterator[None]:
         ) from error
 
 
-def session_options(runtime: Any, threads: int) -> Any:
-    """Return the SessionOptions that every session of ours has."""
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERROR
-    return options
-
-
-def _session(runtime: Any, providers: Sequence[Any], source: Source, options: Any) -> Any:
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+def _session(runtime: Any, providers: Sequence[Any], source: Source, settings: Any) -> Any:
     if source.format == "ort":  # which it tells by the name alone
-        options.add_session_config_entry("session.load_model_format", "ORT")
+        settings.add_session_config_entry("session.load_model_format", "ORT")
     model = str(source.path) if source.path is not None else source.read()
     try:
-        with held_back(LINES):
+        # a user whose options ask for more lines than errors gets them
+        with held_back(LINES) if settings.log_severity_level >= ERROR else contextlib.nullcontext():
             # without the fallback: it would print, and run on the CPU what was asked of another device
-            session = runtime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
+            session = runtime.InferenceSession(model, settings, providers=list(providers), enable_fallback=0)
     except Exception as error:
         raise while_loading(error, str(source)) from error
     session.disable_fallback()
@@ -325,15 +298,25 @@ def _without_rank(entries: Sequence[Any], source: Source) -> Collection[str]:
         return doubtful
 
 
-def tensors_of_session(
-    session: Any, unranked: Collection[str]
-) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Return the inputs and outputs of a session, by their canonical names."""
-    inputs, outputs = (
-        name_values([_value(entry, unranked) for entry in side])
-        for side in (session.get_inputs(), session.get_outputs())
-    )
-    return inputs, outputs
+def values_of_session(session: Any, source: Source) -> tuple[list[ValueInfo], list[ValueInfo]]:
+    """Return the inputs and outputs of a session, the optional inputs behind the others."""
+    required, optional, outputs = session.get_inputs(), _defaults(session, source), session.get_outputs()
+    unranked = _without_rank((*required, *optional, *outputs), source)
+    inputs = [_value(entry, unranked) for entry in required]
+    inputs += [replace(_value(entry, unranked), optional=True) for entry in optional]
+    return inputs, [_value(entry, unranked) for entry in outputs]
+
+
+def _defaults(session: Any, source: Source) -> Sequence[Any]:
+    """Return the initializers that a caller may override, unless they are all the weights of the file."""
+    entries: Sequence[Any] = session.get_overridable_initializers()
+    if len(entries) <= FEW_DEFAULTS:
+        return entries
+    try:  # a session does not tell whether there are other initializers
+        meant = {v.name for v in source.opened(ModelFile).inputs} if source.format == "onnx" else ()
+    except ModelError:
+        return ()
+    return [entry for entry in entries if entry.name in meant]
 
 
 def _value(entry: Any, unranked: Collection[str]) -> ValueInfo:

@@ -2,31 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from accelerate.contract import held_back
 
-__all__ = ["LINES", "cancellable", "import_runtime", "run_options"]
+__all__ = ["ERROR", "LINES", "cancellable", "import_runtime", "run_options"]
 
 Result = TypeVar("Result")
 
-#: How ONNX Runtime begins its lines ("<time> [W:onnxruntime:..."), and what it says of a CPU that it does not know.
+#: How ONNX Runtime begins its lines ("<time> [W:onnxruntime:..."), and what it says of a CPU that it does not know, as
+#: on most ARM boards: "onnxruntime cpuid_info warning: Unknown CPU vendor. cpuinfo_vendor value: 0".
 LINES = re.compile(
     rb"(\x1b\[[\d;]*m)?\d{4}-\d\d-\d\d [\d:.]+ \[[VIWEF]:onnxruntime"
-    rb"|onnxruntime cpuid_info warning: |Unknown CPU vendor|(Warning|Error) in cpuinfo: "
+    rb"|onnxruntime (cpuid_info )?warning: |Unknown CPU vendor|(Warning|Error|Fatal error) in cpuinfo: "
 )
-_FATAL = 4  # log_severity_level; what goes wrong arrives as an exception anyway
+_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+ERROR = 3  # log_severity_level of a session: errors of a provider that does not start say why
+_FATAL = 4  # of a run: what goes wrong arrives as an exception anyway
 
 
 @functools.cache
 def import_runtime() -> Any:
-    """Return the module ``onnxruntime``, imported without what it writes to stderr meanwhile."""
-    with held_back(LINES):
+    """Return the module ``onnxruntime``, imported without what it writes to stderr meanwhile.
+
+    Since 1.32 it starts a thread that sends telemetry and keeps files in ~/.cache, unless the environment forbids it;
+    a forked child hangs at its end for want of that thread.
+    """
+    if "onnxruntime" in sys.modules and hasattr(os, "register_at_fork"):  # it is too late to forbid anything
+        os.register_at_fork(after_in_child=_leave_early)
+    with held_back(LINES), _without(_TELEMETRY):
         import onnxruntime
     return onnxruntime
+
+
+def _leave_early() -> None:
+    """In a forked child: let the process end, once Python has, before what its parent has registered with `exit`."""
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    if hasattr(library, "on_exit"):  # of glibc; what is registered last comes first
+        library.on_exit(library._exit, None)
+        library.__cxa_atexit(library.fflush, None, None)
+
+
+@contextlib.contextmanager
+def _without(variable: str) -> Iterator[None]:
+    """Forbid something by a variable of the environment that the user has not set."""
+    if variable in os.environ:
+        yield
+        return
+    os.environ[variable] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(variable, None)
 
 
 def run_options() -> Any:

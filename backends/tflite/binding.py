@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class InterpreterBinding(Binding):
 
     Strings, empty tensors, and outputs whose shape only a run tells have none: they are copied. The interpreter is for
     this Binding alone, its inputs resized and its tensors allocated; `inputs` and `outputs` are by its index, in the
-    model's order.
+    model's order. `check_file` is called before each run.
     """
 
     def __init__(
@@ -28,7 +28,9 @@ class InterpreterBinding(Binding):
         calls: Calls,
         inputs: Mapping[int, TensorInfo],
         outputs: Mapping[int, TensorInfo],
+        check_file: Callable[[], None] | None = None,
     ) -> None:
+        self._check_file = check_file
         self._calls = calls
         self._invoke = calls.invoke
         given: dict[str, Array] = {}
@@ -54,6 +56,8 @@ class InterpreterBinding(Binding):
         super().__init__(model, given, results, zero_copy=not (self._copied_inputs or self._copied_outputs))
 
     def step(self) -> None:
+        if self._check_file is not None:
+            self._check_file()
         if self.zero_copy:
             self._invoke()
             return

@@ -82,21 +82,34 @@ class Calls:
         )
 
     @classmethod
-    def of_users(cls, interpreter: Any) -> Calls:
+    def of_users(cls, interpreter: Any, subgraph: int = 0) -> Calls:
         """Return the calls of an interpreter that its owner may use, too."""
 
         def details(index: int) -> dict[str, Any]:
-            both = (*interpreter.get_input_details(), *interpreter.get_output_details())
-            return next(d for d in both if d["index"] == index)
+            found: dict[str, Any] = interpreter._get_tensor_details(index, subgraph)
+            return found
 
         def shape(index: int) -> tuple[int, ...]:
-            return tuple(interpreter._interpreter.TensorSize(index, 0).tolist())
+            return tuple(interpreter._interpreter.TensorSize(index, subgraph).tolist())
 
-        return cls(
-            interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor,
-            interpreter.resize_tensor_input, interpreter.allocate_tensors, details, shape, lambda _: None,
+        if subgraph == 0:
+            return cls(
+                interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor,
+                interpreter.resize_tensor_input, interpreter.allocate_tensors, details, shape, lambda _: None,
+                lambda _: False,
+            )  # fmt: skip
+
+        return cls(  # the public methods reach the main graph only; the wrapper is let go after each call
+            lambda i, value: interpreter._interpreter.SetTensor(i, value, subgraph),
+            lambda: interpreter._interpreter.Invoke(subgraph),
+            lambda i: interpreter._interpreter.GetTensor(i, subgraph),
+            lambda i, shape: interpreter._interpreter.ResizeInputTensor(i, shape, False, subgraph),
+            lambda: interpreter._interpreter.AllocateTensors(subgraph),
+            details,
+            shape,
+            lambda _: None,
             lambda _: False,
-        )  # fmt: skip
+        )
 
 
 def runner(

@@ -53,7 +53,10 @@ def why_unresolved(engine: Engine, source: Source, custom: Sequence[str], error:
             f"{source} has a tensor of a type that this engine does not exchange with NumPy ({one_line(error)})",
             "convert the model with inputs and outputs of a common type",
         )
-    return ModelError(f"{source}: the TFLite interpreter refuses the model: {one_line(error)}")
+    refused = f"{source}: the TFLite interpreter refuses the model: {one_line(error)}"
+    if "failed to delegate" in str(error).lower():
+        return ModelError(refused, "run it without the engine's own delegate: load(..., xnnpack=False)")
+    return ModelError(refused)
 
 
 def _lacking(said: str) -> str:

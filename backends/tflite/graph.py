@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from accelerate.contract import Source
-from accelerate.errors import OptionError, UnsupportedModelError
+from accelerate.errors import UnsupportedModelError
 from accelerate.formats.interface import Interface
 from accelerate.formats.tflite.graph import Signature, Tensor
 from accelerate.formats.tflite.interface import choose_signature, name_graph
 from accelerate.metadata import Metadata, Quantization, TensorInfo
 
 from .calls import Calls
+from .state import state_of_interpreter
 
-__all__ = ["as_allocated", "describe_interpreter", "interface_of_interpreter", "learn_dtypes", "signatures_of"]
+__all__ = [
+    "as_allocated",
+    "describe_interpreter",
+    "interface_of_interpreter",
+    "is_one_delegate",
+    "learn_dtypes",
+    "signatures_of",
+]
 
 
 def signatures_of(interpreter: Any) -> list[Signature]:
@@ -31,19 +39,20 @@ def signatures_of(interpreter: Any) -> list[Signature]:
 
 
 def interface_of_interpreter(interpreter: Any, wanted: str | None) -> Interface:
-    """Return the tensors of an interpreter's main graph, under the names of the signature that is wanted."""
+    """Return the tensors of an interpreter's main graph, or of the signature that is wanted."""
     signature = choose_signature(signatures_of(interpreter), wanted)
-    if signature.subgraph:
-        raise OptionError(
-            f"signature {signature.key!r} is not the main one; an existing interpreter runs only its main signature",
-            "load the model file to run another",
-        )
-    inputs, outputs = (
-        [_tensor(d) for d in details] for details in (interpreter.get_input_details(), interpreter.get_output_details())
-    )
+    number = signature.subgraph
+    if number:  # of other graphs it tells what their signatures name
+        details = [
+            [interpreter._get_tensor_details(index, number) for index in sorted(set(side.values()))]
+            for side in (signature.inputs, signature.outputs)
+        ]
+    else:
+        details = [interpreter.get_input_details(), interpreter.get_output_details()]
+    inputs, outputs = ([_tensor(d) for d in side] for side in details)
     return Interface(
         signature.key,
-        0,
+        number,
         name_graph(inputs, signature.inputs),
         name_graph(outputs, signature.outputs),
         tuple(tensor.index for tensor in inputs),
@@ -56,15 +65,27 @@ def describe_interpreter(source: Source, signature: str | None) -> Metadata | No
     if source.format != "object":
         return None
     told = interface_of_interpreter(source.object, signature)
-    return Metadata("", "", "", told.inputs, told.outputs)
+    return Metadata("", "", "", told.inputs, told.outputs, (), bool(state_of_interpreter(source.object)))
 
 
 def as_allocated(infos: Sequence[TensorInfo], indices: Sequence[int], calls: Calls) -> tuple[TensorInfo, ...]:
     """Return outputs with the shapes that the interpreter has worked out: older converters leave them out."""
-    return tuple(
-        info if min(info.shape, default=0) < 0 else replace(info, shape=tuple(map(int, calls.details(index)["shape"])))
-        for info, index in zip(infos, indices, strict=True)
-    )
+    return tuple(_as_allocated(info, calls.shape(index)) for info, index in zip(infos, indices, strict=True))
+
+
+def _as_allocated(info: TensorInfo, shape: tuple[int, ...]) -> TensorInfo:
+    if min(info.shape, default=0) < 0 or shape == info.shape:
+        return info
+    return replace(info, shape=shape, extra={key: value for key, value in info.extra.items() if key != "rank"})
+
+
+def is_one_delegate(interpreter: Any, computed: Collection[int], outputs: Collection[int]) -> bool:
+    """Return whether a single operator of a delegate computes all outputs from nothing but the main graph's inputs."""
+    native = interpreter._interpreter
+    nodes = [node for node in range(native.NumNodes()) if native.NodeName(node) == "DELEGATE"]
+    if len(nodes) != 1 or not set(outputs) <= set(map(int, native.NodeOutputs(nodes[0]))):
+        return False
+    return set(computed).isdisjoint(map(int, native.NodeInputs(nodes[0])))
 
 
 def learn_dtypes(tensors: Sequence[TensorInfo]) -> None:

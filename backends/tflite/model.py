@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from accelerate.contract import (
     Binding,
     CopyingBinding,
     LoadOptions,
+    Model,
     RuntimeInfo,
     RuntimeModel,
     Source,
@@ -24,21 +24,24 @@ from accelerate.contract import (
     held_back,
     random_tensor,
 )
-from accelerate.errors import AccelerateError, ClosedError, ModelError, TensorError, one_line
+from accelerate.errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError, one_line
 from accelerate.formats.interface import Interface
 from accelerate.formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from accelerate.formats.tflite.file import ModelFile
 from accelerate.formats.tflite.interface import interface
+from accelerate.formats.tflite.state import State
 from accelerate.metadata import Metadata
 
 from .calls import ENGINE_ERRORS, Calls, runner
 from .engines import ENGINES, LINES, Engine
-from .graph import as_allocated, interface_of_interpreter, learn_dtypes
+from .graph import as_allocated, interface_of_interpreter, is_one_delegate, learn_dtypes
+from .interpreter import make_interpreter
+from .state import Variables, state_of_interpreter
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["TFLiteModel", "make_interpreter"]
+__all__ = ["TFLiteModel"]
 
 _log = logging.getLogger("accelerate")
 _SUB_BYTE = frozenset({"int4", "uint4", "int2"})
@@ -67,23 +70,37 @@ class TFLiteModel(RuntimeModel):
         self._engine = engine
         self._source = source
         self._file = file  # kept until metadata() is asked for: the file may be gone by then
+        self._content = source.held()
+        # of a file that the engine maps; else it has a copy
+        self._mapped = engine.verifies and source.path is not None and self._content is None
         self._subgraph, self._input_indices, self._output_indices = (
             told.subgraph, told.input_indices, told.output_indices
         )  # fmt: skip
+        self._state = state_of_interpreter(interpreter) if file is None else file.state
+        self._parent: TFLiteModel | None = None  # of which this is another signature
+        self._views: weakref.WeakSet[TFLiteModel] = weakref.WeakSet()
         inputs, outputs = told.inputs, as_allocated(told.outputs, told.output_indices, calls)
-        self._dynamic = any(min(t.shape, default=0) < 0 for t in inputs)
-        self._shapes: list[tuple[int, ...]] | None = self._allocated(calls) if self._dynamic else None
+        self._dynamic = any(min(t.shape, default=0) < 0 or "rank" in t.extra for t in inputs)
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
         self._plain = all(t.shape and 0 not in t.shape for t in outputs)
         self._use(interpreter, calls)
         super().__init__(self.backend_name, inputs, outputs, runtime, options)
 
     def _use(self, interpreter: Any, calls: Calls) -> None:
+        """Run on an interpreter whose tensors are allocated for this model's graph."""
         self._interpreter = interpreter  # owns the memory behind `calls`
         self._calls: Calls | None = calls
+        self._variables = Variables(self._state, self._calls_for)
+        self._shapes: list[tuple[int, ...]] | None = (
+            [calls.shape(i) for i in self._input_indices] if self._dynamic else None
+        )
         self._once: Callable[[list[Array]], list[Array]] | None = runner(
             calls, self._input_indices, self._output_indices, plain=self._plain
         )
+
+    def _calls_for(self, subgraph: int) -> Calls:
+        adopted = self._source.format == "object"
+        return (Calls.of_users if adopted else Calls.of_ours)(self._interpreter, subgraph)
 
     @classmethod
     def build(
@@ -106,11 +123,14 @@ class TFLiteModel(RuntimeModel):
         told = interface(file, options.signature)
         learn_dtypes((*told.inputs, *told.outputs))
         try:
-            interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates)
+            plain = options.backend_options.get("xnnpack") is False
+            interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates, plain=plain)
             with held_back(LINES):
                 calls = Calls.of_ours(interpreter, told.subgraph)
                 calls.allocate()
             details = {"engine": engine.option, "num_threads": threads, "signature": told.signature}
+            if plain:
+                details["xnnpack"] = False
             runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
             model = cls(engine, interpreter, calls, told, source, file, runtime, options)
         except AccelerateError:
@@ -125,13 +145,13 @@ class TFLiteModel(RuntimeModel):
     def adopt(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
         """Use an interpreter that the caller has made. It stays the caller's: `close` leaves it as it is."""
         interpreter = source.object
-        calls = Calls.of_users(interpreter)
+        told = interface_of_interpreter(interpreter, options.signature)
+        calls = Calls.of_users(interpreter, told.subgraph)
         try:
             with held_back(LINES):
                 calls.allocate()
         except ENGINE_ERRORS as error:
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
-        told = interface_of_interpreter(interpreter, options.signature)
         details = {"engine": engine.option, "signature": told.signature, "adopted": True}
         runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
         return cls(engine, interpreter, calls, told, source, None, runtime, options)
@@ -147,6 +167,8 @@ class TFLiteModel(RuntimeModel):
         run, calls = self._once, self._calls  # a call that runs keeps the interpreter alive through them
         if run is None or calls is None:  # closed since this call got its turn
             raise ClosedError(f"this {self.backend} model is closed", "load it again")
+        if self._mapped:
+            self._check_file()
         if self._dynamic:
             self._resize(calls, feeds)
         try:
@@ -158,141 +180,203 @@ class TFLiteModel(RuntimeModel):
             self._resize(calls, feeds)
             return run(feeds)
 
-    def _allocated(self, calls: Calls) -> list[tuple[int, ...]]:
-        return [calls.shape(i) for i in self._input_indices]
-
     def _resize(self, calls: Calls, feeds: list[Array]) -> None:
         shapes = [feed.shape for feed in feeds]
         if shapes == self._shapes:
             return
         self._shapes = None  # a resize that fails half way is done again by the next call
-        for index, shape in zip(self._input_indices, shapes, strict=True):
-            calls.resize(index, np.asarray(shape, np.int32))
-        try:
-            calls.allocate()
-        except ENGINE_ERRORS as error:
-            raise _impossible_shapes(shapes, error) from error
+        with self._variables.kept():
+            self._allocate(calls, shapes)
+        for other in (self._parent, *(self._parent or self)._views):
+            if other is not None and other is not self and other._subgraph == self._subgraph:
+                other._shapes = None
         self._shapes = shapes
+
+    def _allocate(self, calls: Calls, shapes: Sequence[tuple[int, ...]]) -> None:
+        try:
+            with held_back(LINES):
+                for index, shape in zip(self._input_indices, shapes, strict=True):
+                    if calls.shape(index) != shape:  # LiteRT 2.3 crashes on aarch64 where a scalar is resized to one
+                        calls.resize(index, np.asarray(shape, np.int32))
+                calls.allocate()
+        except ENGINE_ERRORS as error:
+            raise TensorError(
+                f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: "
+                f"{one_line(error)}"
+            ) from error
+
+    def _check_file(self) -> None:
+        """Refuse to run on what somebody has written into the file that the engine maps."""
+        if self._source.overwritten():
+            raise ModelError(
+                f"{self._source} was written to after it was loaded, and holds another model",
+                "load it again; replace a model's file by renaming another one over it, which leaves what runs alone",
+            )
+
+    # Signatures and state
+
+    def signature(self, name: str) -> Model:
+        root = self._parent or self
+        view: Model = root.in_turn(lambda: root._view(name), None)
+        return view
+
+    def _view(self, name: str) -> TFLiteModel:
+        """Return the model of another signature over this one's interpreter."""
+        if (file := self._opened()) is None:
+            told = interface_of_interpreter(self._interpreter, name)
+        else:
+            told = interface(file, name)
+        learn_dtypes((*told.inputs, *told.outputs))
+        calls = self._calls_for(told.subgraph)
+        if told.subgraph not in {self._subgraph, *(one._subgraph for one in self._views)}:
+            with held_back(LINES), self._variables.kept():
+                calls.allocate()
+        given = self.options.normalization
+        options = replace(
+            self.options, signature=name, tensor_names={}, normalization=None if isinstance(given, Mapping) else given
+        )
+        runtime = replace(self.runtime, details={**self.runtime.details, "signature": name})
+        view = type(self)(self._engine, self._interpreter, calls, told, self._source, file, runtime, options)
+        view._parent = self
+        view.share_turn(self)
+        self._views.add(view)
+        return view
+
+    def _opened(self) -> ModelFile | None:
+        """Return the model's file, which may have gone since; None for an adopted interpreter."""
+        if self._source.format == "object":
+            return None
+        self._check_again()
+        return ModelFile(self._source.buffer() if self._content is None else self._content, str(self._source))
+
+    def _check_again(self) -> None:
+        """Raise where no second interpreter can be made."""
+        if self._content is None and not self._source.unchanged():
+            raise ModelError(f"{self._source} has changed since it was loaded", "load it again")
+
+    def reset(self) -> None:
+        root = self._parent or self
+        if root._state.resources:
+            root._renew()
+        else:
+            root._variables.clear()
+
+    def _renew(self) -> None:
+        """Take a new interpreter, the only one whose resource variables have their first values."""
+        if self._source.format == "object":
+            raise OptionError(
+                "this interpreter was made elsewhere, and its variables cannot be reset",
+                "make a new interpreter, or load the model file",
+            )
+        interpreter = self._new_interpreter(self.runtime.details["num_threads"])
+        for model in (self, *self._views):
+            calls = Calls.of_ours(interpreter, model._subgraph)
+            with held_back(LINES):
+                calls.allocate()
+            model._use(interpreter, calls)
+
+    def warm(self, feeds: list[Array], runs: int, until: float | None) -> None:
+        if not self._state:
+            super().warm(feeds, runs, until)
+        elif self._state.resources:  # nothing can put these back
+            RuntimeModel.warm(self._copy(), feeds, runs, until)
+        else:
+            self.in_turn(lambda: self._warm_and_put_back(feeds, runs), until)
+
+    def _warm_and_put_back(self, feeds: list[Array], runs: int) -> None:
+        variables = (self._parent or self)._variables
+        values = variables.values()
+        try:
+            for _ in range(runs):
+                self.execute(feeds)
+        finally:
+            variables.put(values)
+
+    def _copy(self) -> Self:
+        """Return a model with an interpreter, and so with state, of its own."""
+        if self._source.format == "object":
+            raise OptionError(
+                "this interpreter was made elsewhere and keeps state from one call to the next, so that there can be "
+                "no second one like it",
+                "load the model file",
+            )
+        self._check_again()
+        return type(self).build(self._engine, self._source, self.options, verified=True)
+
+    # Bindings
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
         arrays = allocate(self.inputs, self.input_index, shapes)
         bound = [array.shape for array in arrays.values()]
         # of an adopted interpreter, and of a file that is gone, there is no second interpreter
-        if not self._source.unchanged() or not self._tensors_stay(bound):
-            return CopyingBinding(self, self.run, arrays, self.outputs)
+        alone = self._source.format == "object" or (self._content is None and not self._source.unchanged())
+        calls = None if alone else self._another(bound)
+        if calls is None:
+            return CopyingBinding(self, (self._copy() if self._state else self).run, arrays, self.outputs)
         from .binding import InterpreterBinding
 
-        calls = self._another(bound, self.runtime.details["num_threads"])
         return InterpreterBinding(
             self,
             calls,
             dict(zip(self._input_indices, self.inputs, strict=True)),
             dict(zip(self._output_indices, self.outputs, strict=True)),
+            self._check_file if self._mapped else None,
         )
 
-    def _another(self, shapes: Sequence[tuple[int, ...]], threads: int, *, plain: bool = False) -> Calls:
-        """Build another interpreter of this model, for inputs of these shapes; `plain` leaves delegates out."""
-        try:
-            interpreter = make_interpreter(self._engine, self._source, threads, verified=True, plain=plain)
-            calls = Calls.of_ours(interpreter, self._subgraph)
-            with held_back(LINES):
-                for index, shape in zip(self._input_indices, shapes, strict=True):
-                    calls.resize(index, np.asarray(shape, np.int32))
-                calls.allocate()
-        except ENGINE_ERRORS as error:
-            raise _impossible_shapes(shapes, error) from error
-        return calls
-
-    def _tensors_stay(self, shapes: Sequence[tuple[int, ...]]) -> bool:
-        """Return whether arrays over the interpreter's tensors may be given away.
+    def _another(self, shapes: Sequence[tuple[int, ...]]) -> Calls | None:
+        """Build another interpreter for these inputs; None where arrays over its tensors cannot be given away.
 
         Where an operator finds out the shape of its result only as it runs, the interpreter makes room for what
-        follows and may move every tensor, the inputs too. Such a result has no place before the first run; delegates,
-        which give none to what they compute, are left out for this. Elements smaller than a byte share bytes.
+        follows and may move every tensor, the inputs too. Such a result has no place before the first run. Delegates
+        give none to what they compute; they are left out to see this, unless one of them computes everything.
+        Elements smaller than a byte share bytes.
         """
-        subgraph = self._subgraph
-        file = ModelFile(self._source.buffer(), str(self._source))
-        graph = file.subgraphs[subgraph]
+        file = self._opened()
+        assert file is not None, "an adopted interpreter is alone"
+        graph = file.subgraph(self._subgraph)
         if not _SUB_BYTE.isdisjoint(tensor.data_type for tensor in (*graph.inputs, *graph.outputs)):
-            return False
-        calls = self._another(shapes, 1, plain=True)
-        return all(map(calls.placed, file.computed_tensors(subgraph)))
+            return None
+        interpreter = self._new_interpreter(self.runtime.details["num_threads"])
+        calls = Calls.of_ours(interpreter, self._subgraph)
+        self._allocate(calls, shapes)
+        computed = file.computed_tensors(self._subgraph)
+        if self._subgraph == 0 and is_one_delegate(interpreter, computed, self._output_indices):
+            return calls
+        try:
+            plain = Calls.of_ours(self._new_interpreter(1, plain=True), self._subgraph)
+            self._allocate(plain, shapes)
+        except (*ENGINE_ERRORS, TensorError):  # operators that only the default delegate has
+            return None
+        return calls if all(map(plain.placed, computed)) else None
 
-    def release(self) -> None:
-        self._once = self._calls = self._interpreter = self._file = None
+    def _new_interpreter(self, threads: int, *, plain: bool = False) -> Any:
+        plain = plain or self.options.backend_options.get("xnnpack") is False
+        return make_interpreter(self._engine, self._source, threads, verified=True, content=self._content, plain=plain)
+
+    # What is known about the model
 
     def describe(self) -> Metadata:
+        bare = replace(super().describe(), stateful=bool(self._state))
         file, self._file = self._file, None
         if file is None:
             self.check_open()  # an adopted interpreter has none; a model that another thread has just closed neither
-            return super().describe()
-        if self._source.overwritten():
-            raise ModelError(
-                f"{self._source} was written to after it was loaded, and holds another model", "load it again"
-            )
+            return bare
+        if self._content is None:
+            self._check_file()
         from accelerate.formats.tflite.description import describe
 
         try:
-            return describe(file, self._subgraph, self.inputs, self.outputs, labels=self.options.labels is None)
+            return describe(file, self._subgraph, self.inputs, self.outputs)
         except ModelError as error:  # the engine reads it: only what the file says about itself is lost
             _log.warning("%s; the model goes without metadata", error.reason)
-            return super().describe()
+            return bare
 
-
-def _impossible_shapes(shapes: Sequence[tuple[int, ...]], error: Exception) -> TensorError:
-    return TensorError(
-        f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes)}: {one_line(error)}"
-    )
-
-
-def make_interpreter(
-    engine: Engine,
-    source: Source,
-    threads: int,
-    *,
-    verified: bool = False,
-    delegates: Sequence[Any] = (),
-    plain: bool = False,
-) -> Any:
-    """Build the engine's Interpreter for a file; what the engine raises about it is in `ENGINE_ERRORS`.
-
-    `plain` is without the delegate that the engine applies by itself.
-    """
-    interpreter_class = engine.interpreter_class()
-    if engine.verifies and source.path is not None and _is_utf8(source.path):
-        model: dict[str, Any] = {"model_path": str(source.path)}  # mapped by the engine: replicas share the page cache
-    else:
-        content = source.read()
-        if not (engine.verifies or verified):
-            from .verification import verify
-
-            verify(engine, content, str(source), f"{__name__}:try_model")
-        model = {"model_content": content}
-    if plain:
-        model["experimental_op_resolver_type"] = engine.resolver("BUILTIN_WITHOUT_DEFAULT_DELEGATES")
-    if delegates:
-        model["experimental_delegates"] = list(delegates)
-    with held_back(LINES):
-        interpreter = interpreter_class(num_threads=threads, **model)
-    for delegate in delegates:
-        # the interpreter's destructor calls into the delegates' kernels, and `Calls` may keep the native interpreter
-        # longer than the Python object that holds the delegates
-        weakref.finalize(interpreter._interpreter, _outlived, delegate).atexit = False
-    return interpreter
-
-
-def _is_utf8(path: Path) -> bool:
-    """Return whether the engine can be given a path: it takes UTF-8 only."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _outlived(_: Any) -> None:
-    """Let go of a delegate, once its interpreter has ended."""
+    def release(self) -> None:
+        for view in tuple(self._views):
+            view.close()
+        self._once = self._calls = self._interpreter = self._file = self._content = None
+        self._variables = Variables(State(), self._calls_for)
 
 
 def try_model(model: bytes, option: str) -> None:

@@ -188,4 +188,4 @@ def labels_of(words: Sequence[bytes]) -> tuple[str, ...]:
         if len(parts) == 3 and parts[1].isdecimal():
             found[int(parts[1])] = parts[2].strip()
     count = max(found, default=-1) + 1
-    return tuple(found.get(i, str(i)) for i in range(count)) if count <= len(words) else ()
+    return tuple(found.get(i, "") for i in range(count)) if count <= len(words) else ()

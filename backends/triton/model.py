@@ -52,6 +52,7 @@ class TritonModel(RuntimeModel):
     """Use `connect`."""
 
     concurrent = True
+    survives_fork = True
 
     def __init__(
         self,
@@ -146,10 +147,11 @@ class TritonModel(RuntimeModel):
         d = self._description
         if d.told is not None:
             return replace(d.told, inputs=self.inputs, outputs=self.outputs)
-        labels: tuple[str, ...] = ()
-        if d.label_files and self.options.labels is None:
-            labels = self._labels_of(next(iter(d.label_files)))
-        return Metadata(d.name, "", "", self.inputs, self.outputs, labels)
+        outputs = list(self.outputs)
+        for position in d.label_files if self.options.labels is None else ():
+            outputs[position] = replace(outputs[position], labels=self._labels_of(position))
+        labels = next((t.labels for t in outputs if t.labels), ())
+        return Metadata(d.name, "", "", self.inputs, tuple(outputs), labels)
 
     def _labels_of(self, position: int) -> tuple[str, ...]:
         """Return the lines of an output's label file: Triton gives them only as the names of ranked results."""

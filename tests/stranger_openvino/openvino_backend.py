@@ -124,7 +124,7 @@ class OpenVINOModel(RuntimeModel):
         self.assumed_normalization = ASSUMED_NORMALIZATION if source.format == "tflite" else None
         inputs, outputs = (
             [_settled(port, info) for port, info in zip(*side, strict=True)]
-            for side in ((compiled.inputs, told.inputs), (compiled.outputs, told.outputs))
+            for side in ((compiled.inputs, told.required_inputs), (compiled.outputs, told.outputs))
         )
         given = set().union(*(port.get_names() for port in compiled.inputs))
         # a larger output than the one that is bound is lost, and one that is an input is never written

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from mmap import mmap
 
 from ..._records import record
 from ...errors import ModelError
-from ..protobuf import BYTES, Message
+from ..protobuf import BYTES, VARINT, Message
 
-__all__ = ["ModelFile", "ValueInfo"]
+__all__ = ["FEW_DEFAULTS", "ModelFile", "ValueInfo"]
+
+#: Where a file lists all of its initializers among its inputs and they are more, they are weights.
+FEW_DEFAULTS = 8
 
 # TensorProto.DataType, by number
 _ELEMENT_TYPES = """
@@ -39,6 +43,7 @@ class ValueInfo:
     shape: tuple[int, ...]  # -1 is a dynamic dimension
     dimensions: tuple[str, ...]  # the names of symbolic dimensions, "" for the others
     ranked: bool = True  # whether the file gives a shape at all; `shape` is empty where it does not
+    optional: bool = False  # an input with a value of its own
 
 
 class _Merged:
@@ -55,9 +60,9 @@ class _Merged:
         for part in self._parts:
             yield from part.messages(number)
 
-    def texts(self) -> dict[int, str]:
-        """Return the last string of every field, as `Message.texts` does."""
-        return {number: text for part in self._parts for number, text in part.texts().items()}
+    def texts(self, *numbers: int) -> dict[int, str]:
+        """Return the last string of each of these fields, as `Message.texts` does."""
+        return {number: text for part in self._parts for number, text in part.texts(*numbers).items()}
 
 
 class ModelFile:
@@ -89,28 +94,28 @@ class ModelFile:
     @cached_property
     def producer(self) -> tuple[str, str]:
         """Name and version of the exporter."""
-        texts = self._model.texts()
+        texts = self._model.texts(2, 3)
         return texts.get(2, ""), texts.get(3, "")
 
     @cached_property
     def description(self) -> str:
         """The model's doc string, else the graph's."""
-        return self._model.texts().get(6) or self._graph.texts().get(10, "")
+        return self._model.texts(6).get(6) or self._graph.texts(10).get(10, "")
 
     @cached_property
     def name(self) -> str:
         """The graph's name."""
-        return self._graph.texts().get(2, "")
+        return self._graph.texts(2).get(2, "")
 
     @cached_property
     def opsets(self) -> Mapping[str, int]:
         """The version of each operator set; "" is the standard one."""
-        return {m.texts().get(1, ""): m.numbers().get(2, 0) for m in self._model.messages(8)}
+        return {m.texts(1).get(1, ""): m.numbers().get(2, 0) for m in self._model.messages(8)}
 
     @cached_property
     def properties(self) -> Mapping[str, str]:
         """The custom metadata map."""
-        pairs = [m.texts() for m in self._model.messages(14)]
+        pairs = [m.texts(1, 2) for m in self._model.messages(14)]
         return {pair.get(1, ""): pair.get(2, "") for pair in pairs}
 
     @cached_property
@@ -118,16 +123,25 @@ class ModelFile:
         """How often each operator occurs in the main graph, those of other domains as "domain::operator"."""
         counts: Counter[str] = Counter()
         for node in self._graph.messages(1):
-            texts = node.texts()
+            texts = node.texts(4, 7)
             domain = texts.get(7, "")
             counts[f"{domain}::{texts.get(4, '')}" if domain else texts.get(4, "")] += 1
         return dict(counts.most_common())
 
     @cached_property
     def inputs(self) -> tuple[ValueInfo, ...]:
-        """The inputs that a caller gives: those without an initializer of the same name."""
-        fixed = {tensor.texts().get(8) for tensor in self._graph.messages(5)}
-        return tuple(v for v in map(_value_info, self._graph.messages(11)) if v.name not in fixed)
+        """The inputs without an initializer of the same name, then those with one, which a caller may leave out.
+
+        Before version 4 of the format every initializer had to be listed among the inputs, and some exporters still do
+        that: of `FEW_DEFAULTS` at most it is taken that they are meant.
+        """
+        tensors = [*self._graph.messages(5), *(v for sparse in self._graph.messages(15) for v in sparse.messages(1))]
+        initial = {tensor.texts(8).get(8) for tensor in tensors}
+        values = [_value_info(message) for message in self._graph.messages(11)]
+        optional = [replace(v, optional=True) for v in values if v.name in initial]
+        if self.ir_version < 4 or FEW_DEFAULTS < len(optional) == len(initial):
+            optional = []
+        return (*(v for v in values if v.name not in initial), *optional)
 
     @cached_property
     def outputs(self) -> tuple[ValueInfo, ...]:
@@ -183,8 +197,14 @@ def _external_of_sparse(sparse: Message) -> Iterator[str]:
 def _external_of_tensor(tensor: Message) -> Iterator[str]:
     if tensor.size <= 1024 and not tensor.contains(_LOCATION):
         return
-    for entry in tensor.messages(13):
-        # not texts(), which skips what is no text: the system's paths are bytes, and a runtime would open them
+    entries, external = [], False
+    for field, wire, value in tensor.fields():
+        if field == 13 and wire == BYTES:
+            entries.append(tensor.message(value))
+        elif field == 14 and wire == VARINT:  # data_location: 1 is EXTERNAL, and protobuf reads 32 bits of it
+            external |= value[0] & 0xFFFFFFFF == 1
+    for entry in entries if external else ():  # exporters leave entries behind in tensors that have their data again
+        # not texts(), which takes what is no text: the system's paths are bytes, and a runtime would open them
         pair = {number: entry.bytes(span) for number, wire, span in entry.fields() if wire == BYTES}
         if pair.get(1) == _LOCATION:
             try:
@@ -194,7 +214,7 @@ def _external_of_tensor(tensor: Message) -> Iterator[str]:
 
 
 def _value_info(message: Message) -> ValueInfo:
-    texts = message.texts()
+    texts = message.texts(1, 3)
     kind, data_type, shape, names, ranked = "tensor", "undefined", list[int](), list[str](), False
     for type_proto in message.messages(2):
         for number, wire, span in type_proto.fields():
@@ -210,7 +230,7 @@ def _value_info(message: Message) -> ValueInfo:
                     ranked = True
                     for dimension in proto.messages(1):
                         shape.append(dimension.numbers().get(1, -1))
-                        names.append(dimension.texts().get(2, ""))
+                        names.append(dimension.texts(2).get(2, ""))
     return ValueInfo(texts.get(1, ""), texts.get(3, ""), kind, data_type, tuple(shape), tuple(names), ranked)
 
 

@@ -26,27 +26,37 @@ BOX_ORDER = (1, 0, 3, 2)
 DETECTION_OPERATOR = "TFLite_Detection_PostProcess"
 
 # Viam looks for these parts of words, and lets the later one win where a text has both.
-TYPES_BY_WORD = (("classif", "tflite_classifier"), ("detect", "tflite_detector"))
+CLASSIFIER, DETECTOR = "tflite_classifier", "tflite_detector"
+TYPES_BY_WORD = (("classif", CLASSIFIER), ("detect", DETECTOR))
 
 
-def guess_type(texts: Iterable[str], outputs: Sequence[TensorInfo]) -> tuple[str, bool]:
+def guess_type(texts: Iterable[str], inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> tuple[str, bool]:
     """Tell what kind of model this is, in Viam's words, and whether that is guessed from the outputs alone.
 
     `texts` is what the metadata says, the most telling first: descriptions of the inputs (all that Viam goes by), then
     name and description of the model. The kind is "tflite_detector", "tflite_classifier", or "" when nothing tells.
+    What gives no list, such as the landmarks of one hand, is no detector, whatever the texts say.
     """
+    from ..classes import item_shape
+
+    items = [item_shape(output.shape, inputs) for output in outputs]
+    lists = not items or any(map(_may_be_list, items))
     for text in texts:
         for word, kind in TYPES_BY_WORD:
-            if word in text.lower():
+            if word in text.lower() and (lists or kind != DETECTOR):
                 return kind, False
     if any("boxOrder" in output.extra for output in outputs):
-        return "tflite_detector", False
+        return DETECTOR, False
     if _looks_like_detector(outputs):
-        return "tflite_detector", True
-    shape = outputs[0].shape if len(outputs) == 1 else ()
-    if len(shape) == 2 and shape[0] in (1, -1) and shape[1] > 1:
-        return "tflite_classifier", True
+        return DETECTOR, True
+    if len(outputs) == 1 and len(outputs[0].shape) == 2 and len(items[0]) == 1 and items[0][0] > 1:
+        return CLASSIFIER, True
     return "", False
+
+
+def _may_be_list(item: Sequence[int]) -> bool:
+    """Return whether an output of this shape, () where it is unknown, may hold a list of what was found."""
+    return not item or len(item) == 2 or sum(n != 1 for n in item) > 1
 
 
 def _looks_like_detector(outputs: Sequence[TensorInfo]) -> bool:

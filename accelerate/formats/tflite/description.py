@@ -10,6 +10,8 @@ from typing import Any
 
 from ...calls.conversion import image_layout
 from ...metadata import AssociatedFile, Metadata, Normalization, TensorInfo
+from ..classes import best_labels, counts_of
+from ..exporters import class_names, pictures, type_of
 from .assumptions import guess_type
 from .file import ModelFile
 from .metadata import TensorMetadata
@@ -18,47 +20,39 @@ __all__ = ["describe"]
 
 _log = logging.getLogger("accelerate")
 _LABEL_TYPES = {"tensor_axis_labels": "tensor_axis", "tensor_value_labels": "tensor_value"}
-_LAYOUTS = {3: "HWC", 4: "NHWC"}  # of an image with another number of channels than 1 or 3
 _COLORS = {"rgb": "RGB", "grayscale": "GRAYSCALE"}
 
 
-def describe(
-    file: ModelFile, subgraph: int, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], *, labels: bool
-) -> Metadata:
+def describe(file: ModelFile, subgraph: int, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> Metadata:
     """Complete what a runtime knows of a model with what its file says of the graph that runs.
 
     The tensors are in the graph's order, with canonical names. ``extra`` has ``author``, ``license`` and ``version``
-    where the file has them, and ``type_guessed`` where only the shapes of the outputs tell the type.
+    where the file has them, what the exporter wrote, and ``type_guessed`` where only the shapes of the outputs tell the
+    type.
     """
     model = file.metadata.metadata
     names = file.metadata_names(subgraph)  # their problem was said when the model was loaded
     lost_since = model is None and any((*names.inputs, *names.outputs))
     if file.metadata.problem and (lost_since or not names.problem):
         _log.warning("%s", file.metadata.problem)
-    if model is None:
-        return _described("", "", inputs, outputs, (), {})
-    graph = model.subgraphs[subgraph] if subgraph < len(model.subgraphs) else None
-    return _described(
-        model.name,
-        model.description,
-        _meanings(inputs, graph.inputs if graph else ()),
-        _meanings(outputs, graph.outputs if graph else ()),
-        _labels(file, subgraph) if labels else (),
-        {"author": model.author, "license": model.license, "version": model.version},
-    )
-
-
-def _described(
-    name: str,
-    description: str,
-    inputs: Sequence[TensorInfo],
-    outputs: Sequence[TensorInfo],
-    labels: tuple[str, ...],
-    extra: dict[str, Any],
-) -> Metadata:
-    kind, guessed = guess_type([*(t.description for t in inputs), name, description], outputs)
-    said = {key: value for key, value in {**extra, "type_guessed": guessed}.items() if value}
-    return Metadata(name, kind, description, tuple(inputs), tuple(outputs), labels, said)
+    exported = file.exported.properties
+    name, description = exported.get("name", ""), exported.get("description", "")
+    said: dict[str, Any] = dict(exported)
+    if model is not None:
+        name, description = model.name or name, model.description or description
+        own = {"author": model.author, "license": model.license, "version": model.version}
+        said |= {key: text for key, text in own.items() if text}
+        if subgraph < len(model.subgraphs):
+            inputs = _meanings(inputs, model.subgraphs[subgraph].inputs)
+            outputs = _meanings(outputs, model.subgraphs[subgraph].outputs)
+    inputs, outputs = pictures(exported, inputs), _labelled(file, subgraph, outputs)
+    kind, guessed = type_of(exported, "tflite"), False
+    if not kind:
+        kind, guessed = guess_type([*(t.description for t in inputs), name, description], inputs, outputs)
+    if guessed:
+        said["type_guessed"] = True
+    labels = best_labels(outputs) or class_names(exported.get("names", ""))
+    return Metadata(name, kind, description, inputs, outputs, labels, bool(file.state), said)
 
 
 def _meanings(tensors: Sequence[TensorInfo], described: Sequence[TensorMetadata]) -> Sequence[TensorInfo]:
@@ -84,7 +78,7 @@ def _meaning(info: TensorInfo, said: TensorMetadata) -> TensorInfo:
     return replace(
         info,
         description=said.description,
-        layout=(image_layout(info.shape) or _LAYOUTS.get(len(info.shape), "")) if said.color_space else "",
+        layout=image_layout(info.shape, known=True) if said.color_space else "",
         color=_COLORS.get(said.color_space, ""),
         normalization=None if said.normalization is None else _normalization(info, *said.normalization),
         associated_files=tuple(
@@ -117,8 +111,16 @@ def _normalization(info: TensorInfo, mean: tuple[float, ...], std: tuple[float, 
     return None
 
 
-def _labels(file: ModelFile, subgraph: int) -> tuple[str, ...]:
-    reading = file.packed_labels(subgraph)
-    if reading.problem:
-        _log.warning("%s; the model goes without labels", reading.problem)
-    return reading.labels
+def _labelled(file: ModelFile, subgraph: int, outputs: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+    """Give each output the labels that are packed for it, and say what cannot be read."""
+    classes, readings = file.detected_classes(subgraph), file.packed_labels(subgraph)
+    outputs = [
+        replace(info, extra={**info.extra, "num_classes": classes[tensor.index]}) if tensor.index in classes else info
+        for info, tensor in zip(outputs, file.subgraph(subgraph).outputs, strict=True)
+    ]
+    for problem in dict.fromkeys(filter(None, (*(r.problem for r in readings), file.exported.problem))):
+        _log.warning("%s; the model goes without labels", problem)
+    return tuple(
+        info if reading.labels is None else replace(info, labels=reading.labels.labels(counts_of(info)))
+        for info, reading in zip(outputs, readings, strict=True)
+    )

@@ -13,16 +13,17 @@ when there is none, for the caller to warn with.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..._records import record
 from ...errors import ModelError
+from ...metadata import LabelFile
 from .. import REFETCH
 from ..flatbuffer import UINT32, UINT64, Reader
-from ..labels import read_labels
+from .assumptions import DETECTION_OPERATOR
 from .graph import (
     Signature,
     Subgraph,
@@ -36,16 +37,20 @@ from .graph import (
 if TYPE_CHECKING:
     from mmap import mmap
 
-    from .metadata import DescribedFile, ModelMetadata, SubgraphMetadata
+    from .metadata import DescribedFile, ModelMetadata, TensorMetadata
     from .packed import PackedFiles
+    from .state import State
 
-__all__ = ["LabelsReading", "MetadataReading", "ModelFile", "NamesReading", "label_file"]
+__all__ = ["ExportReading", "LabelsReading", "MetadataReading", "ModelFile", "NamesReading"]
 
 IDENTIFIER = b"TFL3"
 METADATA_ENTRY = "TFLITE_METADATA"
 
 # The metadata of real models takes 1 to 3 kB.
 METADATA_LIMIT = 4 << 20
+
+# What exporters call the file in which they describe a model: metadata.json, temp_meta.txt, meta.txt, ...
+EXPORTERS_FILES = ("meta.json", "metadata.json", "meta.txt", "metadata.txt")
 
 # Operators are counted and not kept: their allowance, for 260,000 of them, bounds time rather than
 # memory (a large language model has 30,000).
@@ -75,12 +80,24 @@ class MetadataReading:
 
 @record(frozen=True)
 class LabelsReading:
-    """The labels packed into the model, the file that they are in, and what is wrong with it.
+    """The labels packed into the model for an output, the file that they are in, and what is wrong with it.
 
     Without a label file all three are empty.
     """
 
-    labels: tuple[str, ...] = ()
+    labels: LabelFile | None = None
+    file: str = ""
+    problem: str = ""
+
+
+@record(frozen=True)
+class ExportReading:
+    """What the exporter says of the model, in a file packed behind it, and what is wrong with that file.
+
+    Without one all three are empty.
+    """
+
+    properties: Mapping[str, str]
     file: str = ""
     problem: str = ""
 
@@ -163,6 +180,24 @@ class ModelFile:
         names = (custom_name(code) for code in codes)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
+    @cached_property
+    def state(self) -> State:
+        """What the model keeps from one call to the next."""
+        from .state import read_state
+
+        return read_state(Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model"))
+
+    def detected_classes(self, subgraph: int = 0) -> Mapping[int, int]:
+        """Return how many classes a tensor's values may be, by its index, as the operator that finds them says."""
+        if DETECTION_OPERATOR not in self.custom_operators:
+            return {}
+        from .detection import detected_classes
+
+        codes = [operator_name(code) == DETECTION_OPERATOR for code in self._root.tables(1, "OperatorCode")]
+        root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
+        operators = root.tables(2, "SubGraph")[subgraph].tables(3, "Operator")
+        return detected_classes(operators, codes, self._reader.buffer)
+
     @property
     def subgraphs(self) -> tuple[Subgraph, ...]:
         """The graphs; the first is the one that runs where no signature is asked for."""
@@ -224,19 +259,42 @@ class ModelFile:
             )
         return MetadataReading(replace(metadata, subgraphs=tuple(subgraphs)), "; ".join(filter(None, problems)))
 
-    def packed_labels(self, subgraph: int = 0) -> LabelsReading:
-        """Return the labels of the classes that a subgraph tells apart, from the files packed behind it."""
-        metadata = self.metadata.metadata
-        if metadata is None or subgraph >= len(metadata.subgraphs):
-            return LabelsReading()
-        file = label_file(metadata.subgraphs[subgraph])
+    @cached_property
+    def exported(self) -> ExportReading:
+        """What the exporter says of the model."""
+        problem = ""
+        try:
+            for name in self.packed.names:
+                if not name.lower().endswith(EXPORTERS_FILES):
+                    continue
+                from ..exporters import export_properties
+
+                properties = export_properties(self.packed.read(name).decode("utf-8-sig", "replace"))
+                if properties is not None:
+                    return ExportReading(properties, name)
+        except ModelError as error:
+            problem = str(error)
+        return ExportReading({}, "", problem)
+
+    def packed_labels(self, subgraph: int = 0) -> tuple[LabelsReading, ...]:
+        """Return the labels of each of a subgraph's outputs, from the files packed behind it."""
+        metadata, count = self.metadata.metadata, len(self.subgraph(subgraph).outputs)
+        described: Sequence[TensorMetadata] = ()
+        if metadata is not None and subgraph < len(metadata.subgraphs):
+            described = metadata.subgraphs[subgraph].outputs
+        return tuple(map(self._packed_labels, described)) or (LabelsReading(),) * count
+
+    def _packed_labels(self, output: TensorMetadata) -> LabelsReading:
+        file = _label_file(output, self.exported.file)
         if file is None:
             return LabelsReading()
+        from ..labels import read_labels
+
         try:
             content = self.packed.read(file.name)
             return LabelsReading(read_labels(content, f"{self.where}: the packed file {file.name!r}"), file.name)
         except ModelError as error:
-            return LabelsReading((), file.name, str(error))
+            return LabelsReading(None, file.name, str(error))
 
     def _read_names(self, subgraph: int) -> NamesReading:
         graph = self.subgraph(subgraph)
@@ -291,11 +349,11 @@ class ModelFile:
         return bytes(self._reader.buffer[start : start + length])
 
 
-def label_file(subgraph: SubgraphMetadata) -> DescribedFile | None:
-    """Return the file with the labels of a subgraph's classes, the first one where there are several.
+def _label_file(output: TensorMetadata, exporters: str) -> DescribedFile | None:
+    """Return the file with an output's labels: of several the one in no language, else in English, else the first.
 
-    Only what is associated with an output counts, as the schema says: some exporters give files that
-    are no labels the same type, on the model instead.
+    Exporters give the file in which they describe the model (called `exporters`) the type of labels, too.
     """
     kinds = ("tensor_axis_labels", "tensor_value_labels")
-    return next((file for output in subgraph.outputs for file in output.files if file.type in kinds), None)
+    files = [file for file in output.files if file.type in kinds and file.name != exporters]
+    return min(files, key=lambda file: (file.locale != "", not file.locale.startswith("en")), default=None)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from ..._records import record
 from ...metadata import Quantization
-from ..flatbuffer import FLOAT32, INT8, INT32, INT64, UINT32, Table
+from ..flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, Table
 from .schema_names import CUSTOM, DATA_TYPES, OPERATORS, name_of
 
 __all__ = [
@@ -38,6 +38,7 @@ class Tensor:
     data_type: str  # a NumPy dtype name, or "string", "resource", "variant", "unknown(37)"
     shape: tuple[int, ...]  # -1 is a dynamic dimension
     quantization: Quantization | None
+    ranked: bool = True  # whether the file gives a shape at all; an older one does not tell a scalar from that
 
 
 @record(frozen=True)
@@ -103,6 +104,7 @@ def _tensor(table: Table, index: int) -> Tensor:
         data_type=name_of(DATA_TYPES, table.number(1, INT8)),
         shape=signature if len(signature) == len(shape) else shape,
         quantization=_quantization(quantization) if quantization else None,
+        ranked=bool(shape) or table.number(8, UINT8) != 0,
     )
 
 

@@ -81,4 +81,6 @@ def name_graph(
 def _described(tensor: Tensor, name: str, aliases: tuple[str, ...]) -> TensorInfo:
     data_type = _HANDED_OUT.get(tensor.data_type, tensor.data_type)
     extra = {} if data_type == tensor.data_type else {"data_type": tensor.data_type}
+    if not tensor.ranked:
+        extra["rank"] = "unknown"
     return TensorInfo(name, aliases, "", data_type, tensor.shape, tensor.quantization, extra=extra)

@@ -36,6 +36,7 @@ class DescribedFile:
     #: "tensor_axis_labels" (a label per index of the output), "tensor_value_labels" (a label per value in the output),
     #: another one of the schema's, or "unknown"
     type: str
+    locale: str = ""  # the language of its content, such as "en"; "" where it has none
 
 
 @record(frozen=True)
@@ -141,4 +142,4 @@ def _calibration(table: Table) -> tuple[str, float]:
 
 
 def _file(table: Table) -> DescribedFile:
-    return DescribedFile(table.text(0), table.text(1), name_of(_FILE_TYPES, table.number(2, INT8)))
+    return DescribedFile(table.text(0), table.text(1), name_of(_FILE_TYPES, table.number(2, INT8)), table.text(3))

@@ -14,7 +14,7 @@ import pytest
 from ...contract import Array
 from ...errors import ClosedError, InferenceTimeoutError, OptionError, TensorError
 from ...model import Model
-from ..inputs import random_inputs
+from ..inputs import random_inputs, random_tensors
 from .cases import Case, CaseTests
 from .children import ask_child
 
@@ -62,6 +62,38 @@ class CallingTests(CaseTests):
         model.close()
         with pytest.raises(ClosedError):
             model.infer(inputs)
+
+    # With or without what is optional
+
+    @pytest.mark.parametrize("replicas", [1, 2])
+    def test_an_optional_input_may_be_left_out(self, opened: Any, replicas: int) -> None:
+        model, case = opened("optional", replicas=replicas)
+        (optional,) = (t for t in model.metadata().inputs if t.extra.get("optional"))
+        assert str(optional).count("optional")
+        for seed in range(3):
+            given = random_inputs(model, seed)
+            (bare,) = given.values()
+            both = {optional.name: random_tensors([optional], seed)[optional.name], **given}
+            for inputs in (given, both):
+                self.check(case, inputs, model.infer(inputs))
+                self.check(case, inputs, model.infer(inputs, timeout=60))
+            self.check(case, given, model.infer(bare))
+        with pytest.raises(TensorError, match="missing input"):
+            model.infer({optional.name: both[optional.name]})
+
+    def test_an_optional_input_is_bound_where_it_is_named(self, opened: Any) -> None:
+        model, case = opened("optional")
+        (optional,) = (t for t in model.metadata().inputs if t.extra.get("optional"))
+        given = random_inputs(model, 1)
+        both = {**given, **random_tensors([optional], 2)}
+        model.warmup()
+        for inputs, shapes in ((given, None), (both, {optional.name: optional.shape})):
+            with model.bind(shapes) as binding:
+                assert set(binding.inputs) == set(inputs)
+                for name, value in inputs.items():
+                    binding.inputs[name][...] = value
+                binding.run()
+                self.check(case, inputs, binding.outputs)
 
     # In an event loop
 

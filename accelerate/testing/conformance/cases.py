@@ -21,6 +21,7 @@ __all__ = ["ROLES", "Case", "CaseTests", "levels_of", "scale_and_zero"]
 ROLES = {
     "plain": "float32 inputs and outputs of fixed shape, with at least two elements",
     "several": "more than one input",
+    "optional": "one required input and an optional one, both of float32 and fixed shape",
     "quantized": "a uint8, int8 or int16 input with scale and zero_point",
     "image": "one image input of float32 or float16 (uint8 frames are normalised into it), or of int8",
     "dynamic": "an input with a dimension of -1",

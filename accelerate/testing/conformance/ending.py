@@ -12,6 +12,7 @@ import types
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ...api import load
@@ -22,6 +23,7 @@ from ...errors import (
     DeviceLostError,
     InferenceError,
     InferenceTimeoutError,
+    OptionError,
     ServerError,
     TensorError,
 )
@@ -79,6 +81,21 @@ class EndingTests(CaseTests):
         stats = model.do_command({"command": "stats"})
         assert (stats["calls"], stats["errors"]) == (21, 1)
         assert 0 < stats["p50_ms"] <= stats["max_ms"]
+
+    def test_a_reset_and_a_warmup_leave_no_trace(self, opened: Any) -> None:
+        model, _ = opened("plain")
+        inputs = random_inputs(model)
+        first = model.infer(inputs)
+        model.infer(random_inputs(model))
+        model.warmup()
+        assert isinstance(model.do_command({"command": "reset"}), dict)
+        again = model.infer(inputs)
+        assert all(np.array_equal(again[name], first[name]) for name in first)
+
+    def test_an_unknown_signature_of_a_loaded_model(self, opened: Any) -> None:
+        model, _ = opened("plain")
+        with pytest.raises(OptionError, match="signature"):
+            model.signature("no such signature")
 
     def test_a_command_keeps_its_deadline(self, opened: Any) -> None:
         model, _ = opened("plain")

@@ -51,7 +51,7 @@ class SharedBinding(CopyingBinding):
 
     def call(self, timeout: float | None) -> None:
         try:
-            results = self._call(list(self._inputs.values()), timeout)
+            results = self._call(self._feeds, timeout)
         except BaseException:
             if self._slot.dirty and not self._unsettled:
                 self._unsettled = True

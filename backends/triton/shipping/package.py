@@ -233,9 +233,11 @@ def _tensor(tensor: TensorInfo, dims: Sequence[int]) -> dict[str, Any]:
 
 def _attach_labels(about: Metadata, config: dict[str, Any], files: dict[str, bytes]) -> None:
     """Give the labels to Triton's classification extension."""
-    if about.labels and len(config.get("output", ())) == 1:
-        config["output"][0]["label_filename"] = "labels.txt"
-        files["labels.txt"] = "".join(f"{' '.join(label.split())}\n" for label in about.labels).encode()
+    outputs = config.get("output", ())
+    for n, (output, told) in enumerate(zip(outputs, about.outputs, strict=False)):
+        if labels := about.labels if len(outputs) == 1 else told.labels:
+            output["label_filename"] = name = f"labels_{n}.txt" if n else "labels.txt"
+            files[name] = "".join(f"{' '.join(label.split())}\n" for label in labels).encode()
 
 
 def _model_name(source: Source) -> str:
