@@ -60,11 +60,11 @@ def refusal(source: Source, *wanted: str, remedy: str = "") -> Match:
     *wanted : str
         What a person calls files of its formats: "an ONNX model".
     remedy : str
-        Default: to convert it, or to use another backend.
+        Default: what to do with such a file, else to convert it, or to use another backend.
     """
     formats = " or ".join(wanted)
     to = re.sub(r"\ban? | model\b", "", formats)
     if source.url is not None or source.object is not None:
         remedy = "give the path of a model file, or its bytes: nothing is fetched or converted here"
-    remedy = remedy or f"convert it to {to}, or use the backend for its format"
+    remedy = remedy or source.remedy or f"convert it to {to}, or use the backend for its format"
     return Match(False, f"{source} is {source.likeness}, not {formats}", remedy)

@@ -31,6 +31,7 @@ from .system.children import ChildError, Verdict, run_in_child, verdict, verdict
 from .system.cpus import default_threads, usable_cpus
 from .system.known_answers import try_runtime
 from .system.stderr import held_back
+from .system.wheels import Wheels
 
 if TYPE_CHECKING:
     from .formats.description import describe_source, interface_of
@@ -68,6 +69,7 @@ __all__ = [
     "RuntimeModel",
     "Source",
     "Verdict",
+    "Wheels",
     "__version__",
     "allocate",
     "blank",

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from ._records import record
 from .calls.names import suggestion
 from .contract import Backend
-from .errors import AccelerateError, BackendNotAvailableError
+from .errors import AccelerateError, BackendNotAvailableError, ModelError
 from .reports import KINDS, Availability, BackendInfo, Device, LoadOptions
 from .source import Source
 
@@ -151,11 +151,22 @@ def recognize(source: Source) -> Source:
             try:
                 kind = backend.sniff(source.head)
                 if kind:
-                    source.format, source.likeness = kind, backend.formats[kind]
+                    source.format, source.likeness, source.remedy = kind, backend.formats[kind], ""
                     break
             except (Exception, SystemExit) as error:  # a stranger's code
                 _log.warning("backend %r cannot tell a file's format: sniff() raised %s", name, _in_words(error))
+    if source.format == "" and source.head.startswith(b"PK"):
+        _look_into(source)
     return source
+
+
+def _look_into(source: Source) -> None:
+    """Name the models in a zip archive; one that cannot be listed stays a zip archive."""
+    from .formats.sniffing import archive_of
+    from .formats.tflite.packed import PackedFiles
+
+    with contextlib.suppress(ModelError), source.kept_open():
+        source.likeness, source.remedy = archive_of(PackedFiles(source.buffer(), str(source)).names)
 
 
 def _in_words(error: BaseException) -> str:

@@ -46,6 +46,8 @@ class Source:
         The first 4096 bytes of a file.
     likeness : str
         What it is, for messages: "a TFLite model", "a PNG picture", "a text file that starts with ...".
+    remedy : str
+        What to do with content of no format known here, for messages.
     """
 
     def __init__(self, given: Any) -> None:
@@ -57,7 +59,7 @@ class Source:
         self._stamp: tuple[int, int, int] | None = None
         self._kept: dict[Any, Any] | None = None
         self.head = b""
-        self.format = self.likeness = ""
+        self.format = self.likeness = self.remedy = ""
         if isinstance(given, Source):
             raise OptionError("load() was given a Source", "give it the path, bytes, URL or runtime object itself")
         if isinstance(given, str) and "://" in given and not _is_file_url(given):
@@ -239,7 +241,7 @@ class Source:
 
     def no_model(self) -> ModelError:
         """Return the error for content that no backend here knows."""
-        return ModelError(f"{self} is {self.likeness}, not a model that any backend here knows", "check the path")
+        return ModelError(f"{self} is {self.likeness}, not a model that any backend here knows", self.remedy)
 
     def digest(self) -> str | None:
         """Return the SHA-256 of the model file as hexadecimal text.
@@ -265,7 +267,7 @@ class Source:
     def _open_path(self, path: Path) -> None:
         self.path = path
         if _is_directory(path):
-            self.format, self.likeness = "directory", "a directory"
+            self.format, self.likeness, self.remedy = "directory", "a directory", "check the path"
             return
         if _is_special(path):  # opening a pipe waits for its writer
             raise ModelError(f"{path} is no file but a pipe, socket or device", "save the model to a file")
@@ -283,7 +285,7 @@ class Source:
         if not head:
             raise ModelError(f"{self} is empty (0 bytes): the download or copy may have failed", "fetch it again")
         self.head = head
-        self.format, self.likeness = judge(head)
+        self.format, self.likeness, self.remedy = judge(head)
 
 
 def without_secrets(url: object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from tflite_writer import Graph, build
@@ -289,6 +290,25 @@ def custom_op(name: str) -> bytes:
     graph.custom_op(name, [x], [y])
     graph.inputs, graph.outputs = [x], [y]
     return build([graph])
+
+
+def newer_operator(operator: str | int, version: int) -> bytes:
+    """Float32 x [1, 3] -> y through a builtin operator in a version of its own, or with a number that none has."""
+    graph = Graph()
+    x = graph.tensor("x", [1, 3], "float32")
+    other = x if operator != "FULLY_CONNECTED" else graph.constant("w", np.ones([3, 3], np.float32))
+    y = graph.tensor("y", [1, 3], "float32")
+    graph.op("ADD" if isinstance(operator, int) else operator, [x, other], [y], version=version)
+    graph.inputs, graph.outputs = [x], [y]
+    model = build([graph])
+    if isinstance(operator, str):
+        return model
+    tree = schema.ModelT.InitFromPackedBuf(bytearray(model))
+    code = tree.operatorCodes[0]
+    code.builtinCode, code.deprecatedBuiltinCode = operator, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(tree.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def edgetpu_like() -> bytes:

@@ -31,7 +31,8 @@ _RUNTIMES = re.compile(
 #: Which files of the core may name a runtime all the same, and why.
 _EXCUSED = {
     # "edgetpu-custom-op" stands in the files that its compiler writes; what such a file needs, two backends say
-    "accelerate.formats.tflite.compiled": "the format of compiled models"
+    "accelerate.formats.tflite.compiled": "the format of compiled models",
+    "accelerate.formats.sniffing": "files that only the tools of other runtimes write, called by their names",
 }
 
 

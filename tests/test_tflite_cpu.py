@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -358,6 +359,38 @@ def test_custom_operators_are_named(engine: str) -> None:
         load(odd_models.custom_op("Mystery"), engine)
     with pytest.raises(UnsupportedModelError, match="custom operator 'Mystery'"):
         accelerate.load(odd_models.custom_op("Mystery"))
+
+
+NEWER = {  # operator, its version: what the message says, which engines lack it
+    ("ADD", 99): ("version 99 of the operator ADD", engines.INSTALLED),
+    ("FULLY_CONNECTED", 13): ("version 13 of the operator FULLY_CONNECTED", ["tflite-runtime"]),
+    ("STABLEHLO_CBRT", 1): ("the operator STABLEHLO_CBRT", engines.INSTALLED),
+    ("STABLEHLO_ADD", 1): ("the operator STABLEHLO_ADD", ["tflite-runtime"]),
+    (300, 1): ("the operator with the number 300", engines.INSTALLED),
+}
+
+
+@ANY
+@pytest.mark.parametrize(("operator", "version"), NEWER)
+def test_an_operator_newer_than_the_engine_is_named(engine: str, operator: str | int, version: int) -> None:
+    said, lacking = NEWER[operator, version]
+    model = odd_models.newer_operator(operator, version)
+    if engine not in lacking:
+        load(model, engine).close()
+        return
+    with pytest.raises(UnsupportedModelError) as caught:
+        load(model, engine)
+    assert re.search(rf" needs {said}, which {'LiteRT' if engine == 'litert' else engine} \d+\.\d+\S* lacks$",
+                     caught.value.reason)  # fmt: skip
+    upgrade = "--upgrade ai-edge-litert" if engine == "litert" else "use engine='litert'"
+    assert upgrade in caught.value.remedy
+    assert "older converter" in caught.value.remedy
+
+
+@ANY
+def test_operators_of_tensorflow_are_called_so(engine: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"SELECT_TF_OPS: FlexErf\).*TFLITE_BUILTINS"):
+        load(odd_models.custom_op("FlexErf"), engine)
 
 
 @ANY

@@ -201,7 +201,7 @@ class EdgeTPUModel(TFLiteModel):
             self._lease.release()
 
     @staticmethod
-    def _why_refused(source: Source, error: Exception) -> AccelerateError:
+    def _why_refused(engine: Engine, source: Source, error: Exception) -> AccelerateError:
         said = one_line(error).rstrip(".")
         if "newer than this runtime version" in said:
             return BackendNotAvailableError(
@@ -215,7 +215,7 @@ class EdgeTPUModel(TFLiteModel):
                 "install a build of the library for this interpreter (docs/coral.md, 'Where is PyCoral?')",
             )
         others = [name for name in source.opened(ModelFile).custom_operators if name != COMPILED_OPERATOR]
-        return why_unresolved(source, others, error)
+        return why_unresolved(engine, source, others, error)
 
 
 def _without_frames(error: BaseException) -> BaseException:

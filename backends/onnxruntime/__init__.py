@@ -15,6 +15,7 @@ from accelerate.contract import (
     LoadOptions,
     Match,
     Source,
+    Wheels,
     check_settled,
     refusal,
     try_runtime,
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ONNXRuntime"]
 
-_REMEDY = 'pip install "edge-accelerate[onnxruntime]"'
+_WHEELS = Wheels(
+    "onnxruntime", (3, 14), ("linux x86_64", "linux aarch64", "darwin arm64", "win32 amd64", "win32 arm64"), (2, 28)
+)
 
 
 class ONNXRuntime(Backend):
@@ -37,7 +40,7 @@ class ONNXRuntime(Backend):
     description = "ONNX models on the CPU and on NVIDIA GPUs, by ONNX Runtime"
     extra = "onnxruntime"
     options = ("full_delegation", "providers", "session_options")
-    formats: ClassVar[Mapping[str, str]] = {"onnx": "an ONNX model"}
+    formats: ClassVar[Mapping[str, str]] = {"onnx": "an ONNX model", "ort": "an ONNX model in ORT format"}
 
     def kinds(self) -> Sequence[str]:
         return ("gpu", "cpu") if shows_gpu() and _has_gpu_build() else ("cpu",)
@@ -45,13 +48,13 @@ class ONNXRuntime(Backend):
     def availability(self) -> Availability:
         from .providers import CPU, known_answer
 
-        state = try_runtime("ONNX Runtime", "onnxruntime", _REMEDY, _version, lambda: known_answer([CPU], CPU))
+        state = try_runtime("ONNX Runtime", "onnxruntime", _WHEELS.remedy(), _version, lambda: known_answer([CPU], CPU))
         if not state.available:
             return state
         return Availability(True, state.version, *_conflict(state.reason))
 
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
-        return try_runtime("ONNX Runtime", "onnxruntime", _REMEDY, _version)
+        return try_runtime("ONNX Runtime", "onnxruntime", _WHEELS.remedy(), _version)
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
         from .providers import devices, devices_of_providers
@@ -73,14 +76,21 @@ class ONNXRuntime(Backend):
             if options.signature is not None:
                 raise OptionError("an ONNX model has no signatures", "leave signature out")
             return Match(True, "an existing InferenceSession")
-        if source.format != "onnx":
+        if source.format not in self.formats:
             return refusal(source, "an ONNX model")
-        from accelerate.formats.onnx.external_data import external_paths
-        from accelerate.formats.onnx.file import ModelFile
-
         _check_options(options)
-        external_paths(source.opened(ModelFile), source.path)  # which reads all of the file but its weights
-        return Match(True, "an ONNX model")
+        if source.format == "onnx":
+            from accelerate.formats.onnx.external_data import external_paths
+            from accelerate.formats.onnx.file import ModelFile
+
+            external_paths(source.opened(ModelFile), source.path)  # which reads all of the file but its weights
+        elif options.signature is not None:
+            raise OptionError("an ONNX model has no signatures", "leave signature out")
+        return Match(True, self.formats[source.format])
+
+    @classmethod
+    def sniff(cls, head: bytes) -> str:
+        return "ort" if head[4:8] == b"ORTM" else ""  # the identifier of onnxruntime/core/flatbuffers/schema/ort.fbs
 
     def describe(self, source: Source, signature: str | None) -> Metadata | None:
         if source.format != "object":

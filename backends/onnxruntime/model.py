@@ -201,7 +201,7 @@ class ONNXModel(RuntimeModel):
 
     def _profile(self, command: Mapping[str, Any], until: float | None) -> dict[str, Any]:
         """Run a second session of the same model under ONNX Runtime's profiler."""
-        if self._source.format != "onnx":
+        if self._source.format == "object":
             raise OptionError(
                 "only a model that was loaded from a file or bytes can be profiled", "load the model file"
             )
@@ -255,6 +255,8 @@ def _settle_dimensions(settings: Any, source: Source, options: LoadOptions) -> N
 
 
 def _session(runtime: Any, providers: Sequence[Any], source: Source, settings: Any) -> Any:
+    # which format it is, ONNX Runtime tells by the name alone; "" lets it, in an object of the user's too
+    settings.add_session_config_entry("session.load_model_format", "ORT" if source.format == "ort" else "")
     model = source.utf8_path or source.read()
     try:
         # a user whose options ask for more lines than errors gets them

@@ -12,7 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from accelerate.contract import Availability, ChildError, held_back, record, suggestion, try_runtime, verdict
+from accelerate.contract import (
+    Availability,
+    ChildError,
+    Wheels,
+    held_back,
+    record,
+    suggestion,
+    try_runtime,
+    verdict,
+)
 from accelerate.contract import __version__ as our_version
 from accelerate.errors import BackendNotAvailableError, OptionError
 
@@ -34,10 +43,28 @@ class Engine:
     option: str  # what ``load(..., engine=...)`` takes
     title: str
     package: str  # import name
-    remedy: str  # the command that installs it
+    wheels: Wheels
     #: whether it checks a file before using it. One that does not is never given a file that has not been loaded and
     #: run in a child process before
     verifies: bool
+
+    @property
+    def remedy(self) -> str:
+        """The command that installs it, or what it takes for one to work."""
+        return self.wheels.remedy()
+
+    @property
+    def upgrade(self) -> str:
+        """The command that brings its newest version."""
+        return f"pip install --upgrade {self.package.replace('_', '-')}"
+
+    def installed(self) -> bool:
+        """Return whether its package is there, working or not."""
+        return importlib.util.find_spec(self.package) is not None
+
+    def full_name(self) -> str:
+        """Return its title with the version of the imported runtime."""
+        return f"{self.title} {self.version()}"
 
     def interpreter_class(self) -> Any:
         """Import the runtime and return its ``Interpreter``."""
@@ -62,17 +89,22 @@ class Engine:
 ENGINES = {
     engine.option: engine
     for engine in (
-        Engine("litert", "LiteRT", "ai_edge_litert", 'pip install "edge-accelerate[litert]"', verifies=True),
+        Engine(
+            "litert", "LiteRT", "ai_edge_litert",
+            Wheels("litert", (3, 14), ("linux x86_64", "linux aarch64", "darwin arm64", "win32 amd64"), (2, 27)),
+            verifies=True,
+        ),
         Engine(
             "tflite-runtime", "tflite-runtime", "tflite_runtime",
-            'pip install "edge-accelerate[tflite-runtime]" (Python 3.11 or older, numpy < 2)', verifies=False,
+            Wheels("tflite-runtime", (3, 11), ("linux x86_64", "linux aarch64", "linux armv7l"), (2, 17)),
+            verifies=False,
         ),
     )
 }  # fmt: skip
 
 
 #: Whose interpreters are taken, though none is made: TensorFlow's is the same class, in a package of 600 MB.
-_OF_OTHERS = (Engine("tensorflow", "TensorFlow", "tensorflow", "pip install tensorflow", verifies=True),)
+_OF_OTHERS = (Engine("tensorflow", "TensorFlow", "tensorflow", ENGINES["litert"].wheels, verifies=True),)
 
 
 def check_option(option: object) -> None:
@@ -84,7 +116,7 @@ def check_option(option: object) -> None:
             f"engine is {option!r:.60}{suggestion(str(option), ENGINES)}; wanted {' or '.join(map(repr, ENGINES))}"
         )
     engine = ENGINES[option]
-    if importlib.util.find_spec(engine.package) is None:
+    if not engine.installed():
         raise BackendNotAvailableError(f"{engine.title} is not installed", engine.remedy)
 
 
@@ -117,11 +149,13 @@ def availability(option: str | None = None, *, tried: bool = True) -> Availabili
 
     `tried` is False where a model that is to be loaded shows it; an engine that does not verify files is always tried.
     """
-    states = [_probe(engine, tried=tried) for engine in ENGINES.values() if option in (None, engine.option)]
+    asked = [engine for engine in ENGINES.values() if option in (None, engine.option)]
+    states = [_probe(engine, tried=tried) for engine in asked]
     for state in states:
         if state.available:
             return state
-    return Availability(False, reason="; ".join(s.reason for s in states), remedy=states[0].remedy)
+    fitting = (state for engine, state in zip(asked, states, strict=True) if not engine.wheels.missing())
+    return Availability(False, reason="; ".join(s.reason for s in states), remedy=next(fitting, states[0]).remedy)
 
 
 def _probe(engine: Engine, *, tried: bool = True) -> Availability:

@@ -140,7 +140,7 @@ class TFLiteModel(RuntimeModel):
         except AccelerateError:
             raise
         except ENGINE_ERRORS as error:
-            raise cls._why_refused(source, error) from error
+            raise cls._why_refused(engine, source, error) from error
         if told.problem:
             _log.warning("%s", told.problem)
         return model
@@ -162,11 +162,11 @@ class TFLiteModel(RuntimeModel):
         return cls(engine, interpreter, calls, told, source, None, runtime, options)
 
     @staticmethod
-    def _why_refused(source: Source, error: Exception) -> AccelerateError:
+    def _why_refused(engine: Engine, source: Source, error: Exception) -> AccelerateError:
         """Turn the interpreter's refusal of a model into an error that names the cause."""
         from .diagnosis import why_refused
 
-        return why_refused(source, error)
+        return why_refused(engine, source, error)
 
     def execute(self, feeds: list[Array]) -> list[Array]:
         run, calls = self._once, self._calls  # a call that runs keeps the interpreter alive through them

@@ -27,8 +27,6 @@ from .assumptions import DETECTION_OPERATOR
 from .graph import (
     Signature,
     Subgraph,
-    builtin_code,
-    check_graph,
     computed_tensors,
     custom_name,
     operator_name,
@@ -131,18 +129,12 @@ class ModelFile:
         self._names: dict[int, NamesReading] = {}
 
     def check_graphs(self) -> None:
-        """Raise where a graph lacks what the interpreters take for granted (see `graph.check_graph`)."""
-        if self._sound:
-            return
-        graphs = self._root.tables(2, "SubGraph")
-        if not graphs:
-            raise ModelError(f"{self.where}: the model has no graph; the file is damaged", REFETCH)
-        codes = [builtin_code(code) for code in self._root.tables(1, "OperatorCode")]
-        root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
-        buffers = root.tables(4, "Buffer")
-        for graph in root.tables(2, "SubGraph"):
-            check_graph(graph, codes, buffers, self.where)
-        self._sound = True
+        """Raise where a graph would take an interpreter down (see `soundness`)."""
+        if not self._sound:
+            from .soundness import check_graphs
+
+            check_graphs(Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model"), self.where)
+            self._sound = True
 
     def computed_tensors(self, subgraph: int = 0) -> tuple[int, ...]:
         """Return the indices of the tensors that a subgraph's operators compute."""

@@ -5,13 +5,11 @@ The tables are those of ``tensorflow/compiler/mlir/lite/schema/schema.fbs`` of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ..._records import record
-from ...errors import ModelError
 from ...metadata import Quantization
-from .. import REFETCH
-from ..flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, UINT64, Table, TableVector
+from ..flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, Table
 from .schema_names import CUSTOM, DATA_TYPES, OPERATORS, name_of
 
 __all__ = [
@@ -19,7 +17,6 @@ __all__ = [
     "Subgraph",
     "Tensor",
     "builtin_code",
-    "check_graph",
     "computed_tensors",
     "custom_name",
     "operator_name",
@@ -30,11 +27,6 @@ __all__ = [
 # The codes that did not fit into the schema's first field, one byte wide, stand in a second one; the
 # greater of both is meant.
 OLD_CODE_SLOT, NEW_CODE_SLOT = 0, 3
-
-_SEQUENCES = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN")
-_FIRST_TENSORS_OPTIONAL = frozenset(map(OPERATORS.index, ("CUSTOM", "LSTM", *_SEQUENCES)))
-_RESHAPE, _DEPTHWISE_CONV_2D = OPERATORS.index("RESHAPE"), OPERATORS.index("DEPTHWISE_CONV_2D")
-_FLOAT32 = DATA_TYPES.index("float32")
 
 
 @record(frozen=True)
@@ -66,52 +58,6 @@ class Signature:
     subgraph: int
     inputs: Mapping[str, int]
     outputs: Mapping[str, int]
-
-
-def check_graph(graph: Table, codes: Sequence[int], buffers: TableVector, where: str) -> None:
-    """Raise where a SubGraph table lacks what the interpreters take for granted.
-
-    The schema allows all of it, so a verified file can still take LiteRT 2.3 down: a list that is absent, an operator
-    without its first tensors (a null pointer each), an output that nothing computes. `codes` has the number of the
-    operator for each of the model's operator codes.
-    """
-    for slot, what in enumerate(("tensors", "inputs", "outputs", "operators")):
-        if not graph.has(slot):
-            raise ModelError(f"{where}: a graph has no list of {what}; the file is damaged", REFETCH)
-    tensors = graph.tables(0, "Tensor")
-    computed = set(graph.numbers(1, INT32))
-    for number, operator in enumerate(graph.tables(3, "Operator")):
-        inputs, outputs = operator.numbers(1, INT32), operator.numbers(2, INT32)
-        code = operator.number(0, UINT32)
-        absent = -1 in outputs or (
-            -1 in inputs[:2] and code < len(codes) and codes[code] not in _FIRST_TENSORS_OPTIONAL
-        )
-        if absent:
-            raise ModelError(f"{where}: operator {number} lacks an input or output; the file is damaged", REFETCH)
-        kind = codes[code] if code < len(codes) else -1
-        if kind in (_RESHAPE, _DEPTHWISE_CONV_2D):
-            types = [tensors[i].number(1, INT8) for i in (*inputs[:1], *outputs[:1])]
-            _check_operands(kind, types, inputs, f"{where}: operator {number}")
-        computed.update(outputs)
-    for index in graph.numbers(2, INT32):
-        if index in computed:
-            continue
-        buffer = tensors[index].number(2, UINT32)
-        if buffer == 0 or not _has_content(buffers[buffer]):
-            raise ModelError(f"{where}: nothing computes the output with index {index}; the file is damaged", REFETCH)
-
-
-def _check_operands(code: int, types: Sequence[int], inputs: Sequence[int], what: str) -> None:
-    """Raise for operands that LiteRT 2.3 does not check: a reshape copies by the input's size, a bias is just read."""
-    if code == _RESHAPE and len(set(types)) > 1:
-        raise ModelError(f"{what} reshapes one type into another; the file is damaged", REFETCH)
-    if code == _DEPTHWISE_CONV_2D and types[:1] != [_FLOAT32] and (len(inputs) < 3 or inputs[2] == -1):
-        raise ModelError(f"{what} is a quantised convolution without a bias; the file is damaged", REFETCH)
-
-
-def _has_content(buffer: Table) -> bool:
-    """Return whether a buffer holds a constant: converters give every tensor a buffer, empty or not."""
-    return buffer.span(0)[1] > 0 or buffer.number(1, UINT64) > 1  # within the flatbuffer, or behind it
 
 
 def computed_tensors(graph: Table) -> tuple[int, ...]:
