@@ -255,8 +255,8 @@ def _settle_dimensions(settings: Any, source: Source, options: LoadOptions) -> N
 
 
 def _session(runtime: Any, providers: Sequence[Any], source: Source, settings: Any) -> Any:
-    # which format it is, ONNX Runtime tells by the name alone; "" lets it, in an object of the user's too
-    settings.add_session_config_entry("session.load_model_format", "ORT" if source.format == "ort" else "")
+    if source.format == "ort":  # which ONNX Runtime tells by the name alone
+        settings.add_session_config_entry("session.load_model_format", "ORT")
     model = source.utf8_path or source.read()
     try:
         # a user whose options ask for more lines than errors gets them
@@ -265,6 +265,10 @@ def _session(runtime: Any, providers: Sequence[Any], source: Source, settings: A
             session = runtime.InferenceSession(model, settings, providers=list(providers), enable_fallback=0)
     except Exception as error:
         raise while_loading(error, str(source)) from error
+    finally:
+        if source.format == "ort":  # the user's object may build others, too
+            with held_back(LINES):
+                settings.add_session_config_entry("session.load_model_format", "")
     session.disable_fallback()
     return session
 
