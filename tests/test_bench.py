@@ -37,6 +37,7 @@ QUICK = runner.Settings(seconds=0.6, callers=(1, 2))
 @pytest.mark.parametrize(
     ("calls", "given"),
     [
+        (1, {"p50"}),
         (5, {"p50"}),
         (20, {"p50", "p90", "p95"}),
         (99, {"p50", "p90", "p95"}),
@@ -384,6 +385,16 @@ def test_a_run_says_all_that_it_promises(report: dict[str, Any]) -> None:
         assert row["agreement"]["top1"] == 1.0
         assert row["ratio"]["low"] <= row["ratio"]["high"]
     assert rows[0]["ratio"]["value"] == 1
+
+
+def test_a_model_of_which_one_call_outlasts_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_ROUND", 0.0)  # as if no two calls fitted into a round
+    report = runner.run([DIGITS, TWIN], runner.Settings(seconds=1e-6, callers=(1,)))
+    for row in (row for row in report["results"] if row["status"] != "missing"):
+        assert (row["status"], row["latency_us"]["n"]) == ("INVALID", 1)
+        assert "too few" in row["reason"]
+        assert row["latency_us"]["p50"] == row["latency_us"]["min"]
+        assert row["ratio"]["value"] > 0
 
 
 def test_all_rows_have_as_many_threads(report: dict[str, Any]) -> None:

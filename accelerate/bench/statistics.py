@@ -12,7 +12,7 @@ __all__ = ["PERCENTILES", "Rounds", "compared_interval", "disagreement", "interv
 
 #: Name -> rank in percent, and how many calls it takes: 10 calls beyond a percentile, or it is a matter of luck. p99
 #: and p99.9 are given from 1 call beyond on, as is customary.
-PERCENTILES = {"p50": (50.0, 2), "p90": (90.0, 10), "p95": (95.0, 20), "p99": (99.0, 100), "p99.9": (99.9, 1000)}
+PERCENTILES = {"p50": (50.0, 1), "p90": (90.0, 10), "p95": (95.0, 20), "p99": (99.0, 100), "p99.9": (99.9, 1000)}
 
 #: The latencies of one row, microseconds, one array a round.
 Rounds: TypeAlias = "Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64]"
