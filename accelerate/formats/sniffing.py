@@ -33,7 +33,7 @@ def _is_onnx(head: bytes) -> bool:
     """Tell whether these are the first bytes of a ModelProto: ONNX has no magic number, and its fields no order.
 
     All fields that begin here must be of that message, and what a message within it begins with must be of that one.
-    A whole file has a graph; what is cut shows the graph's beginning, or a version.
+    A whole file has a graph, or a version and a producer; what is cut shows a version, or a graph's beginning.
     """
     seen: set[int] = set()
     cut = False
@@ -56,7 +56,9 @@ def _is_onnx(head: bytes) -> bool:
         cut = True
     except (ValueError, StopIteration):
         return False
-    return 7 in seen or (cut and (1 in seen or (len(head) > _LONG and not seen.isdisjoint(_MESSAGES))))
+    if cut:
+        return not seen.isdisjoint({1, 7} if len(head) <= _LONG else {1, *_MESSAGES})
+    return 7 in seen or {1, 2} <= seen
 
 
 def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
