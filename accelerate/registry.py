@@ -162,11 +162,11 @@ def recognize(source: Source) -> Source:
 
 def _look_into(source: Source) -> None:
     """Name the models in a zip archive; one that cannot be listed stays a zip archive."""
-    from .formats.sniffing import archive_of
+    from .formats.likeness import of_archive
     from .formats.tflite.packed import PackedFiles
 
     with contextlib.suppress(ModelError), source.kept_open():
-        source.likeness, source.remedy = archive_of(PackedFiles(source.buffer(), str(source)).names)
+        source.likeness, source.remedy = of_archive(PackedFiles(source.buffer(), str(source)).names)
 
 
 def _in_words(error: BaseException) -> str:

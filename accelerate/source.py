@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import stat
@@ -20,6 +21,7 @@ __all__ = ["Source", "without_secrets"]
 
 _Reading = TypeVar("_Reading")
 _HEAD = 4096
+_NAMES = 10_000  # of a folder, looked through for a model
 #: Files of these formats, which their runtimes would map, are read into memory up to this size: a program that writes
 #: into a mapped file changes the answers of the model, or ends the process where it makes it shorter (SIGBUS).
 _HELD = {"tflite": 16 << 20}
@@ -267,7 +269,10 @@ class Source:
     def _open_path(self, path: Path) -> None:
         self.path = path
         if _is_directory(path):
-            self.format, self.likeness, self.remedy = "directory", "a directory", "check the path"
+            from .formats.likeness import of_folder
+
+            self.format = "directory"
+            self.likeness, self.remedy = of_folder(_some_names(path))
             return
         if _is_special(path):  # opening a pipe waits for its writer
             raise ModelError(f"{path} is no file but a pipe, socket or device", "save the model to a file")
@@ -378,6 +383,14 @@ def _path(given: str | os.PathLike[Any]) -> Path:
     if not text:
         raise OptionError("load() was given an empty path; wanted the path of a model file")
     return Path(text)
+
+
+def _some_names(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in itertools.islice(entries, _NAMES)}
+    except OSError:  # not ours to read
+        return set()
 
 
 def _is_directory(path: Path) -> bool:

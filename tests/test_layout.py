@@ -32,7 +32,7 @@ _RUNTIMES = re.compile(
 _EXCUSED = {
     # "edgetpu-custom-op" stands in the files that its compiler writes; what such a file needs, two backends say
     "accelerate.formats.tflite.compiled": "the format of compiled models",
-    "accelerate.formats.sniffing": "files that only the tools of other runtimes write, called by their names",
+    "accelerate.formats.likeness": "files that only the tools of other runtimes write, called by their names",
 }
 
 

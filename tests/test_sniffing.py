@@ -152,6 +152,25 @@ def test_files_of_other_runtimes_are_called_by_their_names(name: str, tmp_path: 
         assert remedy in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("names", "likeness", "remedy"),
+    [
+        (["saved_model.pb", "variables"], "the directory of a TensorFlow SavedModel", "export"),
+        (["Manifest.json", "Data"], r"Core ML package \(.mlpackage\)", "export"),
+        (["b.onnx", "labels.txt", "a.tflite"], "a directory with a.tflite, b.onnx", "load one of these"),
+        (["net.tflite"], "a directory with net.tflite", "load it"),
+        ([], "a directory", "check the path"),
+    ],
+)
+def test_folders(names: list[str], likeness: str, remedy: str, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    for backend in ("auto", "tflite_cpu"):
+        with pytest.raises(ModelError, match=f" is .*{likeness}, not a") as caught:
+            accelerate.load(tmp_path, backend=backend)
+        assert caught.value.remedy.startswith(remedy)
+
+
 @pytest.mark.parametrize("make", [odd_models.add3, lambda: DIGITS])
 def test_what_runs_here_has_no_remedy(make: Callable[[], bytes]) -> None:
     assert Source(make()).remedy == ""
