@@ -32,7 +32,7 @@ _INDEX_COLUMNS, _NAME_COLUMNS = ("index", "id"), ("display_name", "name", "label
 
 
 def structured(data: bytes, lines: Sequence[str], where: str) -> tuple[dict[int, str], bool] | None:
-    """Return the names by number in a file of such a format, and whether its numbers usually begin at 1.
+    """Return the names by number in a file of such a format, and whether its numbers begin at 1.
 
     None for a file of plain lines. `lines` are without surrounding blanks.
 

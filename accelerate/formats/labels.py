@@ -80,12 +80,11 @@ def load_labels(path: str | os.PathLike[str]) -> LabelFile:
 
 
 def _numbered(names: Mapping[int, str], *, from_one: bool = False) -> LabelFile:
-    """Return the readings of names by number; `from_one` says that such files usually call the first class 1."""
+    """Return the readings of names by number; `from_one` says that such files call the first class 1."""
     written = tuple(names.get(number, "") for number in range(max(names) + 1))
     if min(names) < 1:
         return LabelFile((written,))
-    readings = (written, written[1:])
-    return LabelFile(readings[::-1] if from_one else readings)
+    return LabelFile((written[1:],) if from_one else (written, written[1:]))
 
 
 def _numbered_lines(lines: Sequence[str]) -> LabelFile | None:
