@@ -12,7 +12,7 @@ import numpy as np
 from .arguments import whole_number
 from .calls.conversion import Array, fits
 from .calls.deadlines import Job, Worker
-from .errors import OptionError
+from .errors import AccelerateError, OptionError
 from .model import Model
 
 __all__ = ["map"]
@@ -65,8 +65,7 @@ def map(
 def _in_order(
     model: Model, frames: Iterable[Any], limit: int, ways: Mapping[str, Any]
 ) -> Iterator[dict[str, Array] | Exception]:
-    # one more thread than the model runs side by side: it converts the next item meanwhile
-    worker = Worker(threads=min(limit, model.concurrency + 1))
+    worker = Worker(threads=min(limit, _threads(model)))
     waiting: collections.deque[Job] = collections.deque()
     items = iter(frames)
     failure: BaseException | None = None
@@ -89,6 +88,18 @@ def _in_order(
         raise failure
 
 
+def _threads(model: Model) -> int:
+    """Return one more than the model runs side by side, to convert the next item meanwhile.
+
+    One with state is called in order, which callers that wait for each other do not keep.
+    """
+    try:
+        stateful = model.metadata().stateful
+    except AccelerateError:  # of a closed model, for one: it is the outcome of each item
+        stateful = False
+    return 1 if stateful else model.concurrency + 1
+
+
 def _call_for(model: Model, frame: Any, ways: Mapping[str, Any]) -> Callable[[], Any]:
     def call() -> dict[str, Array]:  # whatever fails in it is the outcome of this one item
         if _is_frame(frame, model, ways["color"]):
@@ -106,7 +117,7 @@ def _is_frame(item: Any, model: Model, color: str) -> bool:
     pixels = isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim in (2, 3)
     if not (picture or pixels) or not (metadata := model.metadata()).takes_pictures:
         return False
-    want = metadata.inputs[0].shape
+    want = metadata.required_inputs[0].shape
     return picture or color != "RGB" or not (fits(item.shape, want) or fits((1, *item.shape), want))
 
 

@@ -85,7 +85,7 @@ def test_reads(data: bytes, labels: tuple[str, ...]) -> None:
         # the numbers begin at 0 or at 1
         (b"1 cat\n2 dog\n", {2: ("cat", "dog"), 3: ("", "cat", "dog"), 9: ("", "cat", "dog")}),
         (b'{"1": "cat", "2": "dog"}', {2: ("cat", "dog"), 3: ("", "cat", "dog")}),
-        (b"item {id: 1 name: 'cat'}item {id: 2 name: 'dog'}", {3: ("cat", "dog"), 9: ("cat", "dog")}),
+        (b"item {id: 1 name: 'cat'}item {id: 2 name: 'dog'}", {2: ("cat", "dog"), 3: ("cat", "dog")}),
         # they are no numbers of classes
         (b"2 to\n4 to\n", {2: ("2 to", "4 to"), 4: ("", "to", "", "to"), 9: ("", "", "to", "", "to")}),
         (b"0 cat\n2 dog\n", {2: ("cat", "", "dog")}),

@@ -145,6 +145,14 @@ def test_a_binding_has_its_own_state(engine: str, length: int) -> None:
 
 
 @ANY
+def test_a_map_keeps_the_order(engine: str) -> None:
+    given = [sequence(4) for _ in range(200)]
+    with load(odd_models.lstm(4), engine) as model:
+        answers: list[Any] = list(accelerate.map(model, given, in_flight=8))
+    assert all_same([answer["y"] for answer in answers], odd_models.lstm_in_numpy(*given))
+
+
+@ANY
 def test_an_existing_interpreter(engine: str) -> None:
     interpreter = interpreter_class(engine)(model_content=odd_models.lstm(4))
     x = sequence(4)

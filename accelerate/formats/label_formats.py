@@ -1,7 +1,7 @@
 """Label files that are more than lines: JSON, Python literals, label maps, YAML, class maps; and what is none.
 
 A label map is TensorFlow's Object Detection API's (``StringIntLabelMap`` of its string_int_label_map.proto, as text):
-numbers begin at 1 there, and 0 is the background that detectors for TFLite leave out. YAML is a data set's description as Ultralytics write it, with ``names``. A class map is a CSV
+numbers begin at 1 there. YAML is a data set's description as Ultralytics write it, with ``names``. A class map is a CSV
 file with a header, such as AudioSet's (index, mid, display_name).
 """
 
@@ -31,8 +31,8 @@ _TOKEN = re.compile(
 _INDEX_COLUMNS, _NAME_COLUMNS = ("index", "id"), ("display_name", "name", "label")
 
 
-def structured(data: bytes, lines: Sequence[str], where: str) -> dict[int, str] | None:
-    """Return the names by index in a file of such a format.
+def structured(data: bytes, lines: Sequence[str], where: str) -> tuple[dict[int, str], bool] | None:
+    """Return the names by number in a file of such a format, and whether its numbers begin at 1.
 
     None for a file of plain lines. `lines` are without surrounding blanks.
 
@@ -57,11 +57,11 @@ def structured(data: bytes, lines: Sequence[str], where: str) -> dict[int, str] 
         return None
     if len(data) > TEXT_LIMIT:
         raise ModelError(f"{where}: it begins with {first!r:.60}, and such a label file may have 1 MiB", _TAKEN)
-    names: dict[int, str] | None = read and read(data.decode("utf-8-sig"), where)
+    names = read and read(data.decode("utf-8-sig"), where)
     if not names:
         raise ModelError(f"{where}: it has no names of classes in a form that is read; it begins with {first!r:.60}",
                          _TAKEN)  # fmt: skip
-    return names
+    return names, read is _label_map
 
 
 def _names_key(line: str) -> bool:
@@ -97,9 +97,7 @@ def _label_map(text: str, _: str) -> dict[int, str] | None:
             item[key], key = _unquoted(token), ""
         elif depth == 1:
             key = token
-    if depth or not any(names.values()):
-        return None
-    return names if 0 in names else {number - 1: name for number, name in names.items()}
+    return names if depth == 0 and any(names.values()) else None
 
 
 def _unquoted(token: str) -> str:

@@ -44,7 +44,8 @@ def read_labels(data: bytes, where: str) -> LabelFile:
     from .label_formats import structured
 
     if (found := structured(data, lines, where)) is not None:
-        return _numbered(found)
+        names, from_one = found
+        return _numbered(names, from_one=from_one)
     if sum(map(bool, lines)) == 1 and "," in (line := "".join(lines)):
         lines = [label.strip() for label in line.split(",", LABEL_LIMIT)]
         _check_count(lines, where)
@@ -78,12 +79,12 @@ def load_labels(path: str | os.PathLike[str]) -> LabelFile:
     return found
 
 
-def _numbered(names: Mapping[int, str]) -> LabelFile:
-    """Return the readings of names by number."""
+def _numbered(names: Mapping[int, str], *, from_one: bool = False) -> LabelFile:
+    """Return the readings of names by number; `from_one` says that such files call the first class 1."""
     written = tuple(names.get(number, "") for number in range(max(names) + 1))
     if min(names) < 1:
         return LabelFile((written,))
-    return LabelFile((written, written[1:]))
+    return LabelFile((written[1:],) if from_one else (written, written[1:]))
 
 
 def _numbered_lines(lines: Sequence[str]) -> LabelFile | None:
