@@ -45,12 +45,14 @@ def _state(*shape: int) -> tuple[str, Sequence[int]]:
     return "variable", shape
 
 
-_INT8, _UINT8, _INT16, _BOOL = (
-    lambda *shape, _type=dtype: (_type, shape) for dtype in ("int8", "uint8", "int16", "bool")
-)
+def _of(dtype: str) -> Callable[..., tuple[str, Sequence[int]]]:
+    return lambda *shape: (dtype, shape)
+
+
+_INT8, _UINT8, _INT16, _BOOL = map(_of, ("int8", "uint8", "int16", "bool"))
 _GATES = [_ones(2, 2)] * 8 + [-1] * 3 + [_ones(2)] * 4 + [-1] * 2
 _COUPLED = [-1, *[_ones(2, 2)] * 3, -1, *[_ones(2, 2)] * 3, *[-1] * 4, *[_ones(2)] * 3, -1, -1]
-_CONVOLVED = {"padding": 1, "strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1}
+_CONVOLVED: dict[str, Any] = {"padding": 1, "strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1}
 
 #: (operator, inputs, outputs, options): a type and shape is fed or computed, an array a constant, -1 left out.
 OPERATORS: Sequence[tuple[str, Sequence[Any], Sequence[Any], Any]] = [

@@ -42,7 +42,8 @@ def test_the_fields_of_an_onnx_model_have_no_order(fields: list[bytes]) -> None:
 def test_a_model_that_begins_with_its_graph_runs(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     path = tmp_path / "graph_first.onnx"
-    path.write_bytes(b"".join(sorted(fields_of(DIGITS), key=len, reverse=True)))
+    largest_first: list[bytes] = sorted(fields_of(DIGITS), key=len, reverse=True)
+    path.write_bytes(b"".join(largest_first))
     assert path.read_bytes()[0] == 0x3A
     pixels = np.random.default_rng(0).integers(0, 16, (1, 8, 8, 1)).astype(np.float32)
     with accelerate.load(DIGITS, backend="onnxruntime") as plain, accelerate.load(path) as turned:
