@@ -15,8 +15,8 @@ import numpy as np
 
 from . import registry
 from .arguments import whole_number
-from .calls.conversion import parse_normalization
 from .calls.names import check_tensor_names, suggestion
+from .calls.normalization import parse_normalization
 from .calls.shapes import check_shapes
 from .contract import Backend
 from .errors import AccelerateError, NoBackendError, OptionError, one_line

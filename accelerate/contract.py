@@ -15,9 +15,10 @@ from ._records import record
 from ._version import __version__
 from .arguments import check_settled, refusal, whole_number
 from .calls.binding import Binding, CopyingBinding, Owner, allocate, read_only
-from .calls.conversion import Array, InputAdapter, blank, concrete_shape, dtype_of, with_image_meaning
+from .calls.conversion import Array, InputAdapter, blank, concrete_shape, dtype_of
 from .calls.deadlines import in_words, left, seconds
 from .calls.names import NameIndex, name_tensors, suggestion
+from .calls.normalization import with_image_meaning
 from .calls.random_tensors import random_tensor
 from .calls.shapes import default_shape, settle
 from .errors import AccelerateError, ModelError, one_line

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from . import registry
 from ._records import record
-from .calls.conversion import normalization_by_name
 from .calls.names import rename, suggestion
+from .calls.normalization import normalization_by_name
 from .calls.shapes import settle
 from .contract import Backend
 from .errors import (

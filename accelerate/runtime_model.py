@@ -21,13 +21,12 @@ from .calls.conversion import (
     InputAdapter,
     blank,
     dequantize,
-    normalization_by_name,
-    with_image_meaning,
 )
 from .calls.deadlines import Turn, check_left, left, seconds
 from .calls.forks import keep_in_children
 from .calls.latency import LatencyStatistics
 from .calls.names import NameIndex, Outputs, rename, suggestion
+from .calls.normalization import normalization_by_name, with_image_meaning
 from .calls.shapes import default_shape, naming_sizes, settle
 from .errors import AccelerateError, InferenceError, OptionError, TensorError, one_line
 from .metadata import Metadata, Normalization, TensorInfo

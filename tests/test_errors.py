@@ -15,8 +15,8 @@ import pytest
 
 import accelerate
 from accelerate import errors
-from accelerate.calls.conversion import normalization_by_name
 from accelerate.calls.names import NameIndex, rename
+from accelerate.calls.normalization import normalization_by_name
 from accelerate.errors import AccelerateError, NoBackendError
 from accelerate.formats.labels import load_labels
 from accelerate.image import to_tensor

@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from accelerate import AssumptionWarning, Normalization, OptionError, Quantization, TensorError, TensorInfo
-from accelerate.calls.conversion import (
-    Array,
-    InputAdapter,
-    dequantize,
-    image_layout,
-    normalization_by_name,
-    parse_normalization,
-    with_image_meaning,
-)
+from accelerate.calls.conversion import Array, InputAdapter, dequantize, image_layout
+from accelerate.calls.normalization import normalization_by_name, parse_normalization, with_image_meaning
 from accelerate.image import to_tensor
 
 QUANTISED = {"uint8": np.uint8, "int8": np.int8, "int16": np.int16}

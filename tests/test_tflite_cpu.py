@@ -645,10 +645,10 @@ def test_an_input_of_unknown_rank(engine: str) -> None:
                 with pytest.raises(TensorError, match="would crash on this processor"):
                     model.infer(x)
                 continue
-            assert np.array_equal(model.infer(x)["y"], x + 1)
+            assert np.array_equal(model.infer(x)["y"], x + np.float32(1))
             with model.bind({"x": shape}) as binding:
                 binding.inputs["x"][...] = x
                 binding.run()
-                assert np.array_equal(binding.outputs["y"], x + 1)
+                assert np.array_equal(binding.outputs["y"], x + np.float32(1))
         assert model.infer([[1.5, 2]])["y"].tolist() == [[2.5, 3]]
         model.warmup()

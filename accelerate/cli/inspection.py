@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import registry
 from ..api import plan
-from ..calls.conversion import with_image_meaning
+from ..calls.normalization import with_image_meaning
 from ..calls.shapes import Shapes, check_shapes, settle
 from ..errors import ModelError
 from ..formats.description import describe_source

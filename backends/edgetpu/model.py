@@ -10,11 +10,12 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
+from accelerate.backends.tflite.allocation import allocate_tensors
 from accelerate.backends.tflite.calls import ENGINE_ERRORS, Calls
 from accelerate.backends.tflite.diagnosis import why_unresolved
 from accelerate.backends.tflite.engines import Engine
 from accelerate.backends.tflite.interpreter import make_interpreter
-from accelerate.backends.tflite.model import TFLiteModel, allocate_tensors
+from accelerate.backends.tflite.model import TFLiteModel
 from accelerate.contract import Array, Binding, LoadOptions, Model, RuntimeModel, Source
 from accelerate.errors import (
     AccelerateError,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import platform
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,16 +23,16 @@ from accelerate.contract import (
     allocate,
     held_back,
     random_tensor,
-    settle,
 )
-from accelerate.errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError, one_line
+from accelerate.errors import AccelerateError, ClosedError, ModelError, OptionError, TensorError
 from accelerate.formats.interface import Interface
 from accelerate.formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from accelerate.formats.tflite.file import ModelFile
 from accelerate.formats.tflite.interface import interface
 from accelerate.formats.tflite.state import State
-from accelerate.metadata import Metadata, TensorInfo
+from accelerate.metadata import Metadata
 
+from .allocation import allocate_for, allocate_tensors, settled_interface
 from .calls import ENGINE_ERRORS, Calls, runner
 from .engines import ENGINES, LINES, Engine
 from .graph import as_allocated, interface_of_interpreter, is_one_delegate, learn_dtypes
@@ -43,10 +42,9 @@ from .state import Variables, state_of_interpreter
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["TFLiteModel", "allocate_tensors"]
+__all__ = ["TFLiteModel"]
 
 _log = logging.getLogger("accelerate")
-_CRASHES_AT_SCALARS = platform.machine() == "aarch64"  # LiteRT 2.3.0, in ResizeInputTensor
 _SUB_BYTE = frozenset({"int4", "uint4", "int2"})
 
 
@@ -125,7 +123,7 @@ class TFLiteModel(RuntimeModel):
         threads = options.num_threads or 1
         file = source.opened(ModelFile)
         file.check_graphs()
-        told = _settled(interface(file, options.signature), options)
+        told = settled_interface(interface(file, options.signature), options)
         learn_dtypes((*told.inputs, *told.outputs))
         try:
             plain = options.backend_options.get("xnnpack") is False
@@ -149,7 +147,7 @@ class TFLiteModel(RuntimeModel):
     def adopt(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
         """Use an interpreter that the caller has made. It stays the caller's: `close` leaves it as it is."""
         interpreter = source.object
-        told = _settled(interface_of_interpreter(interpreter, options.signature), options)
+        told = settled_interface(interface_of_interpreter(interpreter, options.signature), options)
         calls = Calls.of_users(interpreter, told.subgraph)
         try:
             allocate_tensors(calls, told.input_indices, told.inputs, options)
@@ -372,55 +370,6 @@ class TFLiteModel(RuntimeModel):
             view.close()
         self._once = self._calls = self._interpreter = self._file = self._content = None
         self._variables = Variables(State(), self._calls_for)
-
-
-def _settled(told: Interface, options: LoadOptions) -> Interface:
-    return replace(told, inputs=settle(told.inputs, options.shapes, options.tensor_names))
-
-
-def allocate_tensors(calls: Calls, indices: Sequence[int], inputs: Sequence[TensorInfo], options: LoadOptions) -> None:
-    """Make room for the tensors; the inputs have their settled shapes already, as what follows from them has then.
-
-    Raises
-    ------
-    OptionError
-        The model cannot run with the shapes that were given.
-    """
-    if not options.shapes:
-        with held_back(LINES):
-            calls.allocate()
-        return
-    fixed = {i: info.shape for i, info in zip(indices, inputs, strict=True) if min(info.shape, default=0) >= 0}
-    try:
-        allocate_for(calls, fixed)
-    except TensorError as error:
-        raise OptionError(f"shapes: {error.reason}", "give others, or leave them out") from error.__cause__
-
-
-def allocate_for(calls: Calls, shapes: Mapping[int, tuple[int, ...]]) -> None:
-    """Give inputs, by their index, these shapes.
-
-    Raises
-    ------
-    TensorError
-        The model cannot run with them.
-    """
-    changed = {index: shape for index, shape in shapes.items() if calls.shape(index) != shape}
-    if _CRASHES_AT_SCALARS and () in changed.values():
-        raise TensorError(
-            "the TFLite interpreter would crash on this processor where an input becomes a scalar again",
-            "give it a dimension of 1, or load the model again",
-        )
-    try:
-        with held_back(LINES):
-            for index, shape in changed.items():
-                calls.resize(index, np.asarray(shape, np.int32))
-            calls.allocate()
-    except ENGINE_ERRORS as error:
-        raise TensorError(
-            f"the model cannot run with inputs of shape {', '.join(str(list(s)) for s in shapes.values())}: "
-            f"{one_line(error)}"
-        ) from error
 
 
 def try_model(model: bytes, option: str) -> None:
