@@ -9,7 +9,7 @@ slots are those of ``tensorflow/compiler/mlir/lite/schema/schema.fbs`` of tensor
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..._records import record
 from ...errors import ModelError
@@ -171,15 +171,14 @@ def _has_content(buffer: Table) -> bool:
 
 def _check_calls(graphs: Sequence[_Graph], buffers: TableVector, where: str) -> None:
     """Raise for graphs that call each other in a circle, and for what the kernels of IF and WHILE take for granted."""
-    for start in range(len(graphs)):
-        reached, waiting = set[int](), [start]
-        while waiting:
-            for callee in _callees(graphs, waiting.pop()):
-                if callee == start:
-                    raise ModelError(f"{where}: graph {start} calls itself, which crashes the interpreter", REFETCH)
-                if callee not in reached:
-                    reached.add(callee)
-                    waiting.append(callee)
+    from graphlib import CycleError, TopologicalSorter
+
+    try:
+        callees_of = {i: {callee for _, callees in g.calls for callee in callees} for i, g in enumerate(graphs)}
+        TopologicalSorter(callees_of).prepare()
+    except CycleError as error:
+        reason = f"{where}: graph {min(error.args[1])} calls itself, which crashes the interpreter"
+        raise ModelError(reason, REFETCH) from error
     for graph in graphs:
         for kind, callees in graph.calls:
             called = [graphs[index] if 0 <= index < len(graphs) else None for index in callees]
@@ -191,9 +190,3 @@ def _check_calls(graphs: Sequence[_Graph], buffers: TableVector, where: str) -> 
                 sides = (2,) if kind == _IF else (1, 2)
                 if any(-1 in body.table.numbers(side, INT32) for side in sides):
                     raise ModelError(f"{where}: a graph that is called lacks a tensor; the file is damaged", REFETCH)
-
-
-def _callees(graphs: Sequence[_Graph], index: int) -> Iterator[int]:
-    if 0 <= index < len(graphs):
-        for _, callees in graphs[index].calls:
-            yield from callees
