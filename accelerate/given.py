@@ -30,7 +30,7 @@ def content_of(given: Any) -> bytes | None:
         return None
     except (ValueError, BufferError) as error:  # an mmap that was closed
         raise OptionError(f"load() was given a {type(given).__name__} that cannot be read: {error}") from error
-    if view.format not in ("B", "b", "c"):
+    if view.format.lstrip("@=<>!") not in ("B", "b", "c"):
         raise OptionError(
             f"load() was given a {type(given).__name__} with items of format {view.format!r}; wanted single bytes",
             "give the bytes of a model file, an array of them as uint8",

@@ -118,7 +118,10 @@ def _is_frame(item: Any, model: Model, color: str) -> bool:
     if not (picture or pixels) or not (metadata := model.metadata()).takes_pictures:
         return False
     want = metadata.required_inputs[0].shape
-    return picture or color != "RGB" or not (fits(item.shape, want) or fits((1, *item.shape), want))
+    if picture or color != "RGB" or not (fits(item.shape, want) or fits((1, *item.shape), want)):
+        return True
+    # it is as large as the tensor: one frame among others is converted like them
+    return metadata.required_inputs[0].layout.endswith("C")
 
 
 def _outcome(job: Job) -> dict[str, Array] | Exception:

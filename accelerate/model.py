@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .calls.binding import Binding
-from .calls.conversion import Array, FrameTensor
+from .calls.conversion import Array
 from .calls.deadlines import check_left, left, seconds
 from .calls.shapes import naming_sizes
 from .errors import AccelerateError, InferenceError, OptionError, TensorError
@@ -179,7 +179,7 @@ class Model(abc.ABC):
         (info,) = metadata.required_inputs
         tensor = to_tensor(frame, info, **ways)
         check_left(until, timeout, "resizing the frame", "give a longer timeout, or a smaller frame")
-        return {info.name: tensor.view(FrameTensor)}
+        return {info.name: tensor}
 
     @abc.abstractmethod
     def metadata(self, *, timeout: float | None = None) -> Metadata:

@@ -268,6 +268,8 @@ class RuntimeModel(Model):
         """In a forked child: the runtime's objects are the parent's, and another thread's call will never end here."""
         self._inherited = True
         self.turn.forked()
+        self._lock, self._describing = self.turn.lock, threading.Lock()
+        self._latency.forked()
 
     def __repr__(self) -> str:
         state = "closed" if self.turn.closed else f"on {self.device}, {self.runtime.name} {self.runtime.version}"

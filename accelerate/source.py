@@ -59,6 +59,7 @@ class Source:
         self.url: str | None = None
         self.object: Any = None
         self._data: bytes | None = None
+        self._held: bytes | None = None
         self._stamp: tuple[int, int, int] | None = None
         self._kept: dict[Any, Any] | None = None
         self.head = b""
@@ -139,7 +140,7 @@ class Source:
     def held(self) -> bytes | None:
         """Return the content where it is held in memory: of what came as bytes, and of a small file that needs it.
 
-        Within `kept_open` it is the same object to all.
+        It is the same object to all, for as long as this source lives.
 
         Raises
         ------
@@ -149,11 +150,9 @@ class Source:
             return self._data
         if self._stamp is None or self._stamp[1] > _HELD.get(self.format, -1):
             return None
-        kept = {} if self._kept is None else self._kept
-        if "content" not in kept:
-            kept["content"] = self.read()
-        content: bytes = kept["content"]
-        return content
+        if self._held is None:
+            self._held = self.read()
+        return self._held
 
     def buffer(self) -> bytes | mmap:
         """Return the model file for reading a few places of it; one that is not `held` is not read whole.

@@ -433,6 +433,15 @@ def counting() -> bytes:
     return build([scale, add, first], signatures=[("scale", 0, {"x": 0}, {"y": 1}), ("add", 1, {"x": 0}, {"y": 1})])
 
 
+def rows_under_two_names() -> bytes:
+    """Float32 x [-1, 3] -> y = x + x, as the signatures "serving_default" and "other"."""
+    graph = Graph()
+    x, y = graph.tensor("x", [-1, 3], "float32"), graph.tensor("y", [-1, 3], "float32")
+    graph.op("ADD", [x, x], [y], schema.AddOptionsT())
+    graph.inputs, graph.outputs = [x], [y]
+    return build([graph], signatures=[(key, 0, {"x": x}, {"y": y}) for key in ("serving_default", "other")])
+
+
 def unranked() -> bytes:
     """Float32 x of any shape -> y = x + 1, whose shape the file gives neither."""
     graph = Graph()

@@ -122,6 +122,14 @@ def test_run_normalises_a_picture_for_a_float_model_and_says_so(tmp_path: Path) 
     assert call("run", silent, SEVEN, "--option", "normalization=[127.5, 127.5]").stderr == ""
 
 
+def test_run_says_how_it_is_told_and_nothing_else(tmp_path: Path) -> None:
+    silent = tmp_path / "silent.tflite"
+    silent.write_bytes(odd_models.image_float())
+    assert '--option "normalization=(127.5, 127.5)" confirms it' in call("run", silent, SEVEN).stderr
+    assert '--option "normalization=(mean, std)"' in refusal("run", DIGITS.with_name("digits.onnx"), SEVEN)
+    assert call("run", DIGITS, SEVEN, "--option", "normalization=(0, 255)").stderr == ""
+
+
 def test_run_takes_a_small_grey_picture_where_the_user_says_that_the_input_is_one(tmp_path: Path) -> None:
     silent = tmp_path / "silent.tflite"
     silent.write_bytes(DIGITS_FLOAT.read_bytes().replace(b"TFLITE_METADATA", b"OTHER__METADATA"))

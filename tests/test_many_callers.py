@@ -25,7 +25,7 @@ from accelerate.testing import random_inputs
 ANY = pytest.mark.parametrize("engine", engines.INSTALLED)
 
 
-def load(model: bytes, engine: str, **options: Any) -> accelerate.Model:
+def load(model: bytes | Path, engine: str, **options: Any) -> accelerate.Model:
     return accelerate.load(model, backend="tflite_cpu", engine=engine, **options)
 
 
@@ -301,6 +301,20 @@ def test_map_takes_no_more_than_it_has_room_for(engine: str) -> None:
             assert isinstance(next(results), dict)
             assert taken <= n + 3
         results.close()  # type: ignore[attr-defined]
+
+
+@ANY
+def test_map_converts_frames_of_the_tensors_size_like_others(engine: str) -> None:
+    digits = Path(accelerate.__file__).parent / "data" / "digits_uint8.tflite"
+    frame = np.random.default_rng(0).integers(0, 256, (8, 8, 1), np.uint8)
+    with load(digits, engine, normalization=(0, 255)) as model:
+        want = model.infer_image(frame)["scores"]
+        same: list[Any] = list(
+            accelerate.map(model, [frame, frame[None], frame.repeat(2, 0).repeat(2, 1)], resample="nearest")
+        )
+        assert np.array_equal(same[0]["scores"], want)
+        assert np.array_equal(same[2]["scores"], want)
+        assert not np.array_equal(want, model.infer(frame)["scores"])
 
 
 @ANY

@@ -12,7 +12,9 @@ import engines
 import numpy as np
 import odd_models
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from test_tflite_cpu import interpreter_class
+from tflite_writer import Graph, build
 
 import accelerate
 from accelerate import ClosedError, InferenceTimeoutError, Model, OptionError, TensorError
@@ -287,3 +289,103 @@ def test_a_model_and_its_signatures_are_collected(engine: str) -> None:
         assert [one() for one in both] == [None, None]
     finally:
         gc.enable()
+
+
+def two_sums(second: str = "RNN") -> bytes:
+    """Signatures "a" and "b" over graphs of their own, each giving the sum of every x so far; or one "b" that fails."""
+    graphs = []
+    for kind in ("RNN", second):
+        graph = Graph()
+        if kind == "RNN":
+            x, y = (graph.tensor(name, [1, 1], "float32") for name in "xy")
+            state = graph.tensor("state", [1, 1], "float32", is_variable=True)
+            one = graph.constant("one", np.ones((1, 1), np.float32))
+            zero = graph.constant("zero", np.zeros(1, np.float32))
+            graph.op("RNN", [x, one, one, zero, state], [y], schema.RNNOptionsT())
+            graph.inputs = [x]
+        else:  # shapes that no broadcasting brings together
+            x, other, y = (graph.tensor(name, [n], "float32") for name, n in (("x", 2), ("other", 3), ("y", 3)))
+            graph.op("ADD", [x, other], [y], schema.AddOptionsT())
+            graph.inputs = [x, other]
+        graph.outputs = [y]
+        graphs.append(graph)
+    names = [dict(zip(("x", "other"), graph.inputs, strict=False)) for graph in graphs]
+    return build(
+        graphs,
+        signatures=[(key, n, names[n], {"y": graphs[n].outputs[0]}) for n, key in enumerate("ab")],
+    )
+
+
+ONE = np.ones((1, 1), np.float32)
+
+
+@ANY
+def test_each_signature_has_the_state_of_its_graph(engine: str) -> None:
+    with load(two_sums(), engine, signature="a") as a:
+        a.warmup(2)
+        assert [a.infer(ONE)["y"].item() for _ in range(2)] == [1, 2]
+        b = a.signature("b")
+        b.warmup()
+        assert [b.infer(ONE)["y"].item() for _ in range(3)] == [1, 2, 3]
+        assert a.infer(ONE)["y"].item() == 3
+        del b
+        a.do_command({"command": "reset"})
+        assert (a.infer(ONE)["y"].item(), a.signature("b").infer(ONE)["y"].item()) == (1, 1)
+
+
+@ANY
+def test_a_signature_that_fails_leaves_the_state_alone(engine: str) -> None:
+    with load(two_sums("ADD"), engine, signature="a") as model:
+        assert [model.infer(ONE)["y"].item() for _ in range(2)] == [1, 2]
+        with pytest.raises(accelerate.AccelerateError):
+            model.signature("b")
+        assert model.infer(ONE)["y"].item() == 3
+        model.do_command({"command": "reset"})
+        assert model.infer(ONE)["y"].item() == 1
+
+
+@ANY
+def test_models_of_one_graph_keep_its_shapes_together(engine: str) -> None:
+    model = odd_models.rows_under_two_names()
+    x = RANDOM.normal(0, 1, (5, 3)).astype(np.float32)
+    with load(model, engine) as one:
+        other = one.signature("other")
+        for rows in (2, 5, 1):
+            assert np.array_equal(other.infer(x[:rows])["y"], 2 * x[:rows])
+            with pytest.raises(TensorError):
+                other.infer(np.zeros((rows, 4), np.float32))
+            assert np.array_equal(one.infer(x[:3])["y"], 2 * x[:3])
+    with load(model, engine, shapes=(2, 3)) as one:
+        other = one.signature("other")
+        with pytest.raises(TensorError):
+            other.infer(x)
+        assert np.array_equal(other.infer(x[:2])["y"], 2 * x[:2])
+        assert np.array_equal(one.infer(x[:2])["y"], 2 * x[:2])
+
+
+@ANY
+def test_a_model_outlives_its_file(engine: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(odd_models.counting())
+    with load(path, engine, signature="add") as model:
+        path.write_bytes(odd_models.add3())
+        model.warmup()
+        path.unlink()
+        model.warmup()
+        assert model.infer(np.ones(2, np.float32))["y"].tolist() == [2, 2]
+        model.do_command({"command": "reset"})
+        assert model.signature("scale").infer(np.ones(2, np.float32))["y"].tolist() == [1, 1]
+
+
+@pytest.mark.skipif("litert" not in engines.INSTALLED, reason="LiteRT alone maps files")
+def test_a_mapped_file_that_is_another_one_by_now_gives_no_new_interpreter(tmp_path: Path) -> None:
+    path, other = tmp_path / "model.tflite", tmp_path / "other.tflite"
+    path.write_bytes(odd_models.counting() + bytes(17 << 20))
+    other.write_bytes(odd_models.add3() + bytes(17 << 20))
+    with load(path, "litert", signature="add") as model:
+        assert model.infer(np.ones(2, np.float32))["y"].tolist() == [2, 2]
+        other.replace(path)
+        for again in (lambda: model.do_command({"command": "reset"}), model.warmup, lambda: model.signature("scale")):
+            with pytest.raises(accelerate.ModelError, match="has changed since it was loaded; load it again"):
+                again()
+        assert model.infer(np.ones(2, np.float32))["y"].tolist() == [3, 3]

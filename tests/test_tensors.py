@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import logging
 import mmap
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -127,6 +128,54 @@ def test_assumed_normalisation_is_said_once_for_each_model() -> None:
             got = [*(adapter.adapt(frame) for _ in range(3)), to_tensor(frame, info)]
         np.testing.assert_allclose(np.concatenate(got), np.stack([frame / 127.5 - 1] * 4), rtol=1e-6)
         assert [warning.filename for warning in said] == [__file__]
+
+
+def test_each_of_several_models_says_what_it_assumes_whatever_copies_there_are_of_its_input() -> None:
+    frame = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    infos = [with_image_meaning(tensor("float32", (1, 2, 2, 3)), None, ASSUMED) for _ in range(3)]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        for info in infos:
+            for _ in range(2):
+                to_tensor(frame, replace(info, color="BGR"))
+    assert len(said) == 3
+    info = with_image_meaning(tensor("float32", (1, 2, 2, 3)), None, ASSUMED)
+    for _ in range(2):  # where it is an error, no second call goes through
+        with pytest.raises(AssumptionWarning):
+            to_tensor(frame, info)
+
+
+def test_what_a_frame_has_become_says_nothing_of_its_caller(caplog: pytest.LogCaptureFixture) -> None:
+    bright = np.full((2, 2, 3), 180, np.uint8)
+    n = Normalization((127.5,), (127.5,), "metadata")
+    info = tensor("float32", (1, 2, 2, 3), normalization=n, layout="NHWC")
+    InputAdapter(info, lambda: info).adapt(to_tensor(bright, info))
+    levels = tensor("uint8", (1, 2, 2, 3), quantization=Quantization((1.0,), (0,)), layout="NHWC")
+    levels = replace(levels, normalization=Normalization((0.0,), (255.0,), "user"))
+    InputAdapter(levels, lambda: levels).adapt(to_tensor(bright, levels))
+    assert not caplog.records
+    other = replace(info, normalization=replace(n))
+    InputAdapter(other, lambda: other).adapt(np.full((1, 2, 2, 3), 0.5, np.float32))
+    assert "all lie in 0..1" in caplog.text
+
+
+@pytest.mark.parametrize("given", [2.0, np.float32(2), np.array(2.0), [2.0]])
+def test_quantised_scalars_are_arrays(given: Any) -> None:
+    q = Quantization((0.5,), (1,))
+    info = tensor("int8", () if np.ndim(given) == 0 else (1,), quantization=q)
+    levels = InputAdapter(info, lambda: info).adapt(given)
+    assert type(levels) is np.ndarray
+    assert (levels.dtype.name, levels.ravel().tolist()) == ("int8", [5])
+    real = dequantize(levels, q)
+    assert type(real) is np.ndarray
+    assert (real.dtype.name, real.ravel().tolist()) == ("float32", [2])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "longdouble", "float64"])
+def test_any_float_is_quantised(dtype: str) -> None:
+    pytest.importorskip("ml_dtypes")
+    info = tensor("int8", (3,), quantization=Quantization((0.25,), (1,)))
+    assert InputAdapter(info, lambda: info).adapt(np.array([-1, 0, 2]).astype(dtype)).tolist() == [-3, 1, 9]
 
 
 @settings(deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..errors import TensorError, one_line
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["as_array"]
+__all__ = ["as_array", "is_masked"]
 
 #: The devices (DLDeviceType of dlpack.h) that NumPy reads: the CPU, and memory that CUDA or ROCm pins or manages.
 _READABLE = frozenset({1, 3, 11, 13})
@@ -34,6 +35,12 @@ def as_array(given: Any, dtype: np.dtype[Any] | None = None) -> npt.NDArray[Any]
     if dtype is None and array.dtype.kind in "OS" and not array.ndim and not isinstance(given, np.ndarray):
         return _lent(given, array)
     return array
+
+
+def is_masked(given: Any) -> bool:
+    """Return whether it is an array of which some values are masked; numpy.ma, which takes 10 ms, is not imported."""
+    ma = sys.modules.get("numpy.ma")
+    return ma is not None and isinstance(given, ma.MaskedArray) and not given.dtype.names and bool(np.any(given.mask))
 
 
 def _lent(given: Any, taken: npt.NDArray[Any]) -> npt.NDArray[Any]:

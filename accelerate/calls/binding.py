@@ -67,6 +67,7 @@ class Binding(abc.ABC):
     def forked(self) -> None:
         """In a forked child: another thread's run will never end here."""
         self._turn.forked()
+        self._lock = self._turn.lock
 
     @abc.abstractmethod
     def step(self) -> None:

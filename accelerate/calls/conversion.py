@@ -15,12 +15,11 @@ import numpy as np
 
 from ..errors import TensorError
 from ..metadata import Normalization, Quantization, TensorInfo
-from .arrays import as_array
-from .pixels import another_range, pixel_normalization, warn_of_assumption, without_effect
+from .arrays import as_array, is_masked
+from .pixels import another_range, pixel_normalization, warn_of_assumption, was_frame, without_effect
 
 __all__ = [
     "Array",
-    "FrameTensor",
     "InputAdapter",
     "blank",
     "concrete_shape",
@@ -99,7 +98,7 @@ def dequantize(values: Array, quantization: Quantization | None) -> Array:
     work = np.float32 if values.dtype.itemsize <= 2 else np.float64
     scale, zero = _per_axis(quantization, values.ndim, work)
     with np.errstate(over="ignore"):  # a scale near the end of float32's range
-        real: Array = np.subtract(values, zero, dtype=work)
+        real: Array = np.asarray(np.subtract(values, zero, dtype=work))  # of no dimension NumPy makes a number
         real *= scale
         return real.astype(np.float32, copy=False)
 
@@ -111,10 +110,6 @@ def _per_axis(q: Quantization, rank: int, dtype: type[np.floating[Any]]) -> tupl
     shape = [1] * rank
     shape[q.axis] = -1
     return np.asarray(q.scale, dtype).reshape(shape), np.asarray(q.zero_point, dtype).reshape(shape)
-
-
-class FrameTensor(np.ndarray):
-    """A tensor that a frame has become: what its values look like says nothing about what the caller knows."""
 
 
 class InputAdapter:
@@ -175,7 +170,7 @@ class InputAdapter:
         """
         array = self._as_array(value)
         array = self._fit_shape(array)
-        if self._unseen and type(value) is not FrameTensor:
+        if self._unseen and not was_frame(value):
             self._look_at(array)
         if self._dtype.hasobject:
             array = self._strings(array)
@@ -197,16 +192,17 @@ class InputAdapter:
 
     def _look_at(self, array: Array) -> None:
         """Say what the first array shows that the caller may not know."""
-        if self._dtype != np.uint8:
-            self._unseen = False
-            if array.dtype.kind == "f" and array.size and array.min() >= 0 and 0 < array.max() <= 1:
-                self._say_once("range", another_range(self._details()))
-        elif array.dtype == np.uint8:
-            self._unseen = False
-            self._say_once("no effect", without_effect(self._details()))
+        if self._dtype == np.uint8 and array.dtype != np.uint8:
+            return
+        self._unseen = False
+        info = self._details()
+        if self._dtype == np.uint8:
+            self._say_once("no effect", without_effect(info))
+        elif array.dtype.kind == "f" and array.size and array.min() >= 0 and 0 < array.max() <= 1:
+            self._say_once("range", another_range(info))
 
     def _as_array(self, value: Any) -> Array:
-        if isinstance(value, np.ma.MaskedArray) and not value.dtype.names and np.any(value.mask):
+        if is_masked(value):
             raise self._refusal(value, "some of its values are masked", "say what they are: array.filled(value)")
         # as objects: NumPy's own strings end at the first of the NULs behind them, and turn numbers into text
         wanted = np.dtype(object) if self._dtype.hasobject and not isinstance(value, np.ndarray) else None
@@ -265,7 +261,7 @@ class InputAdapter:
             return converted
         if _is_float(array.dtype) and _is_float(want):
             return self._cast_floats(array)
-        if kind == "f" and want.name in _QUANTISED and self.info.quantization is not None:
+        if _is_float(array.dtype) and want.name in _QUANTISED and self.info.quantization is not None:
             return self._quantize(array, self.info.quantization)
         if kind in "iub" and want.kind in "iu":
             return self._cast_integers(array)
@@ -333,11 +329,11 @@ class InputAdapter:
 
     def _quantize(self, real: Array, q: Quantization) -> Array:
         """``clip(rint(x/s + z))`` to the range of the dtype."""
-        work = np.float64 if real.dtype == np.float64 else np.float32
+        work = np.float64 if real.dtype.itemsize >= 8 else np.float32
         scale, zero = _per_axis(q, real.ndim, work)
         limits = np.iinfo(self._dtype)
         with np.errstate(over="ignore"):  # an infinite quotient saturates like any other large value
-            levels: Array = np.divide(real, scale, dtype=work)
+            levels: Array = np.asarray(np.divide(real.astype(work, copy=False), scale))
         levels += zero
         if np.isnan(levels).any():
             raise self._refusal(real, "it contains NaN, which has no quantised value", "replace it first")
@@ -369,7 +365,7 @@ class InputAdapter:
         return array.astype(self._dtype)
 
     def _about_dtype(self, array: Array) -> tuple[str, str]:
-        if array.dtype.kind == "f" and self._dtype.name in _QUANTISED:
+        if _is_float(array.dtype) and self._dtype.name in _QUANTISED:
             return "the tensor carries no scale and zero_point, so a real value has no level", "convert it yourself"
         remedy = f"convert it first: array.astype({self.info.data_type!r})"
         if array.dtype == np.int16 and self._dtype.kind == "f" and not self._details().layout:

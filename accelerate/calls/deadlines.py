@@ -248,7 +248,7 @@ class Turn:
     def forked(self, *, busy: bool = False) -> None:
         """In a forked child: close it if another thread was using it, for that call will never end here."""
         if self.lock.locked():
-            self.lock.release()
+            self.lock = threading.Lock()  # and whoever shares the old one finds it as it was
             busy = True
         if busy:
             self._why, self.closed = "was at work for another thread when this process was forked", True

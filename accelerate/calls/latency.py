@@ -24,6 +24,10 @@ class LatencyStatistics:
         self._errors = 0
         self._lock = threading.Lock()
 
+    def forked(self) -> None:
+        """In a forked child: another thread will never let go of the lock."""
+        self._lock = threading.Lock()
+
     def record(self, nanoseconds: int) -> None:
         """Count one successful call."""
         # appending needs no lock, and a bucket is found many times faster for a thousand at once

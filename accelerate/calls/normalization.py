@@ -78,5 +78,6 @@ def with_image_meaning(info: TensorInfo, user: Normalization | None, assumed: No
         return replace(info, layout=layout, normalization=user)
     real = info.data_type in ("float32", "float16") or (info.data_type == "int16" and info.quantization is not None)
     if info.normalization is None and layout and real:
-        return replace(info, layout=layout, normalization=assumed)
+        # one of its own for each model: what is said of it is said once
+        return replace(info, layout=layout, normalization=assumed and replace(assumed))
     return replace(info, layout=layout)

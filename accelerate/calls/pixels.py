@@ -12,7 +12,15 @@ import numpy as np
 
 from ..metadata import Normalization, Quantization, TensorInfo
 
-__all__ = ["AssumptionWarning", "another_range", "pixel_normalization", "warn_of_assumption", "without_effect"]
+__all__ = [
+    "AssumptionWarning",
+    "another_range",
+    "note_frame",
+    "pixel_normalization",
+    "warn_of_assumption",
+    "was_frame",
+    "without_effect",
+]
 
 # What 16-bit activations are made of: TFLite's 16x8 models come of float ones, of which nearly all want [-1, 1].
 _INT16 = Normalization((127.5,), (127.5,), "assumed")
@@ -20,7 +28,9 @@ _INT16 = Normalization((127.5,), (127.5,), "assumed")
 #: normalisation in other units than the tensor's misses by far more.
 _MARGIN = 0.05
 
-_told: WeakValueDictionary[int, TensorInfo] = WeakValueDictionary()  # by identity: each model has its own
+# by identity: each model has a normalisation of its own, in whatever copies of its TensorInfo
+_told: WeakValueDictionary[int, TensorInfo | Normalization] = WeakValueDictionary()
+_framed: WeakValueDictionary[int, np.ndarray[Any, Any]] = WeakValueDictionary()
 
 
 class AssumptionWarning(UserWarning):
@@ -52,21 +62,34 @@ def warn_of_assumption(info: TensorInfo, n: Normalization) -> None:
 
     The warning points at the line outside of this package that led here.
     """
-    if _told.get(id(info)) is info:
+    about = info.normalization or info
+    if _told.get(id(about)) is about:
         return
-    _told[id(info)] = info
     mean, std = n.mean[0], n.std[0]
     package = __name__.partition(".")[0]
-    frame, level = sys._getframe(), 1
+    frame = sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(
+        frame = frame.f_back
+    warnings.warn_explicit(
         f"input {info.name!r}: nothing says how pixels become its values; assuming (pixel - {mean:g}) / {std:g}. "
         f"load(..., normalization=({mean:g}, {std:g})) confirms it, which ends this warning; a model that wants 0..1 "
         "takes (0, 255)",
         AssumptionWarning,
-        stacklevel=level,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        registry={},  # else the same words of another model, on the same line, would go unsaid
     )
+    _told[id(about)] = about  # after that: where such warnings are errors, each call is one
+
+
+def note_frame(tensor: np.ndarray[Any, Any]) -> None:
+    """Note that a frame has become this tensor: what it shows says nothing of what its caller knows."""
+    _framed[id(tensor)] = tensor
+
+
+def was_frame(value: object) -> bool:
+    """Return whether a frame has become this very array."""
+    return _framed.get(id(value)) is value
 
 
 def without_effect(info: TensorInfo) -> str:

@@ -14,7 +14,7 @@ import warnings
 
 from .. import __version__
 from ..errors import AccelerateError
-from .cleaning import CleanFormatter, clean
+from .cleaning import CleanFormatter, as_options, clean
 
 __all__ = ["main"]
 
@@ -59,7 +59,7 @@ def _make_output_harmless() -> None:
     handler.setFormatter(CleanFormatter("warning: %(message)s"))
     logging.basicConfig(handlers=[handler])
     # a user of a command has no use for the line of code that led to a warning
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {clean(str(message))}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {_said(str(message))}\n"
     if sys.stdout is None:  # closed by who called
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal's encoding lacks is no reason to fail
@@ -67,8 +67,12 @@ def _make_output_harmless() -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {clean(message)}", file=sys.stderr)
+    print(f"error: {_said(message)}", file=sys.stderr)
     return _FAILED
+
+
+def _said(message: str) -> str:
+    return clean(as_options(message) if sys.argv[1:2] == ["run"] else message)
 
 
 def _forget_output() -> None:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 
-__all__ = ["CleanFormatter", "clean", "clean_line"]
+__all__ = ["CleanFormatter", "as_options", "clean", "clean_line"]
+
+_ARGUMENT = re.compile(r"load\(\.\.\., (?!shapes)(\w+)=((?:[^()]|\([^()]*\))+)\)")
+
+
+def as_options(text: str) -> str:
+    """Return a message in which an argument of `load` stands as it is given to the command ``run``."""
+    return _ARGUMENT.sub(r'--option "\1=\2"', text)
 
 
 def clean_line(text: str) -> str:

@@ -116,6 +116,8 @@ def _strangers_content(source: Source, shapes: Shapes) -> dict[str, Any] | None:
         described = None if told is None else registry.checked(told, Metadata, "describe")
     except (Exception, SystemExit) as error:
         problem = str(registry.failure(owner, error))
+    if described is None and not problem:
+        return None
     return {
         "description": described.description if described else "",
         "metadata": {"name": described.name} if described and described.name else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -44,8 +45,16 @@ class Replicas(ModelWrapper):
         keep_in_children(self)
 
     def forked(self) -> None:
-        """In a forked child: those that were free are."""
-        self.turn.forked(busy=self._free.empty())
+        """In a forked child: those that were free are all that there are."""
+        free: list[Model] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                free.append(self._free.get_nowait())
+        for model in free:
+            self._free.put(model)
+        self.models = tuple(free) or self.models
+        self._latency.forked()
+        self.turn.forked(busy=not free)
 
     @property
     def current(self) -> Model:

@@ -86,7 +86,7 @@ def class_names(text: str) -> tuple[str, ...]:
     tuple of str
         By class index; a gap is "". Empty where the text is of another form, which is said, or too long.
     """
-    names = names_by_index(literal(text)) or {}
+    names = (names_by_index(literal(text)) if text else None) or {}
     if text and not names:
         _log.warning(
             "the model's property 'names' (%d characters: %.40s...) is no list or mapping of class names that can be "

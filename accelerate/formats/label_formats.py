@@ -28,6 +28,9 @@ _YAML_KEY = re.compile(r"---|%YAML|[A-Za-z_][\w-]*\s*:(\s|$)")
 _TOKEN = re.compile(
     r"""\#[^\n]* | "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*' | [{}<>:;,] | [^\s{}<>:;,"'#]+""", re.VERBOSE
 )
+#: "[PAD]", "{cat}": a label.
+_IN_BRACKETS = re.compile(r"[\[{][^\[\]{}:,\"']*[\]}]")
+_TAG = re.compile(r"<(html|head|body|svg|rss|annotation|labels?|classes|root)\b", re.IGNORECASE)
 _INDEX_COLUMNS, _NAME_COLUMNS = ("index", "id"), ("display_name", "name", "label")
 
 
@@ -45,7 +48,7 @@ def structured(data: bytes, lines: Sequence[str], where: str) -> tuple[dict[int,
     head = " ".join(line for line in lines[:50] if line and not line.startswith("#"))[:1000]
     columns = [column.strip(' "').lower() for column in first[:1000].split(",")]
     read: Any = None
-    if first.startswith(("{", "[")):
+    if first.startswith(("{", "[")) and not (len(lines) > 1 and _IN_BRACKETS.fullmatch(first)):
         read = _literal
     elif _LABEL_MAP.match(head):
         read = _label_map
@@ -69,7 +72,7 @@ def _names_key(line: str) -> bool:
 
 
 def _is_markup(first: str, lines: Sequence[str]) -> bool:
-    return first.startswith(("<?", "<!")) or (first.startswith("<") and any("</" in line for line in lines))
+    return first.startswith(("<?", "<!")) or (_TAG.match(first) is not None and any("</" in line for line in lines))
 
 
 def _literal(text: str, _: str) -> dict[int, str] | None:

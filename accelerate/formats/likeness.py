@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Collection, Sequence
 
 __all__ = ["of_archive", "of_content", "of_folder"]
@@ -20,7 +21,6 @@ _KINDS: Sequence[tuple[int, bytes, str, str]] = (
     (0, b"RKNN", "a model compiled for a Rockchip NPU (RKNN)", _CONVERT),
     (0, b"ftrt", "a TensorRT engine, for one kind of GPU and one version of TensorRT", _CONVERT),
     (4, b"ET12", "an ExecuTorch program (.pte)", _EXPORT),
-    (4, b"ORTM", "a model in ORT format (.ort)", "load the .onnx file that it was made from"),
     (0, b"7767517", "an NCNN network (.param)", _CONVERT),
     (0, b"GGUF", "a language model in GGUF", "run it with a program for GGUF"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, such as a Keras model (.h5)", _EXPORT),
@@ -53,11 +53,21 @@ def of_content(head: bytes) -> tuple[str, str]:
     for pattern, name, remedy in _LIKE:
         if pattern.match(head):
             return name, remedy
-    try:
-        text = head.decode("utf-8")
-    except UnicodeDecodeError:
+    if not head.strip(b"\0"):
+        return "a file of zeros, as a copy that failed leaves it", "fetch it again"
+    text = _text(head)
+    if text is None:
         return f"a file that starts with the bytes {head[:8].hex(' ')}", _CHECK
     return f"a text file that starts with {text.strip()[:40]!r}", _CHECK
+
+
+def _text(head: bytes) -> str | None:
+    if b"\0" in head:
+        return None
+    try:
+        return getincrementaldecoder("utf-8")().decode(head)  # the last character may go on behind it
+    except UnicodeDecodeError:
+        return None
 
 
 def of_archive(names: Collection[str]) -> tuple[str, str]:

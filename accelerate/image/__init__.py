@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..calls.conversion import Array
-from ..calls.pixels import warn_of_assumption
+from ..calls.pixels import note_frame, warn_of_assumption
 from ..errors import TensorError
 from ..metadata import TensorInfo
 from .converter import converter_of
@@ -92,6 +92,7 @@ def to_tensor(
     """
     converter = converter_of(info)
     tensor = converter.convert(frame, out, resize, resample, color, anchor, fill)
+    note_frame(tensor)
     if converter.assumed is not None:
         warn_of_assumption(info, converter.assumed)
     return tensor

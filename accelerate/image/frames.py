@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..calls.arrays import as_array
+from ..calls.arrays import as_array, is_masked
 from ..calls.conversion import Array
 from ..calls.names import suggestion
 from ..errors import OptionError, TensorError
@@ -63,7 +63,7 @@ def as_frame(given: Any, color: Any) -> tuple[Array, str]:
             )
     if given.dtype != np.uint8:
         raise _refusal(given, color, *_about_dtype(given.dtype))
-    if isinstance(given, np.ma.MaskedArray) and np.any(given.mask):
+    if is_masked(given):
         raise TensorError("some of the frame's pixels are masked", "say what they are: frame.filled(value)")
     if not given.size:
         raise _refusal(given, color, "it is empty", "see whether the camera delivers anything")

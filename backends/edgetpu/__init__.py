@@ -92,9 +92,8 @@ class EdgeTPU(Backend):
         from accelerate.formats.tflite.file import ModelFile
 
         if source.format != "tflite":
-            return refusal(
-                source, "a TFLite model", remedy="convert it to TFLite, and compile that with edgetpu_compiler"
-            )
+            remedy = source.remedy or "convert it to TFLite, and compile that with edgetpu_compiler"
+            return refusal(source, "a TFLite model", remedy=remedy)
         from .twins import compiled_twin, is_compiled
 
         check_option(options.backend_options.get("engine"))

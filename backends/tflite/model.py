@@ -29,7 +29,6 @@ from accelerate.formats.interface import Interface
 from accelerate.formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from accelerate.formats.tflite.file import ModelFile
 from accelerate.formats.tflite.interface import interface
-from accelerate.formats.tflite.state import State
 from accelerate.metadata import Metadata
 
 from .allocation import allocate_for, allocate_tensors, settled_interface
@@ -78,8 +77,12 @@ class TFLiteModel(RuntimeModel):
             told.subgraph, told.input_indices, told.output_indices
         )  # fmt: skip
         self._state = state_of_interpreter(interpreter) if file is None else file.state
+        self._callable = {0} if file is None else {0, *(signature.subgraph for signature in file.signatures)}
         self._parent: TFLiteModel | None = None  # of which this is another signature
         self._views: weakref.WeakSet[TFLiteModel] = weakref.WeakSet()
+        # of the inputs of each graph, as they are allocated: models of one interpreter share it
+        self._shapes: dict[int, list[tuple[int, ...]] | None] = {}
+        self._allocated = {told.subgraph}
         inputs = told.inputs
         self._dynamic = any(min(t.shape, default=0) < 0 or "rank" in t.extra for t in inputs)
         settled = bool(options.shapes) and not self._dynamic
@@ -93,10 +96,11 @@ class TFLiteModel(RuntimeModel):
         """Run on an interpreter whose tensors are allocated for this model's graph."""
         self._interpreter = interpreter  # owns the memory behind `calls`
         self._calls: Calls | None = calls
-        self._variables = Variables(self._state, self._calls_for)
-        self._shapes: list[tuple[int, ...]] | None = (
-            [calls.shape(i) for i in self._input_indices] if self._dynamic else None
-        )
+        # those of other signatures' graphs are theirs
+        graphs = self._callable - {self._subgraph}
+        self._variables = Variables([(self._calls_for(g), i) for g, i in self._state.variables if g not in graphs])
+        if self._dynamic:
+            self._shapes[self._subgraph] = [calls.shape(i) for i in self._input_indices]
         self._once: Callable[[list[Array]], list[Array]] | None = runner(
             calls, self._input_indices, self._output_indices, plain=self._plain
         )
@@ -179,21 +183,18 @@ class TFLiteModel(RuntimeModel):
         except ValueError as error:
             if self._source.format != "object" or "Cannot set tensor" not in str(error):
                 raise
-            self._shapes = None  # its owner has resized it meanwhile, and nothing has run yet
+            self._shapes[self._subgraph] = None  # its owner has resized it meanwhile, and nothing has run yet
             self._resize(calls, feeds)
             return run(feeds)
 
     def _resize(self, calls: Calls, feeds: list[Array]) -> None:
         shapes = [feed.shape for feed in feeds]
-        if shapes == self._shapes:
+        if shapes == self._shapes[self._subgraph]:
             return
-        self._shapes = None  # a resize that fails half way is done again by the next call
+        self._shapes[self._subgraph] = None  # a resize that fails half way is done again by the next call
         with self._variables.kept():
             allocate_for(calls, dict(zip(self._input_indices, shapes, strict=True)))
-        for other in (self._parent, *(self._parent or self)._views):
-            if other is not None and other is not self and other._subgraph == self._subgraph:
-                other._shapes = None
-        self._shapes = shapes
+        self._shapes[self._subgraph] = shapes
 
     def _check_file(self) -> None:
         """Refuse to run on what somebody has written into the file that the engine maps."""
@@ -218,9 +219,13 @@ class TFLiteModel(RuntimeModel):
             told = interface(file, name)
         learn_dtypes((*told.inputs, *told.outputs))
         calls = self._calls_for(told.subgraph)
-        if told.subgraph not in {self._subgraph, *(one._subgraph for one in self._views)}:
-            with held_back(LINES), self._variables.kept():
+        if told.subgraph == self._subgraph:  # which runs with the shapes that were settled for it
+            settled = (replace(one, shape=mine.shape) for one, mine in zip(told.inputs, self.inputs, strict=True))
+            told = replace(told, inputs=tuple(settled))
+        elif told.subgraph not in self._allocated:
+            with held_back(LINES):
                 calls.allocate()
+            self._allocated.add(told.subgraph)
         given = self.options.normalization
         options = replace(
             self.options,
@@ -231,7 +236,8 @@ class TFLiteModel(RuntimeModel):
         )
         runtime = replace(self.runtime, details={**self.runtime.details, "signature": name})
         view = type(self)(self._engine, self._interpreter, calls, told, self._source, file, runtime, options)
-        view._parent = self
+        self._shapes.update(view._shapes)
+        view._parent, view._shapes = self, self._shapes
         view.share_turn(self)
         self._views.add(view)
         return view
@@ -252,8 +258,11 @@ class TFLiteModel(RuntimeModel):
         root = self._parent or self
         if root._state.resources:
             root._renew()
-        else:
-            root._variables.clear()
+            return
+        for model in (root, *root._views):
+            model._variables.clear()
+        # and those of signatures that nobody holds any more
+        Variables([(root._calls_for(graph), index) for graph, index in root._state.variables]).clear()
 
     def _renew(self) -> None:
         """Take a new interpreter, the only one whose resource variables have their first values."""
@@ -263,7 +272,9 @@ class TFLiteModel(RuntimeModel):
                 "make a new interpreter, or load the model file",
             )
         interpreter = self._new_interpreter(self.runtime.details["num_threads"])
+        self._allocated = {self._subgraph}
         for model in (self, *self._views):
+            self._allocated.add(model._subgraph)
             calls = Calls.of_ours(interpreter, model._subgraph)
             allocate_tensors(calls, model._input_indices, model.inputs, model.options)
             model._use(interpreter, calls)
@@ -277,7 +288,7 @@ class TFLiteModel(RuntimeModel):
             self.in_turn(lambda: self._warm_and_put_back(feeds, runs), until)
 
     def _warm_and_put_back(self, feeds: list[Array], runs: int) -> None:
-        variables = (self._parent or self)._variables
+        variables = self._variables
         values = variables.values()
         try:
             for _ in range(runs):
@@ -344,6 +355,7 @@ class TFLiteModel(RuntimeModel):
         return calls if all(map(plain.placed, computed)) else None
 
     def _new_interpreter(self, threads: int, *, plain: bool = False) -> Any:
+        self._check_again()
         plain = plain or self.options.backend_options.get("xnnpack") is False
         return make_interpreter(self._engine, self._source, threads, verified=True, content=self._content, plain=plain)
 
@@ -369,7 +381,7 @@ class TFLiteModel(RuntimeModel):
         for view in tuple(self._views):
             view.close()
         self._once = self._calls = self._interpreter = self._file = self._content = None
-        self._variables = Variables(State(), self._calls_for)
+        self._variables = Variables(())
 
 
 def try_model(model: bytes, option: str) -> None:

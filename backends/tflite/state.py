@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,41 +13,53 @@ from accelerate.errors import OptionError
 from accelerate.formats.tflite.file import ModelFile
 from accelerate.formats.tflite.state import RESOURCE_OPERATORS, STATE_INPUTS, State
 
-from .calls import Calls
+from .calls import ENGINE_ERRORS, Calls
 
 __all__ = ["Variables", "check_replicas", "state_of_interpreter"]
 
 
 class Variables:
-    """The variable tensors of an interpreter."""
+    """The variable tensors of one graph of an interpreter, and of the graphs that only it calls."""
 
-    def __init__(self, state: State, calls_for: Callable[[int], Calls]) -> None:
-        self._tensors: Sequence[tuple[Calls, int]] = [(calls_for(graph), index) for graph, index in state.variables]
-        self._kept: list[Array] | None = None  # while the tensors have no place
+    def __init__(self, tensors: Sequence[tuple[Calls, int]]) -> None:
+        self._tensors = tensors
+        self._kept: list[Array | None] | None = None  # while the tensors have no place
 
-    def values(self) -> list[Array]:
-        """Return a copy of the values."""
-        return [calls.get(index) for calls, index in self._tensors] if self._kept is None else self._kept
+    def values(self) -> list[Array | None]:
+        """Return a copy of the values; None for one that has no place, and so no value."""
+        return [_value(calls, index) for calls, index in self._tensors] if self._kept is None else self._kept
 
-    def put(self, values: list[Array]) -> None:
+    def put(self, values: Sequence[Array | None]) -> None:
         """Set the values."""
         if self._kept is not None:
-            self._kept = values
+            self._kept = list(values)
             return
         for (calls, index), value in zip(self._tensors, values, strict=True):
-            calls.set(index, value)
+            if value is not None:
+                calls.set(index, value)
 
     def clear(self) -> None:
         """Set all values to zero."""
-        self.put([np.zeros_like(value) for value in self.values()])
+        self.put([None if value is None else np.zeros_like(value) for value in self.values()])
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep the values over an allocation of tensors, which clears them; one that fails leaves them to the next."""
+        """Keep the values over an allocation of the graph's tensors; one that fails leaves them to the next.
+
+        An allocation clears them, and one that fails leaves them without a place.
+        """
         self._kept = self.values()
         yield
         values, self._kept = self._kept, None
         self.put(values)
+
+
+def _value(calls: Calls, index: int) -> Array | None:
+    try:
+        value: Array = calls.get(index)
+    except ENGINE_ERRORS:  # nobody has allocated that graph
+        return None
+    return value
 
 
 def state_of_interpreter(interpreter: Any) -> State:

@@ -60,14 +60,15 @@ class CallSequence:
         finally:
             self._lock.release()
 
-    def finish(self, deadline: Deadline, who: str) -> tuple[Shapes, bytes] | None:
-        """Return the shapes and the parameters of a request that ends it; None where it has not begun."""
+    @contextmanager
+    def finish(self, deadline: Deadline, who: str) -> Iterator[tuple[Shapes, bytes] | None]:
+        """Keep others away while it is ended; yield the shapes and parameters of that request, None without one."""
         self._wait(deadline, who)
         try:
             shapes, self._shapes = self._shapes, None
+            yield None if shapes is None else (shapes, self._parameters(sequence_end=True))
         finally:
             self._lock.release()
-        return None if shapes is None else (shapes, self._parameters(sequence_end=True))
 
     def _wait(self, deadline: Deadline, who: str) -> None:
         if self._pid != os.getpid():  # a forked child begins one of its own: the parent goes on with this

@@ -113,16 +113,17 @@ class Transport:
         """
         import grpc
 
-        if (last := sequence.finish(Deadline(timeout), self._who)) is None:
-            return
-        shapes, parameters = last
-        feeds = [
-            None if shape is None else spec.blank(shape)
-            for spec, shape in zip(self._description.inputs, shapes, strict=True)
-        ]
-        request = join(self.layout(shapes).head + parameters, _contents(feeds))
-        with contextlib.suppress(grpc.RpcError, ClosedError), self.connection.held():
-            self.connection.infer(request, timeout)
+        with sequence.finish(Deadline(timeout), self._who) as last:
+            if last is None:
+                return
+            shapes, parameters = last
+            feeds = [
+                None if shape is None else spec.blank(shape)
+                for spec, shape in zip(self._description.inputs, shapes, strict=True)
+            ]
+            request = join(self.layout(shapes).head + parameters, _contents(feeds))
+            with contextlib.suppress(grpc.RpcError, ClosedError), self.connection.held():
+                self.connection.infer(request, timeout)
 
     def leave(self, sequence: CallSequence) -> None:
         """End a sequence that nobody wants any more, without waiting for long."""

@@ -50,7 +50,10 @@ def _name(source: Source) -> str:
     if source.format in ("onnx", "tflite"):
         return source.format
     if source.format:
-        raise UnsupportedModelError(f"{source} is {source.likeness}; Triton is given a model file", "give the file")
+        if source.path is None or source.format == "directory":
+            raise UnsupportedModelError(f"{source} is {source.likeness}; Triton is given a model file", "give the file")
+        reason = f"{source} is {source.likeness}, for which Triton has no backend"
+        raise UnsupportedModelError(reason, source.remedy or "convert it to ONNX or TFLite")
     buffer = source.buffer()
     head = bytes(buffer[:4096])
     if head[:4] in _PLAN_MAGIC:
