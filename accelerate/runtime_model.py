@@ -14,6 +14,7 @@ from dataclasses import replace
 from time import monotonic, perf_counter_ns
 from typing import Any, ClassVar
 
+from .arguments import whole_number
 from .calls.awaiting import Background
 from .calls.binding import Binding, CopyingBinding, allocate
 from .calls.conversion import (
@@ -28,7 +29,7 @@ from .calls.latency import LatencyStatistics
 from .calls.names import NameIndex, Outputs, rename, suggestion
 from .calls.normalization import normalization_by_name, with_image_meaning
 from .calls.shapes import default_shape, naming_sizes, settle
-from .errors import AccelerateError, InferenceError, OptionError, TensorError, one_line
+from .errors import AccelerateError, InferenceError, TensorError, one_line
 from .metadata import Metadata, Normalization, TensorInfo
 from .model import Model
 from .reports import LoadOptions, RuntimeInfo
@@ -393,17 +394,16 @@ class RuntimeModel(Model):
         return [dequantize(a, t.quantization) for a, t in zip(outputs, self.outputs, strict=True)]
 
     def _warm(self, runs: object, until: float | None) -> dict[str, Any]:
-        if not isinstance(runs, int) or runs < 1:
-            raise OptionError(f"warmup runs is {runs!r}; wanted a whole number from 1")
+        count = whole_number("warmup runs", runs)
         inputs = self.sized_inputs
         feeds: list[Any] = [None if t.optional else blank(t, default_shape(t)) for t in inputs]
         started = perf_counter_ns()
         try:
-            self.warm(feeds, runs, until)
+            self.warm(feeds, count, until)
         except (InferenceError, TensorError) as error:
             runs_of = ((info, feed.shape) for info, feed in zip(inputs, feeds, strict=True) if feed is not None)
             raise naming_sizes(error, runs_of) from error.__cause__
-        return {"runs": runs, "total_ms": (perf_counter_ns() - started) / 1e6}
+        return {"runs": count, "total_ms": (perf_counter_ns() - started) / 1e6}
 
     # What is known about the model
 

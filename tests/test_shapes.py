@@ -225,3 +225,14 @@ def test_a_real_model(models_dir: Path) -> None:
         assert {value.shape for value in inputs.values()} == {(2, 128, 4)}
         (total,) = model.infer(inputs).values()
         np.testing.assert_allclose(total, sum(inputs.values()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1 << 31, 1 << 62, 1 << 70])
+def test_sizes_beyond_what_a_runtime_counts(size: int) -> None:
+    with pytest.raises(OptionError, match=r"shapes is .*; wanted"):
+        accelerate.load(odd_models.dynamic(), backend="tflite_cpu", shapes=(size, 3))
+    with (
+        accelerate.load(odd_models.dynamic(), backend="tflite_cpu") as model,
+        pytest.raises(TensorError, match="wanted"),
+    ):
+        model.bind({"x": (size, 3)})

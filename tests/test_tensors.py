@@ -616,3 +616,11 @@ def test_an_array_of_cs_long_long_is_of_the_models_own_type() -> None:
     adapted = InputAdapter(tensor("int64", (2,)), lambda: tensor("int64", (2,)), strict=True).adapt(given)
     assert adapted.dtype.num == np.dtype(np.int64).num
     np.testing.assert_array_equal(adapted, given)
+
+
+def test_what_is_no_value_at_all() -> None:
+    for extra, remedy in (({}, "see where it comes from"), ({"optional": True}, "leave the input out")):
+        with pytest.raises(TensorError, match=f"there is no value; {remedy}"):
+            adapt(replace(tensor("float32", (2,)), extra=extra), None)
+    with pytest.raises(TensorError, match=r"a text is no array; .* infer_image"):
+        adapt(tensor("float32", (1, 2, 2, 3)), "cat.png")

@@ -260,7 +260,9 @@ def _wanted_shapes(names: NameIndex, shapes: Any) -> dict[int, tuple[int, ...]]:
             raise TensorError(f"bind(shapes=...) gives the same input twice, at last as {name!r}")
         try:
             wanted[position] = tuple(map(operator.index, shape))
-        except TypeError as error:
+            if max(wanted[position], default=0) >= 1 << 31:
+                raise ValueError("runtimes count in 32 bits")  # noqa: TRY301
+        except (TypeError, ValueError) as error:
             raise TensorError(
                 f"bind: the shape of input {name!r} is {shape!r:.60}; wanted a sequence of whole numbers"
             ) from error

@@ -202,6 +202,11 @@ class InputAdapter:
             self._say_once("range", another_range(info))
 
     def _as_array(self, value: Any) -> Array:
+        if value is None:
+            remedy = "leave the input out" if self.info.optional else "see where it comes from"
+            raise self._refusal(value, "there is no value", remedy)
+        if isinstance(value, str) and not self._dtype.hasobject:
+            raise self._refusal(value, "a text is no array", "for the path of a picture there is infer_image")
         if is_masked(value):
             raise self._refusal(value, "some of its values are masked", "say what they are: array.filled(value)")
         # as objects: NumPy's own strings end at the first of the NULs behind them, and turn numbers into text

@@ -19,6 +19,7 @@ Shapes: TypeAlias = "Mapping[str, tuple[int, ...]] | tuple[int, ...]"
 
 # what only a dynamic dimension has
 _OF_OPEN_SHAPES = frozenset({"default_shape", "dimensions", "rank"})
+_MOST = (1 << 31) - 1  # runtimes count in 32 bits
 _LONGEST_SIDE = 1 << 14  # pixels; a larger one in a file is damage, and would take all of the memory
 
 
@@ -41,7 +42,8 @@ def _sizes(given: Any, name: object, shape: Any) -> tuple[int, ...]:
         sizes = tuple(map(operator.index, shape))
     except TypeError:
         sizes = (-1,)
-    if not isinstance(name, str) or min(sizes, default=0) < 0 or (given is shape and not sizes):
+    possible = min(sizes, default=0) >= 0 and max(sizes, default=0) <= _MOST
+    if not isinstance(name, str) or not possible or (given is shape and not sizes):
         raise OptionError(
             f"shapes is {given!r:.120}; wanted {{input name: shape}}, each a sequence of whole numbers such as "
             "(1, 3, 320, 320), or that alone for a model with one input"

@@ -210,6 +210,9 @@ class ONNXModel(RuntimeModel):
     def _profiled(self, prefix: str) -> tuple[Model, Any]:
         import onnxruntime
 
+        if not self._source.unchanged():
+            raise ModelError(f"{self._source} has changed since it was loaded", "load it again")
+
         given = self._session.get_provider_options()
         providers = [
             (name, {k: v for k, v in given.get(name, {}).items() if k == "device_id"})
