@@ -23,7 +23,8 @@ TRITON_PYTHONS := $(or $(TRITON_PYTHON),$(PYTHON) .venv/bin/python python3.12 py
 # what runs once for each engine that is importable. The second environment has LiteRT too: its schema builds the test
 # models, and so it also meets numpy < 2
 OLD_ENGINE_TESTS := $(filter-out tests/test_conformance_catches.py,$(sort $(wildcard tests/test_tflite_cpu*.py \
-	tests/test_conformance*.py tests/test_fuzz_tflite.py tests/test_binding_tflite.py))) \
+	tests/test_conformance*.py tests/test_fuzz_tflite.py tests/test_binding_tflite.py tests/test_state.py \
+	tests/test_tflite_soundness.py))) \
 	tests/test_install.py::test_tflite_runtime_alone
 CODE := $(wildcard accelerate edge_accelerate_*.py benchmarks tests tools)
 # everything for development contains what the demo needs

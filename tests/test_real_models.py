@@ -248,7 +248,7 @@ def command(*arguments: object, status: int | None = 0) -> Any:
     return {"status": done.returncode, **json.loads(done.stdout)}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @RUNNING
 def test_inspect(name: str) -> None:
     report = command("inspect", PATHS[name])
@@ -268,7 +268,7 @@ def agrees(written: list[int], known: tuple[int, ...]) -> bool:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @RUNNING
 def test_run(name: str, tmp_path: Path) -> None:
     raw = raw_model(name)
