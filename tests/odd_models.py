@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from engines import seconds_per_product
 from tflite_writer import Graph, build
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 MATRIX_SIZE = 1024
 # What one product of two such matrices takes at the least, on one core of a fast processor.
-SECONDS_PER_PRODUCT = 0.01
+SECONDS_PER_PRODUCT = seconds_per_product(MATRIX_SIZE)
 
 
 def add3() -> bytes:

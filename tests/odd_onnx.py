@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
+from engines import seconds_per_product
 from onnx import TensorProto, helper, numpy_helper
 from onnx.helper import make_node, make_tensor_value_info
 
@@ -22,7 +23,7 @@ Shape: TypeAlias = Sequence["int | str | None"]
 OPSET, IR_VERSION = 17, 8
 MATRIX_SIZE = 1024
 # what one product of two such matrices takes at the least, on one core of a fast processor
-SECONDS_PER_PRODUCT = 0.01
+SECONDS_PER_PRODUCT = seconds_per_product(MATRIX_SIZE)
 FLOAT = TensorProto.FLOAT
 # older versions of onnx lack some of these
 UINT4, INT4, FLOAT4E2M1, FLOAT8E8M0, UINT2, INT2 = range(21, 27)
