@@ -333,9 +333,9 @@ def test_each_signature_has_the_state_of_its_graph(engine: str) -> None:
         assert (a.infer(ONE)["y"].item(), a.signature("b").infer(ONE)["y"].item()) == (1, 1)
 
 
-@ANY
-def test_a_signature_that_fails_leaves_the_state_alone(engine: str) -> None:
-    with load(two_sums("ADD"), engine, signature="a") as model:
+@pytest.mark.skipif("litert" not in engines.INSTALLED, reason="tflite-runtime refuses the whole file")
+def test_a_signature_that_fails_leaves_the_state_alone() -> None:
+    with load(two_sums("ADD"), "litert", signature="a") as model:
         assert [model.infer(ONE)["y"].item() for _ in range(2)] == [1, 2]
         with pytest.raises(accelerate.AccelerateError):
             model.signature("b")
