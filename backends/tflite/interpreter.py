@@ -1,16 +1,17 @@
-"""Builds an engine's interpreter for a model file."""
+"""Builds an engine's interpreter for a model file, and watches a file that is mapped."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from accelerate.contract import Source, held_back
+from accelerate.contract import Array, Source, held_back
+from accelerate.errors import ModelError
 
 from .engines import LINES, Engine
 
-__all__ = ["make_interpreter"]
+__all__ = ["check_file", "make_interpreter", "watched"]
 
 #: What a child calls to try a model for an engine that does not verify files.
 _TRY = f"{__package__}.model:try_model"
@@ -57,3 +58,27 @@ def make_interpreter(
 
 def _outlived(_: Any) -> None:
     """Let go of a delegate, once its interpreter has ended."""
+
+
+def check_file(source: Source) -> None:
+    """Refuse to run on what somebody has written into a file that an engine maps.
+
+    Raises
+    ------
+    ModelError
+    """
+    if source.overwritten():
+        raise ModelError(
+            f"{source} was written to after it was loaded, and holds another model",
+            "load it again; replace a model's file by renaming another one over it, which leaves what runs alone",
+        )
+
+
+def watched(run: Callable[[list[Array]], list[Array]], source: Source) -> Callable[[list[Array]], list[Array]]:
+    """Return a run that looks at its mapped file first."""
+
+    def run_on_what_was_loaded(feeds: list[Array]) -> list[Array]:
+        check_file(source)
+        return run(feeds)
+
+    return run_on_what_was_loaded

@@ -7,6 +7,7 @@ import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -35,7 +36,7 @@ from .allocation import allocate_for, allocate_tensors, settled_interface
 from .calls import ENGINE_ERRORS, Calls, runner
 from .engines import ENGINES, LINES, Engine
 from .graph import as_allocated, interface_of_interpreter, is_one_delegate, learn_dtypes
-from .interpreter import make_interpreter
+from .interpreter import check_file, make_interpreter, watched
 from .state import Variables, state_of_interpreter
 
 if TYPE_CHECKING:
@@ -101,9 +102,8 @@ class TFLiteModel(RuntimeModel):
         self._variables = Variables([(self._calls_for(g), i) for g, i in self._state.variables if g not in graphs])
         if self._dynamic:
             self._shapes[self._subgraph] = [calls.shape(i) for i in self._input_indices]
-        self._once: Callable[[list[Array]], list[Array]] | None = runner(
-            calls, self._input_indices, self._output_indices, plain=self._plain
-        )
+        run = runner(calls, self._input_indices, self._output_indices, plain=self._plain)
+        self._once: Callable[[list[Array]], list[Array]] | None = watched(run, self._source) if self._mapped else run
 
     def _calls_for(self, subgraph: int) -> Calls:
         adopted = self._source.format == "object"
@@ -171,38 +171,36 @@ class TFLiteModel(RuntimeModel):
         return why_refused(engine, source, error)
 
     def execute(self, feeds: list[Array]) -> list[Array]:
-        run, calls = self._once, self._calls  # a call that runs keeps the interpreter alive through them
-        if run is None or calls is None:  # closed since this call got its turn
-            raise ClosedError(f"this {self.backend} model is closed", "load it again")
-        if self._mapped:
-            self._check_file()
+        run = self._once  # a call that runs keeps the interpreter alive through it
+        if run is None:
+            raise self._closed()
         if self._dynamic:
-            self._resize(calls, feeds)
+            self._resize(feeds)
         try:
             return run(feeds)
         except ValueError as error:
             if self._source.format != "object" or "Cannot set tensor" not in str(error):
                 raise
             self._shapes[self._subgraph] = None  # its owner has resized it meanwhile, and nothing has run yet
-            self._resize(calls, feeds)
+            self._resize(feeds)
             return run(feeds)
 
-    def _resize(self, calls: Calls, feeds: list[Array]) -> None:
+    def _closed(self) -> ClosedError:
+        """Return the error of a call that got its turn before another thread closed the model."""
+        return ClosedError(f"this {self.backend} model is closed", "load it again")
+
+    def _resize(self, feeds: list[Array]) -> None:
         shapes = [feed.shape for feed in feeds]
         if shapes == self._shapes[self._subgraph]:
             return
+        if (calls := self._calls) is None:
+            raise self._closed()
+        if self._mapped:
+            check_file(self._source)
         self._shapes[self._subgraph] = None  # a resize that fails half way is done again by the next call
         with self._variables.kept():
             allocate_for(calls, dict(zip(self._input_indices, shapes, strict=True)))
         self._shapes[self._subgraph] = shapes
-
-    def _check_file(self) -> None:
-        """Refuse to run on what somebody has written into the file that the engine maps."""
-        if self._source.overwritten():
-            raise ModelError(
-                f"{self._source} was written to after it was loaded, and holds another model",
-                "load it again; replace a model's file by renaming another one over it, which leaves what runs alone",
-            )
 
     # Signatures and state
 
@@ -325,7 +323,7 @@ class TFLiteModel(RuntimeModel):
             calls,
             dict(zip(self._input_indices, self.inputs, strict=True)),
             dict(zip(self._output_indices, self.outputs, strict=True)),
-            self._check_file if self._mapped else None,
+            partial(check_file, self._source) if self._mapped else None,
         )
 
     def _another(self, shapes: Sequence[tuple[int, ...]]) -> Calls | None:
@@ -368,7 +366,7 @@ class TFLiteModel(RuntimeModel):
             self.check_open()  # an adopted interpreter has none; a model that another thread has just closed neither
             return bare
         if self._content is None:
-            self._check_file()
+            check_file(self._source)
         from accelerate.formats.tflite.description import describe
 
         try:
