@@ -1011,7 +1011,7 @@ def answers(path: Path, *hidden: str, resamples: tuple[str, ...]) -> dict[str, A
 
 @needs_opencv
 @needs_pillow
-@pytest.mark.slow
+@pytest.mark.long
 def test_pillow_gives_what_opencv_gives(tmp_path: Path) -> None:
     resamples = ("bilinear", "nearest", "area")
     opencv = answers(tmp_path / "opencv.npz", resamples=resamples)

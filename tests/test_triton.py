@@ -598,7 +598,7 @@ def test_a_server_that_cannot_map_our_memory(load: Any, monkeypatch: Any, tmp_pa
     assert own_prefix().startswith("edge-accelerate-")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_thousands_of_calls_and_loads_leave_nothing(triton: TritonServer) -> None:  # noqa: F811
     """In a process of its own: what other tests left to be collected moves the memory of this one by megabytes."""
     code = """

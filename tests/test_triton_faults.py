@@ -84,7 +84,7 @@ class Load:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("memory", "kills"),
-    [("system", 8), ("none", 2), *(pytest.param(memory, 20, marks=pytest.mark.long) for memory in ("system", "none"))],
+    [("system", 4), ("none", 2), *(pytest.param(memory, 20, marks=pytest.mark.long) for memory in ("system", "none"))],
 )
 def test_a_server_killed_under_load(memory: str, kills: int) -> None:
     before = regions_of()
