@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import AccelerateError, InferenceTimeoutError, OptionError, TensorError
 from ..metadata import TensorInfo
-from .conversion import Array, blank, dtype_of
+from .conversion import Array, blank, dtype_of, fits
 from .deadlines import Turn, in_words, left, seconds
 from .forks import keep_in_children
 from .names import NameIndex
@@ -234,11 +234,8 @@ def allocate(inputs: Sequence[TensorInfo], names: NameIndex, shapes: Any) -> dic
         if "default_shape" in tensor.extra:
             known = default_shape(tensor)
         shape = wanted.get(position, known)
-        if "rank" in tensor.extra and min(shape, default=0) >= 0:  # any shape will do
-            pass
-        elif len(shape) != len(tensor.shape) or any(
-            n < 0 or w not in (n, -1) for n, w in zip(shape, tensor.shape, strict=True)
-        ):
+        of_any_rank = "rank" in tensor.extra
+        if min(shape, default=0) < 0 or not (of_any_rank or fits(shape, tensor.shape)):
             raise TensorError(
                 f"input {tensor.name!r} has shape {list(tensor.shape)}, to be bound as {list(shape)}",
                 f"give every dimension shown as -1 in bind(shapes={{{tensor.name!r}: shape}}), or once for all in "

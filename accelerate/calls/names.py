@@ -88,6 +88,25 @@ class NameIndex:
             f"the model has no {self._kind} {name!r}{suggestion(str(name), self._position)}; its {self._kind}s: {known}"
         )
 
+    def positions(self, names: Iterable[str], option: str) -> dict[int, str]:
+        """Return the names that an option of `load` gives, by the positions of their tensors.
+
+        Raises
+        ------
+        OptionError
+            As `find`, and for two names of one tensor.
+        """
+        given: dict[int, str] = {}
+        for name in names:
+            try:
+                position = self.find(name)
+            except TensorError as error:
+                raise OptionError(f"{option}: {error.reason}", error.remedy) from error
+            if position in given:
+                raise OptionError(f"{option} names one {self._kind} twice, as {given[position]!r} and as {name!r}")
+            given[position] = name
+        return given
+
     def name_of(self, name: object) -> str:
         """Return the canonical name of the tensor that the caller calls `name`; the errors are those of `find`."""
         return self._tensors[self.find(name)].name
@@ -161,17 +180,9 @@ def rename(
 
 
 def _rename_side(tensors: Sequence[TensorInfo], mapping: Mapping[str, str], kind: str) -> tuple[TensorInfo, ...]:
-    index, renamed = NameIndex(tensors, kind), list(tensors)
-    given: dict[int, str] = {}
-    for theirs, mine in mapping.items():
-        try:
-            position = index.find(theirs)
-        except TensorError as error:
-            raise OptionError(f"tensor_names: {error.reason}", error.remedy) from error
-        if position in given:
-            raise OptionError(f"tensor_names names one {kind} twice, as {given[position]!r} and as {theirs!r}")
-        given[position] = theirs
-        tensor = tensors[position]
+    renamed = list(tensors)
+    for position, theirs in NameIndex(tensors, kind).positions(mapping, "tensor_names").items():
+        tensor, mine = tensors[position], mapping[theirs]
         aliases = tuple(a for a in (tensor.name, *tensor.aliases) if a != mine)
         renamed[position] = replace(tensor, name=mine, aliases=aliases)
     names = [t.name for t in renamed]

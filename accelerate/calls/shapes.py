@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from ..errors import AccelerateError, OptionError, TensorError
+from ..errors import AccelerateError, OptionError
 from ..metadata import TensorInfo
-from .conversion import concrete_shape, image_layout
+from .conversion import concrete_shape, fits, image_layout
 from .names import NameIndex, rename
 
 __all__ = ["Shapes", "check_shapes", "default_shape", "exported_for", "naming_sizes", "settle"]
@@ -80,15 +80,9 @@ def settle(
                 "say whose it is: {name: shape}, on the command line --shape NAME=1x3x320x320",
             )
         shapes = {named[0].name: shapes}
-    index, settled, given = NameIndex(named, "input"), list(inputs), dict[int, str]()
-    for name, shape in shapes.items():
-        try:
-            position = index.find(name)
-        except TensorError as error:
-            raise OptionError(f"shapes: {error.reason}", error.remedy) from error
-        if position in given:
-            raise OptionError(f"shapes names one input twice, as {given[position]!r} and as {name!r}")
-        given[position] = name
+    settled = list(inputs)
+    for position, name in NameIndex(named, "input").positions(shapes, "shapes").items():
+        shape = shapes[name]
         _check_fit(named[position], shape)
         extra = {key: value for key, value in inputs[position].extra.items() if key not in _OF_OPEN_SHAPES}
         settled[position] = replace(inputs[position], shape=shape, extra=extra)
@@ -96,8 +90,7 @@ def settle(
 
 
 def _check_fit(info: TensorInfo, shape: tuple[int, ...]) -> None:
-    fits = len(shape) == len(info.shape) and all(w in (n, -1) for n, w in zip(shape, info.shape, strict=True))
-    if fits or "rank" in info.extra:
+    if "rank" in info.extra or fits(shape, info.shape):
         return
     remedy = "keep its rank, and every size but those shown as -1"
     raise OptionError(
