@@ -46,12 +46,13 @@ from .source import Source
 if _TYPE_CHECKING:
     from . import image as image
     from . import testing as testing
+    from . import vision as vision
 
 if not _TYPE_CHECKING:  # type checkers take the line above, and know what there is not
 
     def __getattr__(name: str) -> _Any:
-        """Import what most programs do without when they name it: ``accelerate.image``, ``accelerate.testing``."""
-        if name in ("image", "testing"):
+        """Import what most programs do without when they name it: ``accelerate.image``, ``accelerate.vision``, ..."""
+        if name in ("image", "testing", "vision"):
             from importlib import import_module
 
             return import_module(f".{name}", __name__)

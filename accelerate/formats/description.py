@@ -61,8 +61,10 @@ def describe_source(source: Source, signature: str | None = None) -> Metadata | 
 
             return describe_tflite(source.opened(TFLiteFile), found.subgraph, found.inputs, found.outputs)
         from .onnx.description import describe as describe_onnx
+        from .onnx.description import with_producers
         from .onnx.file import ModelFile as ONNXFile
 
         file = source.opened(ONNXFile)
         properties = {"producer": file.producer[0], **file.properties}
-        return describe_onnx(file.name, file.description, properties, found.inputs, found.outputs)
+        outputs = with_producers(found.outputs, [value.name for value in file.outputs], file.producers)
+        return describe_onnx(file.name, file.description, properties, found.inputs, outputs)

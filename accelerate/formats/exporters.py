@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..calls.conversion import image_layout
-from ..metadata import TensorInfo
+from ..metadata import Normalization, TensorInfo
 
 __all__ = [
     "INDEX_LIMIT", "TEXT_LIMIT", "class_names", "export_properties", "is_index", "label_text", "literal",
@@ -120,7 +120,15 @@ def type_of(properties: Mapping[str, str], family: str) -> str:
 
 
 def pictures(properties: Mapping[str, str], inputs: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
-    """Return the inputs, with the layout of the one input where the task says that it is a picture."""
-    if len(inputs) != 1 or inputs[0].layout or properties.get("task") not in _LOOKS_AT_PICTURES:
+    """Return the inputs, with what the task says of the one that is a picture.
+
+    Ultralytics' models take red, green and blue from 0 to 1 (docs.ultralytics.com, "Export").
+    """
+    if len(inputs) != 1 or properties.get("task") not in _LOOKS_AT_PICTURES:
         return tuple(inputs)
-    return (replace(inputs[0], layout=image_layout(inputs[0].shape, known=True)),)
+    (info,) = inputs
+    info = replace(info, layout=info.layout or image_layout(info.shape, known=True))
+    if properties.get("author") == "Ultralytics" and info.layout:
+        normalization = info.normalization or Normalization((0.0,), (255.0,), "metadata")
+        info = replace(info, color=info.color or "RGB", normalization=normalization)
+    return (info,)

@@ -91,7 +91,7 @@ def to_tensor(
         Once for each model: nothing says how pixels become the tensor's values, and a convention is followed.
     """
     converter = converter_of(info)
-    tensor = converter.convert(frame, out, resize, resample, color, anchor, fill)
+    tensor, _ = converter.convert(frame, out, resize, resample, color, anchor, fill)
     note_frame(tensor)
     if converter.assumed is not None:
         warn_of_assumption(info, converter.assumed)

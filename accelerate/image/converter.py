@@ -85,8 +85,8 @@ class Converter:
 
     def convert(
         self, frame: Any, out: Array | None, resize: str, resample: str, color: str, anchor: str, fill: Any
-    ) -> Array:
-        """Do what `accelerate.image.to_tensor` says."""
+    ) -> tuple[Array, Geometry]:
+        """Do what `accelerate.image.to_tensor` says; return where the frame's pixels went, too."""
         if resample not in RESAMPLES:
             raise OptionError(f"resample is {resample!r}; wanted one of {', '.join(map(repr, RESAMPLES))}")
         fill = fill if type(fill) is int and 0 <= fill <= 255 else as_color(fill, self._order)
@@ -106,7 +106,7 @@ class Converter:
         pixels = _draw(engine, scratch, source, color, geometry, resample, self._order, fill, drawn)
         self._writer.write(engine, self._parts(engine, pixels, tensor))
         self._idle.append(scratch)
-        return tensor
+        return tensor, geometry
 
     def _parts(self, engine: Engine, drawn: Array, tensor: Array) -> Sequence[Part]:
         height, width, channels = drawn.shape

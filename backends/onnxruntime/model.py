@@ -33,7 +33,7 @@ from accelerate.errors import (
     UnsupportedModelError,
 )
 from accelerate.formats import REFETCH
-from accelerate.formats.onnx.description import describe, name_values
+from accelerate.formats.onnx.description import describe, name_values, with_producers
 from accelerate.formats.onnx.file import FEW_DEFAULTS, ModelFile, ValueInfo
 from accelerate.metadata import Metadata, TensorInfo
 
@@ -182,18 +182,20 @@ class ONNXModel(RuntimeModel):
             meta = self._session.get_modelmeta()
             about = meta.graph_name, meta.description or meta.graph_description
             properties = {"producer": meta.producer_name, **meta.custom_metadata_map}
-        described = {}
+        described, producers = {}, {}
         if self._source.format == "onnx":
             try:
                 file = self._source.opened(ModelFile)
                 described = {v.name: v.description for v in (*file.inputs, *file.outputs)}
+                producers = dict(file.producers)
             except ModelError as error:  # the runtime reads it: only the doc strings are lost
                 _log.warning("%s; the tensors go without descriptions", error.reason)
+        outputs = _with_descriptions(self.outputs, self._fetch_names, described)
         return describe(
             *about,
             properties,
             _with_descriptions(self.inputs, self._feed_names, described),
-            _with_descriptions(self.outputs, self._fetch_names, described),
+            with_producers(outputs, self._fetch_names, producers),
         )
 
     def commands(self) -> Mapping[str, Command]:

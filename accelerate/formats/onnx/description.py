@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...calls.names import name_tensors
@@ -12,7 +13,7 @@ from ..exporters import class_names, pictures, type_of
 from ..interface import Interface
 from .file import ModelFile, ValueInfo
 
-__all__ = ["describe", "interface", "name_values"]
+__all__ = ["describe", "interface", "name_values", "with_producers"]
 
 
 def interface(file: ModelFile) -> Interface:
@@ -39,6 +40,18 @@ def _described(value: ValueInfo, name: str) -> TensorInfo:
     data_type = value.data_type if value.kind == "tensor" else value.kind
     shape = tuple(n if n >= 0 else -1 for n in value.shape)
     return TensorInfo(name, (), value.description, data_type, shape, extra=extra)
+
+
+def with_producers(
+    outputs: Sequence[TensorInfo], names: Sequence[str], producers: Mapping[str, tuple[str, int]]
+) -> tuple[TensorInfo, ...]:
+    """Return the outputs with the ``operator`` that makes each, and its ``port``; `names` are the file's own."""
+    return tuple(
+        replace(info, extra={**info.extra, "operator": producers[name][0], "port": producers[name][1]})
+        if name in producers
+        else info
+        for info, name in zip(outputs, names, strict=True)
+    )
 
 
 def describe(

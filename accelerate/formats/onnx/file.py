@@ -29,6 +29,20 @@ _ELEMENT_TYPES = """
 _LOCATION = b"location"
 _SEARCHED = 8 << 20  # bytes
 _DEPTH_LIMIT = 40  # protobuf's own is 100 messages, three for each graph in a graph
+#: Operators that leave the meaning of values as it is, if not their form.
+_PASSING = frozenset(
+    {
+        "Cast",
+        "DequantizeLinear",
+        "Flatten",
+        "Identity",
+        "QuantizeLinear",
+        "Reshape",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
 _KINDS = {4: "sequence", 5: "map", 8: "sparse tensor", 9: "optional"}
 
 
@@ -147,6 +161,33 @@ class ModelFile:
     def outputs(self) -> tuple[ValueInfo, ...]:
         """The graph's outputs."""
         return tuple(map(_value_info, self._graph.messages(12)))
+
+    @cached_property
+    def producers(self) -> Mapping[str, tuple[str, int]]:
+        """Which operator makes each output, the last one that makes something new, and which of its outputs it is."""
+        makers: dict[bytes, tuple[str, int, bytes]] = {}
+        for node in self._graph.messages(1):
+            inputs, outputs, name = list[bytes](), list[bytes](), ""
+            for field, wire, span in node.fields():
+                if wire == BYTES and field in (1, 2, 4):
+                    value = node.bytes(span)
+                    if field == 4:
+                        name = value.decode(errors="replace")
+                    else:
+                        (inputs if field == 1 else outputs).append(value)
+            for port, output in enumerate(outputs):
+                makers.setdefault(output, (name, port, inputs[0] if inputs else b""))
+        found = {}
+        for info in self.outputs:
+            value, passed = info.name.encode(), set[bytes]()
+            while value in makers and value not in passed:
+                passed.add(value)
+                name, port, before = makers[value]
+                if name not in _PASSING:
+                    found[info.name] = (name, port)
+                    break
+                value = before
+        return found
 
     @cached_property
     def external_files(self) -> tuple[str, ...]:

@@ -115,9 +115,9 @@ def _normalization(info: TensorInfo, mean: tuple[float, ...], std: tuple[float, 
 
 def _labelled(file: ModelFile, subgraph: int, outputs: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
     """Give each output the labels that are packed for it, and say what cannot be read."""
-    classes, readings = file.detected_classes(subgraph), file.packed_labels(subgraph)
+    told, readings = file.outputs_told(subgraph), file.packed_labels(subgraph)
     outputs = [
-        replace(info, extra={**info.extra, "num_classes": classes[tensor.index]}) if tensor.index in classes else info
+        replace(info, extra={**info.extra, **told.get(tensor.index, {})})
         for info, tensor in zip(outputs, file.subgraph(subgraph).outputs, strict=True)
     ]
     for problem in dict.fromkeys(filter(None, (*(r.problem for r in readings), file.exported.problem))):

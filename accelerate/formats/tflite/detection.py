@@ -1,4 +1,4 @@
-"""How many classes the operator that ends the first TFLite detectors tells apart.
+"""Which operators make the outputs of a .tflite graph, and what the one that ends the first detectors says of itself.
 
 ``TFLite_Detection_PostProcess`` (tensorflow/lite/kernels/detection_postprocess.cc of tensorflow/tensorflow) gives
 boxes, classes, scores and their number. Its options are a FlexBuffer (https://flatbuffers.dev/flexbuffers/), a map.
@@ -6,8 +6,8 @@ boxes, classes, scores and their number. Its options are a FlexBuffer (https://f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..exporters import INDEX_LIMIT
 from ..flatbuffer import INT32, UINT32, Table
@@ -15,26 +15,58 @@ from ..flatbuffer import INT32, UINT32, Table
 if TYPE_CHECKING:
     from mmap import mmap
 
-__all__ = ["detected_classes", "number_in_map"]
+__all__ = ["number_in_map", "producers"]
 
-_CLASSES = 1  # of its outputs
+_CLASSES = 1  # of the detection's outputs
 _KEYS_LIMIT = 64  # it has ten options
 _INT, _UINT, _MAP = 1, 2, 9
+#: Operators that leave the meaning of values as it is, if not their form.
+_PASSING = frozenset({"CAST", "DEQUANTIZE", "EXPAND_DIMS", "QUANTIZE", "RESHAPE", "SQUEEZE", "TRANSPOSE"})
 
 
-def detected_classes(operators: Iterable[Table], codes: Sequence[bool], buffer: bytes | mmap) -> dict[int, int]:
-    """Return the number of classes by the index of the tensor that names them.
+def producers(
+    operators: Iterable[Table], names: Sequence[str], outputs: Collection[int], detection: str, buffer: bytes | mmap
+) -> dict[int, dict[str, Any]]:
+    """Return what the graph tells of each output, by its tensor's index: ``operator`` and ``port``.
 
-    `codes` tells of each operator code whether it is this operator's.
+    The operator is the last one that makes something new of its inputs, the port which of its outputs it is. A detector
+    that lists its findings has ``num_classes`` with the output that names them. ``through`` has the tensors on the way.
+
+    Parameters
+    ----------
+    operators : iterable of Table
+        Those of the graph.
+    names : sequence of str
+        Of the operators, by their codes.
+    outputs : collection of int
+    detection : str
+        The name of the detectors' operator.
+    buffer : bytes or mmap
+        Of the file.
     """
-    found = {}
+    makers: dict[int, tuple[str, int, Table]] = {}
     for operator in operators:
         code = operator.number(0, UINT32)
-        if code < len(codes) and codes[code] and len(outputs := operator.numbers(2, INT32)) > _CLASSES:
-            start, length = operator.span(5)
-            classes = number_in_map(bytes(buffer[start : start + length]), b"num_classes")
-            if classes is not None and 0 < classes <= INDEX_LIMIT:
-                found[outputs[_CLASSES]] = classes
+        if code < len(names):
+            for port, tensor in enumerate(operator.numbers(2, INT32)):
+                makers[tensor] = (names[code], port, operator)
+    found = {}
+    for output in outputs:
+        tensor, through = output, []
+        while tensor in makers and tensor not in through:
+            through.append(tensor)
+            name, port, operator = makers[tensor]
+            inputs = operator.numbers(1, INT32)
+            if name not in _PASSING or not inputs:
+                told: dict[str, Any] = {"operator": name, "port": port, "through": tuple(through)}
+                if name == detection and port == _CLASSES:
+                    start, length = operator.span(5)
+                    classes = number_in_map(bytes(buffer[start : start + length]), b"num_classes")
+                    if classes is not None and 0 < classes <= INDEX_LIMIT:
+                        told["num_classes"] = classes
+                found[output] = told
+                break
+            tensor = inputs[0]
     return found
 
 

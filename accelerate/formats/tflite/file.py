@@ -16,13 +16,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..._records import record
 from ...errors import ModelError
 from ...metadata import LabelFile
 from .. import REFETCH
-from ..flatbuffer import UINT32, UINT64, Reader
+from ..flatbuffer import INT32, UINT32, UINT64, Reader
 from .assumptions import DETECTION_OPERATOR
 from .graph import (
     Signature,
@@ -32,6 +32,7 @@ from .graph import (
     operator_name,
     read_signature,
     read_subgraph,
+    value_range,
 )
 
 if TYPE_CHECKING:
@@ -187,16 +188,25 @@ class ModelFile:
 
         return read_state(Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model"))
 
-    def detected_classes(self, subgraph: int = 0) -> Mapping[int, int]:
-        """Return how many classes a tensor's values may be, by its index, as the operator that finds them says."""
-        if DETECTION_OPERATOR not in self.custom_operators:
-            return {}
-        from .detection import detected_classes
+    def outputs_told(self, subgraph: int = 0) -> Mapping[int, Mapping[str, Any]]:
+        """Return what the graph itself tells of its outputs, by their tensors' indices.
 
-        codes = [operator_name(code) == DETECTION_OPERATOR for code in self._root.tables(1, "OperatorCode")]
+        ``operator`` and ``port`` say what makes them, ``num_classes`` how many classes their values may be, and
+        ``range`` between which real values they lie where they were quantised on the way, per tensor, to bytes.
+        """
+        from .detection import producers
+
+        names = [operator_name(code) for code in self._root.tables(1, "OperatorCode")]
         root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
-        operators = root.tables(2, "SubGraph")[subgraph].tables(3, "Operator")
-        return detected_classes(operators, codes, self._reader.buffer)
+        table = root.tables(2, "SubGraph")[subgraph]
+        outputs = table.numbers(2, INT32)
+        found = producers(table.tables(3, "Operator"), names, outputs, DETECTION_OPERATOR, self._reader.buffer)
+        tensors = table.tables(0, "Tensor")
+        for told in found.values():
+            ranges = filter(None, (value_range(tensors[i]) for i in told.pop("through") if 0 <= i < len(tensors)))
+            if (narrowest := min(ranges, key=lambda ends: ends[1] - ends[0], default=None)) is not None:
+                told["range"] = narrowest
+        return found
 
     @property
     def subgraphs(self) -> tuple[Subgraph, ...]:

@@ -22,6 +22,7 @@ __all__ = [
     "operator_name",
     "read_signature",
     "read_subgraph",
+    "value_range",
 ]
 
 # The codes that did not fit into the schema's first field, one byte wide, stand in a second one; the
@@ -118,6 +119,17 @@ def _quantization(table: Table) -> Quantization | None:
     axis = table.number(6, INT32) if len(scale) > 1 else None
     zeros = zero_point if len(zero_point) == len(scale) else (zero_point or (0,))[:1] * len(scale)
     return Quantization(scale, zeros, axis)
+
+
+def value_range(tensor: Table) -> tuple[float, float] | None:
+    """Return the least and the greatest real value of a Tensor table's bytes; None of one that is not quantised so."""
+    limits = {"uint8": (0, 255), "int8": (-128, 127)}.get(name_of(DATA_TYPES, tensor.number(1, INT8)))
+    told = tensor.table(4, "QuantizationParameters")
+    q = _quantization(told) if told else None
+    if limits is None or q is None or q.axis is not None:
+        return None
+    low, high = ((end - q.zero_point[0]) * q.scale[0] for end in limits)
+    return (low, high)
 
 
 def _tensor_map(table: Table, slot: int) -> Mapping[str, int]:

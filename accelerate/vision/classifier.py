@@ -1,0 +1,168 @@
+"""Classifier: what a frame shows, as one of the model's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..arguments import whole_number
+from ..calls.conversion import Array
+from ..errors import TensorError
+from ..image.fitting import Geometry
+from ..metadata import Metadata
+from ..model import Model
+from .boxes import softmax
+from .calibration import calibrated
+from .layout import Layout
+from .outputs import Output, known_of
+from .preparation import Preparation, preparation_for
+from .results import Classifications
+from .task import VisionTask, share
+
+__all__ = ["Classifier", "scores_layout"]
+
+_ACTIVATED = frozenset({"SOFTMAX", "LOGISTIC", "Softmax", "Sigmoid", "HardSigmoid"})
+#: How far the sum of probabilities may lie from 1, and they outside of 0..1: 1,001 of them of 8 bits.
+_SUM, _EDGE = 0.1, 1e-3
+
+
+class Classifier(VisionTask[Classifications]):
+    """Tells which classes a model sees in frames.
+
+    Parameters
+    ----------
+    model : Model or Metadata
+        With a Metadata it only decodes.
+    layout : str, Layout or mapping
+        What the outputs hold, as for `Detector`; of kind "scores", whose `score` may be "probability" or "softmax".
+    max_results : int
+        At most so many classes, the best.
+    min_score : float, optional
+        Lower scores are left out. Default: the metadata's threshold, else 0.
+    resize, anchor, fill, input_color
+        As for `Detector`; frames are stretched where nobody says otherwise.
+
+    Raises
+    ------
+    OptionError
+        An argument is wrong, or nothing tells which output holds the scores.
+    """
+
+    def __init__(
+        self,
+        model: Model | Metadata,
+        layout: str | Layout | Mapping[str, Any] = "auto",
+        *,
+        max_results: int = 5,
+        min_score: float | None = None,
+        resize: str | None = None,
+        anchor: str | None = None,
+        fill: int | Sequence[int] | None = None,
+        input_color: str | None = None,
+    ) -> None:
+        super().__init__(model, {"resize": resize, "anchor": anchor, "fill": fill, "color": input_color})
+        self.layout = self._settled_layout(layout, ("scores",), lambda: scores_layout(self.metadata))
+        self._info = self._infos[self.layout.name("scores")]
+        if min_score is None:
+            min_score = self._info.extra.get("scoreThreshold", 0.0)
+        self._min_score = share("min_score", min_score)
+        self._max_results = whole_number("max_results", max_results)
+
+    def __call__(
+        self,
+        frame: Any,
+        *,
+        max_results: int | None = None,
+        min_score: float | None = None,
+        color: str = "RGB",
+        timeout: float | None = None,
+    ) -> Classifications:
+        """Classify a frame; arguments, errors and warnings are those of a `Detector`.
+
+        Returns
+        -------
+        Classifications
+            Best first.
+        """
+        return self._run(frame, color, timeout, {"max_results": max_results, "min_score": min_score})
+
+    async def call_async(
+        self,
+        frame: Any,
+        *,
+        max_results: int | None = None,
+        min_score: float | None = None,
+        color: str = "RGB",
+        timeout: float | None = None,
+    ) -> Classifications:
+        """Await a call without blocking the event loop; the same arguments, results and errors."""
+        return await self._run_async(frame, color, timeout, {"max_results": max_results, "min_score": min_score})
+
+    def decode(
+        self,
+        outputs: Mapping[str, Any],
+        geometry: Geometry | None = None,
+        *,
+        max_results: int | None = None,
+        min_score: float | None = None,
+    ) -> Classifications:
+        """Return the classes in an answer of `infer`; where the frame lay makes no difference to them."""
+        return self._decode(outputs, geometry, {"max_results": max_results, "min_score": min_score})
+
+    def _prepared(self) -> Preparation:
+        return preparation_for(self.metadata, self._ways, None)
+
+    def _decode(
+        self, outputs: Mapping[str, Any], geometry: Geometry | None, limits: Mapping[str, Any]
+    ) -> Classifications:
+        name = self.layout.name("scores")
+        given = self._values(outputs, (name,))[name]
+        scores = given.reshape(-1).astype(np.float32, copy=False)
+        if given.shape[:1] != (1,) and scores.size != max(given.shape, default=0):
+            raise TensorError(
+                f"output {name!r} is {given.dtype}{list(given.shape)}; wanted one score for each class of one frame"
+            )
+        least = self._min_score if limits["min_score"] is None else share("min_score", limits["min_score"])
+        most = self._max_results
+        if limits["max_results"] is not None:
+            most = whole_number("max_results", limits["max_results"])
+        with np.errstate(all="ignore"):
+            scores = self._probabilities(scores)
+        scores = calibrated(scores, self._info)
+        classes: Array = np.arange(scores.size, dtype=np.int64)
+        if self.layout.background is not None:
+            classes = np.delete(classes, self.layout.background)
+        best = classes[np.argsort(-scores[classes], kind="stable")]
+        best = best[scores[best] >= least][:most]  # NaN is none
+        return Classifications(scores[best], best - self.layout.offset, self.metadata)
+
+    def _probabilities(self, scores: Array) -> Array:
+        activation = self.layout.score
+        if not activation and scores.size > 1:
+            # what a graph of unknown end gives may be anything
+            inside = scores.min() >= -_EDGE and scores.max() <= 1 + _EDGE
+            activation = "probability" if inside and abs(float(scores.sum()) - 1) <= _SUM else "softmax"
+        return softmax(scores) if activation == "softmax" else scores
+
+
+def scores_layout(metadata: Metadata) -> Layout | None:
+    """Return the layout of a classifier's outputs, None where nothing tells it."""
+    known = known_of(metadata)
+    fitting = [one for one in known.outputs if _may_be_scores(one)]
+    labelled = [one for one in fitting if one.info.labels or any("prob" in n or "score" in n for n in one.names)]
+    if len(fitting) > 1 and len(labelled) == 1:
+        fitting = labelled
+    if len(fitting) != 1 or (len(known.outputs) > 1 and not labelled):
+        return None
+    (one,) = fitting
+    activated = one.port[0] in _ACTIVATED or one.info.quantization is not None
+    score = "probability" if activated or "scoreCalibration" in one.info.extra else ""
+    return Layout("scores", {"scores": one.name}, score=score, source="graph" if activated else "shapes")
+
+
+def _may_be_scores(one: Output) -> bool:
+    """Return whether an output may have one score for each class."""
+    return not one.whole and bool(one.shape) and min(one.shape) > 0 and prod(one.shape) == max(one.shape) > 1

@@ -1,0 +1,316 @@
+"""Decodes "dense" layouts: a box and scores for each place that the model looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ..calls.conversion import Array
+from ..errors import OptionError, TensorError
+from .boxes import corners_of, sigmoid, softmax
+from .candidates import Candidates
+from .grids import Grid, grid
+from .layout import Layout
+from .lists import points_of
+
+__all__ = ["Dense", "is_map", "strides_of"]
+
+#: Forms of boxes that go by the cells of a grid.
+_BY_CELLS = ("", "ltrb", "bins", "grid", "anchors")
+#: Where a network's own strides end.
+_STRIDES = ((8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32))
+_ALL_STRIDES = (4, 8, 16, 32, 64, 128)
+_TOLERANCE = 1e-3  # of probabilities, which quantisation may lift above 1
+
+
+def strides_of(places: int, size: tuple[int, int]) -> tuple[int, ...]:
+    """Return the strides whose cells are so many in a tensor of (height, width), () where none are."""
+    for strides in _STRIDES:
+        if sum((size[0] // s) * (size[1] // s) for s in strides) == places:
+            return strides
+    return ()
+
+
+class _Part(NamedTuple):
+    """The places of one output, or of one stride."""
+
+    codes: Array  # (n, 4), or (n, 4 * bins)
+    scores: Array  # (n, classes)
+    objectness: Array | None  # (n,)
+    more: Array | None  # (n, ...): coefficients of masks, keypoints or an angle
+    first: int  # among all places
+
+
+class Dense:
+    """Decodes the outputs of one model whose tensor has one size.
+
+    Parameters
+    ----------
+    layout : Layout
+    size : tuple of int
+        (height, width) of the tensor.
+    masks : int
+        How many coefficients each mask has, 0 for none.
+    """
+
+    def __init__(self, layout: Layout, size: tuple[int, int], masks: int) -> None:
+        self.layout, self._size, self._masks = layout, size, masks
+        self._named = _by_stride(layout)
+        self._cells: Grid | None = None
+        self._anchors: Array | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The outputs that are read."""
+        return tuple(name for part in self.layout.outputs for name in self.layout.names(part))
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether only values tell something of the layout."""
+        layout = self.layout
+        return "" in (layout.boxes, layout.score) or (not layout.unit and layout.boxes not in _BY_CELLS)
+
+    def settle(self, outputs: Mapping[str, Array]) -> Layout:
+        """Look at the values, where only these tell something of the layout, and return the layout that they tell."""
+        layout, parts = self.layout, self._parts(outputs)
+        if not layout.score:
+            layout = replace(layout, score=_activation(parts), source="values")
+        if not layout.boxes:
+            # undecoded they count cells, and lie around their own cell's corner
+            reach = max(float(part.codes[:, :2].max(initial=0)) for part in parts)
+            boxes = "cxcywh" if reach > self._size[1] / 8 else "grid"
+            layout = replace(layout, boxes=boxes, unit="pixels", source="values")
+        if not layout.unit and layout.boxes not in _BY_CELLS:
+            reach = max(float(np.abs(part.codes).max(initial=0)) for part in parts)
+            layout = replace(layout, unit="pixels" if reach > 2 else "relative", source="values")
+        self.layout = layout
+        return layout
+
+    def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
+        """Return the places whose best class has a score of at least `floor`.
+
+        Raises
+        ------
+        TensorError
+            The outputs have other shapes than the layout's.
+        """
+        parts = self._parts(outputs)
+        self._prepare(parts)
+        found = [self._decoded(part, floor) for part in parts]
+        return found[0] if len(found) == 1 else Candidates.joined(found)
+
+    def _decoded(self, part: _Part, floor: float) -> Candidates:
+        layout = self.layout
+        rows, scores, classes = _best(part, floor, layout)
+        codes = part.codes[rows]
+        boxes = corners_of(codes, rows + part.first, layout, self._size, self._cells, self._anchors)
+        more = None if part.more is None else part.more[rows]
+        keypoints = coefficients = angles = None
+        if more is not None and layout.angle:
+            angles, more = more[:, -1], more[:, :-1]
+            boxes = np.concatenate(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), axis=1)
+        if more is not None and layout.keypoints:
+            keypoints = points_of(more[:, : prod(layout.keypoints)], layout, self._size)
+            more = more[:, prod(layout.keypoints) :]
+        if more is not None and self._masks:
+            coefficients = more
+        return Candidates(boxes, scores, classes, keypoints, coefficients, angles)
+
+    def _prepare(self, parts: Sequence[_Part]) -> None:
+        """Lay the grid, once."""
+        layout = self.layout
+        if layout.boxes in _BY_CELLS and self._cells is None:
+            counts = [len(part.codes) for part in parts]
+            per_cell = len(layout.anchors[0]) if layout.boxes == "anchors" else 1
+            strides = self._find_strides([count // per_cell for count in counts])
+            if layout.boxes == "anchors":
+                self._cells, self._anchors = _repeated(self._size, strides, layout.anchors)
+            else:
+                self._cells = grid(self._size, strides)
+        if layout.boxes.startswith("deltas") and self._anchors is None:
+            self._anchors = np.array(layout.anchors, np.float32)
+            places = sum(len(part.codes) for part in parts)
+            if self._anchors.shape != (places, 4):
+                raise TensorError(
+                    f"the outputs have {places} places, and the layout's anchors are {list(self._anchors.shape)}; "
+                    "wanted four numbers for each place"
+                )
+
+    def _find_strides(self, counts: Sequence[int]) -> tuple[int, ...]:
+        if len(counts) == 1:
+            strides = strides_of(counts[0], self._size)
+        else:
+            strides = tuple(round((self._size[0] * self._size[1] / max(count, 1)) ** 0.5) for count in counts)
+        have = [(self._size[0] // max(s, 1)) * (self._size[1] // max(s, 1)) for s in strides]
+        if not strides or sum(have) != sum(counts):
+            height, width = self._size
+            raise TensorError(
+                f"the outputs have {' + '.join(map(str, counts))} places, which are no cells of a tensor of "
+                f"{height} x {width} pixels; wanted those of strides such as 8, 16 and 32",
+                "give the geometry of the tensor that the outputs come from",
+            )
+        return strides
+
+    def _parts(self, outputs: Mapping[str, Array]) -> list[_Part]:
+        parts, first = [], 0
+        for names in self._named:
+            given = {part: outputs[name] for part, name in names.items()}
+            part = self._from_rows(given["rows"]) if "rows" in given else self._from_several(given)
+            parts.append(part._replace(first=first))
+            first += len(part.codes)
+        return parts
+
+    def _from_rows(self, given: Array) -> _Part:
+        layout = self.layout
+        extras = self._masks + prod(layout.keypoints) * bool(layout.keypoints) + layout.angle
+        table = self._anchored(given) if layout.boxes == "anchors" else self._upright(_table(given, self._size), extras)
+        begin = 4 + layout.objectness
+        end = table.shape[1] - extras
+        if end <= begin:
+            raise TensorError(
+                f"rows of {table.shape[1]} numbers have no room for a box, {'its score, ' * layout.objectness}"
+                f"scores of classes and {extras} more",
+                "give the layout that the model has",
+            )
+        objectness = table[:, 4] if layout.objectness else None
+        return _Part(table[:, :4], table[:, begin:end], objectness, table[:, end:] if extras else None, 0)
+
+    def _anchored(self, given: Array) -> Array:
+        """Return a row for each box of each cell, of an output whose cells have several."""
+        per_cell = len(self.layout.anchors[0])
+        cube = given
+        while cube.ndim > 3 and cube.shape[0] == 1:
+            cube = cube[0]
+        if cube.ndim == 3:  # (boxes * numbers, rows, columns), or these last
+            cube = cube if is_map(cube.shape[1:], self._size) else np.moveaxis(cube, 2, 0)
+            if cube.shape[0] % per_cell == 0:
+                cube = np.moveaxis(cube.reshape(per_cell, -1, *cube.shape[1:]), 1, 3)
+        if cube.ndim != 4 or cube.shape[0] != per_cell:
+            raise TensorError(
+                f"an output is {given.dtype}{list(given.shape)}; wanted the numbers of {per_cell} boxes for each cell",
+                "see the layout's anchors",
+            )
+        return cube.reshape(-1, cube.shape[3])
+
+    def _upright(self, table: Array, extras: int) -> Array:
+        """Return the table with a row for each place: there are more of these than columns."""
+        n, m = table.shape
+        for rows, turned in ((n, False), (m, True)):
+            places = strides_of(rows, self._size) or (rows % 3 == 0 and strides_of(rows // 3, self._size))
+            if places:
+                return table.T if turned else table
+        return table.T if m > n else table
+
+    def _from_several(self, given: Mapping[str, Array]) -> _Part:
+        tables = {part: _table(array, self._size) for part, array in given.items()}
+        places = _common(tables["boxes"].shape, tables["scores"].shape)
+        if places is None:
+            raise TensorError(
+                f"the boxes are {list(given['boxes'].shape)} and the scores {list(given['scores'].shape)}; wanted as "
+                "many of either"
+            )
+        upright = {part: t if t.shape[0] == places else t.T for part, t in tables.items()}
+        objectness, more = upright.get("objectness"), upright.get("coefficients")
+        codes = upright["boxes"]
+        if self.layout.keypoints and codes.shape[1] == 4 + prod(self.layout.keypoints):
+            more, codes = codes[:, 4:], codes[:, :4]
+        return _Part(codes, upright["scores"], None if objectness is None else objectness[:, 0], more, 0)
+
+
+def _by_stride(layout: Layout) -> list[dict[str, str]]:
+    """Return the names of the outputs of each part, for one stride after the other."""
+    names = {part: layout.names(part) for part in layout.outputs if part != "protos"}
+    counts = {len(some) for some in names.values()}
+    if len(counts) != 1 or not ("rows" in names or {"boxes", "scores"} <= names.keys()):
+        raise OptionError(
+            f"the layout's outputs are {dict(layout.outputs)!r:.200}; wanted 'rows', or 'boxes' and 'scores', and as "
+            "many outputs of each part"
+        )
+    return [dict(zip(names, some, strict=True)) for some in zip(*names.values(), strict=True)]
+
+
+def _best(part: _Part, floor: float, layout: Layout) -> tuple[Array, Array, Array]:
+    """Return the rows whose best class may have the score, with that score and class."""
+    scores, activation = part.scores, layout.score
+    if activation == "softmax":
+        scores = softmax(scores)
+    background = layout.background
+    if background is not None:
+        keep = np.arange(scores.shape[1]) != background % scores.shape[1]
+        scores = scores[:, keep]
+    least = _logit(floor) if activation == "sigmoid" else floor
+    if part.objectness is not None:
+        rows = np.flatnonzero(part.objectness >= least)
+        factor = part.objectness[rows, np.newaxis]
+        of_them = scores[rows]
+        of_them = sigmoid(of_them) * sigmoid(factor) if activation == "sigmoid" else of_them * factor
+        classes = of_them.argmax(axis=1)
+        best = of_them[np.arange(len(rows)), classes]
+    else:
+        if scores.flags.c_contiguous or scores.strides[1] < scores.strides[0]:
+            # classes side by side: reducing such short rows takes NumPy longer than comparing all of their values
+            rows = np.flatnonzero((scores >= least).any(axis=1))
+        else:
+            rows = np.flatnonzero(scores.max(axis=1) >= least)
+        of_them = scores[rows]
+        classes = of_them.argmax(axis=1)
+        best = of_them[np.arange(len(rows)), classes]
+        best = sigmoid(best) if activation == "sigmoid" else best
+    if background is not None:
+        classes = classes + (classes >= background % part.scores.shape[1])
+    return rows, best, classes
+
+
+def _logit(share: float) -> float:
+    with np.errstate(divide="ignore"):
+        return float(np.log(share / (1 - share))) if share < 1 else float("inf")
+
+
+def _activation(parts: Sequence[_Part]) -> str:
+    """Return what makes probabilities of the scores, by their values."""
+    low = min(float(part.scores.min(initial=0)) for part in parts)
+    high = max(float(part.scores.max(initial=0)) for part in parts)
+    return "sigmoid" if low < 0 or high > 1 + _TOLERANCE else "probability"
+
+
+def _table(given: Array, size: tuple[int, int]) -> Array:
+    """Return an output of one frame with two axes; the rows and columns of a map of cells become one."""
+    table = given
+    while table.ndim > 2 and table.shape[0] == 1:
+        table = table[0]
+    if table.ndim == 3 and table.shape[2] == 1:
+        table = table[:, :, 0]
+    if table.ndim == 3:
+        channels_first = is_map(table.shape[1:], size)
+        table = table.reshape(table.shape[0], -1) if channels_first else table.reshape(-1, table.shape[2])
+    if table.ndim != 2:
+        raise TensorError(f"an output is {given.dtype}{list(given.shape)}; wanted a table of one frame")
+    return table
+
+
+def is_map(sides: Sequence[int], size: tuple[int, int]) -> bool:
+    """Return whether these are the rows and columns of cells."""
+    return any((size[0] // stride, size[1] // stride) == tuple(sides) for stride in _ALL_STRIDES)
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int | None:
+    """Return the length that two tables share, the greater where they share both."""
+    return max(set(one) & set(other), default=None)
+
+
+def _repeated(
+    size: tuple[int, int], strides: Sequence[int], anchors: Sequence[Sequence[Sequence[float]]]
+) -> tuple[Grid, Array]:
+    """Return the cells of each stride as often as it has boxes, and these boxes' sizes, (places, 2)."""
+    corners, sides, sizes = [], [], []
+    for stride, boxes in zip(strides, anchors, strict=True):
+        one = grid(size, (stride,))
+        for box in boxes:
+            corners.append(one.corners)
+            sides.append(one.strides)
+            sizes.append(np.broadcast_to(np.asarray(box, np.float32), one.corners.shape))
+    return Grid(np.concatenate(corners), np.concatenate(sides)), np.concatenate(sizes)

@@ -1,0 +1,193 @@
+"""PoseEstimator: the bodies, hands or faces in a frame, by their points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arguments import whole_number
+from ..calls.conversion import Array
+from ..errors import OptionError, TensorError
+from ..image.fitting import Geometry
+from ..metadata import Metadata
+from ..model import Model
+from .detector import Detector
+from .layout import Layout
+from .outputs import known_of
+from .preparation import Preparation, preparation_for
+from .results import Poses
+from .task import VisionTask, share
+
+__all__ = ["PoseEstimator", "points_layout"]
+
+_POINTS = 17  # of COCO's bodies
+_MIN_SCORE = 0.25
+
+
+class PoseEstimator(VisionTask[Poses]):
+    """Finds bodies, hands or faces in frames, by their points.
+
+    Parameters
+    ----------
+    model : Model or Metadata
+        With a Metadata it only decodes.
+    layout : str, Layout or mapping
+        What the outputs hold, as for `Detector`: of kind "keypoints" (MoveNet), or a detector's with `keypoints`.
+    min_score : float, optional
+        Of a pose; where the model gives none, the mean of its points' scores. Default 0.25.
+    max_results : int
+        At most so many, the best.
+    iou : float
+        As for `Detector`.
+    resize, anchor, fill, input_color
+        As for `Detector`.
+
+    Raises
+    ------
+    OptionError
+        An argument is wrong, or nothing tells which output holds the points.
+    """
+
+    def __init__(
+        self,
+        model: Model | Metadata,
+        layout: str | Layout | Mapping[str, Any] = "auto",
+        *,
+        min_score: float | None = None,
+        max_results: int = 100,
+        iou: float = 0.45,
+        resize: str | None = None,
+        anchor: str | None = None,
+        fill: int | Sequence[int] | None = None,
+        input_color: str | None = None,
+    ) -> None:
+        super().__init__(model, {"resize": resize, "anchor": anchor, "fill": fill, "color": input_color})
+        self._min_score = share("min_score", _MIN_SCORE if min_score is None else min_score)
+        self._max_results = whole_number("max_results", max_results)
+        self._detector: Detector | None = None
+        found = points_layout(self.metadata)
+        kind = (
+            layout.kind if isinstance(layout, Layout) else layout.get("kind") if isinstance(layout, Mapping) else None
+        )
+        if found is None and kind != "keypoints":
+            self._detector = Detector(
+                model, layout, min_score=self._min_score, max_results=max_results, iou=iou, resize=resize,
+                anchor=anchor, fill=fill, input_color=input_color,
+            )  # fmt: skip
+            known = self._detector.layout
+            if known is not None and not known.keypoints:
+                raise OptionError(
+                    f"a PoseEstimator needs points, and the model gives boxes without any: {known}",
+                    "use a Detector, or say how many there are: layout={'keypoints': (17, 3)}",
+                )
+            return
+        self._layout = self._settled_layout(layout, ("keypoints",), lambda: found)
+
+    @property
+    def layout(self) -> Layout | None:
+        """What the outputs hold, and what says so; None as long as only an answer can tell."""
+        return self._layout if self._detector is None else self._detector.layout
+
+    def __call__(
+        self,
+        frame: Any,
+        *,
+        min_score: float | None = None,
+        max_results: int | None = None,
+        color: str = "RGB",
+        timeout: float | None = None,
+    ) -> Poses:
+        """Find the poses in a frame; arguments, errors and warnings are those of a `Detector`.
+
+        Returns
+        -------
+        Poses
+            Best first, in the frame's pixels.
+        """
+        return self._run(frame, color, timeout, {"min_score": min_score, "max_results": max_results})
+
+    async def call_async(
+        self,
+        frame: Any,
+        *,
+        min_score: float | None = None,
+        max_results: int | None = None,
+        color: str = "RGB",
+        timeout: float | None = None,
+    ) -> Poses:
+        """Await a call without blocking the event loop; the same arguments, results and errors."""
+        return await self._run_async(frame, color, timeout, {"min_score": min_score, "max_results": max_results})
+
+    def decode(
+        self,
+        outputs: Mapping[str, Any],
+        geometry: Geometry,
+        *,
+        min_score: float | None = None,
+        max_results: int | None = None,
+    ) -> Poses:
+        """Return the poses in an answer of `infer`; `geometry` as for `Detector.decode`."""
+        return self._decode(outputs, geometry, {"min_score": min_score, "max_results": max_results})
+
+    def _prepared(self) -> Preparation:
+        if self._detector is not None:
+            return self._detector.preparation
+        return preparation_for(self.metadata, self._ways, None)
+
+    def _decode(self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any]) -> Poses:
+        if self._detector is not None:
+            found = self._detector.decode(outputs, geometry, **limits)
+            if found.keypoints is None:
+                raise OptionError(f"a PoseEstimator needs points, and the model gives none: {self.layout}")
+            return Poses(found.scores, found.keypoints, found.boxes)
+        name = self._layout.name("keypoints")
+        least = self._min_score if limits["min_score"] is None else share("min_score", limits["min_score"])
+        given = limits["max_results"]
+        most = self._max_results if given is None else whole_number("max_results", given)
+        with np.errstate(all="ignore"):
+            scores, points, boxes = self._points(self._values(outputs, (name,))[name], geometry)
+            sound = np.isfinite(points).all(axis=(1, 2)) & (scores >= least)
+        order = np.argsort(-scores, kind="stable")
+        order = order[sound[order]][:most]
+        return Poses(scores[order], points[order], boxes[order])
+
+    def _points(self, given: Array, geometry: Geometry) -> tuple[Array, Array, Array]:
+        """Return scores, points and boxes in the frame; MoveNet's are shares of the tensor, y first."""
+        count = self._layout.keypoints[0] if self._layout.keypoints else _POINTS
+        row = given.shape[-1]
+        relative = self._layout.unit != "pixels"
+        if row == 3 and given.shape[-2] == count:
+            points, own, scores = given.reshape(-1, count, 3), None, None
+        elif row == 3 * count + 5:
+            table = given.reshape(-1, row)
+            points, own, scores = table[:, : 3 * count].reshape(-1, count, 3), table[:, 3 * count : -1], table[:, -1]
+        else:
+            raise TensorError(
+                f"the points are {given.dtype}{list(given.shape)}; wanted {count} of three numbers, or as many with a "
+                "box and a score behind them"
+            )
+        points = points.astype(np.float32)
+        y_first = self._layout.boxes.startswith("y")
+        if y_first:
+            points = points[:, :, [1, 0, 2]]
+        points[..., :2] = geometry.points_to_frame(points[..., :2], relative=relative)
+        if own is None:
+            boxes = np.concatenate((points[..., :2].min(axis=1), points[..., :2].max(axis=1)), axis=1)
+        else:
+            boxes = geometry.boxes_to_frame(own[:, [1, 0, 3, 2]] if y_first else own, relative=relative)
+        if scores is None:
+            scores = points[..., 2].mean(axis=1)
+        return scores, points, boxes.astype(np.float32)
+
+
+def points_layout(metadata: Metadata) -> Layout | None:
+    """Return the layout of MoveNet's output, None for other models."""
+    known = known_of(metadata)
+    if len(known.outputs) != 1:
+        return None
+    (one,) = known.outputs
+    if one.shape in ((1, _POINTS, 3), (6, 3 * _POINTS + 5)) and known.task != "pose":
+        return Layout("keypoints", {"keypoints": one.name}, "yxyx", "relative", keypoints=(_POINTS, 3), source="shapes")
+    return None

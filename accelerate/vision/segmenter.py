@@ -1,0 +1,158 @@
+"""Segmenter: which class each pixel of a frame belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..calls.conversion import Array
+from ..errors import TensorError
+from ..image.fitting import Geometry
+from ..metadata import Metadata
+from ..model import Model
+from .boxes import sigmoid
+from .layout import Layout
+from .masks import to_frame
+from .outputs import Known, Output, known_of
+from .preparation import Preparation, preparation_for
+from .results import Segmentation
+from .task import VisionTask, share
+
+__all__ = ["Segmenter", "pixels_layout"]
+
+_SMALLEST = 8  # sides of a map of classes
+_BYTE = 255
+
+
+class Segmenter(VisionTask[Segmentation]):
+    """Tells the class of each pixel of frames.
+
+    Parameters
+    ----------
+    model : Model or Metadata
+        With a Metadata it only decodes.
+    layout : str, Layout or mapping
+        What the outputs hold, as for `Detector`; of kind "classes" (one score for each class), "index" (the class) or
+        "mask" (one score: what is in front).
+    min_score : float
+        Of "mask": pixels with a lower score are background.
+    resize, anchor, fill, input_color
+        As for `Detector`; frames are stretched where nobody says otherwise.
+
+    Raises
+    ------
+    OptionError
+        An argument is wrong, or nothing tells which output holds the mask.
+    """
+
+    def __init__(
+        self,
+        model: Model | Metadata,
+        layout: str | Layout | Mapping[str, Any] = "auto",
+        *,
+        min_score: float = 0.5,
+        resize: str | None = None,
+        anchor: str | None = None,
+        fill: int | Sequence[int] | None = None,
+        input_color: str | None = None,
+    ) -> None:
+        super().__init__(model, {"resize": resize, "anchor": anchor, "fill": fill, "color": input_color})
+        self.layout = self._settled_layout(layout, ("classes", "index", "mask"), lambda: pixels_layout(self.metadata))
+        self._min_score = share("min_score", min_score)
+
+    def __call__(self, frame: Any, *, color: str = "RGB", timeout: float | None = None) -> Segmentation:
+        """Segment a frame; arguments, errors and warnings are those of a `Detector`.
+
+        Returns
+        -------
+        Segmentation
+            Its mask has the frame's size.
+        """
+        return self._run(frame, color, timeout, {})
+
+    async def call_async(self, frame: Any, *, color: str = "RGB", timeout: float | None = None) -> Segmentation:
+        """Await a call without blocking the event loop; the same arguments, results and errors."""
+        return await self._run_async(frame, color, timeout, {})
+
+    def decode(self, outputs: Mapping[str, Any], geometry: Geometry) -> Segmentation:
+        """Return the mask in an answer of `infer`; `geometry` as for `Detector.decode`."""
+        return self._decode(outputs, geometry, {})
+
+    def _prepared(self) -> Preparation:
+        return preparation_for(self.metadata, self._ways, None)
+
+    def _decode(self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any]) -> Segmentation:
+        kind = self.layout.kind
+        name = self.layout.name("classes" if kind == "index" else "scores")
+        given = self._values(outputs, (name,))[name]
+        table = given
+        while table.ndim > (3 if kind == "classes" else 2) and 1 in table.shape:
+            table = table.squeeze(table.shape.index(1))
+        if table.ndim != (3 if kind == "classes" else 2):
+            raise TensorError(f"output {name!r} is {given.dtype}{list(given.shape)}; wanted a map of one frame")
+        labels = self.metadata.labels
+        if kind == "mask":
+            with np.errstate(all="ignore"):
+                scores = np.nan_to_num(table.astype(np.float32), nan=0.0)
+                if self.layout.score == "sigmoid" or (not self.layout.score and (scores.min() < 0 or scores.max() > 1)):
+                    scores = sigmoid(scores)
+            mask = (to_frame(scores, geometry) >= self._min_score).astype(np.uint8)
+            return Segmentation(self._with_unseen(mask, geometry), labels or ("background", "foreground"))
+        if kind == "classes":
+            table = table.argmax(axis=0 if _channels_first(table.shape, len(labels)) else 2)
+        return Segmentation(_in_frame(table, geometry), labels)
+
+    def _with_unseen(self, mask: Array, geometry: Geometry) -> Array:
+        top, left, height, width = geometry.source
+        if (height, width) == geometry.frame_size:
+            return mask
+        whole = np.full(geometry.frame_size, Segmentation.UNSEEN, np.uint8)
+        part = (slice(top, top + height), slice(left, left + width))
+        whole[part] = mask[part]
+        return whole
+
+
+def _in_frame(classes: Array, geometry: Geometry) -> Array:
+    """Return the class of the place nearest to each pixel of the frame."""
+    dtype = np.uint8 if classes.max(initial=0) < _BYTE and classes.min(initial=0) >= 0 else np.int32
+    scale_y, scale_x = (side / whole for side, whole in zip(classes.shape, geometry.tensor_size, strict=True))
+    top, left, height, width = geometry.target
+    source_top, source_left, source_height, source_width = geometry.source
+    rows = ((np.arange(source_height) + 0.5) / source_height * height + top) * scale_y
+    columns = ((np.arange(source_width) + 0.5) / source_width * width + left) * scale_x
+    rows, columns = (
+        np.minimum(one.astype(np.intp), side - 1) for one, side in zip((rows, columns), classes.shape, strict=True)
+    )
+    seen: Array = classes.astype(dtype)[rows[:, np.newaxis], columns]
+    if (source_height, source_width) == geometry.frame_size:
+        return seen
+    whole = np.full(geometry.frame_size, Segmentation.UNSEEN, dtype)
+    whole[source_top : source_top + source_height, source_left : source_left + source_width] = seen
+    return whole
+
+
+def _channels_first(shape: Sequence[int], labels: int) -> bool:
+    """Return whether the classes come before rows and columns: the side that is told, else the shortest."""
+    if labels and (shape[0] == labels) != (shape[2] == labels):
+        return shape[0] == labels
+    return shape[0] < shape[2]
+
+
+def pixels_layout(metadata: Metadata) -> Layout | None:
+    """Return the layout of a segmenter's outputs, None where nothing tells it."""
+    known = known_of(metadata)
+    found = [layout for one in known.outputs if (layout := _pixels(one, known)) is not None]
+    return found[0] if len(found) == 1 and (len(known.outputs) == 1 or known.task == "segment") else None
+
+
+def _pixels(one: Output, known: Known) -> Layout | None:
+    shape = tuple(n for n in one.shape if n != 1)
+    if len(shape) == 2 and min(shape) >= _SMALLEST and len(one.shape) <= 3:
+        if one.whole or one.port[0] in ("ARG_MAX", "ArgMax"):
+            return Layout("index", {"classes": one.name}, source="shapes")
+        return Layout("mask", {"scores": one.name}, source="shapes") if len(one.shape) == 3 else None
+    if len(shape) == 3 and len(one.shape) == 3 and sorted(shape)[1] >= _SMALLEST:
+        return Layout("classes", {"scores": one.name}, source="shapes")
+    return None

@@ -1,0 +1,187 @@
+"""What all vision tasks share: frames of a model in, its answers decoded."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from ..calls.conversion import Array, dequantize
+from ..calls.deadlines import check_left, left, seconds
+from ..calls.pixels import note_frame, warn_of_assumption
+from ..calls.shapes import naming_sizes
+from ..errors import InferenceError, OptionError, TensorError
+from ..image.converter import converter_of
+from ..image.fitting import Geometry
+from ..metadata import Metadata
+from ..model import Model
+from .layout import GivenLayout, Layout
+from .outputs import known_of
+from .preparation import Preparation
+from .recognition import unrecognized
+
+__all__ = ["VisionTask", "share"]
+
+_Answer = TypeVar("_Answer")
+#: Inputs beside the picture that want a size, and in which order of the tensor's sides.
+_SIZES = {"orig_target_sizes": "WH", "image_shape": "HW"}
+
+
+class VisionTask(abc.ABC, Generic[_Answer]):
+    """A model with what makes its tensor of a frame, and answers of its outputs. Any thread may call it.
+
+    Parameters
+    ----------
+    model : Model or Metadata
+        With a Metadata it decodes outputs that another program has computed, and runs nothing.
+    """
+
+    def __init__(self, model: Model | Metadata, ways: Mapping[str, Any]) -> None:
+        if not isinstance(model, (Model, Metadata)):
+            raise OptionError(
+                f"{type(self).__name__} was given {type(model).__name__} {model!r:.60}; wanted a model that "
+                "accelerate.load returned, or a Metadata to decode by"
+            )
+        self.model = model if isinstance(model, Model) else None
+        self.metadata = model.metadata() if isinstance(model, Model) else model
+        self._ways = ways
+        self._infos = {info.name: info for info in self.metadata.outputs}
+        self._lock = threading.Lock()
+        self._preparation: Preparation | None = None
+
+    def _given_layout(self, layout: str | Layout | Mapping[str, Any]) -> GivenLayout | None:
+        """Return what is said of the layout: by the caller, else by the description file; None for nothing."""
+        names = tuple(self._infos)
+        if not (isinstance(layout, str) and layout == "auto"):
+            return GivenLayout(layout, names)
+        described = self.metadata.extra.get("vision", {})
+        return GivenLayout(described["layout"], names, described["file"]) if described.get("layout") else None
+
+    def _settled_layout(
+        self, layout: str | Layout | Mapping[str, Any], kinds: Sequence[str], recognize: Callable[[], Layout | None]
+    ) -> Layout:
+        """Return the layout, of one of some kinds, of outputs that need no look at their values."""
+        given = self._given_layout(layout)
+        found = None if given is not None and given.whole else recognize()
+        if given is not None:
+            found = given.over(found)
+        if found is None:
+            raise unrecognized(known_of(self.metadata), f"a {type(self).__name__}")
+        if found.kind not in kinds:
+            raise OptionError(
+                f"layout is of kind {found.kind!r}; wanted {' or '.join(map(repr, kinds))} for a {type(self).__name__}"
+            )
+        return found
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is done to the frames, and who says so."""
+        if self._preparation is None:
+            self._preparation = self._prepared()
+        return self._preparation
+
+    @abc.abstractmethod
+    def _prepared(self) -> Preparation: ...
+
+    def _run(self, frame: Any, color: str, timeout: float | None, limits: Mapping[str, Any]) -> _Answer:
+        model, until = self._model(), None if timeout is None else monotonic() + seconds(timeout)
+        feeds, geometry, info = self._feeds(frame, color, until, timeout)
+        try:
+            outputs = model.infer(feeds, timeout=left(until))
+        except (InferenceError, TensorError) as error:
+            raise naming_sizes(error, [(info, feeds[info.name].shape)]) from error.__cause__
+        return self._decode(outputs, geometry, limits)
+
+    async def _run_async(self, frame: Any, color: str, timeout: float | None, limits: Mapping[str, Any]) -> _Answer:
+        model, until = self._model(), None if timeout is None else monotonic() + seconds(timeout)
+        feeds, geometry, info = await asyncio.to_thread(self._feeds, frame, color, until, timeout)
+        try:
+            outputs = await model.infer_async(feeds, timeout=left(until))
+        except (InferenceError, TensorError) as error:
+            raise naming_sizes(error, [(info, feeds[info.name].shape)]) from error.__cause__
+        return await asyncio.to_thread(self._decode, outputs, geometry, limits)
+
+    @abc.abstractmethod
+    def _decode(self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any]) -> _Answer: ...
+
+    def _model(self) -> Model:
+        if self.model is None:
+            raise OptionError(
+                f"this {type(self).__name__} was made of a Metadata and has no model to run",
+                "call its decode(), or give it a model",
+            )
+        return self.model
+
+    def _feeds(
+        self, frame: Any, color: str, until: float | None, timeout: float | None
+    ) -> tuple[dict[str, Array], Geometry, Any]:
+        """Return what `infer` takes for a frame, and where the frame's pixels lie in it."""
+        prepared = self.preparation
+        converter = converter_of(prepared.info)
+        tensor, geometry = converter.convert(
+            frame, None, prepared.resize, "bilinear", color, prepared.anchor, prepared.fill
+        )
+        note_frame(tensor)
+        if converter.assumed is not None:
+            warn_of_assumption(prepared.info, converter.assumed)
+        check_left(until, timeout, "resizing the frame", "give a longer timeout, or a smaller frame")
+        feeds = {prepared.info.name: tensor}
+        for info in self.metadata.required_inputs:
+            if info.name != prepared.info.name:
+                feeds[info.name] = self._size_for(info, geometry)
+        return feeds, geometry, prepared.info
+
+    def _size_for(self, info: Any, geometry: Geometry) -> Array:
+        order = next((sides for name, sides in _SIZES.items() if name in (info.name, *info.aliases)), None)
+        if order is None:
+            raise TensorError(
+                f"the model wants more than a picture: input {info.name!r}, {info.data_type}{list(info.shape)}",
+                "call infer with all inputs, and decode() with its answer",
+            )
+        sides = dict(zip("HW", geometry.tensor_size, strict=True))
+        return np.array([[sides[side] for side in order]], info.data_type)
+
+    def _values(self, outputs: Mapping[str, Any], names: Sequence[str]) -> dict[str, Array]:
+        """Return outputs as real numbers, or as the whole ones that they are.
+
+        Raises
+        ------
+        TensorError
+            One is missing, or no array of one frame.
+        """
+        found = {}
+        for name in names:
+            info = self._infos[name]
+            value = outputs.get(name)
+            if value is None:
+                value = next((outputs[alias] for alias in info.aliases if alias in outputs), None)
+            if value is None:
+                raise TensorError(
+                    f"there is no output {name!r} among {', '.join(map(repr, outputs))}", "give the answer of infer"
+                )
+            array = np.asarray(value)
+            if array.dtype.kind in "iu" and info.quantization is not None:
+                array = dequantize(array, info.quantization)
+            elif array.dtype.kind == "f":
+                array = array.astype(np.float32, copy=False)
+            elif array.dtype.kind not in "iub":
+                raise TensorError(f"output {name!r} is {array.dtype}{list(array.shape)}; wanted numbers")
+            found[name] = array
+        return found
+
+
+def share(name: str, given: Any) -> float:
+    """Return an option that is a number from 0 to 1.
+
+    Raises
+    ------
+    OptionError
+    """
+    if isinstance(given, (bool, np.bool_)) or not isinstance(given, (int, float, np.number)) or not 0 <= given <= 1:
+        raise OptionError(f"{name} is {given!r:.60}; wanted a number from 0 to 1")
+    return float(given)
