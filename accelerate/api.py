@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from os import PathLike
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from .model import Model
 from .planning import Row, decide, summarize
 from .reports import BackendInfo, Device, LoadOptions, Plan
 from .source import Source
+
+if TYPE_CHECKING:
+    from .formats.beside import Beside
 
 # far above what any machine gains from; a runtime that is asked for more may take the process down
 _MOST_THREADS = 1024
@@ -55,7 +59,8 @@ def load(
     Parameters
     ----------
     source : path, bytes, URL, or runtime object
-        A model file (its kind is told by its content), or an existing interpreter or session.
+        A model file (its kind is told by its content), or an existing interpreter or session. A description beside a
+        file (``model.tflite.json``, see docs/vision.md) says what the arguments here do not.
     backend : str or sequence of str
         A name from `list_backends`, or several in order; "auto" takes the first that can run the model here (see
         `plan`).
@@ -185,8 +190,22 @@ def _decide(
             "an existing interpreter or session cannot be copied", "give the model file, or leave replicas out"
         )
     given = {name: value for name, value in backend_options.items() if value is not None}
-    options = LoadOptions(**common, backend_options=given, asked=common["device"], labels=labels)
+    described: Mapping[str, Any] = {}
+    if found.path is not None and (beside := _beside(found.path)) is not None:
+        labels, described = labels or beside.labels, beside.vision
+        if common["normalization"] is None:
+            common["normalization"] = beside.normalization
+    options = LoadOptions(**common, backend_options=given, asked=common["device"], labels=labels, described=described)
     return found, options, decide(found, options, considered, ranked=backend == "auto")
+
+
+def _beside(path: Path) -> Beside | None:
+    """Return what a description beside the model says; what reads it is imported where there is a file."""
+    if not os.path.exists(f"{path}.json"):
+        return None
+    from .formats.beside import read_beside
+
+    return read_beside(path)
 
 
 def _considered(backend: object) -> list[Backend]:
@@ -209,7 +228,13 @@ def _check_option_names(given: Mapping[str, object], considered: Sequence[Backen
             )
 
 
-_COMMON = {"backend", *(f.name for f in fields(LoadOptions))} - {"asked", "backend_options", "labels", "passed_over"}
+_COMMON = {"backend", *(f.name for f in fields(LoadOptions))} - {
+    "asked",
+    "backend_options",
+    "described",
+    "labels",
+    "passed_over",
+}
 
 
 def _carry_out(source: Source, options: LoadOptions, rows: Iterator[Row], *, single: bool) -> Model:

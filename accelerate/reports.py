@@ -106,6 +106,8 @@ class LoadOptions:
         What `label_path` says.
     shapes : mapping of str to tuple of int, or tuple of int
         Of inputs by any of their names, or of the only input; `RuntimeModel` has applied it to its `inputs`.
+    described : mapping
+        What a description beside the model says of its picture and its outputs.
     passed_over : tuple of str
         What `auto` preferred, and why it could not load there.
     """
@@ -123,6 +125,7 @@ class LoadOptions:
     backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a token
     asked: str | None = None
     labels: LabelFile | None = None
+    described: Mapping[str, Any] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
 
 

@@ -425,4 +425,9 @@ class RuntimeModel(Model):
                 outputs[i] = replace(outputs[i], extra=extra)
         from .formats.classes import with_labels
 
-        return with_labels(replace(described, inputs=tuple(inputs), outputs=tuple(outputs)), self.options.labels)
+        metadata = replace(described, inputs=tuple(inputs), outputs=tuple(outputs))
+        if self.options.described:
+            from .formats.beside import with_described
+
+            metadata = with_described(metadata, self.options.described)
+        return with_labels(metadata, self.options.labels)

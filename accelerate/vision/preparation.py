@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from .._records import record
@@ -98,7 +99,7 @@ def preparation_for(metadata: Metadata, given: Mapping[str, Any], layout: Layout
     described = metadata.extra.get("vision", {})
     levels: list[tuple[str, Mapping[str, Any]]] = [
         ("user", given),
-        (str(described.get("file", "")), described),
+        (Path(described.get("file", "")).name, described),
         ("metadata", {"color": info.color if info.color in _COLORS else None}),
         ("exporter", _exporters(metadata)),
         ("assumed", _family(layout)),
