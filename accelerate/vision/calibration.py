@@ -14,24 +14,22 @@ from ..metadata import TensorInfo
 __all__ = ["calibrated"]
 
 
-def calibrated(scores: Array, info: TensorInfo) -> Array:
+def calibrated(scores: Array, classes: Array, info: TensorInfo) -> Array:
     """Return the scores, calibrated if the metadata says how: scale / (1 + exp(-(slope * t(score) + offset))).
 
     `t` is the identity, the logarithm, or the inverse of the logistic function. A class without a sigmoid, and a score
     below what its sigmoid is for, has the default.
     """
     said = info.extra.get("scoreCalibration", {})
-    sigmoids = said.get("sigmoids", ())[: len(scores)]
-    if not sigmoids:
+    if not said.get("sigmoids"):
         return scores
-    table = np.full((len(scores), 4), np.nan)  # a class without a sigmoid stays so
-    table[: len(sigmoids)] = [(np.nan,) * 4 if one is None else one for one in sigmoids]
-    scale, slope, offset, least = table.T
+    table = np.array([(np.nan,) * 4 if one is None else one for one in (*said["sigmoids"], None)])
+    inside = (classes >= 0) & (classes < len(table))
+    scale, slope, offset, least = table[np.where(inside, classes, -1).astype(np.int64)].T
     with np.errstate(all="ignore"):
         moved = scores.astype(np.float64)
         if said["transformation"] != "identity":
-            moved = np.log(scores) - (np.log1p(-scores) if said["transformation"] == "inverse_logistic" else 0)
+            moved = np.log(moved) - (np.log1p(-moved) if said["transformation"] == "inverse_logistic" else 0)
         value = scale / (1 + np.exp(-(slope * moved + offset)))
-    outside = np.isnan(scale) | (scores < least)
-    result: Array = np.where(outside, said["default"], value).astype(np.float32)
+    result: Array = np.where(np.isnan(scale) | (scores < least), said["default"], value).astype(np.float32)
     return result

@@ -131,8 +131,8 @@ class Classifier(VisionTask[Classifications]):
             most = whole_number("max_results", limits["max_results"])
         with np.errstate(all="ignore"):
             scores = self._probabilities(scores)
-        scores = calibrated(scores, self._info)
         classes: Array = np.arange(scores.size, dtype=np.int64)
+        scores = calibrated(scores, classes, self._info)
         if self.layout.background is not None:
             classes = np.delete(classes, self.layout.background)
         best = classes[np.argsort(-scores[classes], kind="stable")]

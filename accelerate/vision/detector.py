@@ -16,6 +16,7 @@ from ..errors import OptionError
 from ..image.fitting import Geometry
 from ..metadata import Metadata
 from ..model import Model
+from .calibration import calibrated
 from .candidates import Candidates, suppressed
 from .dense import Dense
 from .layout import GivenLayout, Layout, parse_box_order
@@ -251,7 +252,13 @@ class Detector(VisionTask[Detections]):
             if decoder.unsettled:
                 self._settle(decoder, values)
             floor = min((least, *(own for own in self._own.values() if own is not None))) if self._own else least
-            found = self._chosen(decoder.decode(values, floor), decoder.layout, least, most)
+            info = self._infos.get(decoder.layout.name("scores"))
+            if info is not None and "sigmoids" in info.extra.get("scoreCalibration", {}):
+                found = decoder.decode(values, 0.0)
+                found = found._replace(scores=calibrated(found.scores, found.classes, info))
+            else:
+                found = decoder.decode(values, floor)
+            found = self._chosen(found, decoder.layout, least, most)
             return self._in_frame(found, geometry, values.get(decoder.layout.name("protos")))
 
     def _settle(self, decoder: _Decoder, values: Mapping[str, Array]) -> None:

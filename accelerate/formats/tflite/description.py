@@ -10,6 +10,7 @@ from typing import Any
 
 from ...calls.conversion import image_layout
 from ...calls.shapes import exported_for
+from ...errors import ModelError
 from ...metadata import AssociatedFile, Metadata, Normalization, TensorInfo
 from ..classes import best_labels, counts_of
 from ..exporters import class_names, pictures, type_of
@@ -45,7 +46,8 @@ def describe(file: ModelFile, subgraph: int, inputs: Sequence[TensorInfo], outpu
         said |= {key: text for key, text in own.items() if text}
         if subgraph < len(model.subgraphs):
             inputs = _meanings(inputs, model.subgraphs[subgraph].inputs)
-            outputs = _meanings(outputs, model.subgraphs[subgraph].outputs)
+            told = model.subgraphs[subgraph].outputs
+            outputs = _calibrated(file, _meanings(outputs, told), told)
     inputs = exported_for(pictures(exported, inputs), exported.get("imgsz"))
     outputs = _labelled(file, subgraph, outputs)
     kind, guessed = type_of(exported, "tflite"), False
@@ -87,6 +89,31 @@ def _meaning(info: TensorInfo, said: TensorMetadata) -> TensorInfo:
             AssociatedFile(f.name, f.description, _LABEL_TYPES.get(f.type, "unspecified")) for f in said.files
         ),
         extra=extra,
+    )
+
+
+def _calibrated(
+    file: ModelFile, outputs: Sequence[TensorInfo], described: Sequence[TensorMetadata]
+) -> Sequence[TensorInfo]:
+    """Add the sigmoids by which scores are calibrated, each from the packed file that the metadata names."""
+    if len(described) != len(outputs):
+        return outputs
+    return [_with_sigmoids(file, info, said) for info, said in zip(outputs, described, strict=True)]
+
+
+def _with_sigmoids(file: ModelFile, info: TensorInfo, said: TensorMetadata) -> TensorInfo:
+    names = [one.name for one in said.files if one.type == "tensor_axis_score_calibration"]
+    if "scoreCalibration" not in info.extra or not names:
+        return info
+    from .calibration import read_calibration
+
+    try:
+        sigmoids = read_calibration(file.packed.read(names[0]), f"{file.where}: the packed file {names[0]!r}")
+    except ModelError as error:
+        _log.warning("%s; the scores of output %r go without calibration", error, info.name)
+        return info
+    return replace(
+        info, extra={**info.extra, "scoreCalibration": {**info.extra["scoreCalibration"], "sigmoids": sigmoids}}
     )
 
 
