@@ -79,7 +79,7 @@ class Case:
     quantized : mapping of str to tuple
         dtype, scale and zero point of outputs that are quantised.
     shapes : mapping of str to tuple
-        Those that the file says of outputs, None for a dynamic side, where they differ.
+        Those that the file says of outputs, a name for a dynamic side, where they differ.
     frame_size_input : str
         The name of a second input, int64 [1, 2].
     """
@@ -91,7 +91,7 @@ class Case:
     told: Mapping[str, Any] = field(default_factory=dict)
     labels: Sequence[str] = LABELS
     quantized: Mapping[str, tuple[str, float, int]] = field(default_factory=dict)
-    shapes: Mapping[str, Sequence[int | None]] = field(default_factory=dict)
+    shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
     frame_size_input: str = ""
 
     def stored(self, name: str) -> Array:
@@ -155,7 +155,8 @@ def onnx_file(case: Case, dynamic: str = "") -> bytes:
         inputs.append(helper.make_tensor_value_info(case.frame_size_input, TensorProto.INT64, (batch, 2)))
     graph = helper.make_graph(nodes, "detector", inputs, outputs, fixed)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    for key, text in case.properties().items():
+    told = case.properties() | ({"imgsz": [*SIZE]} if dynamic == "sides" else {})
+    for key, text in told.items():
         model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=str(text)))
     return bytes(model.SerializeToString())
 
