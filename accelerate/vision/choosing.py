@@ -36,11 +36,14 @@ def task_for(model: Model | Metadata) -> VisionTask[Any]:
         return PoseEstimator(model)
     if kind in ("classes", "index", "mask"):
         return Segmenter(model)
-    if kind == "scores" or (not kind and said in ("", "classify") and scores_layout(metadata) is not None):
+    alone = not kind and len(metadata.outputs) == 1
+    if kind == "scores" or (alone and said in ("", "classify") and scores_layout(metadata) is not None):
         return Classifier(model)
+    if alone and said in ("", "segment") and pixels_layout(metadata) is not None:
+        return Segmenter(model)
     try:
         return Detector(model)
     except OptionError:
-        if kind or pixels_layout(metadata) is None:
+        if kind or scores_layout(metadata) is None:
             raise
-    return Segmenter(model)
+    return Classifier(model)
