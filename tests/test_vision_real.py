@@ -43,7 +43,7 @@ SEEN = {
 class Found(NamedTuple):
     """An object by the reference."""
 
-    index: int
+    number: int
     score: float
     box: tuple[float, ...]
 
@@ -60,7 +60,7 @@ def overlap(one: Any, other: Any) -> float:
 def suppress(found: list[Found], iou: float) -> list[Found]:
     kept: list[Found] = []
     for one in sorted(found, key=lambda f: -f.score):
-        if all(other.index != one.index or overlap(one.box, other.box) <= iou for other in kept):
+        if all(other.number != one.number or overlap(one.box, other.box) <= iou for other in kept):
             kept.append(one)
     return kept
 
@@ -153,7 +153,7 @@ def matched(found: Detections, wanted: list[Found], pixels: float, score: float)
     sure = [one for one in wanted if one.score >= 0.25 + score]
     for one in sure:
         near = [
-            d for d in found if d.index == one.index and np.abs(np.subtract(d.box, one.box)).max() <= pixels
+            d for d in found if d.index == one.number and np.abs(np.subtract(d.box, one.box)).max() <= pixels
             and abs(d.score - one.score) <= score
         ]  # fmt: skip
         assert near, (one, list(found))
