@@ -236,7 +236,7 @@ class Detector(VisionTask[Detections]):
                 found = protos_of(known)
                 if found is None or found.name != protos:
                     raise OptionError(f"output {protos!r} holds no prototypes of masks for a tensor of {size}")
-                masks = channels_of(found)
+                masks = channels_of(found, known)
             if len(self._decoders) >= _SIZES_KEPT:
                 self._decoders.clear()
             self._decoders[size] = made = _DECODERS[layout.kind](layout, size, masks)

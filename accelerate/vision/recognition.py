@@ -222,7 +222,7 @@ def _rows(known: Known, told: Mapping[str, Any]) -> Layout | None:
         columns, source = ("x", "y", "width", "height", "score", "class", "angle"), "exporter"
     elif known.task == "pose" and width == 6 + prod(known.points or _COCO_POINTS):
         columns, points, source = _E2E_ROW, known.points or _COCO_POINTS, "exporter"
-    elif width == 6 + (channels_of(protos) if protos is not None else 0):
+    elif width == 6 + (channels_of(protos, known) if protos is not None else 0):
         columns = _E2E_ROW
     elif width == 7 and protos is None:  # a number of the image first; what comes last tell the values
         batched = len(one.shape) < len(one.info.shape)
@@ -268,7 +268,7 @@ def _dense(known: Known, told: Mapping[str, Any]) -> Layout | None:
     width = shape[1 - axis]
     source = "exporter" if known.task else "shapes"
     points = (known.points or _COCO_POINTS) if known.task == "pose" else ()
-    more = (channels_of(protos) if protos is not None else 0) + (points[0] * points[1] if points else 0)
+    more = (channels_of(protos, known) if protos is not None else 0) + (points[0] * points[1] if points else 0)
     angle = known.task == "obb"
     more += angle
     classes = width - 4 - more if width > 0 else known.classes
@@ -344,7 +344,7 @@ def _pair(known: Known, group: Sequence[_Table], protos: Output | None, told: Ma
     rest = list(group)
     named: dict[str, str] = {}
     if protos is not None and len(rest) == 3:
-        coefficients = [t for t in rest if t.channels == channels_of(protos)]
+        coefficients = [t for t in rest if t.channels == channels_of(protos, known)]
         if len(coefficients) != 1:
             return None
         named["coefficients"] = coefficients[0].name
@@ -439,11 +439,10 @@ def protos_of(known: Known) -> Output | None:
     return maps[0] if len(maps) == 1 else None
 
 
-def channels_of(protos: Output) -> int:
+def channels_of(protos: Output, known: Known) -> int:
     """Return how many prototypes there are."""
-    return (
-        protos.shape[0] if protos.shape[1] == protos.shape[2] or protos.shape[0] < protos.shape[2] else protos.shape[2]
-    )
+    assert known.size is not None
+    return prod(protos.shape) // ((known.size[0] // 4) * (known.size[1] // 4))
 
 
 def _places(known: Known, count: int) -> int:
