@@ -31,7 +31,7 @@ class Candidates(NamedTuple):
 
     def taken(self, rows: Array) -> Candidates:
         """Return some of them, in the order of `rows`."""
-        return Candidates(*(None if one is None else one[rows] for one in self))  # type: ignore[arg-type]
+        return Candidates(*[None if one is None else one.take(rows, axis=0) for one in self])  # type: ignore[arg-type]
 
 
 def suppressed(found: Candidates, iou: float, *, per_class: bool) -> Array:
@@ -62,12 +62,11 @@ def suppressed(found: Candidates, iou: float, *, per_class: bool) -> Array:
     if found.angles is not None:
         return _slanted(found, iou, per_class=several)
     boxes = found.boxes.astype(np.float64)
+    step = 2 * float(np.abs(boxes).max()) + 1
     boxes[:, 2:] -= boxes[:, :2]
     if several:
-        # apart from those of other classes, wherever they lie
-        left, right = float(boxes[:, 0].min()), float(boxes[:, 0].max() + boxes[:, 2].max())
-        apart = found.classes * (right - left + 1)
-        if max(-left, right) + float(np.abs(apart).max()) > _EXACT:  # no picture's
+        apart = found.classes * step  # from those of other classes, wherever they lie
+        if apart.max() > _EXACT:  # no picture's
             each = (np.flatnonzero(found.classes == one) for one in np.unique(found.classes))
             kept = [rows[suppressed(found.taken(rows), iou, per_class=False)] for rows in each]
             return np.sort(np.concatenate(kept))
@@ -76,20 +75,21 @@ def suppressed(found: Candidates, iou: float, *, per_class: bool) -> Array:
 
 
 _EXACT = 2.0**32  # up to here float64 places a corner within a millionth of a pixel
+_FLAT = float(np.finfo(np.float64).eps)  # OpenCV takes any two whose areas are below for the same
 
 
 def _upright(boxes: Array, iou: float) -> Array:
     """Suppress boxes (n, 4) of x, y, width and height, best first; the algorithm is OpenCV's (``cv2.dnn.NMSBoxes``)."""
-    solid = boxes[:, 2] * boxes[:, 3] > np.finfo(np.float64).eps  # OpenCV takes any two without an area for the same
-    whole = bool(solid.all())
-    some = boxes if whole else boxes[solid]
+    areas = boxes[:, 2] * boxes[:, 3]
+    whole = areas.min() > _FLAT
+    some = boxes if whole else boxes[areas > _FLAT]
     # its threshold leaves an equal score out, and its scores may be less exact: what it needs is the order; and lists
     # reach it in half the time that an array does
     kept = _opencv().dnn.NMSBoxes(some.tolist(), range(len(some), 0, -1), 0.0, iou)
     places: Array = np.asarray(kept, np.intp).reshape(-1)
     if whole:
         return places
-    return np.sort(np.concatenate((np.flatnonzero(~solid), np.flatnonzero(solid)[places])))
+    return np.sort(np.concatenate((np.flatnonzero(areas <= _FLAT), np.flatnonzero(areas > _FLAT)[places])))
 
 
 def _slanted(found: Candidates, iou: float, *, per_class: bool) -> Array:

@@ -272,13 +272,15 @@ class Detector(VisionTask[Detections]):
 
     def _chosen(self, found: Candidates, layout: Layout, least: float, most: int) -> Candidates:
         """Return the candidates that are wanted, best first."""
-        scores, numbers = found.scores, found.classes
-        sound = (
-            np.isfinite(found.boxes).all(axis=1) & np.isfinite(numbers) & (scores >= least if not self._own else True)
-        )
-        sides = found.boxes[:, 2:] if found.angles is not None else found.boxes[:, 2:] - found.boxes[:, :2]
-        sound &= (sides >= 0).all(axis=1)
-        classes = np.where(sound, numbers, -1).astype(np.int64)
+        boxes, scores, classes = found.boxes, found.scores, found.classes
+        sound = np.isfinite(boxes).all(axis=1)
+        sound &= ((boxes[:, 2:] if found.angles is not None else boxes[:, 2:] - boxes[:, :2]) >= 0).all(axis=1)
+        if not self._own:
+            sound &= scores >= least
+        if classes.dtype.kind == "f":
+            sound &= np.isfinite(classes)
+            classes = np.where(sound, classes, -1)
+        classes = classes.astype(np.int64)
         if layout.background is not None:
             sound &= classes != layout.background
         classes -= layout.offset
