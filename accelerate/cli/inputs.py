@@ -1,4 +1,4 @@
-"""Reads the INPUT of ``edge-accelerate run``: a picture, or NumPy arrays."""
+"""Reads each INPUT of ``edge-accelerate run``: a picture, or NumPy arrays."""
 
 from __future__ import annotations
 
@@ -14,43 +14,46 @@ from ..errors import OptionError, TensorError
 from ..image import read_picture, to_tensor
 from ..metadata import TensorInfo
 
-__all__ = ["read_input"]
+__all__ = ["is_picture", "no_picture", "open_picture", "picture_tensor", "read_arrays"]
 
 _NPY = b"\x93NUMPY"
 _NPZ = (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def read_input(path: Path, inputs: Sequence[TensorInfo]) -> Array | dict[str, Array]:
-    """Read a file, whose kind its content tells, into what `Model.infer` takes.
+def is_picture(path: Path) -> bool:
+    """Return whether a file is to be read as a picture: its content shows that it holds no arrays.
 
-    That is a picture for a model whose only input is an image, stretched to the model's size; an .npy file for a model
-    with one input; or an .npz file with an array for each input by name.
+    Raises
+    ------
+    OptionError
+        The file cannot be read.
+    """
+    return not _head(path).startswith((_NPY, *_NPZ))
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_NPY))
+    except OSError as error:
+        raise OptionError(f"the input {path} cannot be read: {error.strerror}", "check the path") from error
+
+
+def read_arrays(path: Path, inputs: Sequence[TensorInfo]) -> Array | dict[str, Array]:
+    """Read what `Model.infer` takes: an .npy file for a model with one input, or an array for each input by name.
 
     Raises
     ------
     OptionError
         The file cannot be read.
     TensorError
-        It is of another kind than the model's inputs need.
+        It holds one array, and the model has several inputs.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_NPY))
-    except OSError as error:
-        raise OptionError(f"the input {path} cannot be read: {error.strerror}", "check the path") from error
-    if head.startswith(_NPY):
-        if len(inputs) != 1:
-            raise TensorError(
-                f"{path} holds one array, but the model has {len(inputs)} inputs",
-                f"give an .npz file with an array for each of {_listing(inputs)}",
-            )
-        return _read_arrays(path)
-    if head.startswith(_NPZ):
-        return _read_arrays(path)
-    return _read_picture(path, inputs)
-
-
-def _read_arrays(path: Path) -> Array | dict[str, Array]:
+    if len(inputs) != 1 and _head(path).startswith(_NPY):
+        raise TensorError(
+            f"{path} holds one array, but the model has {len(inputs)} inputs",
+            f"give an .npz file with an array for each of {_listing(inputs)}",
+        )
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -63,17 +66,39 @@ def _read_arrays(path: Path) -> Array | dict[str, Array]:
         ) from error
 
 
-def _read_picture(path: Path, inputs: Sequence[TensorInfo]) -> Array:
+def open_picture(path: Path) -> Array:
+    """Read a picture, uint8 RGB (height, width, 3) or grey (height, width), as a person sees it.
+
+    Raises
+    ------
+    OptionError, TensorError
+        It is none, or none that can be used.
+    """
     try:
-        picture = read_picture(path)
+        return read_picture(path)
     except OptionError as error:
         raise OptionError(error.reason, error.remedy or "give a picture, an .npy file or an .npz file") from error
+
+
+def picture_tensor(picture: Array, path: Path, inputs: Sequence[TensorInfo]) -> Array:
+    """Return a picture, stretched to the model's size, as the tensor of its only input.
+
+    Raises
+    ------
+    TensorError
+        The model has another input than one image.
+    """
     if len(inputs) != 1 or not inputs[0].layout:
-        remedy = f"give an .npy file, or .npz with an array for each of {_listing(inputs)}"
-        if len(inputs) == 1 and len(inputs[0].shape) in (3, 4):
-            remedy += '; or say that it is an image: --option "normalization=[127.5, 127.5]", a mean and a deviation'
-        raise TensorError(f"{path} is a picture, but the model does not have one image as its only input", remedy)
+        raise no_picture(path, inputs)
     return to_tensor(picture, inputs[0])
+
+
+def no_picture(path: Path, inputs: Sequence[TensorInfo]) -> TensorError:
+    """Return the error for a picture that is given to a model that takes more than one, or none."""
+    remedy = f"give an .npy file, or .npz with an array for each of {_listing(inputs)}"
+    if len(inputs) == 1 and len(inputs[0].shape) in (3, 4):
+        remedy += '; or say that it is an image: --option "normalization=[127.5, 127.5]", a mean and a deviation'
+    return TensorError(f"{path} is a picture, but the model does not have one image as its only input", remedy)
 
 
 def _listing(inputs: Sequence[TensorInfo]) -> str:

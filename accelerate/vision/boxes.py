@@ -30,7 +30,7 @@ def in_pixels(boxes: Array, form: str, unit: str, size: tuple[int, int]) -> Arra
     """Return boxes (n, 4) of corners, or of a corner or the middle with a size, as corners in pixels."""
     height, width = size
     if (places := CORNERS.get(form)) is not None:
-        corners = boxes if form == "xyxy" else boxes[:, places]
+        corners = boxes if form == "xyxy" else boxes.take(places, axis=1)
     else:
         first, sides = boxes[:, :2], boxes[:, 2:]
         if form in ("yxhw", "cycxhw"):

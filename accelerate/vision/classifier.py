@@ -18,7 +18,6 @@ from .boxes import softmax
 from .calibration import calibrated
 from .layout import Layout
 from .outputs import Output, known_of
-from .preparation import Preparation, preparation_for
 from .results import Classifications
 from .task import VisionTask, share
 
@@ -64,12 +63,17 @@ class Classifier(VisionTask[Classifications]):
         input_color: str | None = None,
     ) -> None:
         super().__init__(model, {"resize": resize, "anchor": anchor, "fill": fill, "color": input_color})
-        self.layout = self._settled_layout(layout, ("scores",), lambda: scores_layout(self.metadata))
+        self._layout = self._settled_layout(layout, ("scores",), lambda: scores_layout(self.metadata))
         self._info = self._infos[self.layout.name("scores")]
         if min_score is None:
             min_score = self._info.extra.get("scoreThreshold", 0.0)
         self._min_score = share("min_score", min_score)
         self._max_results = whole_number("max_results", max_results)
+
+    @property
+    def layout(self) -> Layout:
+        """What the outputs hold, and what says so."""
+        return self._layout
 
     def __call__(
         self,
@@ -111,9 +115,6 @@ class Classifier(VisionTask[Classifications]):
     ) -> Classifications:
         """Return the classes in an answer of `infer`; where the frame lay makes no difference to them."""
         return self._decode(outputs, geometry, {"max_results": max_results, "min_score": min_score})
-
-    def _prepared(self) -> Preparation:
-        return preparation_for(self.metadata, self._ways, None)
 
     def _decode(
         self, outputs: Mapping[str, Any], geometry: Geometry | None, limits: Mapping[str, Any]

@@ -15,7 +15,7 @@ from .boxes import corners_of, sigmoid, softmax
 from .candidates import Candidates
 from .grids import Grid, grid
 from .layout import Layout
-from .lists import points_of
+from .lists import names_of, points_of
 
 __all__ = ["Dense", "is_map", "strides_of"]
 
@@ -58,15 +58,10 @@ class Dense:
     """
 
     def __init__(self, layout: Layout, size: tuple[int, int], masks: int) -> None:
-        self.layout, self._size, self._masks = layout, size, masks
+        self.layout, self._size, self._masks, self.names = layout, size, masks, names_of(layout)
         self._named = _by_stride(layout)
         self._cells: Grid | None = None
         self._anchors: Array | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The outputs that are read."""
-        return tuple(name for part in self.layout.outputs for name in self.layout.names(part))
 
     @property
     def unsettled(self) -> bool:
@@ -253,7 +248,8 @@ def _best(part: _Part, floor: float, layout: Layout) -> tuple[Array, Array, Arra
     else:
         if scores.flags.c_contiguous or scores.strides[1] < scores.strides[0]:
             # classes side by side: reducing such short rows takes NumPy longer than comparing all of their values
-            rows = np.flatnonzero((scores >= least).any(axis=1))
+            hits = np.flatnonzero(scores >= least) // scores.shape[1]
+            rows = hits[np.diff(hits, prepend=-1) > 0]
         else:
             rows = np.flatnonzero(scores.max(axis=1) >= least)
         of_them = scores[rows]

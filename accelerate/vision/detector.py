@@ -23,7 +23,6 @@ from .layout import GivenLayout, Layout, parse_box_order
 from .lists import Indexed, Listed, Rows
 from .masks import draw_masks
 from .outputs import Known, known_of
-from .preparation import Preparation, preparation_for, warn_of
 from .ranges import check_ranges
 from .recognition import boxes_layout, channels_of, protos_of, unrecognized
 from .results import Detections
@@ -76,6 +75,7 @@ class Detector(VisionTask[Detections]):
     layout : Layout or None
         What the outputs hold, and what says so; None as long as only the first answer can tell.
     preparation : Preparation
+        What is done to frames, and who says so.
 
     Raises
     ------
@@ -197,11 +197,6 @@ class Detector(VisionTask[Detections]):
         """
         return self._decode(outputs, geometry, {"min_score": min_score, "max_results": max_results})
 
-    def _prepared(self) -> Preparation:
-        prepared = preparation_for(self.metadata, self._ways, self.layout)
-        warn_of(prepared, "detectors of its kind")
-        return prepared
-
     def _recognized(self, known: Known, *, final: bool) -> Layout | None:
         """Return the layout; None where only the shapes of an answer can tell it, unless these are known."""
         given = self._given
@@ -287,7 +282,7 @@ class Detector(VisionTask[Detections]):
         sound &= classes >= 0
         if self._own or not self._others:
             sound &= scores >= self._least_of(classes, least)
-        order = np.argsort(-scores, kind="stable")
+        order = (-scores).argsort(kind="stable")
         order = order[sound[order]]
         found = found._replace(classes=classes)
         if layout.nms_done:

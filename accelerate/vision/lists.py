@@ -14,7 +14,7 @@ from .boxes import in_pixels
 from .candidates import Candidates
 from .layout import Layout
 
-__all__ = ["Indexed", "Listed", "Rows", "points_of"]
+__all__ = ["Indexed", "Listed", "Rows", "names_of", "points_of"]
 
 _UNTOLD = 2.0  # shares of a side end near 1, pixels do not
 
@@ -23,12 +23,7 @@ class Listed:
     """One entry an object in each of several outputs; `layout` and `size`, (height, width), as for `Dense`."""
 
     def __init__(self, layout: Layout, size: tuple[int, int], _: int) -> None:
-        self.layout, self._size = layout, size
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The outputs that are read."""
-        return tuple(name for part in self.layout.outputs for name in self.layout.names(part))
+        self.layout, self._size, self.names = layout, size, names_of(layout)
 
     @property
     def unsettled(self) -> bool:
@@ -61,7 +56,7 @@ class Listed:
             count = float(outputs[name].reshape(-1)[0]) if outputs[name].size else 0.0
             scores = scores[: max(0, int(count))] if isfinite(count) else scores
         rows = (scores >= floor).nonzero()[0]
-        found = in_pixels(boxes.reshape(-1, 4)[rows], layout.boxes, layout.unit, self._size)
+        found = in_pixels(boxes.reshape(-1, 4).take(rows, axis=0), layout.boxes, layout.unit, self._size)
         return Candidates(found, scores[rows], classes[rows])
 
 
@@ -69,12 +64,7 @@ class Rows:
     """One row an object, in one output; the classes may stand in a second one. `masks` is as for `Dense`."""
 
     def __init__(self, layout: Layout, size: tuple[int, int], masks: int) -> None:
-        self.layout, self._size, self._masks = layout, size, masks
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The outputs that are read."""
-        return tuple(name for part in self.layout.outputs for name in self.layout.names(part))
+        self.layout, self._size, self._masks, self.names = layout, size, masks, names_of(layout)
 
     @property
     def unsettled(self) -> bool:
@@ -145,12 +135,7 @@ class Indexed:
     """Boxes and scores of all candidates, and the indices (batch, class, place) of those that are objects."""
 
     def __init__(self, layout: Layout, size: tuple[int, int], _: int) -> None:
-        self.layout, self._size = layout, size
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The outputs that are read."""
-        return tuple(name for part in self.layout.outputs for name in self.layout.names(part))
+        self.layout, self._size, self.names = layout, size, names_of(layout)
 
     @property
     def unsettled(self) -> bool:
@@ -183,6 +168,11 @@ class Indexed:
         rows = indices[found >= floor]
         corners = in_pixels(boxes[rows[:, 2]], layout.boxes, layout.unit, self._size)
         return Candidates(corners, found[found >= floor], rows[:, 1])
+
+
+def names_of(layout: Layout) -> tuple[str, ...]:
+    """Return the names of all outputs that are read."""
+    return tuple(name for part in layout.outputs for name in layout.names(part))
 
 
 def points_of(values: Array, layout: Layout, size: tuple[int, int]) -> Array:

@@ -16,7 +16,7 @@ from ..model import Model
 from .detector import Detector
 from .layout import Layout
 from .outputs import known_of
-from .preparation import Preparation, preparation_for
+from .preparation import Preparation
 from .results import Poses
 from .task import VisionTask, share
 
@@ -134,7 +134,7 @@ class PoseEstimator(VisionTask[Poses]):
     def _prepared(self) -> Preparation:
         if self._detector is not None:
             return self._detector.preparation
-        return preparation_for(self.metadata, self._ways, None)
+        return super()._prepared()
 
     def _decode(self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any]) -> Poses:
         if self._detector is not None:

@@ -109,18 +109,24 @@ def preparation_for(metadata: Metadata, given: Mapping[str, Any], layout: Layout
     for key in _PLAIN:
         source, values[key] = next((name, some[key]) for name, some in levels if some.get(key) is not None)
         sources[key] = source
-    n, sources["normalization"] = info.normalization, "metadata" if info.normalization is not None else ""
-    if n is not None:
-        sources["normalization"] = n.source
-    usual = _family(layout).get("normalization")
-    if usual is not None and info.data_type.startswith("float") and (n is None or n.source == "assumed"):
-        mean, std = (part if isinstance(part, tuple) else (part,) for part in usual)
-        # in the order of the tensor's colours, as the metadata has it
-        n, sources["normalization"] = Normalization(mean, std, "user"), "assumed"
+    n, sources["normalization"] = _normalization(info, levels)
     color = values["color"] if info.color != "GRAYSCALE" else info.color
     return Preparation(
         replace(info, color=color, normalization=n), values["resize"], values["anchor"], values["fill"], sources
     )
+
+
+def _normalization(
+    info: TensorInfo, levels: Sequence[tuple[str, Mapping[str, Any]]]
+) -> tuple[Normalization | None, str]:
+    """Return the input's own normalisation, else the first one that is usual, and who says so."""
+    n = info.normalization
+    if info.data_type.startswith("float") and (n is None or n.source == "assumed"):
+        for name, some in levels:
+            if name in ("exporter", "assumed") and "normalization" in some:
+                mean, std = (part if isinstance(part, tuple) else (part,) for part in some["normalization"])
+                return Normalization(mean, std, "user"), name
+    return n, "" if n is None else n.source
 
 
 def _exporters(metadata: Metadata) -> Mapping[str, Any]:

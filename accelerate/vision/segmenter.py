@@ -16,7 +16,6 @@ from .boxes import sigmoid
 from .layout import Layout
 from .masks import to_frame
 from .outputs import Known, Output, known_of
-from .preparation import Preparation, preparation_for
 from .results import Segmentation
 from .task import VisionTask, share
 
@@ -59,8 +58,13 @@ class Segmenter(VisionTask[Segmentation]):
         input_color: str | None = None,
     ) -> None:
         super().__init__(model, {"resize": resize, "anchor": anchor, "fill": fill, "color": input_color})
-        self.layout = self._settled_layout(layout, ("classes", "index", "mask"), lambda: pixels_layout(self.metadata))
+        self._layout = self._settled_layout(layout, ("classes", "index", "mask"), lambda: pixels_layout(self.metadata))
         self._min_score = share("min_score", min_score)
+
+    @property
+    def layout(self) -> Layout:
+        """What the outputs hold, and what says so."""
+        return self._layout
 
     def __call__(self, frame: Any, *, color: str = "RGB", timeout: float | None = None) -> Segmentation:
         """Segment a frame; arguments, errors and warnings are those of a `Detector`.
@@ -80,9 +84,6 @@ class Segmenter(VisionTask[Segmentation]):
         """Return the mask in an answer of `infer`; `geometry` as for `Detector.decode`."""
         return self._decode(outputs, geometry, {})
 
-    def _prepared(self) -> Preparation:
-        return preparation_for(self.metadata, self._ways, None)
-
     def _decode(self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any]) -> Segmentation:
         kind = self.layout.kind
         name = self.layout.name("classes" if kind == "index" else "scores")
@@ -101,7 +102,7 @@ class Segmenter(VisionTask[Segmentation]):
             mask = (to_frame(scores, geometry) >= self._min_score).astype(np.uint8)
             return Segmentation(self._with_unseen(mask, geometry), labels or ("background", "foreground"))
         if kind == "classes":
-            table = table.argmax(axis=0 if _channels_first(table.shape, len(labels)) else 2)
+            table = table.argmax(axis=0 if _channels_first(table.shape, len(labels), geometry.tensor_size) else 2)
         return Segmentation(_in_frame(table, geometry), labels)
 
     def _with_unseen(self, mask: Array, geometry: Geometry) -> Array:
@@ -133,9 +134,15 @@ def _in_frame(classes: Array, geometry: Geometry) -> Array:
     return whole
 
 
-def _channels_first(shape: Sequence[int], labels: int) -> bool:
-    """Return whether the classes come before rows and columns: the side that is told, else the shortest."""
-    if labels and (shape[0] == labels) != (shape[2] == labels):
+def _channels_first(shape: Sequence[int], labels: int, size: tuple[int, int]) -> bool:
+    """Return whether the classes come before rows and columns.
+
+    These have the proportions of the tensor. Where that does not tell: as many classes as labels, else the fewest.
+    """
+    first, last = (rows * size[1] == columns * size[0] for rows, columns in (shape[1:], shape[:2]))
+    if first != last:
+        return first
+    if (shape[0] == labels) != (shape[2] == labels):
         return shape[0] == labels
     return shape[0] < shape[2]
 

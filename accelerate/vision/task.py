@@ -22,7 +22,7 @@ from ..metadata import Metadata
 from ..model import Model
 from .layout import GivenLayout, Layout
 from .outputs import known_of
-from .preparation import Preparation
+from .preparation import Preparation, preparation_for, warn_of
 from .recognition import unrecognized
 
 __all__ = ["VisionTask", "share"]
@@ -53,6 +53,7 @@ class VisionTask(abc.ABC, Generic[_Answer]):
         self._infos = {info.name: info for info in self.metadata.outputs}
         self._lock = threading.Lock()
         self._preparation: Preparation | None = None
+        self._said = False  # what is assumed of the frames
 
     def _given_layout(self, layout: str | Layout | Mapping[str, Any]) -> GivenLayout | None:
         """Return what is said of the layout: by the caller, else by the description file; None for nothing."""
@@ -79,14 +80,19 @@ class VisionTask(abc.ABC, Generic[_Answer]):
         return found
 
     @property
+    @abc.abstractmethod
+    def layout(self) -> Layout | None:
+        """What the outputs hold, and what says so; None as long as only an answer can tell."""
+
+    @property
     def preparation(self) -> Preparation:
         """What is done to the frames, and who says so."""
         if self._preparation is None:
             self._preparation = self._prepared()
         return self._preparation
 
-    @abc.abstractmethod
-    def _prepared(self) -> Preparation: ...
+    def _prepared(self) -> Preparation:
+        return preparation_for(self.metadata, self._ways, self.layout)
 
     def _run(self, frame: Any, color: str, timeout: float | None, limits: Mapping[str, Any]) -> _Answer:
         model, until = self._model(), None if timeout is None else monotonic() + seconds(timeout)
@@ -122,6 +128,9 @@ class VisionTask(abc.ABC, Generic[_Answer]):
     ) -> tuple[dict[str, Array], Geometry, Any]:
         """Return what `infer` takes for a frame, and where the frame's pixels lie in it."""
         prepared = self.preparation
+        if not self._said:
+            warn_of(prepared, f"{type(self).__name__}s of such a model")
+            self._said = True
         converter = converter_of(prepared.info)
         tensor, geometry = converter.convert(
             frame, None, prepared.resize, "bilinear", color, prepared.anchor, prepared.fill
