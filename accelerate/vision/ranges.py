@@ -12,6 +12,8 @@ __all__ = ["check_ranges"]
 
 #: Real values up to which a box in shares of the tensor reaches.
 _SHARES = 2.0
+#: Steps that leave no more than four scores.
+_COARSEST = 0.25
 
 
 def check_ranges(layout: Layout, known: Known) -> None:
@@ -29,7 +31,7 @@ def check_ranges(layout: Layout, known: Known) -> None:
         if name not in outputs or (found := _range(outputs[name])) is None:
             continue
         low, high = found
-        wanted = ""
+        wanted, step = "", (high - low) / 255
         if layout.boxes in ("grid", "") and layout.kind == "dense" and (low >= 0 or high <= 1):
             wanted = "offsets from a cell on either side and logarithms of sides, or pixels"
         elif layout.boxes in ("ltrb", "bins") and high <= 1:
@@ -38,6 +40,11 @@ def check_ranges(layout: Layout, known: Known) -> None:
             layout.unit == "pixels" and layout.boxes not in ("grid", "", "ltrb", "bins", "anchors") and high <= _SHARES
         ):
             wanted = "pixels"
+        if not wanted and part == "rows" and layout.kind == "dense" and step > _COARSEST:
+            raise OptionError(
+                f"output {name!r} was quantised in steps of {step:.4g}, too coarse for the scores in it",
+                "convert the model again without quantising its outputs, or with the scores in an output of their own",
+            )
         if wanted:
             raise OptionError(
                 f"output {name!r} was quantised so that it holds {low:.4g} to {high:.4g}, and its boxes are {wanted}: "

@@ -1,0 +1,45 @@
+"""Begins the description that stands beside a model, with all that is known of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import OptionError
+from ..metadata import Metadata
+from .choosing import task_for
+
+__all__ = ["describe"]
+
+
+def describe(metadata: Metadata) -> dict[str, Any]:
+    """Return what a description file may say of a model, as far as anybody knows it (see `formats.beside`).
+
+    What only an answer's values tell is left out, to be filled in by hand.
+
+    Raises
+    ------
+    OptionError
+        The model takes no picture.
+    """
+    said: dict[str, Any] = {"edge-accelerate": 1}
+    if metadata.labels:
+        said["labels"] = list(metadata.labels)
+    try:
+        task = task_for(metadata)
+    except OptionError:
+        if not metadata.takes_pictures:
+            raise
+        return said
+    prepared = task.preparation
+    if (n := prepared.info.normalization) is not None:
+        said["normalization"] = {"mean": list(n.mean), "std": list(n.std)}
+    said |= {"color": prepared.info.color or "RGB", "resize": prepared.resize}
+    if prepared.resize != "stretch":
+        said["anchor"] = prepared.anchor
+    if prepared.resize == "letterbox":
+        said["fill"] = prepared.fill
+    if said["color"] not in ("RGB", "BGR"):
+        del said["color"]
+    if task.layout is not None:
+        said["layout"] = task.layout.as_description()
+    return said
