@@ -281,7 +281,7 @@ def test_a_column_of_figures_is_never_cut(capsys: pytest.CaptureFixture[str], mo
 
 
 def test_wrong_usage_exits_with_2() -> None:
-    assert "Missing argument 'INPUT'" in call("run", DIGITS, status=2).stderr
+    assert "Missing argument 'INPUT...'" in call("run", DIGITS, status=2).stderr
     assert "backend is given by --backend" in call("run", DIGITS, SEVEN, "--option", "backend=x", status=2).stderr
     assert "wanted KEY=VALUE" in call("run", DIGITS, SEVEN, "--option", "engine", status=2).stderr
     assert "No such command" in call("walk", status=2).stderr

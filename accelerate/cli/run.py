@@ -1,10 +1,9 @@
-"""``edge-accelerate run``: one model, one input, what came out, and what ran it."""
+"""``edge-accelerate run``: one model, its inputs, what came out, and what ran it."""
 
 from __future__ import annotations
 
 import ast
 import json
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,21 +11,20 @@ from time import perf_counter
 from typing import Any
 
 import click
-import numpy as np
 
 from ..api import load
-from ..calls.conversion import Array
-from ..calls.shapes import naming_sizes
-from ..errors import InferenceError, TensorError
-from ..metadata import Metadata, TensorInfo
+from ..errors import OptionError
 from ..model import Model
-from .inputs import read_input
+from .answers import Answer, Runner
+from .cleaning import clean_line
+from .inputs import is_picture
 from .parameters import POSITIVE, shape_option
-from .rendering import print_heading, print_line, print_table
+from .rendering import print_heading, print_line
+from .results import MOST_CLASSES, class_scores, describe_outputs, describe_results, print_answer
+from .vision import describe_preparation, task_name
 
 __all__ = ["run"]
 
-_FIRST_VALUES = 4
 _OWN_PLACE = {
     "source": "MODEL",
     "backend": "--backend",
@@ -57,15 +55,33 @@ def _parse_value(text: str) -> Any:
     return text
 
 
-@click.command(short_help="Run a model on a picture or on arrays.")
+@click.command(short_help="Run a model on pictures or on arrays.")
 @click.argument("model")
-@click.argument("input_path", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--backend", default="auto", show_default=True, help="A backend that `doctor` lists.")
 @click.option("--device", help="A device that `doctor` lists.")
 @click.option("--labels", "label_path", metavar="PATH", help="A label file.")
 @click.option("--threads", "num_threads", metavar="N", type=click.IntRange(min=1), help="CPU threads of the runtime.")
 @shape_option
-@click.option("--top", metavar="N", type=click.IntRange(min=1), default=5, show_default=True, help="Results to show.")
+@click.option(
+    "--top",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help=f"Results to show of each input, the best; by default {MOST_CLASSES} classes, and all objects.",
+)
+@click.option(
+    "--min-score",
+    metavar="N",
+    type=click.FloatRange(0, 1),
+    help="Leave out results with a lower score, 0 to 1; by default objects below 0.25, or what the model says.",
+)
+@click.option("--raw", is_flag=True, help="Show the output tensors, not what they say of a picture.")
+@click.option(
+    "--out",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Draw the results on the picture, and write it there; of several pictures into this folder.",
+)
 @click.option("--timeout", metavar="SECONDS", type=POSITIVE, help="Limit of each call.")
 @click.option(
     "--option",
@@ -79,125 +95,139 @@ def _parse_value(text: str) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def run(
     model: str,
-    input_path: Path,
-    top: int,
+    inputs: Sequence[Path],
+    top: int | None,
+    min_score: float | None,
+    raw: bool,
+    out: Path | None,
     timeout: float | None,
     options: Mapping[str, Any],
     as_json: bool,
     **load_arguments: Any,
 ) -> int:
-    """Run MODEL on INPUT and show the results and what ran.
+    """Run MODEL on INPUT, one file or several, and show the results and what ran.
 
-    INPUT is a picture (stretched to the model's size), an .npy file for a model with one input, or an .npz file with an
-    array for each input by name. The model is called twice: a first call often pays for what later ones do not.
+    Each INPUT is a picture, an .npy file for a model with one input, or an .npz file with an array for each input by
+    name. Of a picture it shows the classes, objects, bodies or areas that the model finds, as far as anything tells
+    what its outputs hold; of arrays the tensors, or the best of class scores. With one INPUT the model is called twice:
+    a first call often pays for what later ones do not.
     """
+    targets = _targets(out, inputs)
     started = perf_counter()
     with load(model, **load_arguments, **options) as loaded:
         load_ms = (perf_counter() - started) * 1e3
-        metadata = loaded.metadata()
-        tensors = read_input(input_path, metadata.required_inputs)
-        try:
-            outputs, first_ms = _timed_call(loaded, tensors, timeout)
-        except (InferenceError, TensorError) as error:
-            if isinstance(tensors, dict):  # its arrays have the sizes that the caller has chosen
-                raise
-            raise naming_sizes(error, [(metadata.required_inputs[0], tensors.shape)]) from error.__cause__
-        _, second_ms = _timed_call(loaded, tensors, timeout)
-        report = {
-            "model": model,
-            "input": str(input_path),
-            "results": _results(outputs, metadata, top),
-            "outputs": [_describe_output(t, outputs[t.name]) for t in metadata.outputs],
-            "backend": loaded.backend,
-            "device": loaded.device,
-            "engine": loaded.runtime.name,
-            "engine_version": loaded.runtime.version,
-            "milliseconds": {"load": load_ms, "first_call": first_ms, "second_call": second_ms},
-        }
+        runner = Runner(loaded, top=top, min_score=min_score, timeout=timeout)
+        show = _Shown(runner, top, min_score, raw, as_json)
+        said, calls = [], []
+        for path in inputs:
+            answer = runner.answer(path)
+            calls.append(answer.milliseconds)
+            said.append(show(answer, targets.get(path), alone=len(inputs) == 1))
+        if len(inputs) == 1:
+            milliseconds = {"load": load_ms, "first_call": calls[0], "second_call": runner.again(answer)}
+        else:
+            milliseconds = {"load": load_ms, "first_call": calls[0], "mean_call": sum(calls[1:]) / (len(calls) - 1)}
+        about = {**_about(runner), **_ran_on(loaded), "milliseconds": milliseconds}
     if as_json:
-        click.echo(json.dumps(report, indent=2, allow_nan=False))
+        several = said[0] if len(inputs) == 1 else {"inputs": said}
+        click.echo(json.dumps({"model": model, **several, **about}, indent=2, allow_nan=False))
     else:
-        _print(report, with_labels=bool(metadata.labels))
-    return 0
+        _print_end(about, len(inputs))
+    return _drawn(runner, targets)
 
 
-def _timed_call(model: Model, tensors: Any, timeout: float | None) -> tuple[dict[str, Array], float]:
-    started = perf_counter()
-    outputs = model.infer(tensors, timeout=timeout, dequantize=True)
-    return outputs, (perf_counter() - started) * 1e3
+def _targets(out: Path | None, inputs: Sequence[Path]) -> Mapping[Path, Path]:
+    """Return where each annotated picture goes, before anything runs."""
+    pictures = {path: is_picture(path) for path in inputs}  # a file that is missing is no reason to run the others
+    if out is None:
+        return {}
+    if arrays := [path for path, is_one in pictures.items() if not is_one]:
+        raise OptionError(f"--out draws on pictures, and {arrays[0]} holds arrays", "leave --out out, or give pictures")
+    from .annotation import destinations
+
+    return dict(zip(inputs, destinations(out, inputs), strict=True))
 
 
-def _results(outputs: Mapping[str, Array], metadata: Metadata, top: int) -> list[dict[str, Any]] | None:
-    """Return the best classes, or None where the model's answer does not look like class scores."""
-    if len(outputs) != 1:
-        return None
-    (scores,) = outputs.values()
-    if scores.dtype.kind != "f" or scores.size < 2 or scores.shape not in ((scores.size,), (1, scores.size)):
-        return None
-    flat = scores.ravel()
-    best = np.argsort(-flat, kind="stable")[:top].tolist()
-    return [{"index": i, "label": metadata.label(i), "score": _plain(flat[i].item())} for i in best]
+class _Shown:
+    """Describes answers, prints them unless they are for ``--json``, and draws them."""
+
+    def __init__(self, runner: Runner, top: int | None, min_score: float | None, raw: bool, as_json: bool) -> None:
+        self._runner, self._top, self._min_score = runner, top, min_score
+        self._raw, self._as_json = raw, as_json
+        self._warned = False
+
+    def __call__(self, answer: Answer, target: Path | None, *, alone: bool) -> dict[str, Any]:
+        said = {"input": str(answer.path), **self._results(answer)}
+        said["outputs"] = describe_outputs(answer.outputs, self._runner.metadata.outputs)
+        if target is not None and answer.results is not None and answer.picture is not None:
+            from .annotation import write_annotated
+
+            write_annotated(answer.picture, answer.results, target)
+            said["annotated"] = str(target)
+        if not alone:
+            said["milliseconds"] = answer.milliseconds
+        if not self._as_json:
+            self._print(said, alone)
+        if answer.picture is not None:
+            self._say_why(target)
+        return said
+
+    def _results(self, answer: Answer) -> dict[str, Any]:
+        if self._raw:
+            return {"results": None}
+        if answer.results is not None:
+            return describe_results(answer.results, self._top)
+        metadata = self._runner.metadata
+        return {"results": class_scores(answer.outputs, metadata, self._top or MOST_CLASSES, self._min_score)}
+
+    def _print(self, said: Mapping[str, Any], alone: bool) -> None:
+        if not alone:
+            print_heading(said["input"])
+        print_answer(said, with_labels=bool(self._runner.metadata.labels))
+        if "annotated" in said:
+            print_line(f"drawn in {said['annotated']}")
+
+    def _say_why(self, target: Path | None) -> None:
+        """Say once why there are tensors and nothing else, where a user expects more."""
+        refusal = self._runner.refusal
+        if refusal is None or self._warned or self._raw or target is not None or not self._runner.expected:
+            return
+        self._warned = True
+        click.echo(clean_line(f"warning: the outputs are shown as they are: {refusal.reason}"), err=True)
 
 
-def _describe_output(info: TensorInfo, values: Array) -> dict[str, Any]:
-    ordered = values.size > 0 and values.dtype.kind in "biuf"
+def _about(runner: Runner) -> dict[str, Any]:
+    task = runner.task
+    if task is None:
+        return {"task": None, "layout": None, "preparation": None}
     return {
-        "name": info.name,
-        "data_type": info.data_type,
-        "shape": list(values.shape),
-        "dequantized": info.quantization is not None and values.dtype != np.dtype(info.data_type),
-        "min": _plain(values.min().item()) if ordered else None,
-        "max": _plain(values.max().item()) if ordered else None,
-        "first_values": [_plain(value) for value in values.ravel()[:_FIRST_VALUES].tolist()],
+        "task": task_name(task),
+        "layout": str(task.layout),
+        "preparation": describe_preparation(task.preparation),
     }
 
 
-def _plain(value: Any) -> Any:
-    """Return a value that JSON has; where it has none, such as for NaN, its text."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, complex) or (isinstance(value, float) and not math.isfinite(value)):
-        return str(value)
-    return value
+def _ran_on(model: Model) -> dict[str, Any]:
+    runtime = model.runtime
+    return {
+        "backend": model.backend,
+        "device": model.device,
+        "engine": runtime.name,
+        "engine_version": runtime.version,
+    }
 
 
-def _print(report: Mapping[str, Any], *, with_labels: bool) -> None:
-    if report["results"] is not None:
-        _print_results(report["results"], with_labels)
-    else:
-        _print_outputs(report["outputs"])
-    ms = report["milliseconds"]
-    print_heading(
-        f"Ran on {report['backend']}, device {report['device']}, {report['engine']} {report['engine_version']}"
+def _print_end(about: Mapping[str, Any], inputs: int) -> None:
+    ms = about["milliseconds"]
+    print_heading(f"Ran on {about['backend']}, device {about['device']}, {about['engine']} {about['engine_version']}")
+    later = (
+        f"second call {ms['second_call']:.3f} ms" if inputs == 1 else f"later calls {ms['mean_call']:.3f} ms on average"
     )
-    print_line(
-        f"first call {ms['first_call']:.3f} ms, second call {ms['second_call']:.3f} ms; "
-        f"runtime and model loaded in {ms['load']:.1f} ms"
-    )
+    print_line(f"first call {ms['first_call']:.3f} ms, {later}; runtime and model loaded in {ms['load']:.1f} ms")
 
 
-def _print_results(results: Sequence[Mapping[str, Any]], with_labels: bool) -> None:
-    columns = ("score", "index", "label") if with_labels else ("score", "index")
-    rows = [(_short(r["score"]), str(r["index"]), r["label"])[: len(columns)] for r in results]
-    print_table(columns, rows, wrap=["label"])
-
-
-def _print_outputs(outputs: Sequence[Mapping[str, Any]]) -> None:
-    rows = [
-        (o["name"], o["data_type"], str(o["shape"]), _short(o["min"]), _short(o["max"]), _first_values(o))
-        for o in outputs
-    ]
-    print_table(("output", "dtype", "shape", "min", "max", "values"), rows, wrap=["output", "values"])
-    if any(o["dequantized"] for o in outputs):
-        print_line("Quantised outputs are shown as the real values that they stand for.")
-
-
-def _first_values(output: Mapping[str, Any]) -> str:
-    more = ", ..." if math.prod(output["shape"]) > _FIRST_VALUES else ""
-    return ", ".join(map(_short, output["first_values"])) + more
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+def _drawn(runner: Runner, targets: Mapping[Path, Path]) -> int:
+    """Fail where pictures were asked for and there is nothing to draw."""
+    if targets and runner.refusal is not None:
+        raise OptionError(f"nothing is drawn: {runner.refusal.reason}", runner.refusal.remedy)
+    return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..calls.pixels import pixel_normalization
 from ..vision import Classifier, Detector, PoseEstimator, Segmenter, VisionTask
 from ..vision.preparation import Preparation
 
@@ -31,8 +32,11 @@ def task_name(task: VisionTask[Any]) -> str:
 
 
 def describe_preparation(done: Preparation) -> dict[str, Any]:
-    """Return what is done to frames, and who says each: "sources"."""
-    n = done.info.normalization
+    """Return what is done to frames, and who says each: "sources".
+
+    Without a "normalization" the model gets a picture's levels, or nobody knows what a floating-point one wants.
+    """
+    n = pixel_normalization(done.info)
     return {
         "resize": done.resize,
         "anchor": done.anchor,
