@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ _ALL_STRIDES = (4, 8, 16, 32, 64, 128)
 _TOLERANCE = 1e-3  # of probabilities, which quantisation may lift above 1
 
 
+@lru_cache(maxsize=256)
 def strides_of(places: int, size: tuple[int, int]) -> tuple[int, ...]:
     """Return the strides whose cells are so many in a tensor of (height, width), () where none are."""
     for strides in _STRIDES:

@@ -268,8 +268,10 @@ class Detector(VisionTask[Detections]):
     def _chosen(self, found: Candidates, layout: Layout, least: float, most: int) -> Candidates:
         """Return the candidates that are wanted, best first."""
         boxes, scores, classes = found.boxes, found.scores, found.classes
-        sound = np.isfinite(boxes).all(axis=1)
-        sound &= ((boxes[:, 2:] if found.angles is not None else boxes[:, 2:] - boxes[:, :2]) >= 0).all(axis=1)
+        sides = boxes[:, 2:] if found.angles is not None else boxes[:, 2:] - boxes[:, :2]
+        sound = ((sides >= 0) & (sides < np.inf)).all(axis=1)  # so the corners are finite, too
+        if found.angles is not None:
+            sound &= np.isfinite(boxes[:, 0] + boxes[:, 1] + found.angles)
         if not self._own:
             sound &= scores >= least
         if classes.dtype.kind == "f":
@@ -278,13 +280,14 @@ class Detector(VisionTask[Detections]):
         classes = classes.astype(np.int64)
         if layout.background is not None:
             sound &= classes != layout.background
-        classes -= layout.offset
+        if layout.offset:
+            classes -= layout.offset
         sound &= classes >= 0
         if self._own or not self._others:
             sound &= scores >= self._least_of(classes, least)
         order = (-scores).argsort(kind="stable")
         order = order[sound[order]]
-        found = found._replace(classes=classes)
+        found = Candidates(boxes, scores, classes, *found[3:])
         if layout.nms_done:
             return found.taken(order[:most])
         order = order[: self._nms_candidates]
