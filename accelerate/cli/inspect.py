@@ -11,9 +11,17 @@ import click
 from .inspection import inspect_model
 from .parameters import shape_option
 from .rendering import print_fields, print_heading, print_line, print_table
+from .vision import numbers, preparation_fields
 
 __all__ = ["inspect"]
 
+_LAYOUT_SOURCES = {
+    "metadata": "the model's metadata",
+    "graph": "the operators of the graph",
+    "exporter": "what the exporter wrote",
+    "names": "the outputs' names",
+    "shapes": "the outputs' shapes",
+}
 _SOURCES = {"metadata": "the model's metadata", "assumed": "assumption: nothing says so"}
 
 
@@ -37,6 +45,9 @@ def inspect(model: str, shapes: Any, as_json: bool) -> int:
         print_fields((key.replace("_", " "), value) for key, value in content["metadata"].items() if value)
     for graph in content.get("graphs", ()):
         _print_tensors(graph, alone=len(content["graphs"]) == 1)
+    if (vision := report["vision"]) is not None:
+        print_heading("Vision")
+        print_fields(_vision_fields(vision))
     _print_plan(report["plan"])
     return 0
 
@@ -101,7 +112,7 @@ def _about(tensor: Mapping[str, Any]) -> Iterator[str]:
         else:
             yield f"{len(q['scale'])} scales along axis {q['axis']}"
     if n := tensor["normalization"]:
-        yield f"(pixel - {_numbers(n['mean'])}) / {_numbers(n['std'])}, by {_SOURCES[n['source']]}"
+        yield f"(pixel - {numbers(n['mean'])}) / {numbers(n['std'])}, by {_SOURCES[n['source']]}"
     for file in tensor["associated_files"]:
         yield f"file {file['name']} ({file['label_type']})"
     if tensor["labels"]:
@@ -110,9 +121,17 @@ def _about(tensor: Mapping[str, Any]) -> Iterator[str]:
         yield f"also named {alias}"
 
 
-def _numbers(values: Iterable[float]) -> str:
-    texts = [f"{value:g}" for value in values]
-    return texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
+def _vision_fields(vision: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    if vision["task"] is None:
+        yield "task", f"not recognised: {vision['reason']}"
+        return
+    yield "task", vision["task"]
+    if vision["layout"] is None:
+        yield "outputs", "only an answer can tell"
+    else:
+        source = vision["layout_source"]
+        yield "outputs", vision["layout"], f"by {_LAYOUT_SOURCES.get(source, source)}"
+    yield from preparation_fields(vision["preparation"])
 
 
 def _print_plan(plan: Mapping[str, Any]) -> None:

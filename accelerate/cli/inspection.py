@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from .. import registry
 from ..api import plan
 from ..calls.normalization import with_image_meaning
+from ..calls.pixels import AssumptionWarning
 from ..calls.shapes import Shapes, check_shapes, settle
-from ..errors import ModelError
+from ..errors import ModelError, OptionError
 from ..formats.description import describe_source
 from ..formats.onnx.file import ModelFile as ONNXFile
 from ..formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from ..formats.tflite.file import ModelFile
-from ..metadata import Metadata, Normalization
+from ..metadata import Metadata, Normalization, TensorInfo
 from ..source import Source
+from ..vision import task_for
+from ..vision.outputs import picture_input
+from .vision import describe_preparation, task_name
 
 __all__ = ["inspect_model"]
 
@@ -35,7 +40,8 @@ def inspect_model(model: str, shapes: Shapes | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``file`` (None for a URL or a folder), ``content`` (None for a format that nobody here reads), ``plan``.
+        ``file`` (None for a URL or a folder), ``content`` (None for a format that nobody here reads), ``vision`` (None
+        for a model that takes no picture, and where the file does not tell), ``plan``.
     """
     source = registry.recognize(Source(model))
     decided = plan(model, shapes=shapes)
@@ -43,7 +49,36 @@ def inspect_model(model: str, shapes: Shapes | None = None) -> dict[str, Any]:
         raise source.no_model()
     with source.kept_open():
         content = _READERS.get(source.format, _strangers_content)(source, check_shapes(shapes))
-    return {"file": _file(source), "content": content, "plan": asdict(decided)}
+        vision = _vision(source, check_shapes(shapes))
+    return {"file": _file(source), "content": content, "vision": vision, "plan": asdict(decided)}
+
+
+def _vision(source: Source, shapes: Shapes) -> dict[str, Any] | None:
+    """Say what the main graph is for, by what, and how its frames are prepared; "task" is None where nobody can tell.
+
+    "layout" is None where only an answer's shapes can tell it.
+    """
+    described = describe_source(source)
+    if described is None:
+        return None
+    assumed = ASSUMED_NORMALIZATION if source.format == "tflite" else None
+    described = replace(described, inputs=_inputs(described, assumed, shapes))
+    if picture_input(described) is None:
+        return None
+    try:
+        task = task_for(described)
+    except OptionError as error:
+        return {"task": None, "reason": error.reason}
+    layout = task.layout
+    with warnings.catch_warnings():  # what is assumed is shown
+        warnings.simplefilter("ignore", AssumptionWarning)
+        preparation = describe_preparation(task.preparation)
+    return {
+        "task": task_name(task),
+        "layout": None if layout is None else str(layout),
+        "layout_source": None if layout is None else layout.source,
+        "preparation": preparation,
+    }
 
 
 def _file(source: Source) -> dict[str, Any] | None:
@@ -168,9 +203,13 @@ def _graph(
         "signatures": signatures,
         "type": described.type,
         "type_guessed": described.extra.get("type_guessed", False),
-        "inputs": [asdict(with_image_meaning(t, None, assumed)) for t in settle(described.inputs, shapes)],
+        "inputs": [asdict(t) for t in _inputs(described, assumed, shapes)],
         "outputs": [asdict(t) for t in described.outputs],
     }
+
+
+def _inputs(described: Metadata, assumed: Normalization | None, shapes: Shapes) -> tuple[TensorInfo, ...]:
+    return tuple(with_image_meaning(t, None, assumed) for t in settle(described.inputs, shapes))
 
 
 _READERS = {"onnx": _onnx_content, "tflite": _tflite_content}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..calls.pixels import pixel_normalization
 from ..vision import Classifier, Detector, PoseEstimator, Segmenter, VisionTask
 from ..vision.preparation import Preparation
 
-__all__ = ["describe_preparation", "preparation_fields", "task_name"]
+__all__ = ["describe_preparation", "numbers", "preparation_fields", "task_name"]
 
 _NAMES: Mapping[type, str] = {
     Classifier: "classifier",
@@ -20,8 +20,8 @@ _NAMES: Mapping[type, str] = {
 _SAYS = {
     "metadata": "by the model's metadata",
     "exporter": "by what its exporter wrote",
-    "assumed": "assumption: nothing says so, and it is usual for models of its kind",
-    "usual": "as is usual: nothing says otherwise",
+    "assumed": "assumption: nothing says so",
+    "usual": "as usual: nothing says otherwise",
     "user": "as given",
 }
 
@@ -34,7 +34,7 @@ def task_name(task: VisionTask[Any]) -> str:
 def describe_preparation(done: Preparation) -> dict[str, Any]:
     """Return what is done to frames, and who says each: "sources".
 
-    Without a "normalization" the model gets a picture's levels, or nobody knows what a floating-point one wants.
+    Without a "normalization" an integer "data_type" holds a picture's levels; of a float nobody knows what it holds.
     """
     n = pixel_normalization(done.info)
     return {
@@ -42,6 +42,7 @@ def describe_preparation(done: Preparation) -> dict[str, Any]:
         "anchor": done.anchor,
         "fill": done.fill,
         "color": done.info.color or "RGB",
+        "data_type": done.info.data_type,
         "normalization": None if n is None else {"mean": list(n.mean), "std": list(n.std)},
         "sources": dict(done.sources),
     }
@@ -56,6 +57,10 @@ def preparation_fields(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if (n := said["normalization"]) is not None:
         formula = f"(pixel - {numbers(n['mean'])}) / {numbers(n['std'])}"
         yield "normalization", f"{formula}, {_source(said, 'normalization')}"
+    elif said["data_type"].startswith("float"):
+        yield "normalization", "nothing says it; load takes normalization=(mean, std)"
+    else:
+        yield "normalization", "none: the model takes levels"
 
 
 def _source(said: Mapping[str, Any], key: str) -> str:
@@ -63,7 +68,7 @@ def _source(said: Mapping[str, Any], key: str) -> str:
     return _SAYS.get(source, f"by {source}")
 
 
-def numbers(values: list[float]) -> str:
+def numbers(values: Iterable[float]) -> str:
     """Return one number where all are the same, else all of them."""
     texts = [f"{value:g}" for value in values]
     return texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
