@@ -3,6 +3,7 @@
 from .choosing import task_for
 from .classifier import Classifier
 from .detector import Detector
+from .drawing import draw
 from .layout import Layout
 from .pose import PoseEstimator
 from .results import (
@@ -31,5 +32,6 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "VisionTask",
+    "draw",
     "task_for",
 ]
