@@ -147,8 +147,15 @@ def onnx_file(case: Case, dynamic: str = "") -> bytes:
     for name in case.outputs:
         values = case.stored(name)
         fixed.append(numpy_helper.from_array(values[np.newaxis], f"{name}?"))
-        nodes.append(helper.make_node("Gather", [f"{name}?", "index"], [name], axis=0))
         shape = case.shapes.get(name, _declared(values.shape, batch, dynamic))
+        axes = [axis for axis, side in enumerate(shape) if isinstance(side, str)]
+        nodes.append(helper.make_node("Gather", [f"{name}?", "index"], [f"{name}!" if axes else name], axis=0))
+        if axes:  # what a slice leaves is not known before it runs
+            parts = {"axes": axes, "begin": [0] * len(axes), "sides": [values.shape[axis] for axis in axes]}
+            fixed += [numpy_helper.from_array(np.array(n, np.int64), f"{name}?{key}") for key, n in parts.items()]
+            nodes.append(helper.make_node("Add", [f"{name}?sides", "index"], [f"{name}?end"]))
+            slicing = [f"{name}!", f"{name}?begin", f"{name}?end", f"{name}?axes"]
+            nodes.append(helper.make_node("Slice", slicing, [name]))
         outputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(values.dtype), shape))
     inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, (batch, 3, *sides))]
     if case.frame_size_input:

@@ -124,17 +124,14 @@ def _by_names(known: Known, told: Mapping[str, Any]) -> Layout | None:
         return None
     outputs = {one.name: one for one in known.outputs}
     boxes, classes, scores = (outputs[named[part]] for part in ("boxes", "classes", "scores"))
-    if len(scores.shape) > len(boxes.shape) - 1 and scores.shape:  # one for each class
+    ranks = [len(one.info.shape or one.shape) for one in (boxes, scores)]
+    if ranks[1] >= ranks[0] > 0:  # one for each class
         return None
     offset, form, unit = 0, "", ""
     whole_count = "count" in named and outputs[named["count"]].whole
     if "detection_boxes" in boxes.names and not whole_count:  # TensorFlow's Object Detection API numbers from 1
         form, unit, offset = "yxyx", "relative", 1
-    elif (
-        whole_count
-        or "orig_target_sizes" in _inputs(known)
-        or (classes.whole and boxes.info.shape and len(boxes.shape) == len(boxes.info.shape))
-    ):
+    elif whole_count or "orig_target_sizes" in _inputs(known) or (classes.whole and ranks[0] == 2):
         form, unit = "xyxy", "pixels"
     if not (form or "boxes" in told):
         raise _order_needed(known, boxes)
@@ -185,8 +182,9 @@ def _indexed(known: Known, told: Mapping[str, Any]) -> Layout | None:
     """Recognise boxes, scores and the indices that NonMaxSuppression selects, as YOLOv3 of the ONNX zoo has them."""
     if len(known.outputs) != 3:
         return None
-    indices = [one for one in known.outputs if one.whole and one.shape[-1:] == (3,)]
-    boxes = [one for one in known.outputs if not one.whole and one.shape[-1:] == (4,)]
+    tables = [one for one in known.outputs if len(one.info.shape or one.shape) > 1]
+    indices = [one for one in tables if one.whole and one.shape[-1:] == (3,)]
+    boxes = [one for one in tables if not one.whole and one.shape[-1:] == (4,)]
     if len(indices) != 1 or len(boxes) != 1:
         return None
     (scores,) = (one for one in known.outputs if one not in (indices[0], boxes[0]))
@@ -204,6 +202,8 @@ def _rows(known: Known, told: Mapping[str, Any]) -> Layout | None:
         return None
     (one,) = rest
     shape = one.shape
+    if shape == (7,) != (known.classes,) and one.info.shape[0] < 0:  # no batch: the objects of all frames
+        shape = one.info.shape
     if len(shape) == 3 and shape[0] == 1 and shape[2] == 7:
         named = {"rows": one.name}
         return Layout("rows", named, unit="relative", score="probability", columns=_SSD_ROW, nms_done=True,
@@ -225,7 +225,7 @@ def _rows(known: Known, told: Mapping[str, Any]) -> Layout | None:
     elif width == 6 + (channels_of(protos, known) if protos is not None else 0):
         columns = _E2E_ROW
     elif width == 7 and protos is None:  # a number of the image first; what comes last tell the values
-        batched = len(one.shape) < len(one.info.shape)
+        batched = len(shape) < len(one.info.shape)
         return Layout(
             "rows",
             named,
@@ -300,11 +300,12 @@ def _several(known: Known, told: Mapping[str, Any]) -> Layout | None:
     for table in tables:
         assert table is not None
         groups[table.places].append(table)
-    layouts = [_pair(known, group, protos, told) for _, group in sorted(groups.items(), reverse=True)]
+    several = len(groups) > 1
+    layouts = [_pair(known, group, protos, told, several) for _, group in sorted(groups.items(), reverse=True)]
     first = layouts[0]
     if first is None or any(one is None or one.boxes != first.boxes for one in layouts):
         return None
-    if len(layouts) > 1 and first.boxes not in ("bins", "ltrb"):
+    if several and first.boxes not in ("bins", "ltrb"):
         return None
     parts: dict[str, Any] = {part: tuple(one.name(part) for one in layouts if one) for part in first.outputs}
     if len(layouts) == 1:
@@ -339,8 +340,13 @@ class _Table(NamedTuple):
         return cls(one.name, one.names, found, shape[0] if first else shape[1], first)
 
 
-def _pair(known: Known, group: Sequence[_Table], protos: Output | None, told: Mapping[str, Any]) -> Layout | None:
-    """Return the layout of the boxes and scores for the same places; what else there may be with them is left."""
+def _pair(
+    known: Known, group: Sequence[_Table], protos: Output | None, told: Mapping[str, Any], several: bool
+) -> Layout | None:
+    """Return the layout of the boxes and scores for the same places; what else there may be with them is left.
+
+    `several` says that there are more such groups, one for each stride.
+    """
     rest = list(group)
     named: dict[str, str] = {}
     if protos is not None and len(rest) == 3:
@@ -358,7 +364,7 @@ def _pair(known: Known, group: Sequence[_Table], protos: Output | None, told: Ma
     named |= {"boxes": boxes.name, "scores": scores.name}
     if boxes.channels != 4:  # beside distributions there may be the best score of each place, which is not needed
         return Layout("dense", named, "bins", "pixels", source="shapes")
-    if _places(known, boxes.places) or _is_stride(known, boxes.places):
+    if _places(known, boxes.places) or (several and _is_stride(known, boxes.places)):
         if single is not None:
             named["objectness"] = single.name
         form = "ltrb" if boxes.channels_first else "xyxy"
