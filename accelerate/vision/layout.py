@@ -174,7 +174,7 @@ class GivenLayout:
                 raise OptionError(f"{what} has no {key!r}{suggestion(key, _CHECKS)}; known: {', '.join(_CHECKS)}")
         usual = {one.name: one.default for one in fields(Layout)}
         self.told: dict[str, Any] = {
-            key: value if value == usual[key] else _CHECKS[key](value, f"{what}[{key!r}]")
+            key: value if _is(value, usual[key]) else _CHECKS[key](value, f"{what}[{key!r}]")
             for key, value in given.items()
         }
         if "outputs" in self.told and "kind" in self.told:
@@ -223,6 +223,10 @@ class GivenLayout:
                         f"{self._what}: the model has no output {name!r}{suggestion(name, self._known)}",
                         f"its outputs are {', '.join(map(repr, self._known))}",
                     )
+
+
+def _is(value: Any, usual: Any) -> bool:
+    return type(value) is type(usual) and bool(value == usual)  # an array compares each of its values
 
 
 def _short(value: Any) -> str:
