@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tflite_writer import Graph, build
 
 from accelerate.calls.conversion import Array
+from accelerate.metadata import Metadata, TensorInfo
 
 #: Height and width of the tensor: not the same, so that sides that change places show.
 SIZE = HEIGHT, WIDTH = 96, 128
@@ -113,6 +114,21 @@ class Case:
 def ultralytics(task: str = "detect", **more: Any) -> dict[str, Any]:
     """Return what Ultralytics' exporter writes for a task; names and size are those of the case."""
     return {"task": task, **more}
+
+
+def described(
+    outputs: Mapping[str, tuple[int, ...]],
+    labels: int = 0,
+    *,
+    size: tuple[int, int] = SIZE,
+    batch: int = 1,
+    types: Mapping[str, str] | None = None,
+    **told: str,
+) -> Metadata:
+    """Return the metadata of a model of pictures, by its outputs' shapes, and what its exporter wrote."""
+    image = TensorInfo("images", shape=(batch, 3, *size), layout="NCHW")
+    tensors = (TensorInfo(name, data_type=(types or {}).get(name, "float32"), shape=s) for name, s in outputs.items())
+    return Metadata("", "", "", (image,), tuple(tensors), tuple(f"class{i}" for i in range(labels)), extra=told)
 
 
 # Files

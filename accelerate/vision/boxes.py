@@ -8,7 +8,7 @@ from ..calls.conversion import Array
 from .grids import Grid
 from .layout import CORNERS, Layout
 
-__all__ = ["corners_of", "in_pixels", "sigmoid", "softmax"]
+__all__ = ["corners_of", "in_pixels", "points_from", "sigmoid", "softmax"]
 
 _EXP_LIMIT = 80.0  # the logarithm of a side that no picture has
 
@@ -102,3 +102,12 @@ def _from_deltas(codes: Array, anchors: Array, layout: Layout) -> Array:
     scaled = given[:, :4] / np.asarray(layout.scales, np.float32)
     sizes = scaled[:, 2:] if layout.linear else np.exp(np.minimum(scaled[:, 2:], _EXP_LIMIT))
     return np.concatenate((scaled[:, :2] * anchors[:, 2:] + anchors[:, :2], sizes * anchors[:, 2:]), axis=1)
+
+
+def points_from(values: Array, anchors: Array, layout: Layout) -> Array:
+    """Return keypoints that are given from anchors, as the middles of boxes are, as shares."""
+    points = values.reshape(len(values), *layout.keypoints).astype(np.float32)
+    points[..., :2] /= np.asarray(layout.scales[:2], np.float32)
+    points[..., :2] *= anchors[:, np.newaxis, 2:]
+    points[..., :2] += anchors[:, np.newaxis, :2]
+    return points.reshape(values.shape)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..calls.conversion import Array
 from ..errors import OptionError, TensorError
-from .boxes import corners_of, sigmoid, softmax
+from .boxes import corners_of, points_from, sigmoid, softmax
 from .candidates import Candidates
 from .grids import Grid, grid
 from .layout import Layout
@@ -22,6 +22,7 @@ __all__ = ["Dense", "is_map", "strides_of"]
 
 #: Forms of boxes that go by the cells of a grid.
 _BY_CELLS = ("", "ltrb", "bins", "grid", "anchors")
+_BY_ANCHORS = ("deltas", "deltas_yx")
 #: Where a network's own strides end.
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32))
 _ALL_STRIDES = (4, 8, 16, 32, 64, 128)
@@ -69,7 +70,11 @@ class Dense:
     def unsettled(self) -> bool:
         """Whether only values tell something of the layout."""
         layout = self.layout
-        return "" in (layout.boxes, layout.score) or (not layout.unit and layout.boxes not in _BY_CELLS)
+        return "" in (layout.boxes, layout.score) or self._needs_unit
+
+    @property
+    def _needs_unit(self) -> bool:
+        return not self.layout.unit and self.layout.boxes not in (*_BY_CELLS, *_BY_ANCHORS)
 
     def settle(self, outputs: Mapping[str, Array]) -> Layout:
         """Look at the values, where only these tell something of the layout, and return the layout that they tell."""
@@ -81,11 +86,11 @@ class Dense:
             reach = max(float(part.codes[:, :2].max(initial=0)) for part in parts)
             boxes = "cxcywh" if reach > self._size[1] / 8 else "grid"
             layout = replace(layout, boxes=boxes, unit="pixels", source="values")
-        if not layout.unit and layout.boxes not in _BY_CELLS:
-            reach = max(float(np.abs(part.codes).max(initial=0)) for part in parts)
-            layout = replace(layout, unit="pixels" if reach > 2 else "relative", source="values")
         self.layout = layout
-        return layout
+        if self._needs_unit:
+            reach = max(float(np.abs(part.codes).max(initial=0)) for part in parts)
+            self.layout = replace(layout, unit="pixels" if reach > 2 else "relative", source="values")
+        return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
         """Return the places whose best class has a score of at least `floor`.
@@ -111,7 +116,11 @@ class Dense:
             angles, more = more[:, -1], more[:, :-1]
             boxes = np.concatenate(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), axis=1)
         if more is not None and layout.keypoints:
-            keypoints = points_of(more[:, : prod(layout.keypoints)], layout, self._size)
+            points = more[:, : prod(layout.keypoints)]
+            if layout.boxes in _BY_ANCHORS:
+                assert self._anchors is not None
+                points = points_from(points, self._anchors[rows + part.first], layout)
+            keypoints = points_of(points, layout, self._size)
             more = more[:, prod(layout.keypoints) :]
         if more is not None and self._masks:
             coefficients = more
@@ -128,7 +137,7 @@ class Dense:
                 self._cells, self._anchors = _repeated(self._size, strides, layout.anchors)
             else:
                 self._cells = grid(self._size, strides)
-        if layout.boxes.startswith("deltas") and self._anchors is None:
+        if layout.boxes in _BY_ANCHORS and self._anchors is None:
             self._anchors = np.array(layout.anchors, np.float32)
             places = sum(len(part.codes) for part in parts)
             if self._anchors.shape != (places, 4):

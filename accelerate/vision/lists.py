@@ -176,9 +176,9 @@ def names_of(layout: Layout) -> tuple[str, ...]:
 
 
 def points_of(values: Array, layout: Layout, size: tuple[int, int]) -> Array:
-    """Return keypoints (n, K, 3) in the tensor's pixels; points without a score have 1."""
+    """Return keypoints (n, K, 3) in the tensor's pixels; points without a score have 1, those of anchors are shares."""
     points = values.reshape(len(values), *layout.keypoints)
-    if layout.unit == "relative":
+    if layout.unit == "relative" or layout.boxes.startswith("deltas"):
         points = points * np.array((size[1], size[0], 1)[: points.shape[2]], np.float32)
     if points.shape[2] == 2:
         points = np.concatenate((points, np.ones((*points.shape[:2], 1), points.dtype)), axis=2)

@@ -7,7 +7,7 @@ left open in the layout, and looked for in the first answers.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
@@ -293,7 +293,9 @@ def _queries(known: Known, one: Output, shape: Sequence[int]) -> Layout | None:
 def _several(known: Known, told: Mapping[str, Any]) -> Layout | None:
     """Recognise boxes and scores in two outputs, or in two for each stride."""
     protos = protos_of(known)
-    tables = [_Table.of(one, known) for one in known.outputs if one is not protos]
+    rest = [one for one in known.outputs if one is not protos]
+    common = set.intersection(*(set(one.shape) for one in rest)) if rest else set()
+    tables = [_Table.of(one, known, common) for one in rest]
     if known.size is None or len(tables) < 2 or not all(tables):
         return None
     groups: dict[int, list[_Table]] = defaultdict(list)
@@ -323,8 +325,8 @@ class _Table(NamedTuple):
     channels_first: bool
 
     @classmethod
-    def of(cls, one: Output, known: Known) -> _Table | None:
-        """Return what the shape says, None where it has no places."""
+    def of(cls, one: Output, known: Known, common: Collection[int] = ()) -> _Table | None:
+        """Return what the shape says, None where it has no places; `common` are sides that other outputs have, too."""
         shape = _squeezed(one.shape)
         if len(shape) == 3 and known.size is not None:
             for shape_of_map, channels, first in ((shape[1:], shape[0], True), (shape[:2], shape[2], False)):
@@ -335,7 +337,7 @@ class _Table(NamedTuple):
         if len(shape) != 2 or min(shape) < 1:
             return None
         places = [n for n in shape if _places(known, n) or _is_stride(known, n)]
-        found = max(places, default=max(shape))
+        found = max(places, default=max(common, default=max(shape)))
         first = shape[1] == found and shape[0] != found
         return cls(one.name, one.names, found, shape[0] if first else shape[1], first)
 
