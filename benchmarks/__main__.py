@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import chain
 
-from . import callers, frames, leaks, loading, onnx, overhead
+from . import callers, frames, leaks, loading, onnx, overhead, vision
 from .table import show
 
 if __name__ == "__main__":
-    show(chain(overhead.rows(), onnx.rows(), loading.rows(), frames.rows(), callers.rows(), leaks.rows()))
+    modules = (overhead, onnx, loading, frames, vision, callers, leaks)
+    show(chain.from_iterable(module.rows() for module in modules))

@@ -49,6 +49,10 @@ class Timings:
         """Return the median of one way, in seconds per call."""
         return float(np.median(self._seconds[name]))
 
+    def least(self, name: str) -> float:
+        """Return the least of one way: what it takes while nobody disturbs it, which a limit in seconds asks for."""
+        return float(np.min(self._seconds[name]))
+
     def ratio(self, name: str, base: str) -> Estimate:
         """Return how many times longer `name` takes than `base`: the ratio of their medians."""
         return self._estimate(name, base, np.divide)
