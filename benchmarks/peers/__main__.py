@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from ..fresh import ROOT
-from ..models import DIGITS, DIGITS_ONNX, MOBILENET_V1, MOBILENET_V1_ONNX, present
+from ..models import COCO_SSD, DIGITS, DIGITS_ONNX, MOBILENET_V1, MOBILENET_V1_ONNX, PHOTOGRAPH, present
 from ..sidebyside import Timings
 from ..table import Row, show
+from ..vision import photograph
 from .environments import ENVIRONMENTS, Unavailable
 
 _SECONDS = 12.0
@@ -36,6 +37,7 @@ class _Task:
     feeds: Mapping[str, Any]
     ours: str
     peers: Mapping[str, str]
+    target: float | None = None
 
 
 class _Worker:
@@ -107,6 +109,19 @@ def rows() -> Iterator[Row]:
         yield from _measure(
             _Task("1080p frame to scores", str(tflite), {"frame": frame}, "accelerate_frame", {"by_hand": "by-hand"})
         )
+    if present(COCO_SSD) and present(PHOTOGRAPH):
+        seen: dict[str, Any] = {"frame": photograph()}
+        for how, more in {"one core": {"cores": np.array(1)}, "threads as they choose": {}}.items():
+            yield from _measure(
+                _Task(
+                    f"1080p frame to objects, {COCO_SSD.stem}, {how}",
+                    str(COCO_SSD),
+                    seen | more,
+                    "accelerate_detector",
+                    {"mediapipe": "mediapipe"},
+                    target=1.0,
+                )
+            )
     with contextlib.ExitStack() as stack:
         try:
             url = _server(stack)
@@ -143,7 +158,7 @@ def _measure(task: _Task) -> Iterator[Row]:
                 workers[peer] = worker = _Worker(environment, peer, task, inputs)
                 stack.callback(worker.close)
             except Unavailable as reason:
-                yield Row(f"ours over {peer}, {task.what}", None, None, _FORM, str(reason))
+                yield Row(f"ours over {peer}, {task.what}", None, task.target, _FORM, str(reason))
         if task.ours not in workers:
             return
         timings = _in_turn(workers)
@@ -154,7 +169,7 @@ def _measure(task: _Task) -> Iterator[Row]:
                 apart = float(np.abs(workers[peer].answer - workers[task.ours].answer).max())
                 answers = "equal answers" if not apart else f"answers differ by {apart:.2g} at most"
                 note = f"{ratio.low:.3f} .. {ratio.high:.3f}; {ours:.1f} against {theirs:.1f} us; {answers}"
-                yield Row(f"ours over {peer}, {task.what}", ratio.value, None, _FORM, note)
+                yield Row(f"ours over {peer}, {task.what}", ratio.value, task.target, _FORM, note)
 
 
 def _in_turn(workers: Mapping[str, _Worker]) -> Timings:

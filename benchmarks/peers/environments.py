@@ -80,6 +80,7 @@ ENVIRONMENTS = {
         Environment("onnxruntime", ("onnxruntime>=1.20", _NUMPY)),
         Environment("uairt", ("uairt[onnxruntime]==0.2.0", _NUMPY)),
         Environment("tritonclient", ("tritonclient[grpc]==2.73.0", _NUMPY)),
+        Environment("mediapipe", ("mediapipe==1.2.3",)),
         Environment("by-hand", ("ai-edge-litert==2.3.0", "opencv-python-headless", _NUMPY)),
     )
 }

@@ -6,8 +6,9 @@ Prints its answer as one line of JSON, then for each line on stdin, a number of 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 from time import perf_counter
 from typing import Any
@@ -48,6 +49,51 @@ def accelerate_frame(model: str, feeds: Feeds) -> Call:
     loaded = accelerate.load(model, backend="tflite_cpu", num_threads=1)
     frame = feeds["frame"]
     return lambda: next(iter(loaded.infer_image(frame, dequantize=True).values()))
+
+
+def accelerate_detector(model: str, feeds: Feeds) -> Call:
+    _limit(feeds)
+    import accelerate
+    from accelerate.vision import Detector
+
+    threads = 1 if "cores" in feeds else None  # None: as many as it chooses
+    detector = Detector(accelerate.load(model, backend="tflite_cpu", num_threads=threads), min_score=0.25)
+    frame = feeds["frame"]
+    return lambda: _best((one.label, one.score, one.box) for one in detector(frame, max_results=10))
+
+
+def mediapipe(model: str, feeds: Feeds) -> Call:
+    _limit(feeds)
+    import mediapipe as mp  # type: ignore[import-not-found]
+    from mediapipe.tasks.python import BaseOptions  # type: ignore[import-not-found]
+    from mediapipe.tasks.python import vision as tasks
+
+    options = tasks.ObjectDetectorOptions(
+        base_options=BaseOptions(model_asset_path=model), score_threshold=0.25, max_results=10
+    )
+    detector = tasks.ObjectDetector.create_from_options(options)
+    frame = feeds["frame"]
+
+    def call() -> Any:
+        found = detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=frame))
+        return _best(
+            (one.categories[0].category_name, one.categories[0].score, (b.origin_x, b.origin_y, b.origin_x + b.width,
+             b.origin_y + b.height)) for one in found.detections for b in (one.bounding_box,)
+        )  # fmt: skip
+
+    return call
+
+
+def _limit(feeds: Feeds) -> None:
+    """Keep this process on one core, where the task says so: MediaPipe has no option for its threads."""
+    if "cores" in feeds:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-int(feeds["cores"]) :])
+
+
+def _best(found: Iterable[tuple[str, float, tuple[float, ...]]]) -> Any:
+    """Return score, box in shares of a 1080p frame, and the label, as a number, of the best two of all objects."""
+    columns = [(score, *box, float(sum(label.encode()))) for label, score, box in found]
+    return np.array(columns[:2]) / (1, 1920, 1080, 1920, 1080, 1)
 
 
 def litert(model: str, feeds: Feeds) -> Call:
@@ -141,6 +187,8 @@ PEERS: Mapping[str, Callable[[str, Feeds], Call]] = {
     "accelerate_onnx": accelerate_onnx,
     "accelerate_triton": accelerate_triton,
     "accelerate_frame": accelerate_frame,
+    "accelerate_detector": accelerate_detector,
+    "mediapipe": mediapipe,
     "litert": litert,
     "tflite_runtime": tflite_runtime,
     "onnxruntime": onnxruntime,
