@@ -101,7 +101,9 @@ def _draw_objects(drawn: _Drawing, found: Detections) -> None:
             drawn.body(one.keypoints, _color(one.index))
     boxes = [one.box for one in found]
     for one in found:
-        drawn.tag(f"{_said(one.label)} {one.score:.2f}", _color(one.index), one.box, boxes)
+        # beside a slanted box, not in the corner of the upright one
+        beside = one.box if one.corners is None else _highest(one.corners)
+        drawn.tag(f"{_said(one.label)} {one.score:.2f}", _color(one.index), beside, boxes)
 
 
 def _draw_poses(drawn: _Drawing, found: Poses) -> None:
@@ -109,7 +111,8 @@ def _draw_poses(drawn: _Drawing, found: Poses) -> None:
     for rank, one in reversed(ranked):
         drawn.body(one.keypoints, _color(rank))
     for rank, one in ranked:
-        drawn.tag(f"{one.score:.2f}", _color(rank), one.box, ())
+        seen = one.keypoints[_sure(one.keypoints)]
+        drawn.tag(f"{one.score:.2f}", _color(rank), _highest(seen) if len(seen) else one.box, ())
 
 
 def _draw_mask(drawn: _Drawing, found: Segmentation) -> None:
@@ -267,6 +270,17 @@ class _Drawing:
         self._pen.rectangle((left, top, right - 1, bottom - 1), color)
         # by the middle of what letters have in common, not of this text's: else lines without a "g" would jump
         self._pen.text(((left + right) / 2, (top + bottom) / 2), text, _ink(color), font, anchor="mm")
+
+
+def _sure(points: Array) -> Array:
+    sure: Array = (points[:, 2] >= _SEEN) & np.isfinite(points[:, :2]).all(axis=1)
+    return sure
+
+
+def _highest(points: Array) -> _Place:
+    """Return a box without a width from the highest of some points down to the lowest one's height."""
+    x, y = points[points[:, 1].argmin(), :2].tolist()
+    return x, y, x, float(points[:, 1].max())
 
 
 def _shared(one: Sequence[float], other: Sequence[float]) -> float:
