@@ -8,7 +8,7 @@ from ..calls.conversion import Array
 from .grids import Grid
 from .layout import CORNERS, Layout
 
-__all__ = ["corners_of", "in_pixels", "points_from", "sigmoid", "softmax"]
+__all__ = ["corners_of", "in_pixels", "points_from", "reach_of", "sigmoid", "softmax"]
 
 _EXP_LIMIT = 80.0  # the logarithm of a side that no picture has
 
@@ -24,6 +24,11 @@ def softmax(values: Array) -> Array:
     raised = np.exp(values - values.max(axis=-1, keepdims=True))
     result: Array = raised / raised.sum(axis=-1, keepdims=True)
     return result
+
+
+def reach_of(values: Array) -> float:
+    """Return how far from 0 the values lie, of those that are numbers: one that is none must not tell what all are."""
+    return float(np.abs(values).max(initial=0, where=np.isfinite(values)))
 
 
 def in_pixels(boxes: Array, form: str, unit: str, size: tuple[int, int]) -> Array:

@@ -12,11 +12,11 @@ import numpy as np
 
 from ..calls.conversion import Array
 from ..errors import OptionError, TensorError
-from .boxes import corners_of, points_from, sigmoid, softmax
+from .boxes import corners_of, points_from, reach_of, sigmoid, softmax
 from .candidates import Candidates
 from .grids import Grid, grid
 from .layout import Layout
-from .lists import names_of, points_of
+from .lists import names_of, points_of, with_unit
 
 __all__ = ["Dense", "is_map", "strides_of"]
 
@@ -65,6 +65,7 @@ class Dense:
         self._named = _by_stride(layout)
         self._cells: Grid | None = None
         self._anchors: Array | None = None
+        self._places = -1  # that these two are for
 
     @property
     def unsettled(self) -> bool:
@@ -83,13 +84,12 @@ class Dense:
             layout = replace(layout, score=_activation(parts), source="values")
         if not layout.boxes:
             # undecoded they count cells, and lie around their own cell's corner
-            reach = max(float(part.codes[:, :2].max(initial=0)) for part in parts)
+            reach = max(reach_of(part.codes[:, :2]) for part in parts)
             boxes = "cxcywh" if reach > self._size[1] / 8 else "grid"
             layout = replace(layout, boxes=boxes, unit="pixels", source="values")
         self.layout = layout
         if self._needs_unit:
-            reach = max(float(np.abs(part.codes).max(initial=0)) for part in parts)
-            self.layout = replace(layout, unit="pixels" if reach > 2 else "relative", source="values")
+            self.layout = with_unit(layout, *(part.codes for part in parts))
         return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
@@ -127,24 +127,25 @@ class Dense:
         return Candidates(boxes, scores, classes, keypoints, coefficients, angles)
 
     def _prepare(self, parts: Sequence[_Part]) -> None:
-        """Lay the grid, once."""
-        layout = self.layout
-        if layout.boxes in _BY_CELLS and self._cells is None:
-            counts = [len(part.codes) for part in parts]
+        """Lay the grid, once for as many places."""
+        layout, counts = self.layout, [len(part.codes) for part in parts]
+        if sum(counts) == self._places:
+            return
+        if layout.boxes in _BY_CELLS:
             per_cell = len(layout.anchors[0]) if layout.boxes == "anchors" else 1
             strides = self._find_strides([count // per_cell for count in counts])
             if layout.boxes == "anchors":
                 self._cells, self._anchors = _repeated(self._size, strides, layout.anchors)
             else:
                 self._cells = grid(self._size, strides)
-        if layout.boxes in _BY_ANCHORS and self._anchors is None:
+        if layout.boxes in _BY_ANCHORS:
             self._anchors = np.array(layout.anchors, np.float32)
-            places = sum(len(part.codes) for part in parts)
-            if self._anchors.shape != (places, 4):
+            if self._anchors.shape != (sum(counts), 4):
                 raise TensorError(
-                    f"the outputs have {places} places, and the layout's anchors are {list(self._anchors.shape)}; "
+                    f"the outputs have {sum(counts)} places, and the layout's anchors are {list(self._anchors.shape)}; "
                     "wanted four numbers for each place"
                 )
+        self._places = sum(counts)
 
     def _find_strides(self, counts: Sequence[int]) -> tuple[int, ...]:
         if len(counts) == 1:
@@ -279,9 +280,8 @@ def _logit(share: float) -> float:
 
 def _activation(parts: Sequence[_Part]) -> str:
     """Return what makes probabilities of the scores, by their values."""
-    low = min(float(part.scores.min(initial=0)) for part in parts)
-    high = max(float(part.scores.max(initial=0)) for part in parts)
-    return "sigmoid" if low < 0 or high > 1 + _TOLERANCE else "probability"
+    low = min(float(part.scores.min(initial=0, where=np.isfinite(part.scores))) for part in parts)
+    return "sigmoid" if low < 0 or max(reach_of(part.scores) for part in parts) > 1 + _TOLERANCE else "probability"
 
 
 def _table(given: Array, size: tuple[int, int]) -> Array:
@@ -291,9 +291,10 @@ def _table(given: Array, size: tuple[int, int]) -> Array:
         table = table[0]
     if table.ndim == 3 and table.shape[2] == 1:
         table = table[:, :, 0]
-    if table.ndim == 3:
-        channels_first = is_map(table.shape[1:], size)
-        table = table.reshape(table.shape[0], -1) if channels_first else table.reshape(-1, table.shape[2])
+    if table.ndim == 3 and is_map(table.shape[1:], size):
+        table = table.reshape(table.shape[0], -1)
+    elif table.ndim == 3 and is_map(table.shape[:2], size):
+        table = table.reshape(-1, table.shape[2])
     if table.ndim != 2:
         raise TensorError(f"an output is {given.dtype}{list(given.shape)}; wanted a table of one frame")
     return table

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..calls.conversion import Array
 from ..errors import OptionError, TensorError
-from .boxes import in_pixels
+from .boxes import in_pixels, reach_of
 from .candidates import Candidates
 from .layout import Layout
 
-__all__ = ["Indexed", "Listed", "Rows", "names_of", "points_of"]
+__all__ = ["Indexed", "Listed", "Rows", "names_of", "points_of", "with_unit"]
 
 _UNTOLD = 2.0  # shares of a side end near 1, pixels do not
 
@@ -33,7 +33,7 @@ class Listed:
     def settle(self, outputs: Mapping[str, Array]) -> Layout:
         """Look at the values, where only these tell the unit, and return the layout that they tell."""
         if not self.layout.unit:
-            self.layout = _with_unit(self.layout, outputs[self.layout.name("boxes")])
+            self.layout = with_unit(self.layout, outputs[self.layout.name("boxes")])
         return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
@@ -46,7 +46,7 @@ class Listed:
         """
         layout = self.layout
         boxes, scores, classes = (outputs[layout.name(part)] for part in ("boxes", "scores", "classes"))
-        scores, classes = scores.reshape(-1), classes.reshape(-1)
+        boxes, scores, classes = _of_one_frame(boxes), scores.reshape(-1), classes.reshape(-1)
         if not boxes.size == 4 * scores.size == 4 * classes.size:
             raise TensorError(
                 f"the boxes are {list(boxes.shape)}, the scores {list(scores.shape)} and the classes "
@@ -77,7 +77,7 @@ class Rows:
         if not self.layout.columns:
             self.layout = _with_columns(self.layout, table)
         if self.layout.columns and not self.layout.unit:
-            self.layout = _with_unit(self.layout, table[:, _places(self.layout)[0]])
+            self.layout = with_unit(self.layout, table[:, _places(self.layout)[0]])
         return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
@@ -127,8 +127,7 @@ class Rows:
         return Candidates(boxes, scores[rows], classes, keypoints, coefficients, angles)
 
     def _table(self, outputs: Mapping[str, Array]) -> Array:
-        given = outputs[self.layout.name("rows")]
-        return given.reshape(-1, given.shape[-1])
+        return _of_one_frame(outputs[self.layout.name("rows")])
 
 
 class Indexed:
@@ -145,7 +144,7 @@ class Indexed:
     def settle(self, outputs: Mapping[str, Array]) -> Layout:
         """Look at the values, where only these tell the unit, and return the layout that they tell."""
         if not self.layout.unit:
-            self.layout = _with_unit(self.layout, outputs[self.layout.name("boxes")])
+            self.layout = with_unit(self.layout, outputs[self.layout.name("boxes")])
         return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
@@ -173,6 +172,13 @@ class Indexed:
 def names_of(layout: Layout) -> tuple[str, ...]:
     """Return the names of all outputs that are read."""
     return tuple(name for part in layout.outputs for name in layout.names(part))
+
+
+def _of_one_frame(given: Array) -> Array:
+    """Return an output as rows."""
+    if not given.ndim or prod(given.shape[:-2]) != 1:
+        raise TensorError(f"an output is {given.dtype}{list(given.shape)}; wanted the rows of one frame")
+    return given.reshape(-1, given.shape[-1])
 
 
 def points_of(values: Array, layout: Layout, size: tuple[int, int]) -> Array:
@@ -206,7 +212,7 @@ def _places(layout: Layout) -> tuple[list[int], str]:
 
 def _with_columns(layout: Layout, table: Array) -> Layout:
     """Tell a score from a class: of the last two columns of rows of seven numbers the classes are whole."""
-    fractional = (table[:, 5:7] % 1 != 0).any(axis=0)
+    fractional = (table[np.isfinite(table).all(axis=1), 5:7] % 1 != 0).any(axis=0)
     if fractional[0] == fractional[1]:  # nothing was found that could tell
         return layout
     last = ("score", "class") if fractional[0] else ("class", "score")
@@ -214,9 +220,9 @@ def _with_columns(layout: Layout, table: Array) -> Layout:
     return replace(layout, columns=("-", *corners, *last), source="values")
 
 
-def _with_unit(layout: Layout, boxes: Array) -> Layout:
+def with_unit(layout: Layout, *boxes: Array) -> Layout:
     """Tell pixels from shares, as soon as there is a box."""
-    reach = float(np.abs(boxes).max(initial=0))
+    reach = max(map(reach_of, boxes))
     if not reach:
         return layout
     return replace(layout, unit="pixels" if reach > _UNTOLD else "relative", source="values")

@@ -274,8 +274,8 @@ def _dense(known: Known, told: Mapping[str, Any]) -> Layout | None:
     classes = width - 4 - more if width > 0 else known.classes
     if classes < 1:
         return None
-    objectness = per_cell == 3 or (classes > 1 and (
-        known.classes == classes - 1 if known.classes else axis == 0 and classes != 80 and not known.task
+    objectness = per_cell == 3 or (axis == 0 and classes > 1 and (
+        known.classes == classes - 1 if known.classes else classes != 80 and not known.task
     ))  # fmt: skip
     boxes = "" if objectness and per_cell == 1 else "cxcywh"
     named = {"rows": rest[0].name} | ({"protos": protos.name} if protos is not None else {})
