@@ -148,6 +148,19 @@ def test_an_unknown_model_says_no_more_than_its_tensors(tmp_path: Path, street: 
     assert asked.stderr.startswith("error: nothing is drawn: nothing tells what the outputs of this model hold")
 
 
+def test_an_unknown_model_of_any_size_says_no_more_either(tmp_path: Path, street: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra: onnxruntime")
+    pytest.importorskip("onnx", reason="needs onnx")
+    import odd_onnx
+
+    (tmp_path / "halved.onnx").write_bytes(odd_onnx.halved())
+    given = ("run", tmp_path / "halved.onnx", street, "--option", "normalization=[0, 1]")
+    done = call(*given)
+    assert done.stderr == ""
+    assert done.stdout.startswith("output")
+    assert call_json(*given)["task"] is None
+
+
 # Areas and bodies, by models that are built
 
 

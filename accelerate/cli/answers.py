@@ -20,6 +20,9 @@ from .inputs import is_picture, no_picture, open_picture, picture_tensor, read_a
 
 __all__ = ["Answer", "Runner"]
 
+#: Exporters' words for tasks that are more than classes.
+_TASKS = frozenset({"detect", "segment", "pose", "obb"})
+
 
 @dataclass
 class Answer:
@@ -50,8 +53,10 @@ class Runner:
     ----------
     task : VisionTask or None
         None as long as there was no picture, and where nothing tells what the outputs say of one.
-    refusal : OptionError or None
+    refusal : OptionError, TensorError or None
         Why there is none.
+    expected : bool
+        Whether a user expects more of the model than tensors: all but one thing is known, or it says what it is.
     """
 
     def __init__(self, model: Model, *, top: int | None, min_score: float | None, timeout: float | None) -> None:
@@ -59,7 +64,8 @@ class Runner:
         self._top, self._min_score = top, min_score
         self.metadata: Metadata = model.metadata()
         self.task: VisionTask[Any] | None = None
-        self.refusal: OptionError | None = None
+        self.refusal: OptionError | TensorError | None = None
+        self.expected = False
 
     def answer(self, path: Path) -> Answer:
         """Run the model on a file."""
@@ -89,8 +95,16 @@ class Runner:
                     found = Segmenter(self._model, min_score=self._min_score)
                 self.task = found
             except OptionError as error:
-                self.refusal = error
+                self._refuse(error, None)
         return self.task
+
+    def _refuse(self, error: OptionError | TensorError, size: tuple[int, int] | None) -> None:
+        """Note why there is no task; `size` is the tensor's where an answer was looked at."""
+        self.task, self.refusal = None, error
+        said = self.metadata.type.endswith("_detector") or self.metadata.extra.get("task") in _TASKS
+        known = known_of(self.metadata, size=size)
+        nothing = unrecognized(known, "a Detector").reason == error.reason
+        self.expected = picture_input(self.metadata) is not None and (said or not nothing)
 
     def _prepared(self, task: VisionTask[Any], picture: Array, path: Path) -> tuple[Any, Geometry, TensorInfo]:
         try:
@@ -103,8 +117,8 @@ class Runner:
         limits = {} if isinstance(task, Segmenter) else {"max_results": self._top, "min_score": self._min_score}
         try:
             return task.decode(outputs, geometry, **limits)
-        except OptionError as error:  # only the answer could tell, and does not
-            self.task, self.refusal = None, error
+        except (OptionError, TensorError) as error:  # only the answer could tell, and does not
+            self._refuse(error, geometry.tensor_size)
             return None
 
     def _run(self, path: Path, feeds: Any, ours: tuple[TensorInfo, Any] | None) -> Answer:
@@ -117,15 +131,3 @@ class Runner:
                 raise
             raise naming_sizes(error, [ours]) from error.__cause__
         return Answer(path, feeds, outputs, (perf_counter() - started) * 1e3)
-
-    @property
-    def expected(self) -> bool:
-        """Whether a user expects more of this model than tensors: all but one thing is known, or it says what it is."""
-        if self.refusal is None or picture_input(self.metadata) is None:
-            return False
-        unknown = unrecognized(known_of(self.metadata), "a Detector").reason == self.refusal.reason
-        said = self.metadata.type.endswith("_detector") or self.metadata.extra.get("task") in _TASKS
-        return said or not unknown
-
-
-_TASKS = ("detect", "segment", "pose", "obb")
