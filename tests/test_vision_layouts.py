@@ -13,28 +13,15 @@ from test_vision_layouts_dense import CENTRED, WITH_OWN, yolox
 from tflite_writer import Graph, build
 from vision_comparison import WHOLE, check
 from vision_models import (
-    CLASSES,
-    HEIGHT,
-    PLACES,
-    SCENE,
-    SHARES,
-    STRIDES,
-    WIDTH,
-    Case,
-    by_stride,
-    cells,
-    described,
-    logit,
-    own_places,
-    scores_of,
-    spread,
+    CLASSES, HEIGHT, PLACES, SCENE, SHARES, STRIDES, WIDTH, Case, by_stride, cells, described, logit, own_places,
+    scores_of, spread,
 )  # fmt: skip
 
 import accelerate
 from accelerate.calls.conversion import Array
 from accelerate.errors import OptionError
 from accelerate.metadata import Quantization
-from accelerate.vision import Classifier, Detector, Layout, PoseEstimator, Segmenter
+from accelerate.vision import Classifier, Detector, Layout, PoseEstimator, Segmenter, task_for
 
 # What has to be told
 
@@ -198,6 +185,21 @@ def test_rows_of_seven_are_told_by_the_first_picture_that_has_an_object_between_
     assert (found.labels.tolist(), found.scores.tolist()) == (["class2"], [0.875])
     with pytest.raises(OptionError, match=r"'out' float32\[-1, 7\], for pictures of 96 x 128, 7 labels"):
         Detector(described({"out": (-1, 7)}, 7, batch=-1))  # so many classes
+
+
+def test_a_dynamic_first_axis_is_a_batch_only_where_the_inputs_is() -> None:
+    assert isinstance(task_for(described({"out": (-1, 7)})), Detector)
+    assert isinstance(task_for(described({"out": (-1, 7)}, batch=-1)), Classifier)
+    assert isinstance(task_for(described({"out": (1, 7)})), Classifier)
+
+
+def test_rows_of_seven_are_slanted_boxes_only_where_the_task_says_so() -> None:
+    shape = {"out": (1, 300, 7)}
+    slanted, flat = Detector(described(shape, task="obb")).layout, Detector(described(shape)).layout
+    assert slanted is not None
+    assert flat is not None
+    assert "angle" in slanted.columns
+    assert flat.columns == ()  # values tell
 
 
 def test_few_queries_are_no_cells() -> None:

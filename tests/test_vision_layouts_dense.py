@@ -9,26 +9,13 @@ import numpy as np
 import pytest
 from vision_comparison import check
 from vision_models import (
-    HEIGHT,
-    PLACES,
-    SCENE,
-    SHARES,
-    STRIDES,
-    WIDTH,
-    Case,
-    binned,
-    by_stride,
-    cells,
-    centred,
-    distances,
-    logit,
-    own_places,
-    scores_of,
-    spread,
-    ultralytics,
+    CLASSES, HEIGHT, PLACES, SCENE, SHARES, STRIDES, WIDTH, Case, binned, by_stride, cells, centred, described,
+    distances, logit, own_places, scores_of, spread, ultralytics,
 )  # fmt: skip
 
 from accelerate.calls.conversion import Array
+from accelerate.image import Geometry
+from accelerate.vision import Detector
 
 
 def joined(*parts: Array) -> Array:
@@ -121,14 +108,27 @@ CASES: dict[str, Case] = {
         quantized={f"output{i}": ("uint8", 0.15, 220) for i in range(6)},
     ),
     "15 two heads": Case({"boxes": BINS, "scores": LOGITS}),
+    "15 two heads, bytes": Case(
+        {"boxes": BINS, "scores": LOGITS},
+        step=4.0,
+        quantized={"boxes": ("uint8", 0.15, 220), "scores": ("int8", 0.08, 20)},
+    ),
     "15 two heads, others first": Case({"a": LOGITS, "b": BINS}),
     "15 two heads with the best score": Case({"a": BINS, "b": LOGITS, "c": LOGITS.max(axis=2, keepdims=True)}),
     "16 YOLOv8 ltrb": Case({"a": turned(spread(distances()))[np.newaxis], "b": turned(SCORES[0])[np.newaxis]}),
+    "16 YOLOv8 ltrb, bytes": Case(
+        {"a": turned(spread(distances()))[np.newaxis], "b": turned(SCORES[0])[np.newaxis]},
+        step=0.5,
+        quantized={"a": ("uint8", 0.03, 20), "b": ("uint8", 1 / 256, 0)},
+    ),
     "20 YOLOX": Case({"output": yolox(decoded=False)}),
     "20 YOLOX without labels": Case({"output": yolox(decoded=False)}, labels=()),
     "20 YOLOX, decoded": Case({"output": yolox(decoded=True)}),
     "21 EdgeYOLO": Case({"output": yolox(decoded=True)}, labels=()),
     "22 YOLO-NAS": Case({"boxes": CORNERS, "scores": SCORES}),
+    "22 YOLO-NAS, bytes": Case(
+        {"boxes": CORNERS, "scores": SCORES}, step=0.3, quantized={"boxes": ("uint8", 0.5, 0), "scores": BYTE}
+    ),
     "23 DAMO-YOLO": Case({"output": SCORES, "953": CORNERS}),
     "28 DETR": Case({"pred_logits": no_object(), "pred_boxes": DETR_BOXES}),
     "28 DETR without labels": Case({"pred_logits": no_object(), "pred_boxes": DETR_BOXES}, labels=()),
@@ -166,3 +166,30 @@ def test_layout(name: str, form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.told])
 def test_a_picture_of_dynamic_size(name: str, tmp_path: Path) -> None:
     check(CASES[name], "onnx sides", tmp_path)
+
+
+SIZES = {
+    (320, 320): (8, 16, 32),
+    (416, 416): (8, 16, 32),
+    (480, 640): (8, 16, 32),
+    (256, 192): (8, 16, 32, 64),
+    (256, 256): (16, 32),
+    (128, 192): (4, 8, 16, 32),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_cells_of_other_sizes_and_strides(size: tuple[int, int]) -> None:
+    height, width = size
+    places = [(x, y, s) for s in SIZES[size] for y in range(height // s) for x in range(width // s)]
+    table = np.zeros((1, len(places), 5 + CLASSES), np.float32)
+    chosen = [3, len(places) // 2, len(places) - 1]
+    table[0, chosen] = (0.5, 0.25, 0.5, 0.25, 0.75, 0, 0, 1, 0, 0)
+    metadata = described({"output": table.shape}, CLASSES, size=size)
+    whole = Geometry(size, size, (0, 0, *size), (0, 0, *size))
+    found = Detector(metadata, {"boxes": "grid"}).decode({"output": table}, whole)
+    x, y, stride = np.array([places[i] for i in chosen], float).T
+    middles, sides = ((x + 0.5) * stride, (y + 0.25) * stride), (np.exp(0.5) * stride, np.exp(0.25) * stride)
+    wanted = np.stack([m + sign * side / 2 for sign in (-1, 1) for m, side in zip(middles, sides, strict=True)], axis=1)
+    np.testing.assert_allclose(found.boxes, wanted, rtol=1e-5, atol=1e-3)
+    assert found.scores.tolist() == [0.75] * 3

@@ -9,18 +9,7 @@ import numpy as np
 import pytest
 from vision_comparison import WHOLE, check, check_file, compare
 from vision_models import (
-    CLASSES,
-    HEIGHT,
-    LABELS,
-    NORMALIZATION,
-    SCENE,
-    SHARES,
-    WIDTH,
-    Case,
-    scores_of,
-    spread,
-    ssd,
-    ultralytics,
+    CLASSES, HEIGHT, LABELS, NORMALIZATION, SCENE, SHARES, WIDTH, Case, scores_of, spread, ssd, ultralytics,
 )  # fmt: skip
 
 from accelerate.calls.conversion import Array
@@ -170,3 +159,40 @@ def test_the_metadata_tells_the_order_of_the_corners(names: dict[str, str], orde
     metadata, case = list_of(names, order, **SAID)
     compare(Detector(metadata).decode(case.outputs, WHOLE), SCENE, case, 1)
     assert str(Detector(metadata).layout).startswith("list, boxes yxyx, unit relative")
+
+
+@pytest.mark.parametrize("names", [("a", "b", "c", "d"), ("num", "boxes", "scores", "classes")])
+def test_the_port_of_efficient_nms_tells_what_an_output_holds(names: tuple[str, ...]) -> None:
+    arrays = (COUNT, rows(SCENE.boxes, 10), filled(SCORES, 10)[np.newaxis], filled(SCENE.classes, 10, -1)[np.newaxis])
+    image = TensorInfo("x", shape=(1, 3, HEIGHT, WIDTH), layout="NCHW")
+    outputs = tuple(
+        TensorInfo(name, shape=array.shape, extra={"operator": "EfficientNMS_TRT", "port": port})
+        for port, (name, array) in enumerate(zip(names, arrays, strict=True))
+    )
+    case = Case(dict(zip(names, arrays, strict=True)))
+    detector = Detector(Metadata("", "", "", (image,), outputs[::-1], LABELS))
+    compare(detector.decode(case.outputs, WHOLE), SCENE, case, 1)
+    assert detector.layout is not None
+    assert detector.layout.source == "graph"
+
+
+EVERY_FORM = [
+    ((1, 0, 3, 2), "boundaries", "ratio"), ((0, 1, 2, 3), "boundaries", "pixel"), ((0, 1, 2, 3), "upper_left", "ratio"),
+    ((1, 0, 3, 2), "upper_left", "pixel"), ((0, 1, 2, 3), "center", "pixel"), ((1, 0, 3, 2), "center", "ratio"),
+    ((0, 2, 1, 3), "boundaries", "ratio"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("order", "form", "unit"), EVERY_FORM)
+def test_every_form_of_boxes_that_the_metadata_may_tell(order: tuple[int, ...], form: str, unit: str) -> None:
+    metadata, case = list_of(METADATA_NAMES, boxOrder=order, boxType=form, boxCoordinates=unit)
+    left, top, right, bottom = (SCENE.boxes if unit == "pixel" else RELATIVE).T
+    numbers = {
+        "boundaries": (left, top, right, bottom), "upper_left": (left, top, right - left, bottom - top),
+        "center": ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top),
+    }[form]  # fmt: skip
+    stored = np.zeros((1, 10, 4), np.float32)
+    for place, values in zip(order, numbers, strict=True):  # where xmin, ymin, ... stand
+        stored[0, :3, place] = values
+    outputs = {**case.outputs, "location": stored}
+    compare(Detector(metadata).decode(outputs, WHOLE), SCENE, case, 1)
