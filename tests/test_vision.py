@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
 import time
@@ -353,82 +352,3 @@ def test_the_task_that_a_model_is_for(outputs: list[TensorInfo], kind: Any) -> N
             task_for(metadata)
     else:
         assert type(task_for(metadata)) is kind
-
-
-# A description beside the model
-
-
-def described(folder: Path, **said: Any) -> Path:
-    path = folder / "model.onnx"
-    path.write_bytes(listing())
-    (folder / "model.onnx.json").write_text(json.dumps({"edge-accelerate": 1, **said}))
-    return path
-
-
-def test_a_description_says_what_load_and_detector_would_be_told(tmp_path: Path) -> None:
-    path = described(
-        tmp_path, labels=["cat", "dog"], normalization=[10, 2], color="BGR", resize="letterbox", anchor="top-left",
-        fill=[1, 2, 3], layout={"offset": 0, "unit": "pixels"},
-    )  # fmt: skip
-    with accelerate.load(path) as model:
-        metadata = model.metadata()
-        assert metadata.labels == ("cat", "dog")
-        assert metadata.inputs[0].normalization == accelerate.Normalization((10.0,), (2.0,), "user")
-        detect = Detector(model)
-        prepared = detect.preparation
-        assert (prepared.resize, prepared.anchor, prepared.fill, prepared.info.color) == (
-            "letterbox", "top-left", [1, 2, 3], "BGR",
-        )  # fmt: skip
-        assert {*prepared.sources.values()} == {"model.onnx.json", "user"}
-        assert detect.layout is not None
-        assert (detect.layout.offset, detect.layout.unit) == (0, "pixels")
-        assert detect(frame())[1].label == "dog"
-        assert Detector(model, resize="crop", layout={"unit": "relative"}).preparation.resize == "crop"
-    labels = tmp_path / "labels.txt"
-    labels.write_text("a\nb\n")
-    with accelerate.load(path, label_path=labels, normalization=(0, 1)) as model:  # what the caller says goes before
-        assert model.metadata().labels == ("a", "b")
-        assert model.metadata().inputs[0].normalization == accelerate.Normalization((0.0,), (1.0,), "user")
-
-
-@pytest.mark.parametrize("text", ['{"edge-accelerate": {}, "x": 1}', "{}", "[1, 2]", "\x00", '{"labels": ["cat"]}', ""])
-def test_a_file_of_somebody_else_is_ignored(tmp_path: Path, text: str) -> None:
-    path = described(tmp_path)
-    (tmp_path / "model.onnx.json").write_text(text.replace('"edge-accelerate": {}, ', ""))
-    with accelerate.load(path, normalization=(0, 1)) as model:
-        assert not model.metadata().labels
-        assert "vision" not in model.metadata().extra
-
-
-@pytest.mark.parametrize(
-    ("said", "wrong"),
-    [
-        ({"edge-accelerate": 2}, "is of version 2; known is 1"),
-        ({"colour": "BGR"}, r"has the key 'colour' \(did you mean 'color'\?\)"),
-        ({"color": "GBR"}, "says color 'GBR'; wanted one of 'RGB', 'BGR'"),
-        ({"resize": "fit"}, "says resize 'fit'"),
-        ({"fill": 256}, "says fill 256"),
-        ({"labels": [[1]]}, "says labels"),
-        ({"normalization": [1]}, "normalization is"),
-        ({"layout": []}, r"says layout \[\]"),
-    ],
-)
-def test_a_wrong_description_is_named(tmp_path: Path, said: Mapping[str, Any], wrong: str) -> None:
-    with pytest.raises(OptionError, match=f"model.onnx.json .*{wrong}.*correct it, or remove it|{wrong}"):
-        accelerate.load(described(tmp_path, **said))
-    (tmp_path / "model.onnx.json").write_text('{"edge-accelerate": 1,')
-    with pytest.raises(OptionError, match="is no JSON"):
-        accelerate.load(tmp_path / "model.onnx")
-
-
-def test_a_description_that_contradicts_the_model_is_refused(tmp_path: Path) -> None:
-    for layout, said in (
-        ({"kind": "rows"}, "says that the outputs are of kind 'rows', and what is recognised is 'list'"),
-        ({"outputs": {"boxes": "nowhere"}}, "the model has no output 'nowhere'"),
-        ({"kind": "dense", "outputs": {"rows": "detection_boxes"}}, r"no room for a box"),
-    ):
-        with (
-            accelerate.load(described(tmp_path, layout=layout), normalization=(0, 1)) as model,
-            pytest.raises((OptionError, TensorError), match=said),
-        ):
-            Detector(model)(frame())

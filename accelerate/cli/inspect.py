@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from .inspection import inspect_model
+from ..errors import OptionError
+from .inspection import description_of, inspect_model
 from .parameters import shape_option
 from .rendering import print_fields, print_heading, print_line, print_table
 from .vision import numbers, preparation_fields
@@ -29,11 +30,25 @@ _SOURCES = {"metadata": "the model's metadata", "assumed": "assumption: nothing 
 @click.argument("model")
 @shape_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect(model: str, shapes: Any, as_json: bool) -> int:
+@click.option(
+    "--write-description",
+    "write",
+    is_flag=True,
+    help="Write what is known of the model's pictures and outputs to a file beside it, for you to edit.",
+)
+def inspect(model: str, shapes: Any, as_json: bool, write: bool) -> int:
     """Show what MODEL says about itself, and the plan: who would run it here, who would not, and why.
 
     No runtime is needed.
     """
+    if write:
+        path, description = description_of(model, shapes)
+        try:
+            path.write_text(json.dumps(description, indent=2) + "\n", "utf-8")
+        except OSError as error:
+            raise OptionError(f"the description {path} cannot be written: {error.strerror}") from error
+        print_line(f"wrote {path}: {', '.join(list(description)[1:]) or 'nothing is known'}; load() and vision read it")
+        return 0
     report = inspect_model(model, shapes)
     if as_json:
         click.echo(json.dumps(report, indent=2))

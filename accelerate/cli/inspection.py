@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from .. import registry
@@ -13,6 +14,8 @@ from ..calls.normalization import with_image_meaning
 from ..calls.pixels import AssumptionWarning
 from ..calls.shapes import Shapes, check_shapes, settle
 from ..errors import ModelError, OptionError
+from ..formats.beside import path_beside, read_beside, with_described
+from ..formats.classes import with_labels
 from ..formats.description import describe_source
 from ..formats.onnx.file import ModelFile as ONNXFile
 from ..formats.tflite.assumptions import ASSUMED_NORMALIZATION
@@ -20,10 +23,11 @@ from ..formats.tflite.file import ModelFile
 from ..metadata import Metadata, Normalization, TensorInfo
 from ..source import Source
 from ..vision import task_for
+from ..vision.describing import describe
 from ..vision.outputs import picture_input
 from .vision import describe_preparation, task_name
 
-__all__ = ["inspect_model"]
+__all__ = ["description_of", "inspect_model"]
 
 _ABOUT = ("name", "description", "version", "author", "license", "min_parser_version")
 
@@ -58,12 +62,8 @@ def _vision(source: Source, shapes: Shapes) -> dict[str, Any] | None:
 
     "layout" is None where only an answer's shapes can tell it.
     """
-    described = describe_source(source)
-    if described is None:
-        return None
-    assumed = ASSUMED_NORMALIZATION if source.format == "tflite" else None
-    described = replace(described, inputs=_inputs(described, assumed, shapes))
-    if picture_input(described) is None:
+    described = main_graph(source, shapes)
+    if described is None or picture_input(described) is None:
         return None
     try:
         task = task_for(described)
@@ -79,6 +79,47 @@ def _vision(source: Source, shapes: Shapes) -> dict[str, Any] | None:
         "layout_source": None if layout is None else layout.source,
         "preparation": preparation,
     }
+
+
+def main_graph(source: Source, shapes: Shapes) -> Metadata | None:
+    """Return what file and description say of the graph that runs, as a model that is loaded says it.
+
+    None for a format that the core does not read.
+    """
+    described = describe_source(source)
+    if described is None:
+        return None
+    beside = None if source.path is None else read_beside(source.path)
+    user = None if beside is None else beside.normalization
+    assumed = ASSUMED_NORMALIZATION if source.format == "tflite" else None
+    inputs = tuple(with_image_meaning(t, user, assumed) for t in settle(described.inputs, shapes))
+    described = replace(described, inputs=inputs)
+    if beside is not None:
+        described = with_labels(with_described(described, beside.vision), beside.labels)
+    return described
+
+
+def description_of(model: str, shapes: Shapes | None = None) -> tuple[Path, dict[str, Any]]:
+    """Return what a description of a model file would say, and the path where it would stand.
+
+    Raises
+    ------
+    OptionError
+        There is no file, it takes no picture, or it has a description.
+    """
+    source = registry.recognize(Source(model))
+    if source.path is None or source.format == "directory":
+        raise OptionError(f"a description stands beside a model file, and {source} is none", "give the file's path")
+    path = path_beside(source.path)
+    if path.exists():
+        raise OptionError(f"there is a description already: {path}", "edit it, or remove it first")
+    with source.kept_open():
+        described = main_graph(source, check_shapes(shapes))
+    if described is None:
+        raise OptionError(f"{source} is of a format that cannot be read here without its runtime")
+    with warnings.catch_warnings():  # what is assumed stands in it
+        warnings.simplefilter("ignore", AssumptionWarning)
+        return path, describe(described)
 
 
 def _file(source: Source) -> dict[str, Any] | None:

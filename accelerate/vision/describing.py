@@ -32,7 +32,7 @@ def describe(metadata: Metadata) -> dict[str, Any]:
         return said
     prepared = task.preparation
     if (n := prepared.info.normalization) is not None:
-        said["normalization"] = {"mean": list(n.mean), "std": list(n.std)}
+        said["normalization"] = [one[0] if len(one) == 1 else list(one) for one in (n.mean, n.std)]
     said |= {"color": prepared.info.color or "RGB", "resize": prepared.resize}
     if prepared.resize != "stretch":
         said["anchor"] = prepared.anchor

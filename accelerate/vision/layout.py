@@ -133,7 +133,11 @@ class Layout:
     def __str__(self) -> str:
         said = self.as_description()
         parts = [self.kind]
-        parts += [f"{key} {_short(value)}" for key, value in said.items() if key not in ("kind", "outputs")]
+        parts += [
+            f"{key} {_short(value) or 'by the values'}"
+            for key, value in said.items()
+            if key not in ("kind", "outputs") and value != ""
+        ]
         where = ", ".join(f"{part} in {_short(self.names(part))}" for part in self.outputs)
         return "; ".join(filter(None, (", ".join(parts), where)))
 
