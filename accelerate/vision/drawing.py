@@ -84,7 +84,7 @@ def draw(picture: Any, results: Classifications | Detections | Poses | Segmentat
 
 
 def _draw_classes(drawn: _Drawing, found: Classifications) -> None:
-    drawn.legend((f"{one.score:.2f} {_said(one.label)}", _color(one.index)) for one in found)
+    drawn.legend((f"{one.score:.2f} {_said(one.label, one.index)}", _color(one.index)) for one in found)
 
 
 def _draw_objects(drawn: _Drawing, found: Detections) -> None:
@@ -103,7 +103,7 @@ def _draw_objects(drawn: _Drawing, found: Detections) -> None:
     for one in found:
         # beside a slanted box, not in the corner of the upright one
         beside = one.box if one.corners is None else _highest(one.corners)
-        drawn.tag(f"{_said(one.label)} {one.score:.2f}", _color(one.index), beside, boxes)
+        drawn.tag(f"{_said(one.label, one.index)} {one.score:.2f}", _color(one.index), beside, boxes)
 
 
 def _draw_poses(drawn: _Drawing, found: Poses) -> None:
@@ -125,7 +125,7 @@ def _draw_mask(drawn: _Drawing, found: Segmentation) -> None:
         drawn.veil(found.mask == index, _color(index))
         share = count / found.mask.size
         if share >= _LEAST_SHARE:
-            legend.append((f"{_said(found.label(index))} {share:.1%}", _color(index)))
+            legend.append((f"{_said(found.label(index), index)} {share:.1%}", _color(index)))
     drawn.legend(legend)
 
 
@@ -305,7 +305,9 @@ def _ink(ground: _Color) -> _Color:
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else (255, 255, 255)
 
 
-def _said(label: str) -> str:
-    """Return a label on one line, without what cannot be drawn."""
+def _said(label: str, index: int) -> str:
+    """Return a label on one line, without what cannot be drawn; a number in its place is marked as one."""
+    if label == str(index):
+        return f"#{index}"
     text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(label.split()))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
