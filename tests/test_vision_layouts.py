@@ -13,9 +13,22 @@ from test_vision_layouts_dense import CENTRED, WITH_OWN, yolox
 from tflite_writer import Graph, build
 from vision_comparison import WHOLE, check
 from vision_models import (
-    CLASSES, HEIGHT, PLACES, SCENE, SHARES, STRIDES, WIDTH, Case, by_stride, cells, described, logit, own_places,
-    scores_of, spread,
-)  # fmt: skip
+    CLASSES,
+    HEIGHT,
+    PLACES,
+    SCENE,
+    SHARES,
+    STRIDES,
+    WIDTH,
+    Case,
+    by_stride,
+    cells,
+    described,
+    logit,
+    own_places,
+    scores_of,
+    spread,
+)
 
 import accelerate
 from accelerate.calls.conversion import Array

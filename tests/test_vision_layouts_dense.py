@@ -9,9 +9,26 @@ import numpy as np
 import pytest
 from vision_comparison import check
 from vision_models import (
-    CLASSES, HEIGHT, PLACES, SCENE, SHARES, STRIDES, WIDTH, Case, binned, by_stride, cells, centred, described,
-    distances, logit, own_places, scores_of, spread, ultralytics,
-)  # fmt: skip
+    CLASSES,
+    HEIGHT,
+    PLACES,
+    SCENE,
+    SHARES,
+    STRIDES,
+    WIDTH,
+    Case,
+    binned,
+    by_stride,
+    cells,
+    centred,
+    described,
+    distances,
+    logit,
+    own_places,
+    scores_of,
+    spread,
+    ultralytics,
+)
 
 from accelerate.calls.conversion import Array
 from accelerate.image import Geometry

@@ -9,8 +9,19 @@ import numpy as np
 import pytest
 from vision_comparison import WHOLE, check, check_file, compare
 from vision_models import (
-    CLASSES, HEIGHT, LABELS, NORMALIZATION, SCENE, SHARES, WIDTH, Case, scores_of, spread, ssd, ultralytics,
-)  # fmt: skip
+    CLASSES,
+    HEIGHT,
+    LABELS,
+    NORMALIZATION,
+    SCENE,
+    SHARES,
+    WIDTH,
+    Case,
+    scores_of,
+    spread,
+    ssd,
+    ultralytics,
+)
 
 from accelerate.calls.conversion import Array
 from accelerate.metadata import Metadata, TensorInfo

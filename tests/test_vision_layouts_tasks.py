@@ -9,9 +9,24 @@ import numpy as np
 import pytest
 from vision_comparison import PREPARED, check_file
 from vision_models import (
-    FRAMES, HEIGHT, SCENE, SHARES, STRIDES, WIDTH, Case, Found, binned, by_stride, centred, distances, logit, scores_of,
-    spread, ultralytics, write,
-)  # fmt: skip
+    FRAMES,
+    HEIGHT,
+    SCENE,
+    SHARES,
+    STRIDES,
+    WIDTH,
+    Case,
+    Found,
+    binned,
+    by_stride,
+    centred,
+    distances,
+    logit,
+    scores_of,
+    spread,
+    ultralytics,
+    write,
+)
 
 import accelerate
 from accelerate.calls.conversion import Array
