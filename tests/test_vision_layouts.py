@@ -240,6 +240,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"outputs": {"regressors": (1, 896, 16), "classificators": (1, 896, 1)}, "size": (128, 128)},
         r"Found: 'regressors' float32\[1, 896, 16\], 'classificators' float32\[1, 896, 1\], for pictures of 128 x 128",
     ),
+    "four numbers of each cell, which may be counted in many ways": (
+        {"outputs": {f"{kind}{s}": (1, channels, HEIGHT // s, WIDTH // s) for s in STRIDES
+                     for kind, channels in (("reg", 4), ("obj", 1), ("cls", 80))}},
+        r"nothing tells.*Found: 'reg8' float32\[1, 4, 12, 16\]",
+    ),
     "scores": ({"outputs": {"out": (1, 1000)}, "labels": 3}, r"Found: 'out' float32\[1, 1000\].*3 labels; describe"),
     "a map": ({"outputs": {"out": (1, 33, 33, 21)}}, r"as a Detector needs it\. Found: 'out' float32\[1, 33, 33, 21\]"),
     "nothing": ({"outputs": {}}, "nothing tells"),

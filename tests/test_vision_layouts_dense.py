@@ -11,6 +11,7 @@ from vision_comparison import check
 from vision_models import (
     CLASSES,
     HEIGHT,
+    LABELS,
     PLACES,
     SCENE,
     SHARES,
@@ -170,6 +171,25 @@ CASES: dict[str, Case] = {
     "31 NanoDet": Case(dict(zip(NANODET_NAMES, NANODET, strict=True))),
     "31 NanoDet without labels": Case(dict(zip(NANODET_NAMES, NANODET, strict=True)), labels=()),
 }  # fmt: skip
+
+
+def one_class(best: bool, channels_first: bool) -> Case:
+    """Return heads whose scores are maps of one channel, perhaps with the best score of each cell."""
+    pairs = heads(flat=False, channels_first=channels_first)
+    axis = 1 if channels_first else 3
+    outputs: dict[str, Array] = {}
+    for n, (boxes, scores) in enumerate(zip(pairs[::2], pairs[1::2], strict=True)):
+        own = scores.max(axis=axis, keepdims=True)
+        outputs |= {f"box{n}": boxes, f"all{n}": scores, f"best{n}": own} if best else {f"a{n}": boxes, f"b{n}": own}
+    classes = SCENE.classes if best else SCENE.classes * 0
+    return Case(outputs, SCENE._replace(classes=classes), labels=LABELS if best else ("ant",))
+
+
+CASES |= {
+    f"14 heads {what}, channels {'first' if first else 'last'}": one_class(best, first)
+    for best, what in ((False, "of one class"), (True, "with the best score"))
+    for first in (False, True)
+}
 FORMS = {
     name: ("tflite",) if case.quantized else ("onnx", "onnx batch", "tflite") for name, case in CASES.items()
 }  # fmt: skip

@@ -75,7 +75,8 @@ KINDS = SCENE.classes[:, np.newaxis]
 E2E = listed(joined(SCENE.boxes, SCENE.scores[:, np.newaxis], KINDS, COEFFICIENTS))
 
 
-def heads() -> dict[str, Array]:
+def heads(*, best: bool = False) -> dict[str, Array]:
+    """Return the outputs of each stride: distributions, scores, perhaps their best, and coefficients."""
     found = {"protos": PROTOS[np.newaxis]}
     tables = {
         "box": spread(binned(distances())), "score": spread(scores_of(logit(SCENE.scores), low=-8), -8),
@@ -85,6 +86,8 @@ def heads() -> dict[str, Array]:
         for stride, part in zip(STRIDES, by_stride(table), strict=True):
             sides = (HEIGHT // stride, WIDTH // stride)
             found[f"{kind}{stride}"] = part.T.reshape(1, -1, *sides).copy()
+            if best and kind == "score":
+                found[f"best{stride}"] = found[f"{kind}{stride}"].max(axis=1, keepdims=True)
     return found
 
 
@@ -94,6 +97,7 @@ MASKS = {
     "YOLOv8, swapped, channels last": Case({"output1": LAST[np.newaxis], "output0": V8}, told=ultralytics("segment")),
     "end to end": Case({"output0": E2E, "output1": PROTOS[np.newaxis]}, told=ultralytics("segment")),
     "heads": Case(heads()),
+    "heads with the best score": Case(heads(best=True)),
 }
 
 

@@ -287,14 +287,14 @@ def _activation(parts: Sequence[_Part]) -> str:
 def _table(given: Array, size: tuple[int, int]) -> Array:
     """Return an output of one frame with two axes; the rows and columns of a map of cells become one."""
     table = given
-    while table.ndim > 2 and table.shape[0] == 1:
+    while table.ndim > 3 and table.shape[0] == 1:
         table = table[0]
-    if table.ndim == 3 and table.shape[2] == 1:
-        table = table[:, :, 0]
     if table.ndim == 3 and is_map(table.shape[1:], size):
         table = table.reshape(table.shape[0], -1)
     elif table.ndim == 3 and is_map(table.shape[:2], size):
         table = table.reshape(-1, table.shape[2])
+    elif table.ndim == 3 and 1 in (table.shape[0], table.shape[2]):
+        table = table[0] if table.shape[0] == 1 else table[:, :, 0]
     if table.ndim != 2:
         raise TensorError(f"an output is {given.dtype}{list(given.shape)}; wanted a table of one frame")
     return table

@@ -302,12 +302,11 @@ def _several(known: Known, told: Mapping[str, Any]) -> Layout | None:
     for table in tables:
         assert table is not None
         groups[table.places].append(table)
-    several = len(groups) > 1
-    layouts = [_pair(known, group, protos, told, several) for _, group in sorted(groups.items(), reverse=True)]
+    if len(groups) > 1 and not all(any(table.channels in _BINS for table in group) for group in groups.values()):
+        return None  # four numbers for each cell may be counted from it in many ways
+    layouts = [_pair(known, group, protos, told) for _, group in sorted(groups.items(), reverse=True)]
     first = layouts[0]
     if first is None or any(one is None or one.boxes != first.boxes for one in layouts):
-        return None
-    if several and first.boxes not in ("bins", "ltrb"):
         return None
     parts: dict[str, Any] = {part: tuple(one.name(part) for one in layouts if one) for part in first.outputs}
     if len(layouts) == 1:
@@ -327,11 +326,12 @@ class _Table(NamedTuple):
     @classmethod
     def of(cls, one: Output, known: Known, common: Collection[int] = ()) -> _Table | None:
         """Return what the shape says, None where it has no places; `common` are sides that other outputs have, too."""
-        shape = _squeezed(one.shape)
+        shape = one.shape
         if len(shape) == 3 and known.size is not None:
             for shape_of_map, channels, first in ((shape[1:], shape[0], True), (shape[:2], shape[2], False)):
                 if is_map(shape_of_map, known.size):
                     return cls(one.name, one.names, shape_of_map[0] * shape_of_map[1], channels, first)
+        shape = _squeezed(shape)
         if len(shape) == 1:
             return cls(one.name, one.names, shape[0], 1, False)
         if len(shape) != 2 or min(shape) < 1:
@@ -342,16 +342,11 @@ class _Table(NamedTuple):
         return cls(one.name, one.names, found, shape[0] if first else shape[1], first)
 
 
-def _pair(
-    known: Known, group: Sequence[_Table], protos: Output | None, told: Mapping[str, Any], several: bool
-) -> Layout | None:
-    """Return the layout of the boxes and scores for the same places; what else there may be with them is left.
-
-    `several` says that there are more such groups, one for each stride.
-    """
+def _pair(known: Known, group: Sequence[_Table], protos: Output | None, told: Mapping[str, Any]) -> Layout | None:
+    """Return the layout of the boxes and scores for the same places; what else there may be with them is left."""
     rest = list(group)
     named: dict[str, str] = {}
-    if protos is not None and len(rest) == 3:
+    if protos is not None and len(rest) > 2:
         coefficients = [t for t in rest if t.channels == channels_of(protos, known)]
         if len(coefficients) != 1:
             return None
@@ -366,7 +361,7 @@ def _pair(
     named |= {"boxes": boxes.name, "scores": scores.name}
     if boxes.channels != 4:  # beside distributions there may be the best score of each place, which is not needed
         return Layout("dense", named, "bins", "pixels", source="shapes")
-    if _places(known, boxes.places) or (several and _is_stride(known, boxes.places)):
+    if _places(known, boxes.places):
         if single is not None:
             named["objectness"] = single.name
         form = "ltrb" if boxes.channels_first else "xyxy"
