@@ -77,7 +77,8 @@ class Runner:
         if task is None:
             answer = self._run(path, tensor := picture_tensor(picture, path, inputs), (inputs[0], tensor.shape))
         else:
-            feeds, geometry, info = self._prepared(task, picture, path)
+            feeds, geometry = self._prepared(task, picture, path)
+            info = task.preparation.info
             answer = self._run(path, feeds, (info, feeds[info.name].shape))
             answer.results = self._decoded(task, answer.outputs, geometry)
         answer.picture = picture
@@ -106,9 +107,9 @@ class Runner:
         nothing = unrecognized(known, "a Detector").reason == error.reason
         self.expected = picture_input(self.metadata) is not None and (said or not nothing)
 
-    def _prepared(self, task: VisionTask[Any], picture: Array, path: Path) -> tuple[Any, Geometry, TensorInfo]:
+    def _prepared(self, task: VisionTask[Any], picture: Array, path: Path) -> tuple[Any, Geometry]:
         try:
-            return task._feeds(picture, "RGB", None, None)
+            return task.prepare(picture)
         except TensorError as error:
             inputs = self.metadata.required_inputs
             raise (error if len(inputs) == 1 else no_picture(path, inputs)) from error.__cause__

@@ -6,6 +6,7 @@ import abc
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
@@ -15,10 +16,10 @@ from ..calls.conversion import Array, dequantize
 from ..calls.deadlines import check_left, left, seconds
 from ..calls.pixels import note_frame, warn_of_assumption
 from ..calls.shapes import naming_sizes
-from ..errors import InferenceError, OptionError, TensorError
+from ..errors import AccelerateError, InferenceError, OptionError, TensorError
 from ..image.converter import converter_of
 from ..image.fitting import Geometry
-from ..metadata import Metadata
+from ..metadata import Metadata, TensorInfo
 from ..model import Model
 from .layout import GivenLayout, Layout
 from .outputs import known_of
@@ -28,6 +29,8 @@ from .recognition import unrecognized
 __all__ = ["VisionTask", "share"]
 
 _Answer = TypeVar("_Answer")
+#: What took the time, and what to do.
+_LATE = ("resizing the frame", "give a longer timeout, or a smaller frame")
 #: Inputs beside the picture that want a size, and in which order of the tensor's sides.
 _SIZES = {"orig_target_sizes": "WH", "image_shape": "HW"}
 
@@ -94,23 +97,64 @@ class VisionTask(abc.ABC, Generic[_Answer]):
     def _prepared(self) -> Preparation:
         return preparation_for(self.metadata, self._ways, self.layout)
 
+    def prepare(self, frame: Any, *, color: str = "RGB") -> tuple[dict[str, Array], Geometry]:
+        """Make what `infer` takes of a frame, for a program that runs the model by itself and then calls `decode`.
+
+        Parameters
+        ----------
+        frame, color
+            As for a call.
+
+        Returns
+        -------
+        feeds : dict of str to numpy.ndarray
+            The tensor, and the sizes that some models want beside it.
+        geometry : Geometry
+            Where the frame lies in the tensor.
+
+        Raises
+        ------
+        TensorError, OptionError
+        """
+        prepared = self.preparation
+        if not self._said:
+            warn_of(prepared, f"{type(self).__name__}s of such a model")
+            self._said = True
+        converter = converter_of(prepared.info)
+        tensor, geometry = converter.convert(
+            frame, None, prepared.resize, "bilinear", color, prepared.anchor, prepared.fill
+        )
+        note_frame(tensor)
+        if converter.assumed is not None:
+            warn_of_assumption(prepared.info, converter.assumed)
+        feeds = {prepared.info.name: tensor}
+        for info in self.metadata.required_inputs:
+            if info.name != prepared.info.name:
+                feeds[info.name] = self._size_for(info, geometry)
+        return feeds, geometry
+
     def _run(self, frame: Any, color: str, timeout: float | None, limits: Mapping[str, Any]) -> _Answer:
         model, until = self._model(), None if timeout is None else monotonic() + seconds(timeout)
-        feeds, geometry, info = self._feeds(frame, color, until, timeout)
+        feeds, geometry = self.prepare(frame, color=color)
+        check_left(until, timeout, *_LATE)
         try:
             outputs = model.infer(feeds, timeout=left(until))
         except (InferenceError, TensorError) as error:
-            raise naming_sizes(error, [(info, feeds[info.name].shape)]) from error.__cause__
+            raise self._naming_sizes(error, feeds) from error.__cause__
         return self._decode(outputs, geometry, limits)
 
     async def _run_async(self, frame: Any, color: str, timeout: float | None, limits: Mapping[str, Any]) -> _Answer:
         model, until = self._model(), None if timeout is None else monotonic() + seconds(timeout)
-        feeds, geometry, info = await asyncio.to_thread(self._feeds, frame, color, until, timeout)
+        feeds, geometry = await asyncio.to_thread(partial(self.prepare, frame, color=color))
+        check_left(until, timeout, *_LATE)
         try:
             outputs = await model.infer_async(feeds, timeout=left(until))
         except (InferenceError, TensorError) as error:
-            raise naming_sizes(error, [(info, feeds[info.name].shape)]) from error.__cause__
+            raise self._naming_sizes(error, feeds) from error.__cause__
         return await asyncio.to_thread(self._decode, outputs, geometry, limits)
+
+    def _naming_sizes(self, error: InferenceError | TensorError, feeds: Mapping[str, Array]) -> AccelerateError:
+        return naming_sizes(error, [(info, feeds[info.name].shape) for info in self.metadata.required_inputs])
 
     @abc.abstractmethod
     def _decode(self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any]) -> _Answer: ...
@@ -123,29 +167,7 @@ class VisionTask(abc.ABC, Generic[_Answer]):
             )
         return self.model
 
-    def _feeds(
-        self, frame: Any, color: str, until: float | None, timeout: float | None
-    ) -> tuple[dict[str, Array], Geometry, Any]:
-        """Return what `infer` takes for a frame, and where the frame's pixels lie in it."""
-        prepared = self.preparation
-        if not self._said:
-            warn_of(prepared, f"{type(self).__name__}s of such a model")
-            self._said = True
-        converter = converter_of(prepared.info)
-        tensor, geometry = converter.convert(
-            frame, None, prepared.resize, "bilinear", color, prepared.anchor, prepared.fill
-        )
-        note_frame(tensor)
-        if converter.assumed is not None:
-            warn_of_assumption(prepared.info, converter.assumed)
-        check_left(until, timeout, "resizing the frame", "give a longer timeout, or a smaller frame")
-        feeds = {prepared.info.name: tensor}
-        for info in self.metadata.required_inputs:
-            if info.name != prepared.info.name:
-                feeds[info.name] = self._size_for(info, geometry)
-        return feeds, geometry, prepared.info
-
-    def _size_for(self, info: Any, geometry: Geometry) -> Array:
+    def _size_for(self, info: TensorInfo, geometry: Geometry) -> Array:
         order = next((sides for name, sides in _SIZES.items() if name in (info.name, *info.aliases)), None)
         if order is None:
             raise TensorError(
