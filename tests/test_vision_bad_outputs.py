@@ -137,6 +137,18 @@ def test_the_number_of_objects(count: float, objects: list[int]) -> None:
     only(decoded("list", ssd(count)), objects)
 
 
+@pytest.mark.parametrize("kind", ["list", "rows"])
+@pytest.mark.parametrize("fill", [-1, 0])
+def test_what_fills_an_empty_list_up_does_not_tell_the_unit(kind: str, fill: float) -> None:
+    outputs = answers()[kind]
+    if kind == "list":
+        outputs["boxes"][0, :3] = SCENE.boxes[:, YX]
+    empty = {name: np.full_like(array, fill) for name, array in outputs.items()} | {"count": np.zeros(1)}
+    made = detector(kind, outputs)
+    assert len(made.decode(empty, WHOLE)) == 0
+    only(made.decode(outputs, WHOLE), [0, 1, 2])
+
+
 @pytest.mark.parametrize("number", [-1.0, -3.0, float("nan"), float("inf"), -1e30])
 @pytest.mark.parametrize("kind", ["list", "rows"])
 def test_a_class_that_is_none(kind: str, number: float) -> None:

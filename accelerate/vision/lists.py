@@ -17,6 +17,7 @@ from .layout import Layout
 __all__ = ["Indexed", "Listed", "Rows", "names_of", "points_of", "with_unit"]
 
 _UNTOLD = 2.0  # shares of a side end near 1, pixels do not
+_FILLED = 1e-6  # what fills a list up, with boxes of 0 or -1, has no better score
 
 
 class Listed:
@@ -33,7 +34,7 @@ class Listed:
     def settle(self, outputs: Mapping[str, Array]) -> Layout:
         """Look at the values, where only these tell the unit, and return the layout that they tell."""
         if not self.layout.unit:
-            self.layout = with_unit(self.layout, outputs[self.layout.name("boxes")])
+            self.layout = with_unit(self.layout, self.decode(outputs, _FILLED).boxes)
         return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
@@ -73,11 +74,10 @@ class Rows:
 
     def settle(self, outputs: Mapping[str, Array]) -> Layout:
         """Look at the values, where only these tell the columns or the unit, and return the layout that they tell."""
-        table = self._table(outputs)
         if not self.layout.columns:
-            self.layout = _with_columns(self.layout, table)
+            self.layout = _with_columns(self.layout, self._table(outputs))
         if self.layout.columns and not self.layout.unit:
-            self.layout = with_unit(self.layout, table[:, _places(self.layout)[0]])
+            self.layout = with_unit(self.layout, self.decode(outputs, _FILLED).boxes)
         return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
@@ -144,7 +144,7 @@ class Indexed:
     def settle(self, outputs: Mapping[str, Array]) -> Layout:
         """Look at the values, where only these tell the unit, and return the layout that they tell."""
         if not self.layout.unit:
-            self.layout = with_unit(self.layout, outputs[self.layout.name("boxes")])
+            self.layout = with_unit(self.layout, self.decode(outputs, _FILLED).boxes)
         return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
