@@ -165,6 +165,24 @@ def test_fewer_and_more_labels_than_classes(kind: str, labels: int) -> None:
     assert found.labels.tolist() == [f"class{i}" if i < labels else str(i) for i in SCENE.classes]
 
 
+def test_after_the_end_of_rows_there_is_nothing() -> None:
+    rows = np.zeros((1, 1, 10, 7), np.float32)
+    rows[0, 0, :3] = np.column_stack((np.zeros(3), SCENE.classes, SCENE.scores, SCENE.boxes / SHARES))
+    rows[0, 0, 2, 0] = -1
+    rows[0, 0, 3:] = rows[0, 0, 0]
+    only(Detector(described({"out": rows.shape}, CLASSES)).decode({"out": rows}, WHOLE), [0, 1])
+
+
+def test_indices_that_lead_nowhere_are_left_out() -> None:
+    boxes, scores = SCENE.boxes[np.newaxis][:, :, YX], np.zeros((1, CLASSES, 3), np.float32)
+    scores[0, SCENE.classes, range(3)] = SCENE.scores
+    indices = np.array([(0, c, n) for n, c in enumerate(SCENE.classes)], np.int32)
+    wrong = np.array([(0, CLASSES, 0), (0, 0, 3), (1, 0, 0), (-1, -1, -1), (0, -1, 0)], np.int32)
+    outputs = {"boxes": boxes, "scores": scores, "indices": np.concatenate((wrong, indices))}
+    shapes = {"boxes": (1, -1, 4), "scores": (1, CLASSES, -1), "indices": (-1, 3)}
+    only(Detector(described(shapes, CLASSES, types={"indices": "int32"})).decode(outputs, WHOLE), [0, 1, 2])
+
+
 # Of another shape than the layout's
 
 WRONG: dict[str, tuple[dict[str, Array], dict[str, tuple[int, ...]], str]] = {

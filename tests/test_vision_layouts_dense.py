@@ -131,6 +131,9 @@ CASES: dict[str, Case] = {
         step=4.0,
         quantized={"boxes": ("uint8", 0.15, 220), "scores": ("int8", 0.08, 20)},
     ),
+    "15 two heads, no logit below 0": Case(
+        {"boxes": BINS, "scores": np.maximum(LOGITS, 0)}, options={"min_score": 0.55}
+    ),
     "15 two heads, others first": Case({"a": LOGITS, "b": BINS}),
     "15 two heads with the best score": Case({"a": BINS, "b": LOGITS, "c": LOGITS.max(axis=2, keepdims=True)}),
     "16 YOLOv8 ltrb": Case({"a": turned(spread(distances()))[np.newaxis], "b": turned(SCORES[0])[np.newaxis]}),

@@ -107,6 +107,7 @@ def test_one_mask(name: str, front: str, form: str, tmp_path: Path) -> None:
 PROBABILITIES = np.array([0.05, 0.5, 0.25, 0.125, 0.075], np.float32)
 LOGITS = np.log(PROBABILITIES) + 3
 INDEPENDENT = np.array([0.9, 0.8, 0.1, 0.2, 0.3], np.float32)
+SUM_OF_ONE = np.array([2, -1.5, 0.5, 0.25, -0.25], np.float32)
 THOUSAND = np.full(1001, 0.5 / 1000, np.float32)
 THOUSAND[7] = 0.5
 SCORES: dict[str, tuple[Case, Array]] = {
@@ -126,6 +127,11 @@ SCORES: dict[str, tuple[Case, Array]] = {
     ),
     "Ultralytics": (
         Case({"output0": PROBABILITIES[np.newaxis]}, told={"task": "classify"}), PROBABILITIES,
+    ),
+    "logits whose sum is 1": (Case({"out": SUM_OF_ONE[np.newaxis]}), np.exp(SUM_OF_ONE) / np.exp(SUM_OF_ONE).sum()),
+    "bytes that do not sum to 1": (
+        Case({"out": INDEPENDENT[np.newaxis]}, quantized={"out": ("uint8", 1 / 256, 0)}),
+        np.rint(INDEPENDENT * 256) / 256,
     ),
     "told not to sum to 1": (
         Case({"out": INDEPENDENT[np.newaxis]}, options={"layout": {"score": "probability"}}), INDEPENDENT,
