@@ -23,8 +23,9 @@ from .layout import GivenLayout, Layout, parse_box_order
 from .lists import Indexed, Listed, Rows
 from .masks import draw_masks
 from .outputs import Known, known_of
+from .places import channels_of, protos_of
 from .ranges import check_ranges
-from .recognition import boxes_layout, channels_of, protos_of, unrecognized
+from .recognition import boxes_layout, unrecognized
 from .results import Detections
 from .task import VisionTask, share
 
@@ -275,7 +276,7 @@ class Detector(VisionTask[Detections]):
         if not self._own:
             sound &= scores >= least
         if classes.dtype.kind == "f":
-            sound &= np.isfinite(classes)
+            sound &= np.abs(classes) < _MOST_CLASSES
             classes = np.where(sound, classes, -1)
         classes = classes.astype(np.int64)
         if layout.background is not None:
@@ -330,6 +331,7 @@ _DECODERS: Mapping[str, Callable[[Layout, tuple[int, int], int], _Decoder]] = {
 }  # fmt: skip
 _KINDS = tuple(_DECODERS)
 _SIZES_KEPT = 16
+_MOST_CLASSES = 1 << 31
 
 
 @lru_cache(maxsize=256)

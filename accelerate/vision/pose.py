@@ -158,15 +158,16 @@ class PoseEstimator(VisionTask[Poses]):
         count = self._layout.keypoints[0] if self._layout.keypoints else _POINTS
         row = given.shape[-1]
         relative = self._layout.unit != "pixels"
-        if row == 3 and given.shape[-2] == count:
+        frames = given.shape[0] if given.ndim == 4 or (given.ndim == 3 and row != 3) else 1
+        if frames == 1 and row == 3 and given.shape[-2] == count:
             points, own, scores = given.reshape(-1, count, 3), None, None
-        elif row == 3 * count + 5:
+        elif frames == 1 and row == 3 * count + 5:
             table = given.reshape(-1, row)
             points, own, scores = table[:, : 3 * count].reshape(-1, count, 3), table[:, 3 * count : -1], table[:, -1]
         else:
             raise TensorError(
                 f"the points are {given.dtype}{list(given.shape)}; wanted {count} of three numbers, or as many with a "
-                "box and a score behind them"
+                "box and a score behind them, for one frame"
             )
         points = points.astype(np.float32)
         y_first = self._layout.boxes.startswith("y")
