@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import cv2
@@ -274,21 +276,51 @@ def _mapping() -> Iterator[Row]:
         accelerate.load(COCO_SSD, backend="tflite_cpu", num_threads=1, replicas=2) as two,
     ):
         alone, side_by_side = Detector(one, min_score=_MIN_SCORE), Detector(two, min_score=_MIN_SCORE)
-        timings = measure(
-            {
-                "map": lambda: list(accelerate.map(side_by_side, frames)),
-                "loop": lambda: [alone(frame) for frame in frames],
-            },
-            seconds=60,
-            agree=_same_detections,
-        )
-    ratio = timings.ratio("map", "loop")
-    ours, theirs = (timings.least(name) for name in ("map", "loop"))
-    note = (
-        f"{1 / ratio.value:.2f} times as fast; {ratio.low:.3f} .. {ratio.high:.3f}; at best {ours:.2f} against "
-        f"{theirs:.2f} s, {theirs / ours:.2f} times"
-    )
-    yield Row(what, ratio.value, target, form, note)
+        ways: Mapping[str, Callable[[], Any]] = {
+            "map": lambda: list(accelerate.map(side_by_side, frames)),
+            "loop": lambda: [alone(frame) for frame in frames],
+        }
+        found, expected = (way() for way in ways.values())
+        assert _same_detections(found, expected), "map finds something else"
+        times, tried = _undisturbed(ways, seconds=90)
+    counts = f"{' and '.join(str(len(some)) for some in times.values())} of {tried} runs of each were undisturbed"
+    if not all(times.values()):
+        yield Row(what, None, target, form, f"other programs kept the cores busy: {counts}")
+        return
+    ours, theirs = (float(np.median(times[name])) for name in ("map", "loop"))
+    note = f"{theirs / ours:.2f} times as fast; {ours:.2f} against {theirs:.2f} s; {counts}"
+    yield Row(what, ours / theirs, target, form, note)
+
+
+def _undisturbed(ways: Mapping[str, Callable[[], Any]], *, seconds: float) -> tuple[dict[str, list[float]], int]:
+    """Time in turn what takes all cores, leaving out runs during which other programs took a fiftieth of one.
+
+    Returns
+    -------
+    dict of str to list of float, int
+        The times that count, and how often each was run.
+    """
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    tried, end = 0, perf_counter() + seconds
+    while perf_counter() < end and min(map(len, times.values())) < _ENOUGH:
+        tried += 1
+        for name, way in ways.items():
+            others, started = _taken_by_others(), perf_counter()
+            way()
+            taken = perf_counter() - started
+            if _taken_by_others() - others < taken / 50:
+                times[name].append(taken)
+    return times, tried
+
+
+_ENOUGH = 5
+
+
+def _taken_by_others() -> float:
+    """Return the seconds that other programs have had the cores."""
+    user, nice, system, _, _, *more = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+    busy = (user + nice + system + sum(more[:3])) / os.sysconf("SC_CLK_TCK")
+    return busy - sum(os.times()[:2])
 
 
 def _same_detections(some: Sequence[Detections], others: Sequence[Detections]) -> bool:
