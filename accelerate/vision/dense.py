@@ -26,6 +26,7 @@ _BY_ANCHORS = ("deltas", "deltas_yx")
 #: Where a network's own strides end.
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32))
 _ALL_STRIDES = (4, 8, 16, 32, 64, 128)
+_ROUNDING = 1e-5
 _TOLERANCE = 1e-3  # of probabilities, which quantisation may lift above 1
 
 
@@ -274,8 +275,10 @@ def _best(part: _Part, floor: float, layout: Layout) -> tuple[Array, Array, Arra
 
 
 def _logit(share: float) -> float:
+    """Return what has such a sigmoid, or one a little smaller: float32 rounds it, and the sigmoid is compared later."""
+    share *= 1 - _ROUNDING
     with np.errstate(divide="ignore"):
-        return float(np.log(share / (1 - share))) if share < 1 else float("inf")
+        return float(np.log(share / (1 - share)))
 
 
 def _activation(parts: Sequence[_Part]) -> str:

@@ -301,7 +301,8 @@ class Detector(VisionTask[Detections]):
         usual = least if self._others else np.inf
         label = self.metadata.label
         names = {index: own.get(label(index), usual) for index in set(classes.tolist())}
-        return np.array([least if (value := names[index]) is None else value for index in classes.tolist()])
+        wanted = [least if (value := names[index]) is None else value for index in classes.tolist()]
+        return np.array(wanted, np.float32)  # as scores are: 0.9 is not less than 0.9
 
     def _in_frame(self, found: Candidates, geometry: Geometry, protos: Array | None) -> Detections:
         scale, shift = _affine(geometry)
