@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from accelerate import Metadata, Normalization, TensorInfo
+from accelerate import Metadata, Normalization, OptionError, TensorInfo
 from accelerate.image import geometry
 from accelerate.vision import Detections, Detector
 
@@ -49,3 +49,31 @@ def test_sigmoids_that_equal_the_limit_stay() -> None:
         assert detector.decode(answer, WHOLE, min_score=score).scores.tolist() == [score]
         if score < 1:
             assert len(detector.decode(answer, WHOLE, min_score=np.nextafter(np.float32(score), np.float32(1)))) == 0
+
+
+def test_a_label_may_be_that_of_several_classes() -> None:
+    assert found(Detector(listing(["dog", "cat", "dog"]), allow=["dog"])).classes.tolist() == [0, 2]
+    assert found(Detector(listing(["dog", "cat", "dog"]), deny=["dog"])).classes.tolist() == [1]
+
+
+def test_a_class_without_a_label_goes_by_its_number() -> None:
+    assert found(Detector(listing(["dog", "", "cow"]), allow={"1": None, "cow": 0.71})).classes.tolist() == [1]
+    assert found(Detector(listing(), deny=["0", "7"])).classes.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "arguments", "said"),
+    [
+        (["dog", "cat"], {"allow": [1]}, "allow: the model has no label 1; class 1 is 'cat'"),
+        (["dog", "cat"], {"deny": ["0"]}, "deny: the model has no label '0'; class 0 is 'dog'"),
+        ([], {"deny": [0]}, "deny: the model has no label 0; class 0 is '0'"),
+        ([], {"allow": ["dog"]}, "allow: the model has no label 'dog'; it has none: load(..., label_path="),
+        (["dog"], {"allow": ["²"]}, "allow: the model has no label '²'; it has 1: dog"),
+        (["dog"], {"allow": [None]}, "allow: the model has no label None; it has 1: dog"),
+        (["dog"], {"deny": {"dog": 0.5}}, "deny is {'dog': 0.5}; wanted labels"),
+    ],
+)
+def test_a_label_that_no_class_has_is_refused(labels: list[str], arguments: Any, said: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        Detector(listing(labels), **arguments)
+    assert str(caught.value).startswith(said)

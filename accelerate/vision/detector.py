@@ -13,6 +13,7 @@ from ..arguments import whole_number
 from ..calls.conversion import Array
 from ..calls.names import suggestion
 from ..errors import OptionError
+from ..formats.exporters import is_index
 from ..image.fitting import Geometry
 from ..metadata import Metadata
 from ..model import Model
@@ -360,19 +361,30 @@ def _thresholds(
     metadata: Metadata, allow: Sequence[str] | Mapping[str, float | None] | None, deny: Sequence[str]
 ) -> dict[str, float | None]:
     """Return the least scores of labels that have one of their own, None for the common one."""
-    known = [name for name in metadata.labels if name]
     wanted: dict[str, float | None] = {}
-    for option, given in (("allow", {} if allow is None else allow), ("deny", deny)):
-        if isinstance(given, str) or not isinstance(given, (Sequence, Mapping, set, frozenset)):
+    for option, given, kinds in (
+        ("allow", () if allow is None else allow, (Sequence, Mapping, set, frozenset)),
+        ("deny", deny, (Sequence, set, frozenset)),
+    ):
+        if isinstance(given, str) or not isinstance(given, kinds):
             raise OptionError(f"{option} is {given!r:.60}; wanted labels, such as ['person']")
         for label in given:
-            if known and label not in known and not str(label).isdigit():
-                raise OptionError(
-                    f"{option}: the model has no label {label!r}{suggestion(str(label), known)}",
-                    f"it has {len(known)}: {', '.join(known[:8])}{', …' * (len(known) > 8)}",
-                )
+            _check_label(metadata, label, option)
             own = given[label] if isinstance(given, Mapping) else None
             wanted[label] = (
                 float("inf") if option == "deny" else own if own is None else share(f"allow[{label!r}]", own)
             )
     return wanted
+
+
+def _check_label(metadata: Metadata, label: object, option: str) -> None:
+    """Refuse what no class is called: nothing would be found, and nothing say why."""
+    known = [name for name in metadata.labels if name]
+    if label in known or (isinstance(label, str) and is_index(label) and metadata.label(int(label)) == label):
+        return
+    remedy = f"it has {len(known)}: {', '.join(known[:8])}{', …' * (len(known) > 8)}"
+    if is_index(label):
+        remedy = f"class {label} is {metadata.label(int(str(label)))!r}"
+    elif not known:
+        remedy = "it has none: load(..., label_path=…) gives some; without them the class 0 is '0'"
+    raise OptionError(f"{option}: the model has no label {label!r:.60}{suggestion(str(label), known)}", remedy)
