@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from test_vision_layouts_dense import LOGITS, V8, heads, named, yolox
 from vision_comparison import WHOLE
 from vision_models import CLASSES, HEIGHT, PLACES, SCENE, SHARES, WIDTH, described, own_places
 
+from accelerate import Quantization
 from accelerate.calls.conversion import Array
 from accelerate.errors import TensorError
 from accelerate.image import Geometry
@@ -254,3 +256,47 @@ def test_other_tasks_go_on_with_numbers_that_are_none() -> None:
     assert len(PoseEstimator(described({"out": (1, 1, 17, 3)})).decode({"out": points}, WHOLE)) == 0
     mask = Segmenter(described({"out": (1, HEIGHT, WIDTH, 1)}))
     assert not mask.decode({"out": np.full((1, HEIGHT, WIDTH, 1), np.nan)}, WHOLE).mask.any()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        ([np.zeros(3)], r"the outputs are a list; wanted \{name: array\}"),
+        (None, "the outputs are a NoneType; wanted"),
+        ({"output0": [[1, 2], [3]]}, "output 'output0' is a list that is no array: .*inhomogeneous"),
+        (
+            {"output0": (end_to_end()["output0"] * 255).astype(np.uint8)},
+            r"uint8\[1, 300, 6\], and the model's is flo",
+        ),
+        ({"output0": (end_to_end()["output0"] * 255).astype(">i2")}, r">i2\[1, 300, 6\], and the model's is float32"),
+    ],
+)
+def test_what_is_no_answer_of_this_model(outputs: Any, said: str) -> None:
+    with pytest.raises(TensorError, match=said):
+        detector("rows", end_to_end()).decode(outputs, WHOLE)
+
+
+def test_levels_are_those_of_the_model() -> None:
+    levels = np.array([[0, 128, 255, 3, 9]], np.uint8)
+    (info,) = described({"out": levels.shape}).outputs
+    info = replace(info, data_type="uint8", quantization=Quantization((1 / 256,), (0,)))
+    scores = Classifier(replace(described({}), outputs=(info,)))
+    for given in (levels, levels.tolist(), levels.astype(">i8"), levels / np.float32(256)):
+        assert scores.decode({"out": given}).scores[:2].tolist() == [255 / 256, 0.5]
+    with pytest.raises(TensorError, match=r"output 'out' is int8\[1, 5\], and the model's is uint8"):
+        scores.decode({"out": levels.view(np.int8)})
+
+
+def test_a_map_of_classes_may_be_of_any_whole_type() -> None:
+    found = Segmenter(described({"out": (1, HEIGHT, WIDTH)}, types={"out": "int64"}))
+    for dtype in ("uint8", ">i2", "int64"):
+        assert found.decode({"out": np.full((1, HEIGHT, WIDTH), 3, dtype)}, WHOLE).classes.tolist() == [3]
+
+
+@pytest.mark.parametrize("geometry", [None, (64, 64)])
+def test_what_is_no_geometry(geometry: Any) -> None:
+    mask = Segmenter(described({"out": (1, HEIGHT, WIDTH, 1)}))
+    body = PoseEstimator(described({"out": (1, 1, 17, 3)}))
+    for task in (detector("rows", end_to_end()), mask, body):
+        with pytest.raises(TensorError, match=r"geometry is .*; wanted where the frame lies in the tensor; prep"):
+            task.decode({}, geometry)

@@ -28,7 +28,7 @@ from .places import channels_of, protos_of
 from .ranges import check_ranges
 from .recognition import boxes_layout, unrecognized
 from .results import Detections
-from .task import VisionTask, share
+from .task import VisionTask, placed, share
 
 __all__ = ["Detector"]
 
@@ -197,7 +197,7 @@ class Detector(VisionTask[Detections]):
         min_score, max_results
             As for a call, as are results and errors.
         """
-        return self._decode(outputs, geometry, {"min_score": min_score, "max_results": max_results})
+        return self._decode(outputs, placed(geometry), {"min_score": min_score, "max_results": max_results})
 
     def _recognized(self, known: Known, *, final: bool) -> Layout | None:
         """Return the layout; None where only the shapes of an answer can tell it, unless these are known."""

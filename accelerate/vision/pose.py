@@ -18,7 +18,7 @@ from .layout import Layout
 from .outputs import known_of
 from .preparation import Preparation
 from .results import Poses
-from .task import VisionTask, share
+from .task import VisionTask, placed, share
 
 __all__ = ["PoseEstimator", "points_layout"]
 
@@ -129,7 +129,7 @@ class PoseEstimator(VisionTask[Poses]):
         max_results: int | None = None,
     ) -> Poses:
         """Return the poses in an answer of `infer`; `geometry` as for `Detector.decode`."""
-        return self._decode(outputs, geometry, {"min_score": min_score, "max_results": max_results})
+        return self._decode(outputs, placed(geometry), {"min_score": min_score, "max_results": max_results})
 
     def _prepared(self) -> Preparation:
         if self._detector is not None:

@@ -17,7 +17,7 @@ from .layout import Layout
 from .masks import to_frame
 from .outputs import Known, Output, known_of
 from .results import Segmentation
-from .task import VisionTask, share
+from .task import VisionTask, placed, share
 
 __all__ = ["Segmenter", "pixels_layout"]
 
@@ -82,7 +82,7 @@ class Segmenter(VisionTask[Segmentation]):
 
     def decode(self, outputs: Mapping[str, Any], geometry: Geometry) -> Segmentation:
         """Return the mask in an answer of `infer`; `geometry` as for `Detector.decode`."""
-        return self._decode(outputs, geometry, {})
+        return self._decode(outputs, placed(geometry), {})
 
     def _decode(self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any]) -> Segmentation:
         kind = self.layout.kind

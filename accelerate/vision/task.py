@@ -26,11 +26,13 @@ from .outputs import known_of
 from .preparation import Preparation, preparation_for, warn_of
 from .recognition import unrecognized
 
-__all__ = ["VisionTask", "share"]
+__all__ = ["VisionTask", "placed", "share"]
 
 _Answer = TypeVar("_Answer")
 #: What took the time, and what to do.
 _LATE = ("resizing the frame", "give a longer timeout, or a smaller frame")
+#: Bytes of whole numbers from which on they are no levels of a quantised output, but a program's own.
+_WIDE = 4
 #: Inputs beside the picture that want a size, and in which order of the tensor's sides.
 _SIZES = {"orig_target_sizes": "WH", "image_shape": "HW"}
 
@@ -185,6 +187,8 @@ class VisionTask(abc.ABC, Generic[_Answer]):
         TensorError
             One is missing, or no array of one frame.
         """
+        if not isinstance(outputs, Mapping):
+            raise TensorError(f"the outputs are a {type(outputs).__name__}; wanted {{name: array}}, infer's answer")
         found = {}
         for name in names:
             info = self._infos[name]
@@ -195,15 +199,46 @@ class VisionTask(abc.ABC, Generic[_Answer]):
                 raise TensorError(
                     f"there is no output {name!r} among {', '.join(map(repr, outputs))}", "give the answer of infer"
                 )
-            array = np.asarray(value)
-            if array.dtype.kind in "iu" and info.quantization is not None:
-                array = dequantize(array, info.quantization)
-            elif array.dtype.kind == "f":
-                array = array.astype(np.float32, copy=False)
-            elif array.dtype.kind not in "iub":
-                raise TensorError(f"output {name!r} is {array.dtype}{list(array.shape)}; wanted numbers")
-            found[name] = array
+            found[name] = _numbers(value, info)
         return found
+
+
+def _numbers(value: Any, info: TensorInfo) -> Array:
+    """Return an output as real numbers, or as the whole ones that they are."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TensorError(f"output {info.name!r} is a {type(value).__name__} that is no array: {error}") from error
+    kind = array.dtype.kind
+    if kind == "f":
+        return array.astype(np.float32, copy=False)
+    if kind not in "iub":
+        raise TensorError(f"output {info.name!r} is {array.dtype}{list(array.shape)}; wanted numbers")
+    # a count, an index or a class may be of any type of whole numbers
+    levels = info.quantization is not None or not info.data_type.startswith(("int", "uint", "bool"))
+    if levels and kind != "b" and array.itemsize < _WIDE and array.dtype.name != info.data_type:
+        raise TensorError(
+            f"output {info.name!r} is {array.dtype}{list(array.shape)}, and the model's is {info.data_type}: levels of "
+            "another quantisation stand for other numbers",
+            "give the values that they stand for, as float32, or make this of the Metadata of the model they come from",
+        )
+    return array if info.quantization is None else dequantize(array, info.quantization)
+
+
+def placed(geometry: Geometry) -> Geometry:
+    """Return a caller's geometry.
+
+    Raises
+    ------
+    TensorError
+        It is none.
+    """
+    if not isinstance(geometry, Geometry):
+        raise TensorError(
+            f"geometry is {geometry!r:.60}; wanted where the frame lies in the tensor",
+            "prepare() returns it with the tensor, and accelerate.image.geometry for one that was made by itself",
+        )
+    return geometry
 
 
 def share(name: str, given: Any) -> float:
