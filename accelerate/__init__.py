@@ -45,17 +45,23 @@ from .source import Source
 
 if _TYPE_CHECKING:
     from . import image as image
+    from . import services as services
     from . import testing as testing
     from . import vision as vision
+    from .services import load_services as load_services
 
 if not _TYPE_CHECKING:  # type checkers take the line above, and know what there is not
 
     def __getattr__(name: str) -> _Any:
         """Import what most programs do without when they name it: ``accelerate.image``, ``accelerate.vision``, ..."""
-        if name in ("image", "testing", "vision"):
+        if name in ("image", "services", "testing", "vision"):
             from importlib import import_module
 
             return import_module(f".{name}", __name__)
+        if name == "load_services":
+            from .services import load_services
+
+            return load_services
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -98,6 +104,7 @@ __all__ = [
     "list_backends",
     "list_devices",
     "load",
+    "load_services",
     "map",
     "plan",
 ]

@@ -32,6 +32,8 @@ _RUNTIMES = re.compile(
 _EXCUSED = {
     # "edgetpu-custom-op" stands in the files that its compiler writes; what such a file needs, two backends say
     "accelerate.formats.tflite.compiled": "the format of compiled models",
+    "accelerate.services.arguments": "which backend is the counterpart of whose models",
+    "accelerate.services.server": "the configuration of another program's module, which is called by its runtime",
     "accelerate.formats.likeness": "files that only the tools of other runtimes write, called by their names",
 }
 
