@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..api import load
 from ..errors import OptionError
@@ -25,6 +28,7 @@ from .vision import describe_preparation, task_name
 
 __all__ = ["run"]
 
+_SERVICE = re.compile(r"(.+\.json):([^/\\:]+)", re.I | re.S)  # one of the models that a file configures
 _OWN_PLACE = {
     "source": "MODEL",
     "backend": "--backend",
@@ -107,6 +111,9 @@ def run(
 ) -> int:
     """Run MODEL on INPUT, one file or several, and show the results and what ran.
 
+    MODEL is a path, a URL, or PATH.json:NAME, the service of this name in a services file; options given here replace
+    its attributes.
+
     Each INPUT is a picture, an .npy file for a model with one input, or an .npz file with an array for each input by
     name. Of a picture it shows the classes, objects, bodies or areas that the model finds, as far as anything tells
     what its outputs hold; of arrays the tensors, or the best of class scores. With one INPUT the model is called twice:
@@ -114,7 +121,7 @@ def run(
     """
     targets = _targets(out, inputs)
     started = perf_counter()
-    with load(model, **load_arguments, **options) as loaded:
+    with _load(model, {**load_arguments, **options}) as loaded:
         load_ms = (perf_counter() - started) * 1e3
         runner = Runner(loaded, top=top, min_score=min_score, timeout=timeout)
         show = _Shown(runner, top, min_score, raw, as_json)
@@ -134,6 +141,17 @@ def run(
     else:
         _print_end(about, len(inputs))
     return _drawn(runner, targets)
+
+
+def _load(model: str, given: dict[str, Any]) -> Model:
+    service = None if "://" in model or os.path.exists(model) else _SERVICE.fullmatch(model)
+    if service is None:
+        return load(model, **given)
+    from ..services import load_service
+
+    backend = given.pop("backend")
+    chosen = click.get_current_context().get_parameter_source("backend") is ParameterSource.COMMANDLINE
+    return load_service(service[1], service[2], given, backend=backend if chosen else None)
 
 
 def _targets(out: Path | None, inputs: Sequence[Path]) -> Mapping[Path, Path]:
