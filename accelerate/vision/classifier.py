@@ -16,6 +16,7 @@ from ..metadata import Metadata
 from ..model import Model
 from .boxes import softmax
 from .calibration import calibrated
+from .completeness import check_background
 from .layout import Layout
 from .outputs import Output, known_of
 from .results import Classifications
@@ -135,9 +136,10 @@ class Classifier(VisionTask[Classifications]):
         classes: Array = np.arange(scores.size, dtype=np.int64)
         scores = calibrated(scores, classes, self._info)
         if self.layout.background is not None:
+            check_background(self.layout.background, scores.size)
             classes = np.delete(classes, self.layout.background)
         best = classes[np.argsort(-scores[classes], kind="stable")]
-        best = best[scores[best] >= least][:most]  # NaN is none
+        best = best[(scores[best] >= least) & (best >= self.layout.offset)][:most]  # NaN is none
         return Classifications(scores[best], best - self.layout.offset, self.metadata)
 
     def _probabilities(self, scores: Array) -> Array:

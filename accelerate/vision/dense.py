@@ -14,6 +14,7 @@ from ..calls.conversion import Array
 from ..errors import OptionError, TensorError
 from .boxes import corners_of, points_from, reach_of, sigmoid, softmax
 from .candidates import Candidates
+from .completeness import check_background
 from .grids import Grid, grid
 from .layout import Layout
 from .lists import names_of, points_of, with_unit
@@ -136,6 +137,11 @@ class Dense:
             per_cell = len(layout.anchors[0]) if layout.boxes == "anchors" else 1
             strides = self._find_strides([count // per_cell for count in counts])
             if layout.boxes == "anchors":
+                if len(strides) != len(layout.anchors):
+                    raise TensorError(
+                        f"the outputs have {len(strides)} strides, and the layout's anchors are those of "
+                        f"{len(layout.anchors)}"
+                    )
                 self._cells, self._anchors = _repeated(self._size, strides, layout.anchors)
             else:
                 self._cells = grid(self._size, strides)
@@ -248,6 +254,7 @@ def _best(part: _Part, floor: float, layout: Layout) -> tuple[Array, Array, Arra
         scores = softmax(scores)
     background = layout.background
     if background is not None:
+        check_background(background, scores.shape[1])
         keep = np.arange(scores.shape[1]) != background % scores.shape[1]
         scores = scores[:, keep]
     least = _logit(floor) if activation == "sigmoid" else floor

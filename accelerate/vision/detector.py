@@ -19,6 +19,7 @@ from ..metadata import Metadata
 from ..model import Model
 from .calibration import calibrated
 from .candidates import Candidates, suppressed
+from .completeness import check_complete
 from .dense import Dense
 from .layout import GivenLayout, Layout, parse_box_order
 from .lists import Indexed, Listed, Rows
@@ -213,6 +214,7 @@ class Detector(VisionTask[Detections]):
         assert layout is not None
         if layout.kind not in _KINDS:
             raise OptionError(f"layout is of kind {layout.kind!r}; wanted one of a detector: {', '.join(_KINDS)}")
+        check_complete(layout)
         check_ranges(layout, known)
         return layout
 

@@ -11,6 +11,7 @@ import numpy as np
 from .._records import record
 from ..calls.names import suggestion
 from ..errors import OptionError
+from ..formats.exporters import INDEX_LIMIT
 
 __all__ = ["COLUMNS", "CORNERS", "KINDS", "GivenLayout", "Layout", "parse_box_order"]
 
@@ -275,8 +276,8 @@ def _flag(value: Any, what: str) -> bool:
 
 
 def _number(value: Any, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise OptionError(f"{what} is {value!r:.60}; wanted a whole number")
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > INDEX_LIMIT:
+        raise OptionError(f"{what} is {value!r:.60}; wanted a whole number, to {INDEX_LIMIT} at most")
     return value
 
 
@@ -300,13 +301,14 @@ def _columns(value: Any, what: str) -> tuple[str, ...]:
     return found
 
 
-def _numbers(value: Any, what: str) -> tuple[Any, ...]:
+def _numbers(value: Any, what: str, depth: int = 3) -> tuple[Any, ...]:
     """Return nested sequences of numbers as nested tuples."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
-    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+    if isinstance(value, Sequence) and not isinstance(value, str) and value and depth:
         return tuple(
-            _numbers(one, what) if isinstance(one, (Sequence, np.ndarray)) else _real(one, what) for one in value
+            _numbers(one, what, depth - 1) if isinstance(one, (Sequence, np.ndarray)) else _real(one, what)
+            for one in value
         )
     raise OptionError(f"{what} is {value!r:.60}; wanted numbers")
 

@@ -14,9 +14,10 @@ from .boxes import in_pixels, reach_of
 from .candidates import Candidates
 from .layout import Layout
 
-__all__ = ["Indexed", "Listed", "Rows", "names_of", "points_of", "with_unit"]
+__all__ = ["Indexed", "Listed", "Rows", "box_columns", "names_of", "points_of", "with_unit"]
 
 _UNTOLD = 2.0  # shares of a side end near 1, pixels do not
+_LONG = 7  # numbers of a row: an image, a box, a score and a class, or these two the other way round
 _FILLED = 1e-6  # what fills a list up, with boxes of 0 or -1, has no better score
 
 
@@ -109,7 +110,7 @@ class Rows:
             classes = outputs[name].reshape(-1)[rows]
         else:
             classes = np.zeros(len(rows), np.int64)
-        where, form = _places(layout) if layout.columns else ([0, 1, 2, 3], "xyxy")
+        where, form = box_columns(layout) if layout.columns else ([0, 1, 2, 3], "xyxy")
         chosen = table[rows]
         more = chosen[:, len(layout.columns) :]
         keypoints, coefficients, angles = None, None, None
@@ -199,8 +200,14 @@ _FORMS = {
 }
 
 
-def _places(layout: Layout) -> tuple[list[int], str]:
-    """Return the columns of the four numbers of a box, and what these are."""
+def box_columns(layout: Layout) -> tuple[list[int], str]:
+    """Return the columns of the four numbers of a box, and what these are.
+
+    Raises
+    ------
+    OptionError
+        There is no box among them.
+    """
     for names, form in _FORMS.items():
         if set(names) <= set(layout.columns):
             return [layout.columns.index(name) for name in names], form
@@ -212,6 +219,11 @@ def _places(layout: Layout) -> tuple[list[int], str]:
 
 def _with_columns(layout: Layout, table: Array) -> Layout:
     """Tell a score from a class: of the last two columns of rows of seven numbers the classes are whole."""
+    if table.shape[1] != _LONG:
+        raise TensorError(
+            f"the rows have {table.shape[1]} numbers, and nothing tells what these are",
+            "give layout={'columns': 'xmin ymin xmax ymax score class'}, in the order that they have",
+        )
     fractional = (table[np.isfinite(table).all(axis=1), 5:7] % 1 != 0).any(axis=0)
     if fractional[0] == fractional[1]:  # nothing was found that could tell
         return layout

@@ -21,6 +21,7 @@ from ..image.converter import converter_of
 from ..image.fitting import Geometry
 from ..metadata import Metadata, TensorInfo
 from ..model import Model
+from .completeness import check_complete
 from .layout import GivenLayout, Layout
 from .outputs import known_of
 from .preparation import Preparation, preparation_for, warn_of
@@ -82,6 +83,7 @@ class VisionTask(abc.ABC, Generic[_Answer]):
             raise OptionError(
                 f"layout is of kind {found.kind!r}; wanted {' or '.join(map(repr, kinds))} for a {type(self).__name__}"
             )
+        check_complete(found)
         return found
 
     @property
