@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from test_vision import constant, frame, listing
 import accelerate
 from accelerate import OptionError, TensorError
 from accelerate.cli.inspect import inspect
-from accelerate.vision import Detector
+from accelerate.vision import Classifier, Detector
 
 
 def described(folder: Path, **said: Any) -> Path:
@@ -116,6 +117,17 @@ def test_what_is_known_is_written_and_read_again(tmp_path: Path) -> None:
     again = CliRunner().invoke(inspect, [str(path), "--write-description"])
     assert isinstance(again.exception, OptionError)
     assert "there is a description already" in str(again.exception)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1_0.25_128_quant.tflite", "mobilenet_v1_0.25_224_float_metadata.tflite"])
+def test_what_is_written_changes_no_answer(name: str, models_dir: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(models_dir / name, tmp_path))
+    with accelerate.load(path) as model:
+        before = Classifier(model)(frame(300, 200))
+    assert CliRunner().invoke(inspect, [str(path), "--write-description"]).exit_code == 0
+    with accelerate.load(path) as model:
+        after = Classifier(model)(frame(300, 200))
+    assert (after.classes.tolist(), after.scores.tolist()) == (before.classes.tolist(), before.scores.tolist())
 
 
 def test_what_takes_no_picture_has_no_description(models_dir: Path) -> None:

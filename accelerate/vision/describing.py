@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..calls.pixels import pixel_normalization
 from ..errors import OptionError
 from ..metadata import Metadata
 from .choosing import task_for
@@ -31,7 +32,7 @@ def describe(metadata: Metadata) -> dict[str, Any]:
             raise
         return said
     prepared = task.preparation
-    if (n := prepared.info.normalization) is not None:
+    if (n := pixel_normalization(prepared.info)) is not None:  # not one that is the metadata's, and not followed
         said["normalization"] = [one[0] if len(one) == 1 else list(one) for one in (n.mean, n.std)]
     said |= {"color": prepared.info.color or "RGB", "resize": prepared.resize}
     if prepared.resize != "stretch":
