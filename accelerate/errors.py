@@ -71,9 +71,13 @@ class AccelerateError(Exception):
 
     def with_remedy(self, remedy: str) -> Self:
         """Return the same error with another remedy."""
-        other = type(self).__new__(type(self))  # a stranger's class may want other arguments
+        # not by its arguments: a stranger's class may want others. What is an OSError, too, only that can make
+        maker: Any = OSError if OSError in type(self).__mro__ else type(self)
+        other: Self = maker.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.remedy, other.args = remedy, (f"{self.reason}; {remedy}" if remedy else self.reason,)
+        if isinstance(other, ImportError):
+            other.msg = other.args[0]  # its text
         other.__cause__ = self.__cause__
         return other
 

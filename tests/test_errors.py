@@ -99,3 +99,10 @@ def test_nothing_reads_reason_or_remedy_out_of_a_text() -> None:
         for line in _readings_of_text(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("name", sorted({*errors.__all__} - {"NoBackendError", "one_line"}))
+def test_every_error_can_have_another_remedy(name: str) -> None:
+    kind = getattr(errors, name)
+    told = kind("why", "this").with_remedy("that")
+    assert (type(told), told.reason, told.remedy, str(told)) == (kind, "why", "that", "why; that")
