@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ from test_vision import constant, frame, listing
 import accelerate
 from accelerate import OptionError, TensorError
 from accelerate.cli.inspect import inspect
+from accelerate.formats.beside import read_beside
 from accelerate.vision import Classifier, Detector
 
 
@@ -70,7 +73,9 @@ def test_a_file_of_somebody_else_is_ignored(tmp_path: Path, text: str) -> None:
         ({"resize": "fit"}, "says resize 'fit'"),
         ({"fill": 256}, "says fill 256"),
         ({"labels": [[1]]}, "says labels"),
-        ({"normalization": [1]}, "normalization is"),
+        ({"normalization": [1]}, "says normalization is"),
+        ({"normalization": {"mean": 0, "std": 1, "x": 2}}, "says normalization is"),
+        ({"normalization": {"images": [0, 1]}}, r"inputs by name; wanted \[mean, std\]"),
         ({"layout": []}, r"says layout \[\]"),
     ],
 )
@@ -80,6 +85,40 @@ def test_a_wrong_description_is_named(tmp_path: Path, said: Mapping[str, Any], w
     (tmp_path / "model.onnx.json").write_text('{"edge-accelerate": 1,')
     with pytest.raises(OptionError, match="is no JSON"):
         accelerate.load(tmp_path / "model.onnx")
+
+
+def test_what_cannot_be_a_description_is_passed_by(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = described(tmp_path)
+    beside = tmp_path / "model.onnx.json"
+    beside.unlink()
+    beside.mkdir()
+    accelerate.load(path).close()
+    beside.rmdir()
+    beside.symlink_to("nowhere")
+    accelerate.load(path).close()
+    beside.unlink()
+    os.mkfifo(beside)
+    accelerate.load(path).close()
+    assert not caplog.records
+
+
+def test_a_description_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = described(tmp_path)
+
+    def refuse(*_: Any) -> Any:  # as for other users than root
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert read_beside(path) is None
+    assert "which may be a description of the model, cannot be read: Permission denied" in caplog.text
+
+
+def test_a_description_of_many_megabytes_is_refused(tmp_path: Path) -> None:
+    path = described(tmp_path, labels=["x" * (16 << 20)])
+    with pytest.raises(OptionError, match="has more than 16 MiB; shorten it, or remove it"):
+        accelerate.load(path)
 
 
 def test_a_description_that_contradicts_the_model_is_refused(tmp_path: Path) -> None:

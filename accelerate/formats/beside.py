@@ -15,6 +15,7 @@ It says what `load` and `vision` would have to be told; their arguments go befor
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Beside", "path_beside", "read_beside", "with_described"]
 
+_log = logging.getLogger("accelerate")
 _MARK, _VERSION = "edge-accelerate", 1
 _SIZE_LIMIT = 16 << 20
 _CHOICES: Mapping[str, Sequence[str]] = {
@@ -75,14 +77,21 @@ def read_beside(path: Path) -> Beside | None:
     """
     path = path_beside(path)
     try:
+        if not path.is_file():  # to open a pipe would wait for somebody who writes to it
+            return None
         with path.open("rb") as file:
             data = file.read(_SIZE_LIMIT + 1)
-    except (OSError, ValueError):
+    except ValueError:  # no path at all
+        return None
+    except OSError as error:
+        _log.warning("%s, which may be a description of the model, cannot be read: %s", path, error.strerror)
         return None
     if f'"{_MARK}"'.encode() not in data:
         return None
+    if len(data) > _SIZE_LIMIT:
+        raise OptionError(f"the description {path} has more than {_SIZE_LIMIT >> 20} MiB", "shorten it, or remove it")
     try:
-        said = json.loads(data) if len(data) <= _SIZE_LIMIT else None
+        said = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise OptionError(f"the description {path} is no JSON: {error}", "correct it, or remove it") from error
     if not isinstance(said, dict) or _MARK not in said:  # the words stand somewhere in it
@@ -109,15 +118,16 @@ def _checked(said: Mapping[str, Any], path: Path) -> Beside:
     try:
         normalization = parse_normalization(_pair(said.get("normalization")))
     except OptionError as error:
-        raise _wrong(path, error.reason) from error
-    assert not isinstance(normalization, Mapping), "by name it is in load alone"
+        raise _wrong(path, f"says {error.reason}") from error
+    if isinstance(normalization, Mapping):
+        raise _wrong(path, "says the normalization of inputs by name; wanted [mean, std]")
     vision = {key: said[key] for key in (*_CHOICES, "fill", "layout") if key in said}
     return Beside(_labels(said, path), normalization, {**vision, "file": str(path)})
 
 
 def _pair(said: Any) -> Any:
     """Return mean and std as `load` takes them; {"mean": …, "std": …} says the same."""
-    if isinstance(said, dict):
+    if isinstance(said, dict) and said.keys() == {"mean", "std"}:
         return [said.get("mean"), said.get("std")]
     return said
 
