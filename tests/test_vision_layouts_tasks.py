@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from vision_comparison import PREPARED, check_file
+from vision_comparison import PREPARED, WHOLE, check_file
 from vision_models import (
     FRAMES,
     HEIGHT,
@@ -20,6 +21,7 @@ from vision_models import (
     binned,
     by_stride,
     centred,
+    described,
     distances,
     logit,
     scores_of,
@@ -209,3 +211,15 @@ def test_movenet(several: bool, form: str, tmp_path: Path) -> None:
             np.testing.assert_allclose(found.boxes, wanted, rtol=0, atol=2.5e-3)
             scores = SCENE.scores if several else BODY[..., 2].mean(axis=1)
             np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
+
+
+def test_masks_outlast_what_they_were_decoded_from() -> None:
+    outputs = {name: array.copy() for name, array in MASKS["YOLOv8"].outputs.items()}
+    shapes = {name: array.shape for name, array in outputs.items()}
+    found = Detector(described(shapes, 5, **ultralytics("segment"))).decode(outputs, WHOLE)
+    for one in outputs.values():
+        one[:] = 0  # as the next run of a Binding does
+    again = pickle.loads(pickle.dumps(found[[2, 0]][::-1]))
+    assert found.masks is not None
+    np.testing.assert_array_equal(again.masks, found.masks[[0, 2]])
+    assert found.masks.any(axis=(1, 2)).all()

@@ -198,7 +198,8 @@ class Detector(VisionTask[Detections]):
         min_score, max_results
             As for a call, as are results and errors.
         """
-        return self._decode(outputs, placed(geometry), {"min_score": min_score, "max_results": max_results})
+        limits = {"min_score": min_score, "max_results": max_results}
+        return self._decode(outputs, placed(geometry), limits, lasting=False)
 
     def _recognized(self, known: Known, *, final: bool) -> Layout | None:
         """Return the layout; None where only the shapes of an answer can tell it, unless these are known."""
@@ -241,7 +242,10 @@ class Detector(VisionTask[Detections]):
             self._decoders[size] = made = _DECODERS[layout.kind](layout, size, masks)
             return made
 
-    def _decode(self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any]) -> Detections:
+    def _decode(
+        self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any], *, lasting: bool = True
+    ) -> Detections:
+        """Decode outputs; masks are drawn later, of prototypes that are kept unless they do not last by themselves."""
         decoder = self._decoders.get(geometry.tensor_size) or self._decoder(outputs, geometry.tensor_size)
         values = self._values(outputs, decoder.names)
         least = self._min_score if limits["min_score"] is None else share("min_score", limits["min_score"])
@@ -258,7 +262,10 @@ class Detector(VisionTask[Detections]):
             else:
                 found = decoder.decode(values, floor)
             found = self._chosen(found, decoder.layout, least, most)
-            return self._in_frame(found, geometry, values.get(decoder.layout.name("protos")))
+            protos = values.get(decoder.layout.name("protos"))
+            if protos is not None and len(found.scores) and not lasting:
+                protos = protos.copy()  # such as those of a Binding, which the next run overwrites
+            return self._in_frame(found, geometry, protos)
 
     def _settle(self, decoder: _Decoder, values: Mapping[str, Array]) -> None:
         before = decoder.layout
