@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,12 @@ def test_classes_of_the_object_detection_api_count_from_one(model: accelerate.Mo
     assert (first.keypoints, first.mask, first.corners) == (None, None, None)
 
 
+def test_what_results_show_steers_no_terminal(model: accelerate.Model) -> None:
+    wild = replace(model.metadata(), labels=("\x1b[31m", "b\n"))
+    found = Detector(wild).decode(model.infer_image(frame()), geometry((64, 96), wild.inputs[0]))
+    assert repr(found) == "<Detections: 2: b\\n 0.88, \\x1b[31m 0.75>"
+
+
 def test_results_are_taken_by_slice_mask_and_list(model: accelerate.Model) -> None:
     found = Detector(model, min_score=0.1)(frame())
     for rows in (slice(1, None), [1, 2], np.array([False, True, True])):
@@ -95,6 +102,10 @@ def test_results_are_taken_by_slice_mask_and_list(model: accelerate.Model) -> No
     assert [one.index for one in reversed(found)] == [6, 0, 1]
     with pytest.raises(IndexError, match="there are 3 results"):
         found[3]
+    odd: Any
+    for odd in (None, [[0, 1]], np.True_, 1.5, "0"):
+        with pytest.raises(IndexError):
+            found[odd]
     assert repr(found) == "<Detections: 3: 1 0.88, 0 0.75, 6 0.12>"
     assert not Detector(model)(frame(), min_score=1)
 

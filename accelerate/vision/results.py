@@ -11,7 +11,7 @@ import numpy as np
 
 from .._records import record
 from ..calls.conversion import Array
-from ..metadata import Metadata
+from ..metadata import Metadata, printable
 
 __all__ = [
     "Classification",
@@ -121,14 +121,16 @@ class _Results(Sequence[_Item], Generic[_Item]):
         try:
             place = operator.index(row)
         except TypeError:
+            if np.arange(len(self))[row].ndim != 1:
+                raise IndexError(f"wanted a place, a slice, a mask or a list of places; got {row!r:.60}") from None
             return self._taken(row)
         if not -len(self) <= place < len(self):
             raise IndexError(f"there are {len(self)} results; got the place {place}")
         return self._item(place % len(self))
 
     def __repr__(self) -> str:
-        shown = ", ".join(map(str, self._briefly(8)))
-        return f"<{type(self).__name__}: {len(self)}{': ' * bool(shown)}{shown}{', ...' * (len(self) > 8)}>"
+        shown = ", ".join(self._briefly(8))
+        return printable(f"<{type(self).__name__}: {len(self)}{': ' * bool(shown)}{shown}{', ...' * (len(self) > 8)}>")
 
     def _briefly(self, count: int) -> list[str]:
         return [f"{score:.2f}" for score in self.scores[:count].tolist()]
@@ -237,8 +239,12 @@ class Detections(_Labelled[Detection]):
             self._metadata,
             None if self.keypoints is None else self.keypoints[rows],
             None if self.corners is None else self.corners[rows],
-            None if draw is None else lambda some: draw(places[some]),
+            None if draw is None else partial(_drawn_of, draw, places),
         )
+
+
+def _drawn_of(draw: Callable[[Any], Array], places: Array, some: Any) -> Array:
+    return draw(places[some])
 
 
 def _drawn(draw: Callable[[Any], Array], row: int) -> Array:
