@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 from .. import registry
 from ..api import plan
 from ..calls.normalization import with_image_meaning
-from ..calls.pixels import AssumptionWarning
 from ..calls.shapes import Shapes, check_shapes, settle
 from ..errors import ModelError, OptionError
 from ..formats.beside import path_beside, read_beside, with_described
@@ -70,14 +68,11 @@ def _vision(source: Source, shapes: Shapes) -> dict[str, Any] | None:
     except OptionError as error:
         return {"task": None, "reason": error.reason}
     layout = task.layout
-    with warnings.catch_warnings():  # what is assumed is shown
-        warnings.simplefilter("ignore", AssumptionWarning)
-        preparation = describe_preparation(task.preparation)
     return {
         "task": task_name(task),
         "layout": None if layout is None else str(layout),
         "layout_source": None if layout is None else layout.source,
-        "preparation": preparation,
+        "preparation": describe_preparation(task.preparation),
     }
 
 
@@ -117,9 +112,7 @@ def description_of(model: str, shapes: Shapes | None = None) -> tuple[Path, dict
         described = main_graph(source, check_shapes(shapes))
     if described is None:
         raise OptionError(f"{source} is of a format that cannot be read here without its runtime")
-    with warnings.catch_warnings():  # what is assumed stands in it
-        warnings.simplefilter("ignore", AssumptionWarning)
-        return path, describe(described)
+    return path, describe(described)
 
 
 def _file(source: Source) -> dict[str, Any] | None:
