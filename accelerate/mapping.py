@@ -119,13 +119,15 @@ class _Runner:
         return 1 if stateful else self.model.concurrency + 1
 
     def check(self, ways: Mapping[str, Any]) -> None:
-        """Refuse what a task would not heed."""
+        """Refuse what a task would not heed, and let it say what it assumes."""
         said = [name for name, usual in _USUAL.items() if ways[name] != usual]
         if self.task is not None and said:
             raise OptionError(
                 f"map() was given {', '.join(said)}, and a {type(self.task).__name__}, which prepares frames by itself",
                 f"give {said[0]} to the {type(self.task).__name__}",
             )
+        if (announce := getattr(self.task, "announce", None)) is not None:
+            announce()  # here, for in a thread nothing would lead to the caller
 
     def run(self, item: Any, ways: Mapping[str, Any]) -> Any:
         if self.task is not None:

@@ -46,6 +46,8 @@ class Preparation:
     def assumed(self) -> tuple[str, ...]:
         """What nobody says, in words."""
         n = self.info.normalization
+        if n is not None and n.source == "assumed":  # of every model of the format: it has a warning of its own
+            n = None
         words = {
             "resize": f"resize={self.resize!r}",
             "anchor": f"anchor={self.anchor!r}",

@@ -101,6 +101,25 @@ class VisionTask(abc.ABC, Generic[_Answer]):
     def _prepared(self) -> Preparation:
         return preparation_for(self.metadata, self._ways, self.layout)
 
+    def announce(self) -> None:
+        """Say once what is assumed of the frames, so that the warning points at the caller's line.
+
+        A program that calls the task in threads of its own may do this before; `call_async` and `accelerate.map` do.
+
+        Warns
+        -----
+        AssumptionWarning
+        """
+        if self._said:
+            return
+        with self._lock:  # the other threads' first calls wait, and find it said
+            if not self._said:
+                prepared = self.preparation
+                warn_of(prepared, f"{type(self).__name__}s of such a model")
+                if (assumed := converter_of(prepared.info).assumed) is not None:
+                    warn_of_assumption(prepared.info, assumed)
+                self._said = True
+
     def prepare(self, frame: Any, *, color: str = "RGB") -> tuple[dict[str, Array], Geometry]:
         """Make what `infer` takes of a frame, for a program that runs the model by itself and then calls `decode`.
 
@@ -120,17 +139,13 @@ class VisionTask(abc.ABC, Generic[_Answer]):
         ------
         TensorError, OptionError
         """
+        self.announce()
         prepared = self.preparation
-        if not self._said:
-            warn_of(prepared, f"{type(self).__name__}s of such a model")
-            self._said = True
         converter = converter_of(prepared.info)
         tensor, geometry = converter.convert(
             frame, None, prepared.resize, "bilinear", color, prepared.anchor, prepared.fill
         )
         note_frame(tensor)
-        if converter.assumed is not None:
-            warn_of_assumption(prepared.info, converter.assumed)
         feeds = {prepared.info.name: tensor}
         for info in self.metadata.required_inputs:
             if info.name != prepared.info.name:
@@ -149,6 +164,7 @@ class VisionTask(abc.ABC, Generic[_Answer]):
 
     async def _run_async(self, frame: Any, color: str, timeout: float | None, limits: Mapping[str, Any]) -> _Answer:
         model, until = self._model(), None if timeout is None else monotonic() + seconds(timeout)
+        self.announce()  # here, for in a thread nothing would lead to the caller
         feeds, geometry = await asyncio.to_thread(partial(self.prepare, frame, color=color))
         check_left(until, timeout, *_LATE)
         try:
