@@ -287,6 +287,16 @@ def test_levels_are_those_of_the_model() -> None:
         scores.decode({"out": levels.view(np.int8)})
 
 
+def test_quantised_logits_are_no_probabilities() -> None:
+    levels = np.array([[-100, 50, 60, 0, 3]], np.int8)
+    (info,) = described({"out": levels.shape}).outputs
+    info = replace(info, data_type="int8", quantization=Quantization((0.125,), (0,)))
+    found = Classifier(replace(described({}), outputs=(info,))).decode({"out": levels})
+    raised = np.exp(levels[0] / 8)
+    np.testing.assert_allclose(found.scores, np.sort(raised / raised.sum())[::-1], rtol=1e-5)
+    assert found.classes[:2].tolist() == [2, 1]
+
+
 def test_a_map_of_classes_may_be_of_any_whole_type() -> None:
     found = Segmenter(described({"out": (1, HEIGHT, WIDTH)}, types={"out": "int64"}))
     for dtype in ("uint8", ">i2", "int64"):

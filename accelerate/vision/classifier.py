@@ -12,7 +12,7 @@ from ..arguments import whole_number
 from ..calls.conversion import Array
 from ..errors import TensorError
 from ..image.fitting import Geometry
-from ..metadata import Metadata
+from ..metadata import Metadata, TensorInfo
 from ..model import Model
 from .boxes import softmax
 from .calibration import calibrated
@@ -161,9 +161,17 @@ def scores_layout(metadata: Metadata) -> Layout | None:
     if len(fitting) != 1 or (len(known.outputs) > 1 and not labelled):
         return None
     (one,) = fitting
-    activated = one.port[0] in _ACTIVATED or one.info.quantization is not None
+    activated = one.port[0] in _ACTIVATED or _holds_shares(one.info)
     score = "probability" if activated or "scoreCalibration" in one.info.extra else ""
     return Layout("scores", {"scores": one.name}, score=score, source="graph" if activated else "shapes")
+
+
+def _holds_shares(info: TensorInfo) -> bool:
+    """Return whether the scale of a quantised output is one of probabilities: that of logits reaches further than 1."""
+    if (q := info.quantization) is None:
+        return False
+    most = np.iinfo(info.data_type).max
+    return all((most - zero) * scale <= 1 + _SUM for scale, zero in zip(q.scale, q.zero_point, strict=True))
 
 
 def _may_be_scores(one: Output) -> bool:
