@@ -27,6 +27,7 @@ __all__ = ["Classifier", "scores_layout"]
 _ACTIVATED = frozenset({"SOFTMAX", "LOGISTIC", "Softmax", "Sigmoid", "HardSigmoid"})
 #: How far the sum of probabilities may lie from 1, and they outside of 0..1: 1,001 of them of 8 bits.
 _SUM, _EDGE = 0.1, 1e-3
+_MOST = {"uint8": 255, "int8": 127, "int16": 32767}
 
 
 class Classifier(VisionTask[Classifications]):
@@ -168,9 +169,9 @@ def scores_layout(metadata: Metadata) -> Layout | None:
 
 def _holds_shares(info: TensorInfo) -> bool:
     """Return whether the scale of a quantised output is one of probabilities: that of logits reaches further than 1."""
-    if (q := info.quantization) is None:
+    q, most = info.quantization, _MOST.get(info.data_type)
+    if q is None or most is None:
         return False
-    most = np.iinfo(info.data_type).max
     return all((most - zero) * scale <= 1 + _SUM for scale, zero in zip(q.scale, q.zero_point, strict=True))
 
 
