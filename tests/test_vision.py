@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -208,6 +210,17 @@ def test_metadata_alone_decodes(model: accelerate.Model) -> None:
         detect(frame())
     with pytest.raises(TensorError, match="there is no output 'detection_boxes' among 'x'"):
         detect.decode({"x": np.zeros(3)}, where)
+
+
+def test_a_task_goes_to_other_processes_with_its_model(model: accelerate.Model) -> None:
+    detect = Detector(model, min_score=0.8)
+    wanted = detect(frame()).boxes.tolist()
+    for again in (pickle.loads(pickle.dumps(detect)), copy.deepcopy(detect)):
+        assert again.model not in (model, None)
+        with again.model or model:
+            assert again(frame()).boxes.tolist() == wanted
+    alone = pickle.loads(pickle.dumps(Detector(model.metadata(), min_score=0.8)))
+    assert alone.decode(model.infer_image(frame()), detect.prepare(frame())[1]).boxes.tolist() == wanted
 
 
 def test_many_threads_share_a_detector(model: accelerate.Model) -> None:

@@ -61,6 +61,13 @@ class VisionTask(abc.ABC, Generic[_Answer]):
         self._preparation: Preparation | None = None
         self._said = False  # what is assumed of the frames
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)  # its model has been loaded again
+        self._lock = threading.Lock()
+
     def _given_layout(self, layout: str | Layout | Mapping[str, Any]) -> GivenLayout | None:
         """Return what is said of the layout: by the caller, else by the description file; None for nothing."""
         names = tuple(self._infos)
