@@ -87,6 +87,12 @@ def test_a_wrong_description_is_named(tmp_path: Path, said: Mapping[str, Any], w
         accelerate.load(tmp_path / "model.onnx")
 
 
+def test_inspect_shows_the_labels_that_hold(tmp_path: Path) -> None:
+    path = described(tmp_path, labels=["cat", "dog"])
+    done = CliRunner().invoke(inspect, [str(path), "--json"])
+    assert json.loads(done.output)["content"]["labels"] == {"file": "model.onnx.json", "count": 2}
+
+
 def test_what_cannot_be_a_description_is_passed_by(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = described(tmp_path)
     beside = tmp_path / "model.onnx.json"

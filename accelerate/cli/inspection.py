@@ -51,6 +51,8 @@ def inspect_model(model: str, shapes: Shapes | None = None) -> dict[str, Any]:
         raise source.no_model()
     with source.kept_open():
         content = _READERS.get(source.format, _strangers_content)(source, check_shapes(shapes))
+        if content is not None and (told := _described_labels(source)) is not None:
+            content["labels"] = told
         vision = _vision(source, check_shapes(shapes))
     return {"file": _file(source), "content": content, "vision": vision, "plan": asdict(decided)}
 
@@ -74,6 +76,14 @@ def _vision(source: Source, shapes: Shapes) -> dict[str, Any] | None:
         "layout_source": None if layout is None else layout.source,
         "preparation": describe_preparation(task.preparation),
     }
+
+
+def _described_labels(source: Source) -> dict[str, Any] | None:
+    """Return the labels that a description gives, which are the model's wherever it is loaded."""
+    beside = None if source.path is None else read_beside(source.path)
+    if source.path is None or beside is None or beside.labels is None:
+        return None
+    return {"file": path_beside(source.path).name, "count": len(beside.labels.labels())}
 
 
 def main_graph(source: Source, shapes: Shapes) -> Metadata | None:
