@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from accelerate.errors import ClosedError, OptionError, ServerError
+from accelerate.errors import AccelerateError, ClosedError, OptionError, ServerError
 
 from .address import Address, Credentials
 from .errors import TIMEOUTS, timed_out, translate
@@ -20,7 +20,6 @@ __all__ = ["Connection", "borrowed", "dialed"]
 
 _FOREVER = 9e7  # seconds; gRPC writes a timeout with eight digits
 _GRACE = 1.0  # seconds that a loop may be late before its caller leaves by itself
-_HANDSHAKE = 5.0  # seconds
 
 
 class Connection:
@@ -30,14 +29,17 @@ class Connection:
     ----------
     who : str
         The service, as a URL, for messages.
+    pid : int
+        The process that made it.
     """
 
     def __init__(self, who: str, service: str) -> None:
         self.who, self.service = who, service
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         self._lock = threading.Lock()
         self._in_flight = 0
         self._closed = False
+        self._metadata: dict[str, str] | None = None  # of every call
 
     def infer(self, tensors: bytes, timeout: float) -> bytes:
         """Send a serialised FlatTensors; return that of the answer."""
@@ -86,9 +88,11 @@ class Connection:
         if timeout <= 0:
             raise timed_out(self.who, timeout)
         with self._held():
-            future = submit(self._ask(method, request, min(timeout, _FOREVER)), self._running_loop())
+            future = submit(lambda: self._ask(method, request, min(timeout, _FOREVER)), self._running_loop())
             try:
                 return future.result(min(timeout + _GRACE, threading.TIMEOUT_MAX))
+            except AccelerateError:
+                raise
             except Exception as error:
                 future.cancel()
                 self._forget(error)
@@ -102,7 +106,7 @@ class Connection:
 
         async def ask() -> Any:
             stub = MLModelServiceStub(await self._channel())
-            return await getattr(stub, method)(request, timeout=timeout)
+            return await getattr(stub, method)(request, timeout=timeout, metadata=self._metadata)
 
         return await asyncio.wait_for(ask(), timeout)
 
@@ -166,36 +170,57 @@ class _Dialed(Connection):
         address, credentials = self._address, self._credentials
         if credentials is None:
             return Channel(address.host, address.port)
-        from viam.errors import InsecureConnectionError
+        if address.is_numeric:  # the SDK would wait for it without asyncio, and leave open what has refused the key
+            return await self._dial_with_key(credentials)
         from viam.rpc.dial import DialOptions, dial
 
         options = DialOptions.with_api_key(credentials.api_key, credentials.api_key_id)
         options.initial_connection_attempts = 1
-        if not address.is_numeric:
-            return await dial(str(address).removeprefix("viam://").partition("/")[0], options)
-        # the SDK waits for this connection without asyncio, so that it must not be the first one
-        _, writer = await asyncio.open_connection(address.host, address.port)
-        writer.close()
-        options.disable_webrtc = True
-        options.initial_connection_attempt_timeout = _HANDSHAKE
+        return await dial(str(address).removeprefix("viam://").partition("/")[0], options)
+
+    async def _dial_with_key(self, credentials: Credentials) -> Any:
+        import ssl
+
+        from grpclib.client import Channel
+        from viam.proto.rpc.auth import AuthenticateRequest, AuthServiceStub
+        from viam.proto.rpc.auth import Credentials as TheirCredentials
+
+        address = self._address
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        if address.is_local:  # nobody can be between, and no certificate is this machine's own
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        channel = Channel(address.host, address.port, ssl=context)
+        key = TheirCredentials(type="api-key", payload=credentials.api_key)
         try:
-            return await dial(f"{address.host}:{address.port}", options)
-        except InsecureConnectionError:
+            request = AuthenticateRequest(entity=credentials.api_key_id, credentials=key)
+            answer = await AuthServiceStub(channel).Authenticate(request)
+        except BaseException as error:
+            channel.close()
+            plain = isinstance(error, (ssl.SSLError, ConnectionResetError))
+            if not plain or isinstance(error, ssl.SSLCertVerificationError):
+                raise
             if credentials.ambient and address.is_local:  # nobody has given a key for this connection
                 return Channel(address.host, address.port)
-            raise
+            raise ServerError(
+                f"{self.who}: there is no TLS, and the API key would be sent in the clear",
+                "give no api_key where the machine wants none; else the port that has TLS",
+            ) from error
+        self._metadata = {"authorization": f"Bearer {answer.access_token}"}
+        return channel
 
     def _forget(self, error: BaseException) -> None:
         status = getattr(getattr(error, "status", None), "name", None)
         if self._credentials is None or isinstance(error, TIMEOUTS) or status not in (None, "UNAUTHENTICATED"):
             return
         with suppress(RuntimeError):  # a token may be out of date, and the SDK's own proxy be gone: dial again
-            submit(self.shut(), self._loop())
+            submit(self.shut, self._loop())
 
     def _let_go(self) -> None:
-        if self._pid == os.getpid():  # a child leaves the parent's channel alone
+        if self.pid == os.getpid():  # a child leaves the parent's channel alone
             with suppress(RuntimeError):  # the program is ending
-                submit(self.shut(), self._loop())
+                submit(self.shut, self._loop())
 
     async def shut(self) -> None:
         channel, self._open = self._open, None

@@ -78,9 +78,4 @@ def translate(
         return ServerError(f"{who}: the connection broke ({one_line(error)})", f"call again; {_REACH}")
     if isinstance(error, OSError):
         return ServerError(f"{who}: it cannot be reached: {error.strerror or one_line(error)}", _REACH)
-    if type(error).__name__ == "InsecureConnectionError":
-        return ServerError(
-            f"{who}: there is no TLS, and the API key would be sent in the clear",
-            "give no api_key, where the machine wants none; else a port with TLS",
-        )
     return ServerError(f"{who}: {type(error).__name__}: {one_line(error)}", _REACH)

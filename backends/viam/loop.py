@@ -13,7 +13,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -42,8 +42,9 @@ def own_loop() -> asyncio.AbstractEventLoop:
         return _loop
 
 
-def submit(coroutine: Coroutine[Any, Any, Result], loop: asyncio.AbstractEventLoop) -> Future[Result]:
-    """Run a coroutine on a loop of another thread."""
+def submit(call: Callable[[], Coroutine[Any, Any, Result]], loop: asyncio.AbstractEventLoop) -> Future[Result]:
+    """Run a coroutine function on a loop of another thread."""
+    coroutine = call()
     try:
         return asyncio.run_coroutine_threadsafe(coroutine, loop)
     except RuntimeError:  # the loop is closed
@@ -52,7 +53,7 @@ def submit(coroutine: Coroutine[Any, Any, Result], loop: asyncio.AbstractEventLo
 
 
 def keep(connection: Any) -> None:
-    """Have a connection, with a coroutine `shut`, closed at the end of the program and left alone in children."""
+    """Have a connection closed, by its coroutine `shut`, at the end of the process of its `pid`; children keep it."""
     _kept.add(connection)
 
 
@@ -81,20 +82,21 @@ def _end() -> None:
     if loop is None or thread is None or not loop.is_running():
         return
     with contextlib.suppress(Exception):  # nobody is left to be told
-        submit(_say_goodbye(), loop).result(_PATIENCE)
+        submit(_say_goodbye, loop).result(_PATIENCE)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(_PATIENCE)
 
 
 def _in_child() -> None:
     global _starting, _loop, _thread, _kept
-    inherited = [one for one in (_loop, _thread, *_kept) if one is not None]
+    own = [one for one in _kept if one.pid == os.getpid()]  # made since, for models that go on here
+    inherited = [one for one in (_loop, _thread, *_kept) if one is not None and one not in own]
     if inherited:
         import ctypes
 
         for one in inherited:  # a list of ours would be emptied when the interpreter ends
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
-    _starting, _loop, _thread, _kept = threading.Lock(), None, None, weakref.WeakSet()
+    _starting, _loop, _thread, _kept = threading.Lock(), None, None, weakref.WeakSet(own)
 
 
 atexit.register(_end)

@@ -50,6 +50,7 @@ class ViamModel(RuntimeModel):
         self._description = description
         self._wire_names = [t.name for t in description.inputs]
         self._said: set[str] = set()
+        self._of_parents: list[Connection] = []
         super().__init__("viam", description.inputs, description.outputs, runtime, options)
         self._finalizer = weakref.finalize(self, connection.close)
 
@@ -119,6 +120,7 @@ class ViamModel(RuntimeModel):
     def forked(self) -> None:
         super().forked()
         self._finalizer.detach()
+        self._of_parents.append(self._connection)  # to free it would be to close it
         self._connection = self._connection.renewed()
         self._finalizer = weakref.finalize(self, self._connection.close)
 
