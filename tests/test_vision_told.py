@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,3 +89,18 @@ def test_a_classifiers_background_and_offset() -> None:
     first = Classifier(metadata, {"offset": 1}).decode(scores)  # what comes before the first label is none
     assert [(one.label, one.index, one.score) for one in first][:1] == [("class1", 1, 0.25)]
     assert first.classes.tolist() == [1, 0, 2]
+
+
+def test_outputs_go_by_any_of_their_names() -> None:
+    rows = {"kind": "rows", "columns": "xmin ymin xmax ymax score class", "unit": "pixels"}
+    outputs = (replace(described({"mine": (1, 5, 6)}).outputs[0], aliases=("theirs",)),)
+    metadata = replace(described({}), outputs=outputs)
+    answer = {"mine": [[[1, 2, 3, 4, 0.5, 2]] * 5]}
+    for name in ("mine", "theirs", "0"):
+        detect = Detector(metadata, {**rows, "outputs": {"rows": name}})
+        assert detect.decode(answer, WHOLE)[0].box == (1, 2, 3, 4)
+        assert detect.layout is not None
+        assert detect.layout.name("rows") == "mine"
+    for wrong in ("other", ("mine", "other")):
+        with pytest.raises(OptionError, match=r"layout: the model has no output 'other' .*; its outputs: 'mine'"):
+            Detector(metadata, {**rows, "outputs": {"rows": wrong}})

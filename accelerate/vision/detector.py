@@ -119,7 +119,7 @@ class Detector(VisionTask[Detections]):
         self._given = self._given_layout(layout)
         if box_order is not None:
             told = self._given.told if self._given is not None else {}
-            self._given = GivenLayout({**told, "boxes": parse_box_order(box_order)}, tuple(self._infos))
+            self._given = GivenLayout({**told, "boxes": parse_box_order(box_order)}, self.metadata.outputs)
         self._decoders: dict[tuple[int, int], _Decoder] = {}
         self._layout = self._recognized(known_of(self.metadata), final=False)
 

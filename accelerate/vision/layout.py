@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from .._records import record
-from ..calls.names import suggestion
-from ..errors import OptionError
+from ..calls.names import NameIndex, suggestion
+from ..errors import OptionError, TensorError
 from ..formats.exporters import INDEX_LIMIT
+from ..metadata import TensorInfo
 
 __all__ = ["COLUMNS", "CORNERS", "KINDS", "GivenLayout", "Layout", "parse_box_order"]
 
@@ -152,8 +153,8 @@ class GivenLayout:
     Parameters
     ----------
     given : Layout or mapping
-    known : sequence of str
-        The names of the model's outputs.
+    known : sequence of TensorInfo
+        The model's outputs; any of their names will do.
     what : str
         What it is called in errors: "layout", or a file's name.
 
@@ -168,8 +169,9 @@ class GivenLayout:
         It is no layout, or names other outputs than the model's.
     """
 
-    def __init__(self, given: Any, known: Sequence[str], what: str = "layout") -> None:
-        self._known, self._what = known, what
+    def __init__(self, given: Any, known: Sequence[TensorInfo], what: str = "layout") -> None:
+        self._known, self._what = NameIndex(known, "output"), what
+        self._names = [one.name for one in known]
         if isinstance(given, Layout):
             given = {one.name: getattr(given, one.name) for one in fields(Layout) if one.name != "source"}
         if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
@@ -182,6 +184,8 @@ class GivenLayout:
             key: value if _is(value, usual[key]) else _CHECKS[key](value, f"{what}[{key!r}]")
             for key, value in given.items()
         }
+        if "outputs" in self.told:
+            self.told["outputs"] = {part: self._canonical(names) for part, names in self.told["outputs"].items()}
         if "outputs" in self.told and "kind" in self.told:
             self._check_outputs(self.told["outputs"], self.told["kind"])
 
@@ -203,7 +207,7 @@ class GivenLayout:
                 raise OptionError(
                     f"{self._what} says {', '.join(self.told)}; wanted its kind ({', '.join(KINDS)}) and its outputs, "
                     "by what each holds, too: nothing is recognised that this could complete",
-                    f"the outputs are {', '.join(map(repr, self._known))}",
+                    f"the outputs are {', '.join(map(repr, self._names))}",
                 )
             found = Layout(self.told["kind"])
         if "kind" in self.told and self.told["kind"] != found.kind:
@@ -216,18 +220,18 @@ class GivenLayout:
         return replace(found, **self.told, source="user" if self._what == "layout" else self._what)
 
     def _check_outputs(self, outputs: Mapping[str, Any], kind: str) -> None:
-        for part, names in outputs.items():
+        for part in outputs:
             if part not in KINDS[kind]:
                 raise OptionError(
                     f"{self._what}: the outputs of kind {kind!r} hold no {part!r}{suggestion(part, KINDS[kind])}; "
                     f"known: {', '.join(KINDS[kind])}"
                 )
-            for name in (names,) if isinstance(names, str) else names:
-                if name not in self._known:
-                    raise OptionError(
-                        f"{self._what}: the model has no output {name!r}{suggestion(name, self._known)}",
-                        f"its outputs are {', '.join(map(repr, self._known))}",
-                    )
+
+    def _canonical(self, names: Any) -> Any:
+        try:
+            return self._known.name_of(names) if isinstance(names, str) else tuple(map(self._known.name_of, names))
+        except TensorError as error:
+            raise OptionError(f"{self._what}: {error.reason}", error.remedy) from error
 
 
 def _is(value: Any, usual: Any) -> bool:

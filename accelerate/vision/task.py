@@ -70,11 +70,11 @@ class VisionTask(abc.ABC, Generic[_Answer]):
 
     def _given_layout(self, layout: str | Layout | Mapping[str, Any]) -> GivenLayout | None:
         """Return what is said of the layout: by the caller, else by the description file; None for nothing."""
-        names = tuple(self._infos)
+        known = self.metadata.outputs
         if not (isinstance(layout, str) and layout == "auto"):
-            return GivenLayout(layout, names)
+            return GivenLayout(layout, known)
         described = self.metadata.extra.get("vision", {})
-        return GivenLayout(described["layout"], names, described["file"]) if described.get("layout") else None
+        return GivenLayout(described["layout"], known, described["file"]) if described.get("layout") else None
 
     def _settled_layout(
         self, layout: str | Layout | Mapping[str, Any], kinds: Sequence[str], recognize: Callable[[], Layout | None]
