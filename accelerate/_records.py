@@ -21,8 +21,10 @@ else:
         assert frozen
 
         def make(cls):
+            own = cls.__dict__.keys() & {"__eq__", "__hash__"}  # as `dataclass` does, for fields that are arrays
             for method in (__init__, __repr__, __eq__, __hash__, __setattr__, __delattr__):
-                setattr(cls, method.__name__, method)
+                if method.__name__ not in own:
+                    setattr(cls, method.__name__, method)
             cls.__dataclass_fields__ = {name: _field(cls, name, kind) for name, kind in cls.__annotations__.items()}
             cls.__match_args__, cls.__replace__ = tuple(cls.__dataclass_fields__), dataclasses.replace
             return cls

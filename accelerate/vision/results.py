@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any, Generic, TypeVar, overload
 
@@ -26,6 +27,19 @@ __all__ = [
 _Item = TypeVar("_Item")
 #: A box or a pose without any area around it, in the frame's pixels: xmin, ymin, xmax, ymax.
 Box = tuple[float, float, float, float]
+
+
+def _same(one: Any, other: Any) -> Any:
+    """Compare results of one type by their values, arrays too; a mask that nobody has drawn yet does not count."""
+    if type(other) is not type(one):
+        return NotImplemented
+    names = (field.name for field in fields(one) if field.name != "draw_mask")
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def _digest(one: Any) -> int:
+    values = (getattr(one, field.name) for field in fields(one))
+    return hash(tuple(value for value in values if isinstance(value, (str, int, float, tuple))))
 
 
 @record(frozen=True)
@@ -74,6 +88,8 @@ class Detection:
     corners: Array | None = None
     draw_mask: Callable[[], Array] | None = None
 
+    __eq__, __hash__ = _same, _digest
+
     @property
     def mask(self) -> Array | None:
         """Bool (H, W) of the frame: where the object is; None where the model does not say it. Drawn at each call."""
@@ -96,6 +112,8 @@ class Pose:
     score: float
     keypoints: Array
     box: Box
+
+    __eq__, __hash__ = _same, _digest
 
 
 class _Results(Sequence[_Item], Generic[_Item]):
@@ -295,6 +313,8 @@ class Segmentation:
 
     mask: Array
     labels: tuple[str, ...]
+
+    __eq__, __hash__ = _same, _digest
 
     @property
     def classes(self) -> Array:

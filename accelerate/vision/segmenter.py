@@ -22,7 +22,7 @@ from .task import VisionTask, placed, share
 __all__ = ["Segmenter", "pixels_layout"]
 
 _SMALLEST = 8  # sides of a map of classes
-_BYTE = 255
+_BYTE, _MOST = 255, 1 << 31
 
 
 class Segmenter(VisionTask[Segmentation]):
@@ -103,6 +103,8 @@ class Segmenter(VisionTask[Segmentation]):
             return Segmentation(self._with_unseen(mask, geometry), labels or ("background", "foreground"))
         if kind == "classes":
             table = table.argmax(axis=0 if _channels_first(table.shape, len(labels), geometry.tensor_size) else 2)
+        elif table.dtype.kind == "f":
+            table = np.where(np.abs(table) < _MOST, table, Segmentation.UNSEEN)  # no class is NaN
         return Segmentation(_in_frame(table, geometry), labels)
 
     def _with_unseen(self, mask: Array, geometry: Geometry) -> Array:
