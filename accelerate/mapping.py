@@ -72,7 +72,10 @@ def map(
     ------
     OptionError
     """
-    given = [model] if isinstance(model, Model) or callable(model) else model
+    several = isinstance(model, Iterable) and not (isinstance(model, Model) or callable(model))
+    given: Any = model if several else [model]
+    if isinstance(frames, (str, bytes, PathLike)) or not isinstance(frames, Iterable):
+        raise OptionError(f"map() was given the frames {frames!r:.60}; wanted several", "for one give [frame]")
     runners = [_Runner(one) for one in given]
     if not runners:
         raise OptionError("there is no model to map", "give one, or several")

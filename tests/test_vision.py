@@ -311,6 +311,11 @@ def test_a_map_heeds_what_it_is_given(model: accelerate.Model) -> None:
         accelerate.map(detect, [], resize="letterbox")
     with pytest.raises(OptionError, match="wanted a model, a vision task that has one"):
         accelerate.map(Detector(model.metadata()), [])
+    for frames in (5, "street.jpg", Path("street.jpg"), b"", None):
+        with pytest.raises(OptionError, match=r"map.. was given the frames .*; wanted several; for one give .frame"):
+            accelerate.map(detect, frames)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"map\(\) was given NoneType None; wanted a model"):
+        accelerate.map(None, [frame()])  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="there is no model to map"):
         accelerate.map([], [])
     (found,) = accelerate.map(detect, [np.zeros((30, 40), np.uint8)], color="GRAY")
