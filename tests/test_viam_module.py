@@ -93,7 +93,7 @@ def test_metadata_in_the_sdks_message(tmp_path: Path) -> None:
 
 
 def test_boxes_say_their_order() -> None:
-    box = TensorInfo("location", shape=(1, 10, 4), extra={"boxOrder": (1, 0, 3, 2), "operator": "X"})
+    box = TensorInfo("location", shape=(1, 10, 4), extra={"boxOrder": (1, 0, 3, 2), "range": (0, 1)})
     message = to_message(MetadataOfOurs("", "", "", (), (box,)))
     assert dict(message.output_info[0].extra) == {"boxOrder": [1, 0, 3, 2]}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,18 +16,19 @@ from viam.utils import dict_to_struct
 from ...calls.conversion import Array
 from ...errors import UnsupportedModelError
 from ...formats.flat_tensors import DTYPES
-from ...metadata import Metadata, TensorInfo
+from ...metadata import Metadata, Quantization, TensorInfo
 from .values import plain
 
-__all__ = ["check_sendable", "received", "sendable", "to_message"]
+__all__ = ["check_sendable", "received", "sendable", "to_message", "with_scales"]
 
+_log = logging.getLogger("accelerate")
 #: Dtypes that the protocol lacks, and those of it that hold every value of theirs.
 _WIDER = {"bool": "uint8", "float16": "float32", "bfloat16": "float32"}
 _LABEL_TYPES = {
     "tensor_axis": LabelType.LABEL_TYPE_TENSOR_AXIS,
     "tensor_value": LabelType.LABEL_TYPE_TENSOR_VALUE,
 }
-#: What others read in a tensor's `extra`: Viam's vision service the first two.
+#: What Viam's vision service reads in a tensor's `extra`.
 _SHOWN = ("labels", "boxOrder")
 
 
@@ -74,6 +77,29 @@ def to_message(metadata: Metadata) -> MetadataMessage:
         input_info=[_tensor(info) for info in metadata.inputs],
         output_info=[_tensor(info) for info in metadata.outputs],
     )
+
+
+def with_scales(metadata: Metadata) -> Metadata:
+    """Return the metadata of a model elsewhere with the scales of its outputs of 8 bits, which the protocol leaves out.
+
+    A model of this package says them in `extra`. Of another one they are those that TFLite prescribes for scores (its
+    quantisation specification: softmax and logistic have 1/256, and zero at the least value); this is said in the log.
+    """
+    return replace(metadata, outputs=tuple(map(_with_scale, metadata.outputs)))
+
+
+def _with_scale(info: TensorInfo) -> TensorInfo:
+    if info.quantization is not None or info.data_type not in ("uint8", "int8"):
+        return info
+    said: Any = info.extra.get("quantization")
+    try:
+        scale, zero = (tuple(said[part]) for part in ("scale", "zero_point"))
+        axis = said.get("axis")
+        found = Quantization(tuple(map(float, scale)), tuple(map(int, zero)), None if axis is None else int(axis))
+    except (TypeError, KeyError, ValueError, AttributeError):
+        _log.info("output %r is %s, of a scale that nobody tells; taken as 1/256", info.name, info.data_type)
+        found = Quantization((1 / 256,), (0 if info.data_type == "uint8" else -128,))
+    return replace(info, quantization=found)
 
 
 def _tensor(info: TensorInfo) -> TensorMessage:

@@ -24,16 +24,18 @@ from viam.resource.registry import Registry, ResourceCreatorRegistration
 from viam.resource.types import API, Model, resource_name_from_string
 from viam.services.generic import Generic
 from viam.services.mlmodel import MLModel
+from viam.services.vision import Vision
 
 from ... import registry
 from ...errors import OptionError
 from ...services.arguments import OURS
 from .resources import Commands, ServedModel
 from .rpc import answering, replace_services
+from .vision import VisionService
 
 __all__ = ["AccelerateModule", "main"]
 
-_GENERIC = "edge-accelerate:generic:mlmodel"
+_GENERIC, _VISION = "edge-accelerate:generic:mlmodel", "edge-accelerate:vision:mlmodel"
 
 
 class AccelerateModule(Module):
@@ -128,6 +130,7 @@ def _register() -> None:
     """Register the models of the module, one for each backend among them."""
     made: Mapping[str, tuple[Any, Any]] = {
         _GENERIC: (Generic.API, Commands),
+        _VISION: (Vision.API, VisionService),
         **{f"{OURS}{name}": (MLModel.API, ServedModel) for name in ("auto", *registry.backends())},
     }
     for model, (api, kind) in made.items():
