@@ -131,22 +131,8 @@ class Rows:
         return _of_one_frame(outputs[self.layout.name("rows")])
 
 
-class Indexed:
+class Indexed(Listed):
     """Boxes and scores of all candidates, and the indices (batch, class, place) of those that are objects."""
-
-    def __init__(self, layout: Layout, size: tuple[int, int], _: int) -> None:
-        self.layout, self._size, self.names = layout, size, names_of(layout)
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether only values tell something of the layout."""
-        return not self.layout.unit
-
-    def settle(self, outputs: Mapping[str, Array]) -> Layout:
-        """Look at the values, where only these tell the unit, and return the layout that they tell."""
-        if not self.layout.unit:
-            self.layout = with_unit(self.layout, self.decode(outputs, _FILLED).boxes)
-        return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
         """Return the objects whose score is at least `floor`.
