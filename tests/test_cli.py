@@ -310,7 +310,8 @@ def test_doctor_passes_here() -> None:
 
 
 def test_doctor_without_a_runtime_fails_with_the_remedy() -> None:
-    done = call("doctor", program=without("ai_edge_litert", "tflite_runtime", "onnxruntime", "grpc"), status=1)
+    runtimes = ("ai_edge_litert", "tflite_runtime", "onnxruntime", "grpc", "viam")
+    done = call("doctor", program=without(*runtimes), status=1)
     assert "FAIL   tflite_cpu" in done.stdout
     assert 'pip install "edge-accelerate[litert]"' in done.stdout
 
