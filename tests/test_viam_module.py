@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
+import tarfile
 import time
 from collections.abc import Awaitable
 from pathlib import Path
@@ -13,6 +17,7 @@ from typing import Any
 import numpy as np
 import odd_models
 import pytest
+from conftest import ROOT
 
 pytest.importorskip("viam", reason="needs the extra: viam")
 pytest.importorskip("ai_edge_litert", reason="needs the extra: litert")
@@ -20,6 +25,7 @@ pytest.importorskip("ai_edge_litert", reason="needs the extra: litert")
 from grpclib import GRPCError, Status
 from grpclib.exceptions import StreamTerminatedError
 from grpclib.testing import ChannelFor
+from viam.proto.module import ReadyRequest
 from viam.resource.manager import ResourceManager
 from viam.services.generic.client import GenericClient
 from viam.services.mlmodel import LabelType, Metadata, MLModel, MLModelClient
@@ -27,6 +33,7 @@ from viam.services.mlmodel.service import MLModelRPCService
 from viam_module import DIGITS, GENERIC, MLMODEL, running_module
 
 import accelerate
+from accelerate._version import __version__ as VERSION
 from accelerate.metadata import Metadata as MetadataOfOurs
 from accelerate.metadata import TensorInfo
 from accelerate.serve.viam import LocalMLModel
@@ -160,8 +167,6 @@ def test_the_life_of_a_model() -> None:
 
 
 def test_every_backend_is_a_model() -> None:
-    from viam.proto.module import ReadyRequest
-
     async def program() -> list[str]:
         async with running_module() as module:
             handlers = (await module.stub.Ready(ReadyRequest())).handlermap.handlers
@@ -373,3 +378,39 @@ def test_the_end_of_the_module_is_clean() -> None:
         return int(module.process.returncode)
 
     assert asyncio.run(program()) == 0
+
+
+# The file for the registry
+
+
+@pytest.mark.slow
+def test_the_registrys_file_is_small_and_starts(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", reason="needs the group: build")
+    build = ROOT / "deploy" / "viam" / "build.sh"
+    built = subprocess.run(
+        [build, tmp_path], env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=True
+    )
+    packed = tmp_path / "module.tar.gz"
+    assert built.stdout.strip() == str(packed)
+    assert packed.stat().st_size < 2 << 20
+    unpacked = tmp_path / "unpacked"
+    with tarfile.open(packed) as file:
+        file.extractall(unpacked, filter="data")
+    names = {path.name for path in unpacked.iterdir()}
+    assert names == {"meta.json", "run.sh", "setup.sh", "README.md", f"edge_accelerate-{VERSION}-py3-none-any.whl"}
+    told = json.loads((unpacked / "meta.json").read_text())
+    assert {told["entrypoint"], told["first_run"]} <= names
+
+    async def program() -> set[tuple[str, str]]:
+        async with running_module(command=(str(unpacked / "run.sh"),), PYTHON=sys.executable) as module:
+            await module.add(MLMODEL, f"{OURS}auto", "digits", {"model_path": str(DIGITS)})
+            client = MLModelClient("digits", module.channel)
+            np.testing.assert_array_equal((await client.infer({"image": PIXELS}))["scores"], answer())
+            handlers = (await module.stub.Ready(ReadyRequest())).handlermap.handlers
+            return {
+                (f"rdk:service:{handler.subtype.subtype.subtype}", model)
+                for handler in handlers
+                for model in handler.models
+            }
+
+    assert {(one["api"], one["model"]) for one in told["models"]} == asyncio.run(program())
