@@ -17,6 +17,8 @@ pytest.importorskip("ai_edge_litert", reason="needs the extra: litert")
 
 from viam_server import MODELS, ViamServer, viam_server  # noqa: F401 - the fixture
 
+pytestmark = pytest.mark.slow
+
 _ROLES = {
     "plain": "plain",
     "several": "plain",
