@@ -139,6 +139,9 @@ def test_services_that_say_little_or_what_is_not_so(
     with accelerate.load(url("shapeless")) as model:
         assert "shape unknown" in str(model.metadata().outputs[0])
         assert model.infer(np.ones(3, np.float32))["y"].shape == (3,)
+    with accelerate.load(url("typeless")) as model:
+        assert model.metadata().outputs[0].data_type == "int16"
+        assert model.infer(np.ones(3, np.int16))["y"].dtype == np.int16
     with accelerate.load(url("liar")) as model, pytest.raises(InferenceError, match=r"no 'y'.*others in it: 'z'"):
         model.infer(np.ones(3, np.float32))
     with accelerate.load(url("doubled")) as model:

@@ -104,6 +104,7 @@ MODELS: dict[str, tuple[Function, Sequence[dict[str, Any]], Sequence[dict[str, A
     **{f"same_{t}": (_same, [tensor("x", t, 2, 3)], [tensor("y", t, 2, 3)]) for t in ("float32", *_MOST_TYPES)},
     # services that say little, or what is not so
     "silent": (lambda x: {"b": x["tensor"] * 2, "a": x["tensor"][0]}, [tensor("", "uint8", 1, 2)], [tensor("", "")]),
+    "typeless": (_same, [tensor("x", "int16", 3)], [tensor("y", "", 3)]),
     "unknown_type": (_same, [tensor("x", "", 3)], [tensor("y", "float32", 3)]),
     "doubled": (_same, [tensor("x", "float32", 3)], [tensor("y", "float32", 3), tensor("y", "float32", 3)]),
     "liar": (lambda x: {"z": x["x"]}, [tensor("x", "float32", 3)], [tensor("y", "float32", 3)]),

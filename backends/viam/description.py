@@ -33,7 +33,8 @@ class Description:
     type: str
     description: str
     inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]  # none where the service does not name them all: see `seen`
+    outputs: tuple[TensorInfo, ...]
+    complete: bool  # whether the service tells the name and the type of each output; else see `seen`
 
     @classmethod
     def read(cls, who: str, metadata: Any) -> Description:
@@ -59,18 +60,23 @@ class Description:
         named = tuple(
             replace(t, name=name) for t, (name, _) in zip(inputs, name_tensors([[t.name] for t in inputs]), strict=True)
         )
-        if not all(t.name for t in outputs):
-            outputs = []
+        complete = bool(outputs) and all(t.name and t.data_type for t in outputs)
+        outputs = [t for t in outputs if t.name]
         by_name = {t.name: t for t in outputs}  # of two with one name an answer has the last
         if len(by_name) < len(outputs):
             _log.warning("%s: two outputs have one name, and only one of them can be in an answer", who)
-        return cls(metadata.name, metadata.type, metadata.description, named, tuple(by_name.values()))
+        return cls(metadata.name, metadata.type, metadata.description, named, tuple(by_name.values()), complete)
 
     def seen(self, answer: Mapping[str, Array]) -> Description:
-        """Return this with the outputs that an answer has."""
-        return replace(
-            self, outputs=tuple(TensorInfo(n, data_type=a.dtype.name, shape=a.shape) for n, a in sorted(answer.items()))
+        """Return this with the outputs that an answer has, those that the service has described first."""
+        outputs = [replace(t, data_type=answer[t.name].dtype.name) for t in self.outputs if t.name in answer]
+        described = {t.name for t in outputs}
+        outputs += (
+            TensorInfo(name, data_type=array.dtype.name, shape=array.shape)
+            for name, array in sorted(answer.items())
+            if name not in described
         )
+        return replace(self, outputs=tuple(outputs), complete=True)
 
     def told(self, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], *, labels: bool) -> Metadata:
         """Return all of it, with the labels of files that this machine has, where nobody gives others."""
@@ -99,7 +105,7 @@ def _tensor(who: str, info: Any, kind: str) -> TensorInfo:
                 f"{', '.join(DTYPES)}",
                 "use a model whose tensors are of these types",
             )
-        data_type = "float32"  # an output that comes as what it is
+        data_type = ""
     extra = _plain(info.extra) if info.HasField("extra") else {}
     order = extra.get("boxOrder")
     if isinstance(order, list) and all(isinstance(n, float) and n.is_integer() for n in order):

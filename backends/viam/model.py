@@ -69,7 +69,7 @@ class ViamModel(RuntimeModel):
         try:
             until = monotonic() + _DEFAULT_TIMEOUT
             description = Description.read(connection.who, connection.metadata(_DEFAULT_TIMEOUT))
-            if not description.outputs:  # services of models without metadata of their own do not tell
+            if not description.complete:  # services of models without metadata of their own do not tell
                 description = description.seen(_probe(connection, description, until - monotonic()))
             runtime = RuntimeInfo("Viam", import_sdk(), "server", details={**details, "service": connection.service})
             return cls(connection, description, runtime, options)
