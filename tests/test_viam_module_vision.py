@@ -159,6 +159,27 @@ def test_objects_of_pictures(detector: Path) -> None:
     asyncio.run(program())
 
 
+@pytest.mark.slow
+def test_pictures_beside_rebuilds_of_the_model() -> None:
+    async def program() -> None:
+        async with running_module() as module:
+            client = await vision(module, DIGITS, {})
+            (wanted,) = await client.get_classifications(picture(DIGIT), 1)
+
+            async def calls() -> None:
+                for _ in range(50):
+                    (found,) = await client.get_classifications(picture(DIGIT), 1, timeout=10)
+                    assert found == wanted
+
+            clients = [asyncio.create_task(calls()) for _ in range(4)]
+            for _ in range(5):
+                await module.reconfigure(MLMODEL, AUTO, "model", {"model_path": str(DIGITS)})
+                await asyncio.sleep(0.05)
+            await asyncio.gather(*clients)
+
+    asyncio.run(program())
+
+
 class Eye(Camera):
     """A camera that calls every picture a JPEG."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -16,7 +17,7 @@ from viam.services.vision import CaptureAllResult, Vision
 
 from ... import api
 from ...calls.deadlines import check_left, left, seconds
-from ...errors import OptionError, TensorError
+from ...errors import ClosedError, OptionError, TensorError
 from ...vision import Classifications, Classifier, Detections, Detector
 from .description import with_scales
 from .local import LocalMLModel
@@ -28,6 +29,7 @@ from .vision_attributes import VisionAttributes
 
 __all__ = ["VisionService"]
 
+# what takes the time, and what to do
 _LATE = ("preparing the picture", "give a longer timeout, or a smaller picture")
 
 
@@ -186,24 +188,23 @@ class VisionService(Vision):
     async def _answer(
         self, data: bytes, kind: type, until: float | None, timeout: float | None
     ) -> tuple[Detections | Classifications, tuple[int, int]]:
-        model, task = await self._task(left(until))
-        if not isinstance(task, kind):
-            raise NotImplementedError(
-                f"the model of {self._attributes.mlmodel_name!r} is for a {type(task).__name__}, not a {kind.__name__}"
-            )
-
-        def prepare() -> Any:
-            frame, color = frame_of(data)
+        for attempt in range(2):
+            model, task = await self._task(left(until))
+            if not isinstance(task, kind):
+                raise NotImplementedError(
+                    f"the model of {self._attributes.mlmodel_name!r} is for a {type(task).__name__}, not a "
+                    f"{kind.__name__}"
+                )
+            feeds, geometry = await in_thread(partial(_prepared, task, data))
+            check_left(until, timeout, *_LATE)
             try:
-                return task.prepare(frame, color=color)
-            except OptionError as error:  # bytes that are no picture
-                raise TensorError(error.reason, error.remedy) from error
-
-        feeds, geometry = await in_thread(prepare)
-        check_left(until, timeout, *_LATE)
-        outputs = await model.call(feeds, left(until))
-        found = await in_thread(lambda: task.decode(outputs, geometry))
-        return found, geometry.frame_size
+                outputs = await model.call(feeds, left(until))
+            except ClosedError:
+                if attempt:
+                    raise
+                continue  # another one has taken its place meanwhile
+            return await in_thread(partial(task.decode, outputs, geometry)), geometry.frame_size
+        raise AssertionError("the second attempt returns or raises")
 
     async def _image(self, name: str, until: float | None) -> ViamImage:
         wanted = name or self._attributes.camera_name
@@ -251,6 +252,14 @@ class VisionService(Vision):
         found, self._found = self._found, None
         if found is not None and found[0] is not found[1]:
             await found[1].close()
+
+
+def _prepared(task: Detector | Classifier, data: bytes) -> tuple[dict[str, Any], Any]:
+    frame, color = frame_of(data)
+    try:
+        return task.prepare(frame, color=color)
+    except OptionError as error:  # bytes that are no picture
+        raise TensorError(error.reason, error.remedy) from error
 
 
 def _until(timeout: float | None) -> float | None:
