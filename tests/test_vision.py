@@ -223,6 +223,13 @@ def test_a_task_goes_to_other_processes_with_its_model(model: accelerate.Model) 
     assert alone.decode(model.infer_image(frame()), detect.prepare(frame())[1]).boxes.tolist() == wanted
 
 
+def test_a_model_of_several_frames_is_refused_by_its_batch() -> None:
+    image = TensorInfo("image", shape=(2, 64, 64, 3), layout="NHWC")
+    for task in (Classifier, Detector, Segmenter, PoseEstimator):
+        with pytest.raises(OptionError, match=r"takes 2 frames at once: input 'image', float32\[2, 64, 64, 3\]"):
+            task(Metadata("", "", "", (image,), (TensorInfo("scores", shape=(2, 10)),)))
+
+
 def test_many_threads_share_a_detector(model: accelerate.Model) -> None:
     detect, wanted, wrong = Detector(model), Detector(model)(frame()).boxes, list[Any]()
 

@@ -23,7 +23,7 @@ from ..metadata import Metadata, TensorInfo
 from ..model import Model
 from .completeness import check_complete
 from .layout import GivenLayout, Layout
-from .outputs import known_of
+from .outputs import known_of, picture_input
 from .preparation import Preparation, preparation_for, warn_of
 from .recognition import unrecognized
 
@@ -55,6 +55,13 @@ class VisionTask(abc.ABC, Generic[_Answer]):
             )
         self.model = model if isinstance(model, Model) else None
         self.metadata = model.metadata() if isinstance(model, Model) else model
+        picture = picture_input(self.metadata)
+        if picture is not None and picture.layout.startswith("N") and picture.shape[0] > 1:
+            raise OptionError(
+                f"the model takes {picture.shape[0]} frames at once: input {picture.name!r}, "
+                f"{picture.data_type}{list(picture.shape)}; wanted one that takes a single frame",
+                "export it with a batch of 1, or call infer",
+            )
         self._ways = ways
         self._infos = {info.name: info for info in self.metadata.outputs}
         self._lock = threading.Lock()
