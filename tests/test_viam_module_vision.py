@@ -23,11 +23,12 @@ from grpclib import GRPCError, Status
 from PIL import Image
 from viam.components.camera import Camera
 from viam.media.video import CameraMimeType, NamedImage, ViamImage
-from viam.proto.common import ResponseMetadata
+from viam.proto.common import DoCommandRequest, ResponseMetadata
 from viam.rpc.server import Server
+from viam.services.generic.client import GenericClient
 from viam.services.mlmodel import MLModel
 from viam.services.vision import VisionClient
-from viam_module import DIGITS, MLMODEL, VISION, RunningModule, config, running_module
+from viam_module import DIGITS, GENERIC, MLMODEL, VISION, RunningModule, config, running_module
 from vision_models import ssd
 
 import accelerate
@@ -279,6 +280,13 @@ def test_models_elsewhere_on_the_machine(detector: Path) -> None:
                     await call(VISION, VISION_MODEL, "vision", {"mlmodel_name": f"{kind} digits"})
                     found = await client.get_classifications(picture(DIGIT), 1)
                     np.testing.assert_allclose([one.confidence for one in found], class_.scores[:1])
+                await module.add(GENERIC, "edge-accelerate:generic:mlmodel", "g", {"mlmodel_name": "Stranger digits"})
+                commands: Any = GenericClient("g", module.channel)
+                assert (await refused(commands.client.DoCommand(DoCommandRequest(name="g")))) == (
+                    Status.UNIMPLEMENTED,
+                    "the ML model service 'Stranger digits' is not this module's, and Viam's protocol has no commands "
+                    "for those of others",
+                )
                 status, said = await refused(module.add(VISION, VISION_MODEL, "other", {"mlmodel_name": "near"}))
                 assert status is Status.INVALID_ARGUMENT
                 assert "no ML model service 'near'; it has 'LocalMLModel digits'" in said

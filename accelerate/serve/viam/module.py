@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -144,6 +145,7 @@ def main() -> None:
     _register()
     replace_services()
     logging.captureWarnings(True)
+    warnings.formatwarning = lambda message, *_, **__: str(message)  # the lines here are no user's
     for name in ("accelerate", "py.warnings"):
         viam.logging.getLogger(name)  # so that what they say gets to the machine's log
     asyncio.run(AccelerateModule.run_from_registry())  # type: ignore[no-untyped-call]

@@ -163,7 +163,13 @@ class Commands(Generic):
         """Do what the model's `do_command` does."""
         until = None if timeout is None else monotonic() + seconds(timeout)
         with answering():
-            return await (await self._model()).do_command(command, timeout=left(until))
+            model = await self._model()
+            if not isinstance(model, LocalMLModel):
+                raise NotImplementedError(
+                    f"the ML model service {self._mlmodel!r} is not this module's, and Viam's protocol has no commands "
+                    "for those of others"
+                )
+            return await model.do_command(command, timeout=left(until))
 
     async def get_status(self, *, timeout: float | None = None, **_: Any) -> Mapping[str, Any]:
         """Return the model's status."""
