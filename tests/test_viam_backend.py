@@ -38,6 +38,7 @@ from accelerate.errors import (
     UnsupportedModelError,
 )
 from accelerate.formats.flat_tensors import DTYPES, LIMIT
+from accelerate.metadata import Quantization
 from accelerate.testing.inputs import random_inputs
 
 pytest.importorskip("viam", reason="needs the extra: viam")
@@ -218,6 +219,30 @@ def test_all_of_the_metadata_is_read(tmp_path: Path) -> None:
     assert score.extra == {"rank": "unknown"}
     assert told.labels == location.labels == ("cat", "dog")
     assert read.told(read.inputs, read.outputs, labels=False).labels == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({"scale": [0.5], "zero_point": [3]}, Quantization((0.5,), (3,))),
+        ({"scale": [0.5, 2], "zero_point": [0, 0], "axis": 1}, Quantization((0.5, 2.0), (0, 0), 1)),
+        ({"scale": [0.5, 2], "zero_point": [0, 0]}, None),
+        ({"scale": [0], "zero_point": [3]}, None),
+        ({"scale": ["x"], "zero_point": [3]}, None),
+        ({"scale": [float("nan")], "zero_point": [float("inf")]}, None),
+        ("none", None),
+    ],
+)
+def test_scales_come_from_modules_of_ours(said: Any, wanted: Quantization | None) -> None:
+    from google.protobuf.struct_pb2 import Struct
+    from viam.proto.service.mlmodel import Metadata, TensorInfo
+
+    extra = Struct()
+    extra.update({"quantization": said})
+    there = [TensorInfo(name="x", data_type="float32", shape=[1])]
+    given = [TensorInfo(name="y", data_type="uint8", shape=[1, 9], extra=extra)]
+    read = Description.read("here", Metadata(input_info=there, output_info=given))
+    assert read.outputs[0].quantization == wanted
 
 
 @pytest.mark.parametrize("what", ["gone", "folder", "pipe", "binary", "nul", "number"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from accelerate.errors import ModelError, OptionError, UnsupportedModelError
 from accelerate.formats.classes import best_labels, counts_of
 from accelerate.formats.flat_tensors import DTYPES
 from accelerate.formats.labels import load_labels
-from accelerate.metadata import AssociatedFile, Metadata, TensorInfo
+from accelerate.metadata import AssociatedFile, Metadata, Quantization, TensorInfo
 
 __all__ = ["Description"]
 
@@ -110,13 +111,29 @@ def _tensor(who: str, info: Any, kind: str) -> TensorInfo:
     order = extra.get("boxOrder")
     if isinstance(order, list) and all(isinstance(n, float) and n.is_integer() for n in order):
         extra["boxOrder"] = tuple(map(int, order))
+    quantization = _quantization(extra.pop("quantization", None), data_type)
     if not shape:  # a scalar, or a service that does not know
         extra.update(_UNKNOWN_SHAPE)
     files = tuple(
         AssociatedFile(f.name, f.description, {1: "tensor_value", 2: "tensor_axis"}.get(f.label_type, "unspecified"))
         for f in info.associated_files
     )
-    return TensorInfo(info.name, (), info.description, data_type, shape, associated_files=files, extra=extra)
+    return TensorInfo(
+        info.name, (), info.description, data_type, shape, quantization, associated_files=files, extra=extra
+    )
+
+
+def _quantization(said: Any, data_type: str) -> Quantization | None:
+    """Return the scales that a module of this package tells in ``extra``; the protocol has no place for them."""
+    if not isinstance(said, dict) or not data_type.startswith(("int", "uint")):
+        return None
+    try:
+        scale, zero = tuple(map(float, said["scale"])), tuple(map(int, said["zero_point"]))
+        axis = None if said.get("axis") is None else int(said["axis"])
+    except (KeyError, OverflowError, TypeError, ValueError):
+        return None
+    sound = len(scale) == len(zero) > 0 and all(0 < one < math.inf for one in scale)
+    return Quantization(scale, zero, axis) if sound and (len(scale) == 1) == (axis is None) else None
 
 
 def _plain(struct: Any, depth: int = 0) -> dict[str, Any]:

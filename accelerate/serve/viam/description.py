@@ -82,8 +82,9 @@ def to_message(metadata: Metadata) -> MetadataMessage:
 def with_scales(metadata: Metadata) -> Metadata:
     """Return the metadata of a model elsewhere with the scales of its outputs of 8 bits, which the protocol leaves out.
 
-    A model of this package says them in `extra`. Of another one they are those that TFLite prescribes for scores (its
-    quantisation specification: softmax and logistic have 1/256, and zero at the least value); this is said in the log.
+    The backend reads them where a module of this package tells them. Of another one they are those that TFLite
+    prescribes for scores (its quantisation specification: softmax and logistic have 1/256, and zero at the least
+    value); this is said in the log.
     """
     return replace(metadata, outputs=tuple(map(_with_scale, metadata.outputs)))
 
@@ -91,15 +92,8 @@ def with_scales(metadata: Metadata) -> Metadata:
 def _with_scale(info: TensorInfo) -> TensorInfo:
     if info.quantization is not None or info.data_type not in ("uint8", "int8"):
         return info
-    said: Any = info.extra.get("quantization")
-    try:
-        scale, zero = (tuple(said[part]) for part in ("scale", "zero_point"))
-        axis = said.get("axis")
-        found = Quantization(tuple(map(float, scale)), tuple(map(int, zero)), None if axis is None else int(axis))
-    except (TypeError, KeyError, ValueError, AttributeError):
-        _log.info("output %r is %s, of a scale that nobody tells; taken as 1/256", info.name, info.data_type)
-        found = Quantization((1 / 256,), (0 if info.data_type == "uint8" else -128,))
-    return replace(info, quantization=found)
+    _log.info("output %r is %s, of a scale that nobody tells; taken as 1/256", info.name, info.data_type)
+    return replace(info, quantization=Quantization((1 / 256,), (0 if info.data_type == "uint8" else -128,)))
 
 
 def _tensor(info: TensorInfo) -> TensorMessage:
