@@ -8,6 +8,14 @@ from pathlib import Path
 
 import pytest
 
+try:
+    from hypothesis import settings
+except ImportError:  # not in every environment that runs some of the tests
+    pass
+else:  # machines are shared: how long an example takes says nothing of it
+    settings.register_profile("shared machine", deadline=None)
+    settings.load_profile("shared machine")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
