@@ -79,6 +79,28 @@ def test_a_programs_own_lines() -> None:
     asyncio.run(program())
 
 
+def test_a_close_that_nobody_waits_for_still_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def program() -> None:
+        model = accelerate.load(DIGITS)
+
+        async def slow(*_: Any, **__: Any) -> Any:
+            await asyncio.sleep(0.3)
+            return {"scores": PIXELS}
+
+        monkeypatch.setattr(model, "infer_async", slow)
+        mlmodel = LocalMLModel("digits", model)
+        call = asyncio.create_task(mlmodel.infer({"image": PIXELS}))
+        await asyncio.sleep(0.01)
+        with pytest.raises(asyncio.TimeoutError):  # as at the deadline of a reconfiguration
+            await asyncio.wait_for(mlmodel.close(), 0.05)
+        assert "scores" in await call
+        await asyncio.sleep(0.1)
+        with pytest.raises(accelerate.ClosedError):
+            model.infer({"image": PIXELS})
+
+    asyncio.run(program())
+
+
 def test_metadata_in_the_sdks_message(tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join("abcdefghij"))

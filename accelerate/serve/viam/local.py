@@ -52,6 +52,7 @@ class LocalMLModel(MLModel):
         super().__init__(name)
         self._running = 0
         self._closing = False
+        self._end: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._model: Model | None = None
@@ -164,8 +165,13 @@ class LocalMLModel(MLModel):
         return {key: plain(value) for key, value in status.items()}
 
     async def close(self) -> None:
-        """Close the model, after the calls that are in work."""
+        """Close the model, after the calls that are in work; it is closed then, too, where nobody waits any more."""
         self._closing = True
+        if self._end is None:
+            self._end = asyncio.ensure_future(self._ended())
+        await asyncio.shield(self._end)
+
+    async def _ended(self) -> None:
         try:
             await asyncio.wait_for(self._idle.wait(), _PATIENCE)
         except asyncio.TimeoutError:
