@@ -48,12 +48,15 @@ class AccelerateModule(Module):
             await self._put(request.config, None)
 
     async def reconfigure_resource(self, request: ReconfigureResourceRequest) -> None:
-        """Put a new resource in the place of one, whose calls in work end first. Calls that come meanwhile wait."""
+        """Put a new resource in the place of one, whose calls in work end first. Calls that come meanwhile wait.
+
+        Where the last configuration has failed, there is none to replace: viam-server says so by this call all the
+        same, and would have no resource until the module is started again.
+        """
         with answering():
             config = request.config
-            api = API.from_string(config.api)
-            name = resource_name_from_string(f"{api}/{config.name}")
-            await self._put(config, self.server.get_resource(ResourceBase, name))  # type: ignore[type-abstract]
+            name = resource_name_from_string(f"{API.from_string(config.api)}/{config.name}")
+            await self._put(config, self.server.resources.get(name))
 
     async def _put(self, config: ComponentConfig, old: ResourceBase | None) -> None:
         creator = Registry.lookup_resource_creator(
