@@ -304,6 +304,7 @@ WRONG = [
     ({"input_image_bgr": "yes"}, "input_image_bgr is 'yes'; write true or false"),
     ({"xmin_ymin_xmax_ymax_order": [0, 1, 2]}, "xmin_ymin_xmax_ymax_order is [0.0, 1.0, 2.0]; write which of"),
     ({"xmin_ymin_xmax_ymax_order": [0, 1, 2, 2]}, "xmin_ymin_xmax_ymax_order is [0.0, 1.0, 2.0, 2.0]"),
+    ({"xmin_ymin_xmax_ymax_order": [[1], 0, 3, 2]}, "xmin_ymin_xmax_ymax_order is [[1.0], 0.0, 3.0, 2.0]; write"),
     ({"xmin_ymin_xmax_ymax_order": [2, 3, 0, 1]}, "[0, 1, 2, 3] or [1, 0, 3, 2] or [0, 2, 1, 3] or [1, 3, 0, 2]"),
     ({"default_minimum_confidence": 50}, "default_minimum_confidence is 50.0; write a number from 0 to 1"),
     ({"label_confidences": ["cat"]}, "label_confidences is ['cat']"),

@@ -324,7 +324,7 @@ def _order(given: Mapping[str, Any]) -> tuple[int, ...] | None:
     if value is None or value == []:
         return None
     known = {tuple(map(places.index, range(4))): places for places in CORNERS.values()}
-    if not isinstance(value, Sequence) or isinstance(value, str) or tuple(value) not in known:
+    if not isinstance(value, list) or not all(map(_number, value)) or tuple(value) not in known:
         raise _Wrong(
             f"xmin_ymin_xmax_ymax_order is {value!r:.60}",
             "write which of xmin (0), ymin (1), xmax (2) and ymax (3) stands at each place: "
