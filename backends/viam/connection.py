@@ -248,6 +248,8 @@ class _Borrowed(Connection):
     def _current(self) -> Any:
         # a RobotClient that has lost its machine dials again and has another channel then
         given = self._given
+        if given is None:  # closed, while a call that nobody waits for any more had not begun
+            raise ClosedError(f"{self.who} was closed", "load it again")
         return getattr(given, "_channel", None) or getattr(given, "channel", None) or given
 
     def _let_go(self) -> None:
