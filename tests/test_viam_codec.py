@@ -141,6 +141,8 @@ def test_a_message_over_the_limit_is_refused_both_ways() -> None:
         encode({"x": np.broadcast_to(np.uint8(0), LIMIT // 2), "y": np.zeros(LIMIT // 2 + 1, np.uint8)})
     with pytest.raises(TensorError, match="32 MiB"):
         decode(bytes(LIMIT + 1), WHERE)
+    with pytest.raises(TensorError, match="32 MiB"):  # with its name and shape, which no reader would take
+        encode({"x": np.zeros(LIMIT, np.uint8)})
     most = np.zeros(LIMIT - 64, np.uint8)
     assert decode(encode({"x": most}), WHERE)["x"].size == most.size
 

@@ -68,11 +68,6 @@ def encode(tensors: Mapping[str, Array]) -> bytes:
         if number is None:
             raise TensorError(f"tensor {name!r} is {array.dtype.name}; Viam's protocol has {', '.join(DTYPES)}")
         values = np.asarray(array, _WIDE.get(array.dtype.name) or array.dtype.newbyteorder("<"), order="C")
-        total += values.nbytes
-        if total > LIMIT:
-            raise TensorError(
-                f"the tensors up to {name!r} have {total} bytes; {_TOO_LARGE}", "give smaller ones, or uint8"
-            )
         data = b"" if not values.size else b"\x0a" + _varint(values.nbytes)
         shape = b"" if not values.ndim else b"\x0a" + _varint(8 * array.ndim) + np.array(array.shape, "<u8").tobytes()
         head = shape + bytes((number << 3 | BYTES,)) + _varint(len(data) + values.nbytes) + data
@@ -81,7 +76,13 @@ def encode(tensors: Mapping[str, Array]) -> bytes:
         except UnicodeEncodeError as error:  # a part of a surrogate pair
             raise TensorError(f"tensor {name!r} has a name that is no text: {error}") from error
         head = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(head) + values.nbytes) + head
-        parts += (b"\x0a", _varint(len(head) + values.nbytes), head, values)
+        size = _varint(len(head) + values.nbytes)
+        total += 1 + len(size) + len(head) + values.nbytes
+        if total > LIMIT:
+            raise TensorError(
+                f"the tensors up to {name!r} have {total} bytes; {_TOO_LARGE}", "give smaller ones, or uint8"
+            )
+        parts += (b"\x0a", size, head, values)
     return b"".join(parts)
 
 
