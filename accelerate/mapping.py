@@ -55,7 +55,8 @@ def map(
         shape already or that `color` says something of. For a vision task it is a frame of any size. It is asked for
         the next item only when there is room for it; what it raises comes after the results of the items before.
     in_flight : int, optional
-        How many items are in work at a time; default: two more than the models run side by side.
+        How many items are in work at a time, those that wait for the consumer included; default: twice as many as the
+        models run side by side, and two more.
     progress : bool
         Show a progress bar (needs the extra ``cli``).
     color : str
@@ -79,8 +80,8 @@ def map(
     runners = [_Runner(one) for one in given]
     if not runners:
         raise OptionError("there is no model to map", "give one, or several")
-    # one is converted while others run, and one waits for the consumer
-    own = sum(one.concurrency for one in runners) + 2
+    # one is converted while others run; as many wait for the consumer, whose pauses leave no thread without work then
+    own = 2 * (sum(one.concurrency for one in runners) + 1)
     limit = own if in_flight is None else whole_number("in_flight", in_flight)
     ways = {"resize": resize, "resample": resample, "color": color, "anchor": anchor, "fill": fill}
     for one in runners:
