@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError, TensorError
-from .protobuf import BYTES, Message
+from .protobuf import BYTES, Message, varint
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -68,15 +68,15 @@ def encode(tensors: Mapping[str, Array]) -> bytes:
         if number is None:
             raise TensorError(f"tensor {name!r} is {array.dtype.name}; Viam's protocol has {', '.join(DTYPES)}")
         values = np.asarray(array, _WIDE.get(array.dtype.name) or array.dtype.newbyteorder("<"), order="C")
-        data = b"" if not values.size else b"\x0a" + _varint(values.nbytes)
-        shape = b"" if not values.ndim else b"\x0a" + _varint(8 * array.ndim) + np.array(array.shape, "<u8").tobytes()
-        head = shape + bytes((number << 3 | BYTES,)) + _varint(len(data) + values.nbytes) + data
+        data = b"" if not values.size else b"\x0a" + varint(values.nbytes)
+        shape = b"" if not values.ndim else b"\x0a" + varint(8 * array.ndim) + np.array(array.shape, "<u8").tobytes()
+        head = shape + bytes((number << 3 | BYTES,)) + varint(len(data) + values.nbytes) + data
         try:
             key = name.encode()
         except UnicodeEncodeError as error:  # a part of a surrogate pair
             raise TensorError(f"tensor {name!r} has a name that is no text: {error}") from error
-        head = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(head) + values.nbytes) + head
-        size = _varint(len(head) + values.nbytes)
+        head = b"\x0a" + varint(len(key)) + key + b"\x12" + varint(len(head) + values.nbytes) + head
+        size = varint(len(head) + values.nbytes)
         total += 1 + len(size) + len(head) + values.nbytes
         if total > LIMIT:
             raise TensorError(
@@ -207,12 +207,3 @@ def _span(fields: Fields, number: int, what: str) -> tuple[int, int]:
     if wire != BYTES:  # numbers one by one, which no SDK writes
         raise TensorError(f"{what} has the wire type {wire} in its field {number}; wanted {BYTES}")
     return span
-
-
-def _varint(value: int) -> bytes:
-    digits = bytearray()
-    while value > 0x7F:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)

@@ -1,4 +1,4 @@
-"""A checked reader of protobuf messages, for files that are read without the classes generated for them.
+"""A checked reader of protobuf messages, for what is read or written without the classes generated for it.
 
 The wire format is that of https://protobuf.dev/programming-guides/encoding.
 """
@@ -11,7 +11,7 @@ from mmap import mmap
 from ..errors import ModelError
 from . import REFETCH
 
-__all__ = ["Message"]
+__all__ = ["Message", "varint"]
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _VARINT_BYTES = 10
@@ -117,3 +117,13 @@ class Message:
 
     def _damaged(self, what: str, position: int) -> ModelError:
         return ModelError(f"{self.where}: {what} at byte {position}; it is damaged or cut short", REFETCH)
+
+
+def varint(value: int) -> bytes:
+    """Return a number from 0 as it stands in a message."""
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)

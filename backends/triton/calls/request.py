@@ -15,6 +15,7 @@ import numpy as np
 
 from accelerate.contract import Array
 from accelerate.errors import TensorError
+from accelerate.formats.protobuf import varint
 
 from .. import messages
 from ..connection import Parameter
@@ -176,7 +177,7 @@ def join(head: bytes, contents: Sequence[Any]) -> bytes:
     parts: list[Any] = [head]
     size = 0
     for content in contents:
-        parts += (_RAW_INPUT, _varint(len(content)), content)
+        parts += (_RAW_INPUT, varint(len(content)), content)
         size += len(content)
     if size > _kept:
         _keep(size)
@@ -201,15 +202,6 @@ def bytes_of(array: Array) -> Array:
     """Return the memory of a C-contiguous array as uint8."""
     flat: Array = array.reshape(-1).view(np.uint8)
     return flat
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def pack_strings(words: Array) -> bytes:
