@@ -5,12 +5,11 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .calls.binding import Binding
 from .calls.conversion import Array
-from .calls.deadlines import check_left, left, seconds
+from .calls.deadlines import check_left, deadline, left
 from .calls.shapes import naming_sizes
 from .errors import AccelerateError, InferenceError, OptionError, TensorError
 from .metadata import Metadata
@@ -129,7 +128,7 @@ class Model(abc.ABC):
         TensorError
             The model has another input than one image, or the frame is none. And what `infer` raises.
         """
-        until = None if timeout is None else monotonic() + seconds(timeout)
+        until = deadline(timeout)
         tensors = self._tensors_of(
             frame, until, timeout, resize=resize, resample=resample, color=color, anchor=anchor, fill=fill
         )
@@ -157,7 +156,7 @@ class Model(abc.ABC):
         """
         import asyncio
 
-        until = None if timeout is None else monotonic() + seconds(timeout)
+        until = deadline(timeout)
         ways = {"resize": resize, "resample": resample, "color": color, "anchor": anchor, "fill": fill}
         tensors = await asyncio.to_thread(self._tensors_of, frame, until, timeout, **ways)
         try:

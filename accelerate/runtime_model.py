@@ -23,7 +23,7 @@ from .calls.conversion import (
     blank,
     dequantize,
 )
-from .calls.deadlines import Turn, check_left, left, seconds
+from .calls.deadlines import Turn, check_left, deadline, left, seconds
 from .calls.forks import keep_in_children
 from .calls.latency import LatencyStatistics
 from .calls.names import NameIndex, Outputs, rename, suggestion
@@ -237,7 +237,7 @@ class RuntimeModel(Model):
         return CopyingBinding(self, self.run, allocate(self.sized_inputs, self.input_index, shapes), self.outputs)
 
     def do_command(self, command: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
-        until = None if timeout is None else monotonic() + seconds(timeout)
+        until = deadline(timeout)
         known: dict[str, Command] = {
             "stats": lambda _, __: self._latency.summary(),
             "warmup": lambda arguments, until: self._warm(arguments.get("runs", 1), until),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .deadlines import Worker, left, seconds
+from .deadlines import Worker, deadline, left
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,7 +53,7 @@ class Background:
         """
         import asyncio
 
-        until = None if timeout is None else monotonic() + seconds(timeout)
+        until = deadline(timeout)
         if self._worker is None or not self._worker.usable:
             self._worker = Worker(threads)
         job = _AwaitedJob(lambda: infer(inputs, timeout=left(until), dequantize=dequantize), asyncio.get_running_loop())

@@ -16,7 +16,7 @@ from ..errors import ClosedError, InferenceTimeoutError, OptionError
 if TYPE_CHECKING:
     import queue
 
-__all__ = ["Job", "Turn", "Worker", "check_left", "guarded", "in_words", "left", "seconds"]
+__all__ = ["Job", "Turn", "Worker", "check_left", "deadline", "guarded", "in_words", "left", "seconds"]
 
 Result = TypeVar("Result")
 
@@ -38,6 +38,17 @@ def seconds(timeout: float) -> float:
     if math.isnan(value) or value < 0:
         raise OptionError(f"timeout is {timeout!r}; wanted 0 or more seconds, or None for no deadline")
     return min(value, threading.TIMEOUT_MAX)
+
+
+def deadline(timeout: float | None) -> float | None:
+    """Return the moment of `time.monotonic` at which a caller's ``timeout`` is over, None where there is none.
+
+    Raises
+    ------
+    OptionError
+        As `seconds`.
+    """
+    return None if timeout is None else monotonic() + seconds(timeout)
 
 
 def left(until: float | None) -> float | None:

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from time import monotonic
 from typing import Any
 
 from ..calls.conversion import Array
-from ..calls.deadlines import in_words, left, seconds
+from ..calls.deadlines import deadline, in_words, left
 from ..calls.forks import keep_in_children
 from ..errors import InferenceTimeoutError
 from ..model import Model
@@ -78,7 +77,7 @@ class Replicas(ModelWrapper):
     def answer(self, input_tensors: Any, timeout: float | None, dequantize: bool | None) -> dict[str, Array]:
         """Let a free replica answer."""
         self.turn.check_open()
-        until = None if timeout is None else monotonic() + seconds(timeout)
+        until = deadline(timeout)
         first = self.models[0]
         if isinstance(first, RuntimeModel):  # as all are: what it converts fits each, and none is held meanwhile
             feeds = first.feeds_within(input_tensors, timeout, until)
@@ -110,7 +109,7 @@ class Replicas(ModelWrapper):
         if not isinstance(command, Mapping) or command.get("command") != "warmup":  # type: ignore[redundant-expr]
             return super().do_command(command, timeout=timeout)
         self.turn.check_open()
-        until = None if timeout is None else monotonic() + seconds(timeout)
+        until = deadline(timeout)
         reports = [model.do_command(command, timeout=left(until)) for model in self.models]
         return {"runs": reports[0]["runs"], "total_ms": sum(report["total_ms"] for report in reports)}
 

@@ -7,13 +7,12 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from ..calls.conversion import Array, dequantize
-from ..calls.deadlines import check_left, left, seconds
+from ..calls.deadlines import check_left, deadline, left
 from ..calls.pixels import note_frame, warn_of_assumption
 from ..calls.shapes import naming_sizes
 from ..errors import AccelerateError, InferenceError, OptionError, TensorError
@@ -167,7 +166,7 @@ class VisionTask(abc.ABC, Generic[_Answer]):
         return feeds, geometry
 
     def _run(self, frame: Any, color: str, timeout: float | None, limits: Mapping[str, Any]) -> _Answer:
-        model, until = self._model(), None if timeout is None else monotonic() + seconds(timeout)
+        model, until = self._model(), deadline(timeout)
         feeds, geometry = self.prepare(frame, color=color)
         check_left(until, timeout, *_LATE)
         try:
@@ -177,7 +176,7 @@ class VisionTask(abc.ABC, Generic[_Answer]):
         return self._decode(outputs, geometry, limits)
 
     async def _run_async(self, frame: Any, color: str, timeout: float | None, limits: Mapping[str, Any]) -> _Answer:
-        model, until = self._model(), None if timeout is None else monotonic() + seconds(timeout)
+        model, until = self._model(), deadline(timeout)
         self.announce()  # here, for in a thread nothing would lead to the caller
         feeds, geometry = await asyncio.to_thread(partial(self.prepare, frame, color=color))
         check_left(until, timeout, *_LATE)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from time import monotonic
 from typing import Any
 
 from viam.services.mlmodel import Metadata as MetadataMessage
 from viam.services.mlmodel import MLModel
 
 from ...calls.conversion import Array
-from ...calls.deadlines import left, seconds
+from ...calls.deadlines import deadline, left
 from ...errors import ClosedError
 from ...metadata import Metadata
 from ...model import Model
@@ -112,7 +111,7 @@ class LocalMLModel(MLModel):
 
     async def call(self, input_tensors: Mapping[str, Any], timeout: float | None) -> dict[str, Array]:
         """Run the model once, and return its outputs in its own dtypes."""
-        until = None if timeout is None else monotonic() + seconds(timeout)
+        until = deadline(timeout)
         model, metadata = await self.model_within(timeout)
         given: Any = input_tensors
         if len(input_tensors) == 1 and len(metadata.required_inputs) == 1:
@@ -144,7 +143,7 @@ class LocalMLModel(MLModel):
         NotImplementedError
             There is no such command; the message lists those that there are.
         """
-        until = None if timeout is None else monotonic() + seconds(timeout)
+        until = deadline(timeout)
         model, _metadata = await self.model_within(timeout)
         with self._counted():
             answer = await in_thread(lambda: model.do_command(whole(command), timeout=left(until)))
@@ -152,7 +151,7 @@ class LocalMLModel(MLModel):
 
     async def get_status(self, *, timeout: float | None = None, **_: Any) -> Mapping[str, Any]:
         """Return on what the model runs, and its statistics."""
-        until = None if timeout is None else monotonic() + seconds(timeout)
+        until = deadline(timeout)
         model, _metadata = await self.model_within(timeout)
         with self._counted():
             stats = await in_thread(lambda: model.do_command({"command": "stats"}, timeout=left(until)))

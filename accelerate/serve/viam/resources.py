@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from time import monotonic
 from typing import Any, Protocol
 
 from typing_extensions import Self
@@ -18,7 +17,7 @@ from viam.services.mlmodel import MLModel
 from viam.utils import struct_to_dict
 
 from ... import api
-from ...calls.deadlines import in_words, left, seconds
+from ...calls.deadlines import deadline, in_words, left
 from ...calls.names import suggestion
 from ...errors import AccelerateError, ClosedError, InferenceTimeoutError, ModelNotFoundError, OptionError
 from ...metadata import Metadata
@@ -161,7 +160,7 @@ class Commands(Generic):
         self, command: Mapping[str, Any], *, timeout: float | None = None, **_: Any
     ) -> Mapping[str, Any]:
         """Do what the model's `do_command` does."""
-        until = None if timeout is None else monotonic() + seconds(timeout)
+        until = deadline(timeout)
         with answering():
             model = await self._model()
             if not isinstance(model, LocalMLModel):
@@ -173,7 +172,7 @@ class Commands(Generic):
 
     async def get_status(self, *, timeout: float | None = None, **_: Any) -> Mapping[str, Any]:
         """Return the model's status."""
-        until = None if timeout is None else monotonic() + seconds(timeout)
+        until = deadline(timeout)
         with answering():
             return await (await self._model()).get_status(timeout=left(until))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
-from time import monotonic
 from typing import Any
 
 from typing_extensions import Self
@@ -16,7 +15,7 @@ from viam.services.mlmodel import MLModel
 from viam.services.vision import CaptureAllResult, Vision
 
 from ... import api
-from ...calls.deadlines import check_left, left, seconds
+from ...calls.deadlines import check_left, deadline, left
 from ...errors import ClosedError, OptionError, TensorError
 from ...vision import Classifications, Classifier, Detections, Detector
 from .description import with_scales
@@ -72,14 +71,14 @@ class VisionService(Vision):
     ) -> list[Detection]:
         """Return the objects in a picture, best first."""
         with answering():
-            return await self._detections(image.data, _until(timeout), timeout)
+            return await self._detections(image.data, deadline(timeout), timeout)
 
     async def get_detections_from_camera(
         self, camera_name: str, *, extra: Mapping[str, Any] | None = None, timeout: float | None = None
     ) -> list[Detection]:
         """Return the objects in a camera's next picture; "" is the camera of the attributes."""
         with answering():
-            until = _until(timeout)
+            until = deadline(timeout)
             return await self._detections((await self._image(camera_name, until)).data, until, timeout)
 
     async def get_classifications(
@@ -87,14 +86,14 @@ class VisionService(Vision):
     ) -> list[Classification]:
         """Return the classes of a picture, best first; all for a count of 0."""
         with answering():
-            return await self._classifications(image.data, count, _until(timeout), timeout)
+            return await self._classifications(image.data, count, deadline(timeout), timeout)
 
     async def get_classifications_from_camera(
         self, camera_name: str, count: int, *, extra: Mapping[str, Any] | None = None, timeout: float | None = None
     ) -> list[Classification]:
         """Return the classes of a camera's next picture."""
         with answering():
-            until = _until(timeout)
+            until = deadline(timeout)
             return await self._classifications((await self._image(camera_name, until)).data, count, until, timeout)
 
     async def capture_all_from_camera(
@@ -111,7 +110,7 @@ class VisionService(Vision):
     ) -> CaptureAllResult:
         """Return a camera's next picture with what is in it; what the model does not tell stays None, as in Viam."""
         with answering():
-            until = _until(timeout)
+            until = deadline(timeout)
             image = await self._image(camera_name, until)
             _, task = await self._task(left(until))
             found = CaptureAllResult(image=labelled(image) if return_image else None)
@@ -154,14 +153,14 @@ class VisionService(Vision):
     ) -> Mapping[str, Any]:
         """Do what the model's `do_command` does."""
         with answering():
-            until = _until(timeout)
+            until = deadline(timeout)
             model, _task = await self._task(timeout)
             return await model.do_command(command, timeout=left(until))
 
     async def get_status(self, *, timeout: float | None = None, **_: Any) -> Mapping[str, Any]:
         """Return the model's status, and what its outputs hold."""
         with answering():
-            until = _until(timeout)
+            until = deadline(timeout)
             model, task = await self._task(timeout)
             status = await model.get_status(timeout=left(until))
             return {**status, "task": type(task).__name__, "layout": str(task.layout or "not known yet")}
@@ -260,10 +259,6 @@ def _prepared(task: Detector | Classifier, data: bytes) -> tuple[dict[str, Any],
         return task.prepare(frame, color=color)
     except OptionError as error:  # bytes that are no picture
         raise TensorError(error.reason, error.remedy) from error
-
-
-def _until(timeout: float | None) -> float | None:
-    return None if timeout is None else monotonic() + seconds(timeout)
 
 
 def _detection(label: str, score: float, box: Sequence[float], width: int, height: int) -> Detection:
