@@ -71,11 +71,19 @@ class AccelerateError(Exception):
 
     def with_remedy(self, remedy: str) -> Self:
         """Return the same error with another remedy."""
+        return self._told(self.reason, remedy)
+
+    def about(self, where: str) -> Self:
+        """Return the same error, whose reason begins with the place that it is about."""
+        return self._told(f"{where}: {self.reason}", self.remedy)
+
+    def _told(self, reason: str, remedy: str) -> Self:
         # not by its arguments: a stranger's class may want others. What is an OSError, too, only that can make
         maker: Any = OSError if OSError in type(self).__mro__ else type(self)
         other: Self = maker.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.remedy, other.args = remedy, (f"{self.reason}; {remedy}" if remedy else self.reason,)
+        other.reason, other.remedy = reason, remedy
+        other.args = (f"{reason}; {remedy}" if remedy else reason,)
         if isinstance(other, ImportError):
             other.msg = other.args[0]  # its text
         other.__cause__ = self.__cause__

@@ -24,7 +24,6 @@ from triton_server import TritonServer, needs_triton, triton  # noqa: F401 - a f
 import accelerate
 from accelerate import AccelerateError, BackendNotAvailableError, ModelNotFoundError, OptionError, errors
 from accelerate.services import load_arguments, load_service, load_services
-from accelerate.services.arguments import about
 from accelerate.services.file import ServicesFile, parse
 
 DATA = Path(accelerate.__file__).parent / "data"
@@ -290,7 +289,7 @@ def test_every_error_can_be_told_of_a_service() -> None:
     plan = accelerate.plan(DIGITS)
     for kind in kinds:
         error = kind("reason", plan, "remedy") if kind is accelerate.NoBackendError else kind("reason", "remedy")
-        for said in (about(WHERE, error), pickle.loads(pickle.dumps(about(WHERE, error)))):
+        for said in (error.about(WHERE), pickle.loads(pickle.dumps(error.about(WHERE)))):
             assert (type(said), str(said)) == (kind, f"{WHERE}: reason; remedy")
         assert str(error) == "reason; remedy"
 

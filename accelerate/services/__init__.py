@@ -14,7 +14,7 @@ from typing import Any
 from ..api import load
 from ..errors import AccelerateError
 from ..model import Model
-from .arguments import OURS, about, load_arguments
+from .arguments import OURS, load_arguments
 from .file import Service, ServicesFile
 
 __all__ = ["load_arguments", "load_service", "load_services"]
@@ -89,4 +89,4 @@ def _loaded(service: Service) -> Model:
     try:
         return load(source, **arguments)
     except AccelerateError as error:
-        raise about(service.where, error) from error.__cause__
+        raise error.about(service.where) from error.__cause__

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import inspect
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from .. import registry
 from ..api import load
@@ -16,9 +14,7 @@ from ..calls.names import suggestion
 from ..errors import AccelerateError, ModelNotFoundError, OptionError
 from . import server
 
-__all__ = ["KNOWN", "OURS", "about", "is_ours", "load_arguments"]
-
-_Error = TypeVar("_Error", bound=AccelerateError)
+__all__ = ["KNOWN", "OURS", "is_ours", "load_arguments"]
 
 OURS = "edge-accelerate:mlmodel:"
 #: Viam's models, and what they are here: a backend, and what is so unless an attribute says otherwise.
@@ -71,20 +67,7 @@ def load_arguments(model: str, attributes: Mapping[str, Any], where: str) -> tup
     try:
         return _translated(model, attributes)
     except AccelerateError as error:
-        raise about(where, error) from error.__cause__
-
-
-def about(where: str, error: _Error) -> _Error:
-    """Return the same error, which begins with the place that it is about."""
-    other = error  # which may be raised again for another service
-    with contextlib.suppress(TypeError):  # a stranger's class that cannot be copied
-        other = copy.copy(error)
-    other.reason = f"{where}: {error.reason}"
-    text = f"{other.reason}; {other.remedy}" if other.remedy else other.reason
-    other.args = (text,)
-    if isinstance(other, ImportError):  # which keeps its text twice
-        other.msg = text
-    return other
+        raise error.about(where) from error.__cause__
 
 
 def _translated(model: str, attributes: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

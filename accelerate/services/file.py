@@ -12,7 +12,7 @@ from typing import Any
 from .._records import record
 from ..calls.names import suggestion
 from ..errors import ModelNotFoundError, OptionError
-from .arguments import KNOWN, OURS, about, is_ours
+from .arguments import KNOWN, OURS, is_ours
 from .packages import Packages
 
 __all__ = ["Service", "ServicesFile", "parse"]
@@ -186,7 +186,7 @@ class ServicesFile:
         try:
             return parse(data.decode("utf-8"))
         except OptionError as error:
-            raise about(f"the services file {self._name}", error) from None
+            raise error.about(f"the services file {self._name}") from None
         except UnicodeDecodeError as error:
             raise self._wrong("is no text in UTF-8", "write it as UTF-8") from error
         except (ValueError, RecursionError) as error:

@@ -22,7 +22,7 @@ from ...calls.names import suggestion
 from ...errors import AccelerateError, ClosedError, InferenceTimeoutError, ModelNotFoundError, OptionError
 from ...metadata import Metadata
 from ...model import Model
-from ...services.arguments import about, load_arguments
+from ...services.arguments import load_arguments
 from .description import check_sendable
 from .local import LocalMLModel
 from .rpc import answering
@@ -103,7 +103,7 @@ class ServedModel(LocalMLModel):
             if model is not None:
                 model.close()
             if isinstance(error, AccelerateError):
-                raise about(where, error) from error.__cause__
+                raise error.about(where) from error.__cause__
             raise
         return model, metadata
 
