@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import whole_number
 from ..calls.conversion import Array
 from ..errors import TensorError
 from ..image.fitting import Geometry
@@ -20,7 +19,7 @@ from .completeness import check_background
 from .layout import Layout
 from .outputs import Output, known_of
 from .results import Classifications
-from .task import VisionTask, share
+from .task import BestFirst
 
 __all__ = ["Classifier", "scores_layout"]
 
@@ -30,7 +29,7 @@ _SUM, _EDGE = 0.1, 1e-3
 _MOST = {"uint8": 255, "int8": 127, "int16": 32767}
 
 
-class Classifier(VisionTask[Classifications]):
+class Classifier(BestFirst[Classifications]):
     """Tells which classes a model sees in frames.
 
     Parameters
@@ -69,54 +68,23 @@ class Classifier(VisionTask[Classifications]):
         self._info = self._infos[self.layout.name("scores")]
         if min_score is None:
             min_score = self._info.extra.get("scoreThreshold", 0.0)
-        self._min_score = share("min_score", min_score)
-        self._max_results = whole_number("max_results", max_results)
+        self._limit(min_score, max_results)
 
     @property
     def layout(self) -> Layout:
         """What the outputs hold, and what says so."""
         return self._layout
 
-    def __call__(
-        self,
-        frame: Any,
-        *,
-        max_results: int | None = None,
-        min_score: float | None = None,
-        color: str = "RGB",
-        timeout: float | None = None,
-    ) -> Classifications:
-        """Classify a frame; arguments, errors and warnings are those of a `Detector`.
-
-        Returns
-        -------
-        Classifications
-            Best first.
-        """
-        return self._run(frame, color, timeout, {"max_results": max_results, "min_score": min_score})
-
-    async def call_async(
-        self,
-        frame: Any,
-        *,
-        max_results: int | None = None,
-        min_score: float | None = None,
-        color: str = "RGB",
-        timeout: float | None = None,
-    ) -> Classifications:
-        """Await a call without blocking the event loop; the same arguments, results and errors."""
-        return await self._run_async(frame, color, timeout, {"max_results": max_results, "min_score": min_score})
-
     def decode(
         self,
         outputs: Mapping[str, Any],
         geometry: Geometry | None = None,
         *,
-        max_results: int | None = None,
         min_score: float | None = None,
+        max_results: int | None = None,
     ) -> Classifications:
         """Return the classes in an answer of `infer`; where the frame lay makes no difference to them."""
-        return self._decode(outputs, geometry, {"max_results": max_results, "min_score": min_score})
+        return self._decode(outputs, geometry, {"min_score": min_score, "max_results": max_results})
 
     def _decode(
         self, outputs: Mapping[str, Any], geometry: Geometry | None, limits: Mapping[str, Any]
@@ -128,10 +96,7 @@ class Classifier(VisionTask[Classifications]):
             raise TensorError(
                 f"output {name!r} is {given.dtype}{list(given.shape)}; wanted one score for each class of one frame"
             )
-        least = self._min_score if limits["min_score"] is None else share("min_score", limits["min_score"])
-        most = self._max_results
-        if limits["max_results"] is not None:
-            most = whole_number("max_results", limits["max_results"])
+        least, most = self._limits(limits)
         with np.errstate(all="ignore"):
             scores = self._probabilities(scores)
         classes: Array = np.arange(scores.size, dtype=np.int64)

@@ -29,14 +29,14 @@ from .places import channels_of, protos_of
 from .ranges import check_ranges
 from .recognition import boxes_layout, unrecognized
 from .results import Detections
-from .task import VisionTask, placed, share
+from .task import BestFirst, share
 
 __all__ = ["Detector"]
 
 _MIN_SCORE = 0.25
 
 
-class Detector(VisionTask[Detections]):
+class Detector(BestFirst[Detections]):
     """Finds objects in frames with a model, whatever its outputs look like.
 
     Parameters
@@ -109,8 +109,7 @@ class Detector(VisionTask[Detections]):
         if min_score is None:
             said = (one.extra.get("scoreThreshold") for one in self.metadata.outputs)
             min_score = next((threshold for threshold in said if threshold is not None), _MIN_SCORE)
-        self._min_score = share("min_score", min_score)
-        self._max_results = whole_number("max_results", max_results)
+        self._limit(min_score, max_results)
         self._iou = share("iou", iou)
         self._per_class, self._clip = bool(per_class), bool(clip)
         self._nms_candidates = whole_number("nms_candidates", nms_candidates)
@@ -127,79 +126,6 @@ class Detector(VisionTask[Detections]):
     def layout(self) -> Layout | None:
         """What the outputs hold, and what says so; None as long as only an answer can tell."""
         return self._layout
-
-    def __call__(
-        self,
-        frame: Any,
-        *,
-        min_score: float | None = None,
-        max_results: int | None = None,
-        color: str = "RGB",
-        timeout: float | None = None,
-    ) -> Detections:
-        """Find the objects in a frame.
-
-        Parameters
-        ----------
-        frame
-            As for `accelerate.image.to_tensor`: an array of any size, a path, encoded bytes or a Pillow image.
-        min_score, max_results
-            In place of those of the detector.
-        color : str
-            What an array holds, as for `to_tensor`: "RGB", "BGR", "NV12", "I420", "YUYV", ...
-        timeout : float, optional
-            Seconds, as for `Model.infer`.
-
-        Returns
-        -------
-        Detections
-            Best first, in the frame's pixels.
-
-        Raises
-        ------
-        TensorError, OptionError, InferenceError, InferenceTimeoutError, DeviceLostError, ClosedError
-
-        Warns
-        -----
-        AssumptionWarning
-            Once: nothing says how frames are prepared, and a convention is followed.
-        """
-        return self._run(frame, color, timeout, {"min_score": min_score, "max_results": max_results})
-
-    async def call_async(
-        self,
-        frame: Any,
-        *,
-        min_score: float | None = None,
-        max_results: int | None = None,
-        color: str = "RGB",
-        timeout: float | None = None,
-    ) -> Detections:
-        """Await a call without blocking the event loop; the same arguments, results and errors."""
-        limits = {"min_score": min_score, "max_results": max_results}
-        return await self._run_async(frame, color, timeout, limits)
-
-    def decode(
-        self,
-        outputs: Mapping[str, Any],
-        geometry: Geometry,
-        *,
-        min_score: float | None = None,
-        max_results: int | None = None,
-    ) -> Detections:
-        """Return the objects in the answer to a frame that somebody else has prepared and run.
-
-        Parameters
-        ----------
-        outputs : mapping of str to array_like
-            What `infer` returns, or the outputs of a Binding; quantised or real.
-        geometry : Geometry
-            Where the frame lies in the tensor: ``accelerate.image.geometry(frame.shape[:2], input, resize)``.
-        min_score, max_results
-            As for a call, as are results and errors.
-        """
-        limits = {"min_score": min_score, "max_results": max_results}
-        return self._decode(outputs, placed(geometry), limits, lasting=False)
 
     def _recognized(self, known: Known, *, final: bool) -> Layout | None:
         """Return the layout; None where only the shapes of an answer can tell it, unless these are known."""
@@ -242,15 +168,16 @@ class Detector(VisionTask[Detections]):
             self._decoders[size] = made = _DECODERS[layout.kind](layout, size, masks)
             return made
 
+    def _decode_passing(self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any]) -> Detections:
+        return self._decode(outputs, geometry, limits, lasting=False)
+
     def _decode(
         self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any], *, lasting: bool = True
     ) -> Detections:
         """Decode outputs; masks are drawn later, of prototypes that are kept unless they do not last by themselves."""
         decoder = self._decoders.get(geometry.tensor_size) or self._decoder(outputs, geometry.tensor_size)
         values = self._values(outputs, decoder.names)
-        least = self._min_score if limits["min_score"] is None else share("min_score", limits["min_score"])
-        given = limits["max_results"]
-        most = self._max_results if given is None else whole_number("max_results", given)
+        least, most = self._limits(limits)
         with np.errstate(all="ignore"):  # outputs may hold anything
             if decoder.unsettled:
                 self._settle(decoder, values)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import whole_number
 from ..calls.conversion import Array
 from ..errors import OptionError, TensorError
 from ..image.fitting import Geometry
@@ -18,7 +17,7 @@ from .layout import Layout
 from .outputs import known_of
 from .preparation import Preparation
 from .results import Poses
-from .task import VisionTask, placed, share
+from .task import BestFirst
 
 __all__ = ["PoseEstimator", "points_layout"]
 
@@ -26,7 +25,7 @@ _POINTS = 17  # of COCO's bodies
 _MIN_SCORE = 0.25
 
 
-class PoseEstimator(VisionTask[Poses]):
+class PoseEstimator(BestFirst[Poses]):
     """Finds bodies, hands or faces in frames, by their points.
 
     Parameters
@@ -64,8 +63,7 @@ class PoseEstimator(VisionTask[Poses]):
         input_color: str | None = None,
     ) -> None:
         super().__init__(model, {"resize": resize, "anchor": anchor, "fill": fill, "color": input_color})
-        self._min_score = share("min_score", _MIN_SCORE if min_score is None else min_score)
-        self._max_results = whole_number("max_results", max_results)
+        self._limit(_MIN_SCORE if min_score is None else min_score, max_results)
         self._detector: Detector | None = None
         found = points_layout(self.metadata)
         kind = (
@@ -90,47 +88,6 @@ class PoseEstimator(VisionTask[Poses]):
         """What the outputs hold, and what says so; None as long as only an answer can tell."""
         return self._layout if self._detector is None else self._detector.layout
 
-    def __call__(
-        self,
-        frame: Any,
-        *,
-        min_score: float | None = None,
-        max_results: int | None = None,
-        color: str = "RGB",
-        timeout: float | None = None,
-    ) -> Poses:
-        """Find the poses in a frame; arguments, errors and warnings are those of a `Detector`.
-
-        Returns
-        -------
-        Poses
-            Best first, in the frame's pixels.
-        """
-        return self._run(frame, color, timeout, {"min_score": min_score, "max_results": max_results})
-
-    async def call_async(
-        self,
-        frame: Any,
-        *,
-        min_score: float | None = None,
-        max_results: int | None = None,
-        color: str = "RGB",
-        timeout: float | None = None,
-    ) -> Poses:
-        """Await a call without blocking the event loop; the same arguments, results and errors."""
-        return await self._run_async(frame, color, timeout, {"min_score": min_score, "max_results": max_results})
-
-    def decode(
-        self,
-        outputs: Mapping[str, Any],
-        geometry: Geometry,
-        *,
-        min_score: float | None = None,
-        max_results: int | None = None,
-    ) -> Poses:
-        """Return the poses in an answer of `infer`; `geometry` as for `Detector.decode`."""
-        return self._decode(outputs, placed(geometry), {"min_score": min_score, "max_results": max_results})
-
     def _prepared(self) -> Preparation:
         if self._detector is not None:
             return self._detector.preparation
@@ -143,9 +100,7 @@ class PoseEstimator(VisionTask[Poses]):
                 raise OptionError(f"a PoseEstimator needs points, and the model gives none: {self.layout}")
             return Poses(found.scores, found.keypoints, found.boxes)
         name = self._layout.name("keypoints")
-        least = self._min_score if limits["min_score"] is None else share("min_score", limits["min_score"])
-        given = limits["max_results"]
-        most = self._max_results if given is None else whole_number("max_results", given)
+        least, most = self._limits(limits)
         with np.errstate(all="ignore"):
             scores, points, boxes = self._points(self._values(outputs, (name,))[name], geometry)
             sound = np.isfinite(points).all(axis=(1, 2)) & (scores >= least)

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from ..arguments import whole_number
 from ..calls.conversion import Array, dequantize
 from ..calls.deadlines import check_left, deadline, left
 from ..calls.pixels import note_frame, warn_of_assumption
@@ -26,7 +27,7 @@ from .outputs import known_of, picture_input
 from .preparation import Preparation, preparation_for, warn_of
 from .recognition import unrecognized
 
-__all__ = ["VisionTask", "placed", "share"]
+__all__ = ["BestFirst", "VisionTask", "placed", "share"]
 
 _Answer = TypeVar("_Answer")
 #: What took the time, and what to do.
@@ -232,6 +233,112 @@ class VisionTask(abc.ABC, Generic[_Answer]):
                 )
             found[name] = _numbers(value, info)
         return found
+
+
+class BestFirst(VisionTask[_Answer]):
+    """A task that answers with results of a least score, the best ones first, and no more than so many."""
+
+    _min_score: float
+    _max_results: int
+
+    def _limit(self, min_score: float, max_results: int) -> None:
+        """Note what holds where a call says nothing else.
+
+        Raises
+        ------
+        OptionError
+        """
+        self._min_score = share("min_score", min_score)
+        self._max_results = whole_number("max_results", max_results)
+
+    def __call__(
+        self,
+        frame: Any,
+        *,
+        min_score: float | None = None,
+        max_results: int | None = None,
+        color: str = "RGB",
+        timeout: float | None = None,
+    ) -> _Answer:
+        """Find what is in a frame.
+
+        Parameters
+        ----------
+        frame
+            As for `accelerate.image.to_tensor`: an array of any size, a path, encoded bytes or a Pillow image.
+        min_score, max_results
+            In place of those of the task.
+        color : str
+            What an array holds, as for `to_tensor`: "RGB", "BGR", "NV12", "I420", "YUYV", ...
+        timeout : float, optional
+            Seconds, as for `Model.infer`.
+
+        Returns
+        -------
+        Classifications, Detections or Poses
+            Best first; what has a place, in the frame's pixels.
+
+        Raises
+        ------
+        TensorError, OptionError, InferenceError, InferenceTimeoutError, DeviceLostError, ClosedError
+
+        Warns
+        -----
+        AssumptionWarning
+            Once: nothing says how frames are prepared, and a convention is followed.
+        """
+        return self._run(frame, color, timeout, {"min_score": min_score, "max_results": max_results})
+
+    async def call_async(
+        self,
+        frame: Any,
+        *,
+        min_score: float | None = None,
+        max_results: int | None = None,
+        color: str = "RGB",
+        timeout: float | None = None,
+    ) -> _Answer:
+        """Await a call without blocking the event loop; the same arguments, results and errors."""
+        limits = {"min_score": min_score, "max_results": max_results}
+        return await self._run_async(frame, color, timeout, limits)
+
+    def decode(
+        self,
+        outputs: Mapping[str, Any],
+        geometry: Geometry,
+        *,
+        min_score: float | None = None,
+        max_results: int | None = None,
+    ) -> _Answer:
+        """Return what is in a frame that somebody else has prepared and run.
+
+        Parameters
+        ----------
+        outputs : mapping of str to array_like
+            What `infer` returns, or the outputs of a Binding; quantised or real.
+        geometry : Geometry
+            Where the frame lies in the tensor: ``accelerate.image.geometry(frame.shape[:2], input, resize)``.
+        min_score, max_results
+            As for a call, as are results and errors.
+        """
+        return self._decode_passing(outputs, placed(geometry), {"min_score": min_score, "max_results": max_results})
+
+    def _decode_passing(self, outputs: Mapping[str, Any], geometry: Geometry, limits: Mapping[str, Any]) -> _Answer:
+        """Decode outputs whose memory may hold something else soon."""
+        return self._decode(outputs, geometry, limits)
+
+    def _limits(self, given: Mapping[str, Any]) -> tuple[float, int]:
+        """Return the least score, and how many results there may be at most.
+
+        Raises
+        ------
+        OptionError
+        """
+        least, most = given["min_score"], given["max_results"]
+        return (
+            self._min_score if least is None else share("min_score", least),
+            self._max_results if most is None else whole_number("max_results", most),
+        )
 
 
 def _numbers(value: Any, info: TensorInfo) -> Array:
