@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..metadata import LabelFile, Metadata, TensorInfo
 
-__all__ = ["best_labels", "counts_of", "item_shape", "with_labels"]
+__all__ = ["best_labels", "counts_of", "grid_cells", "item_shape", "with_labels"]
 
 _log = logging.getLogger("accelerate")
 
@@ -84,11 +84,16 @@ def _counts(metadata: Metadata) -> tuple[Collection[int], str]:
 
 
 def _rows_of_grids(inputs: Sequence[TensorInfo]) -> int:
-    """Return how many cells the grids of the YOLO family have for a picture, of strides 8, 16 and 32; 0 for none."""
+    """Return how many cells the grids of the YOLO family have for a picture; 0 for none."""
     if len(inputs) != 1 or not inputs[0].layout:
         return 0
     height, width = (inputs[0].shape[inputs[0].layout.index(side)] for side in "HW")
-    return sum((height // stride) * (width // stride) for stride in (8, 16, 32)) if min(height, width) > 0 else 0
+    return grid_cells((height, width)) if min(height, width) > 0 else 0
+
+
+def grid_cells(size: tuple[int, int], strides: Sequence[int] = (8, 16, 32)) -> int:
+    """Return how many cells of these sides a picture of (height, width) has; what is left at its ends is none."""
+    return sum((size[0] // stride) * (size[1] // stride) for stride in strides)
 
 
 def _check(labels: Sequence[str], counts: Collection[int], whose: str) -> None:

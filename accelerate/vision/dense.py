@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -12,32 +11,23 @@ import numpy as np
 
 from ..calls.conversion import Array
 from ..errors import OptionError, TensorError
+from ..formats.classes import grid_cells
 from .boxes import corners_of, points_from, reach_of, sigmoid, softmax
 from .candidates import Candidates
 from .completeness import check_background
-from .grids import Grid, grid
+from .decoder import Decoder
+from .grids import Grid, boxes_per_cell, grid, strides_of
 from .layout import Layout
-from .lists import names_of, points_of, with_unit
+from .lists import points_of, with_unit
 
-__all__ = ["Dense", "is_map", "strides_of"]
+__all__ = ["Dense", "is_map"]
 
 #: Forms of boxes that go by the cells of a grid.
 _BY_CELLS = ("", "ltrb", "bins", "grid", "anchors")
 _BY_ANCHORS = ("deltas", "deltas_yx")
-#: Where a network's own strides end.
-_STRIDES = ((8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32))
 _ALL_STRIDES = (4, 8, 16, 32, 64, 128)
 _ROUNDING = 1e-5
 _TOLERANCE = 1e-3  # of probabilities, which quantisation may lift above 1
-
-
-@lru_cache(maxsize=256)
-def strides_of(places: int, size: tuple[int, int]) -> tuple[int, ...]:
-    """Return the strides whose cells are so many in a tensor of (height, width), () where none are."""
-    for strides in _STRIDES:
-        if sum((size[0] // s) * (size[1] // s) for s in strides) == places:
-            return strides
-    return ()
 
 
 class _Part(NamedTuple):
@@ -50,20 +40,11 @@ class _Part(NamedTuple):
     first: int  # among all places
 
 
-class Dense:
-    """Decodes the outputs of one model whose tensor has one size.
-
-    Parameters
-    ----------
-    layout : Layout
-    size : tuple of int
-        (height, width) of the tensor.
-    masks : int
-        How many coefficients each mask has, 0 for none.
-    """
+class Dense(Decoder):
+    """A box and scores for each of many places, in one output, in several, or in several of each stride."""
 
     def __init__(self, layout: Layout, size: tuple[int, int], masks: int) -> None:
-        self.layout, self._size, self._masks, self.names = layout, size, masks, names_of(layout)
+        super().__init__(layout, size, masks)
         self._named = _by_stride(layout)
         self._cells: Grid | None = None
         self._anchors: Array | None = None
@@ -71,16 +52,15 @@ class Dense:
 
     @property
     def unsettled(self) -> bool:
-        """Whether only values tell something of the layout."""
-        layout = self.layout
-        return "" in (layout.boxes, layout.score) or self._needs_unit
+        """See `Decoder`."""
+        return "" in (self.layout.boxes, self.layout.score) or self._needs_unit
 
     @property
     def _needs_unit(self) -> bool:
         return not self.layout.unit and self.layout.boxes not in (*_BY_CELLS, *_BY_ANCHORS)
 
     def settle(self, outputs: Mapping[str, Array]) -> Layout:
-        """Look at the values, where only these tell something of the layout, and return the layout that they tell."""
+        """See `Decoder`."""
         layout, parts = self.layout, self._parts(outputs)
         if not layout.score:
             layout = replace(layout, score=_activation(parts), source="values")
@@ -95,13 +75,7 @@ class Dense:
         return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
-        """Return the places whose best class has a score of at least `floor`.
-
-        Raises
-        ------
-        TensorError
-            The outputs have other shapes than the layout's.
-        """
+        """See `Decoder`."""
         parts = self._parts(outputs)
         self._prepare(parts)
         found = [self._decoded(part, floor) for part in parts]
@@ -159,8 +133,7 @@ class Dense:
             strides = strides_of(counts[0], self._size)
         else:
             strides = tuple(round((self._size[0] * self._size[1] / max(count, 1)) ** 0.5) for count in counts)
-        have = [(self._size[0] // max(s, 1)) * (self._size[1] // max(s, 1)) for s in strides]
-        if not strides or sum(have) != sum(counts):
+        if not strides or 0 in strides or grid_cells(self._size, strides) != sum(counts):
             height, width = self._size
             raise TensorError(
                 f"the outputs have {' + '.join(map(str, counts))} places, which are no cells of a tensor of "
@@ -181,7 +154,7 @@ class Dense:
     def _from_rows(self, given: Array) -> _Part:
         layout = self.layout
         extras = self._masks + prod(layout.keypoints) * bool(layout.keypoints) + layout.angle
-        table = self._anchored(given) if layout.boxes == "anchors" else self._upright(_table(given, self._size), extras)
+        table = self._anchored(given) if layout.boxes == "anchors" else self._upright(_table(given, self._size))
         begin = 4 + layout.objectness
         end = table.shape[1] - extras
         if end <= begin:
@@ -210,14 +183,12 @@ class Dense:
             )
         return cube.reshape(-1, cube.shape[3])
 
-    def _upright(self, table: Array, extras: int) -> Array:
+    def _upright(self, table: Array) -> Array:
         """Return the table with a row for each place: there are more of these than columns."""
         n, m = table.shape
-        for rows, turned in ((n, False), (m, True)):
-            places = strides_of(rows, self._size) or (rows % 3 == 0 and strides_of(rows // 3, self._size))
-            if places:
-                return table.T if turned else table
-        return table.T if m > n else table
+        if boxes_per_cell(n, self._size):
+            return table
+        return table.T if m > n or boxes_per_cell(m, self._size) else table
 
     def _from_several(self, given: Mapping[str, Array]) -> _Part:
         tables = {part: _table(array, self._size) for part, array in given.items()}
@@ -257,28 +228,33 @@ def _best(part: _Part, floor: float, layout: Layout) -> tuple[Array, Array, Arra
         check_background(background, scores.shape[1])
         keep = np.arange(scores.shape[1]) != background % scores.shape[1]
         scores = scores[:, keep]
-    least = _logit(floor) if activation == "sigmoid" else floor
+    made = activation == "sigmoid"
+    least = _logit(floor) if made else floor
     if part.objectness is not None:
         rows = np.flatnonzero(part.objectness >= least)
         factor = part.objectness[rows, np.newaxis]
-        of_them = scores[rows]
-        of_them = sigmoid(of_them) * sigmoid(factor) if activation == "sigmoid" else of_them * factor
-        classes = of_them.argmax(axis=1)
-        best = of_them[np.arange(len(rows)), classes]
+        of_them = sigmoid(scores[rows]) * sigmoid(factor) if made else scores[rows] * factor
+        made = False  # of them all
     else:
-        if scores.flags.c_contiguous or scores.strides[1] < scores.strides[0]:
-            # classes side by side: reducing such short rows takes NumPy longer than comparing all of their values
-            hits = np.flatnonzero(scores >= least) // scores.shape[1]
-            rows = hits[np.diff(hits, prepend=-1) > 0]
-        else:
-            rows = np.flatnonzero(scores.max(axis=1) >= least)
+        rows = _rows_with(scores, least)
         of_them = scores[rows]
-        classes = of_them.argmax(axis=1)
-        best = of_them[np.arange(len(rows)), classes]
-        best = sigmoid(best) if activation == "sigmoid" else best
+    classes = of_them.argmax(axis=1)
+    best = of_them[np.arange(len(rows)), classes]
+    if made:
+        best = sigmoid(best)
     if background is not None:
         classes = classes + (classes >= background % part.scores.shape[1])
     return rows, best, classes
+
+
+def _rows_with(scores: Array, least: float) -> Array:
+    """Return the rows that have a score of at least `least`."""
+    if scores.flags.c_contiguous or scores.strides[1] < scores.strides[0]:
+        # classes side by side: reducing such short rows takes NumPy longer than comparing all of their values
+        hits = np.flatnonzero(scores >= least) // scores.shape[1]
+        rows: Array = hits[np.diff(hits, prepend=-1) > 0]
+        return rows
+    return np.flatnonzero(scores.max(axis=1) >= least)
 
 
 def _logit(share: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..model import Model
 from .calibration import calibrated
 from .candidates import Candidates, suppressed
 from .completeness import check_complete
+from .decoder import Decoder
 from .dense import Dense
 from .layout import GivenLayout, Layout, parse_box_order
 from .lists import Indexed, Listed, Rows
@@ -119,7 +120,7 @@ class Detector(BestFirst[Detections]):
         if box_order is not None:
             told = self._given.told if self._given is not None else {}
             self._given = GivenLayout({**told, "boxes": parse_box_order(box_order)}, self.metadata.outputs)
-        self._decoders: dict[tuple[int, int], _Decoder] = {}
+        self._decoders: dict[tuple[int, int], Decoder] = {}
         self._layout = self._recognized(known_of(self.metadata), final=False)
 
     @property
@@ -145,7 +146,7 @@ class Detector(BestFirst[Detections]):
         check_ranges(layout, known)
         return layout
 
-    def _decoder(self, outputs: Mapping[str, Any], size: tuple[int, int]) -> _Decoder:
+    def _decoder(self, outputs: Mapping[str, Any], size: tuple[int, int]) -> Decoder:
         """Return what decodes the answers to tensors of a size."""
         with self._lock:
             if (made := self._decoders.get(size)) is not None:
@@ -194,7 +195,7 @@ class Detector(BestFirst[Detections]):
                 protos = protos.copy()  # such as those of a Binding, which the next run overwrites
             return self._in_frame(found, geometry, protos)
 
-    def _settle(self, decoder: _Decoder, values: Mapping[str, Array]) -> None:
+    def _settle(self, decoder: Decoder, values: Mapping[str, Array]) -> None:
         before = decoder.layout
         layout = decoder.settle(values)
         if layout != before:
@@ -263,8 +264,7 @@ class Detector(BestFirst[Detections]):
 
 
 _log = logging.getLogger("accelerate")
-_Decoder = Dense | Listed | Rows | Indexed
-_DECODERS: Mapping[str, Callable[[Layout, tuple[int, int], int], _Decoder]] = {
+_DECODERS: Mapping[str, type[Decoder]] = {
     "list": Listed, "rows": Rows, "indexed": Indexed, "dense": Dense,
 }  # fmt: skip
 _KINDS = tuple(_DECODERS)

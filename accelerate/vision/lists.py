@@ -12,40 +12,32 @@ from ..calls.conversion import Array
 from ..errors import OptionError, TensorError
 from .boxes import in_pixels, reach_of
 from .candidates import Candidates
+from .decoder import Decoder
 from .layout import Layout
 
-__all__ = ["Indexed", "Listed", "Rows", "box_columns", "names_of", "points_of", "with_unit"]
+__all__ = ["Indexed", "Listed", "Rows", "box_columns", "points_of", "with_unit"]
 
 _UNTOLD = 2.0  # shares of a side end near 1, pixels do not
 _LONG = 7  # numbers of a row: an image, a box, a score and a class, or these two the other way round
 _FILLED = 1e-6  # what fills a list up, with boxes of 0 or -1, has no better score
 
 
-class Listed:
-    """One entry an object in each of several outputs; `layout` and `size`, (height, width), as for `Dense`."""
-
-    def __init__(self, layout: Layout, size: tuple[int, int], _: int) -> None:
-        self.layout, self._size, self.names = layout, size, names_of(layout)
+class Listed(Decoder):
+    """One entry an object in each of several outputs."""
 
     @property
     def unsettled(self) -> bool:
-        """Whether only values tell something of the layout."""
+        """See `Decoder`."""
         return not self.layout.unit
 
     def settle(self, outputs: Mapping[str, Array]) -> Layout:
-        """Look at the values, where only these tell the unit, and return the layout that they tell."""
+        """See `Decoder`."""
         if not self.layout.unit:
             self.layout = with_unit(self.layout, self.decode(outputs, _FILLED).boxes)
         return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
-        """Return the objects whose score is at least `floor`.
-
-        Raises
-        ------
-        TensorError
-            The outputs have other shapes than the layout's.
-        """
+        """See `Decoder`."""
         layout = self.layout
         boxes, scores, classes = (outputs[layout.name(part)] for part in ("boxes", "scores", "classes"))
         boxes, scores, classes = _of_one_frame(boxes), scores.reshape(-1), classes.reshape(-1)
@@ -62,19 +54,16 @@ class Listed:
         return Candidates(found, scores[rows], classes[rows])
 
 
-class Rows:
-    """One row an object, in one output; the classes may stand in a second one. `masks` is as for `Dense`."""
-
-    def __init__(self, layout: Layout, size: tuple[int, int], masks: int) -> None:
-        self.layout, self._size, self._masks, self.names = layout, size, masks, names_of(layout)
+class Rows(Decoder):
+    """One row an object, in one output; the classes may stand in a second one."""
 
     @property
     def unsettled(self) -> bool:
-        """Whether only values tell something of the layout."""
+        """See `Decoder`."""
         return not self.layout.unit or not self.layout.columns
 
     def settle(self, outputs: Mapping[str, Array]) -> Layout:
-        """Look at the values, where only these tell the columns or the unit, and return the layout that they tell."""
+        """See `Decoder`."""
         if not self.layout.columns:
             self.layout = _with_columns(self.layout, self._table(outputs))
         if self.layout.columns and not self.layout.unit:
@@ -82,13 +71,7 @@ class Rows:
         return self.layout
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
-        """Return the objects whose score is at least `floor`.
-
-        Raises
-        ------
-        TensorError
-            The outputs have other shapes than the layout's.
-        """
+        """See `Decoder`."""
         layout = self.layout
         table = self._table(outputs)
         if not layout.columns:  # nothing was found so far that could tell them
@@ -135,13 +118,7 @@ class Indexed(Listed):
     """Boxes and scores of all candidates, and the indices (batch, class, place) of those that are objects."""
 
     def decode(self, outputs: Mapping[str, Array], floor: float) -> Candidates:
-        """Return the objects whose score is at least `floor`.
-
-        Raises
-        ------
-        TensorError
-            The outputs have other shapes than the layout's.
-        """
+        """See `Decoder`."""
         layout = self.layout
         boxes, scores, indices = (outputs[layout.name(part)] for part in ("boxes", "scores", "indices"))
         if not boxes.size or scores.size % (boxes.size // 4):
@@ -154,11 +131,6 @@ class Indexed(Listed):
         rows = indices[found >= floor]
         corners = in_pixels(boxes[rows[:, 2]], layout.boxes, layout.unit, self._size)
         return Candidates(corners, found[found >= floor], rows[:, 1])
-
-
-def names_of(layout: Layout) -> tuple[str, ...]:
-    """Return the names of all outputs that are read."""
-    return tuple(name for part in layout.outputs for name in layout.names(part))
 
 
 def _of_one_frame(given: Array) -> Array:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from .dense import strides_of
+from ..formats.classes import grid_cells
+from .grids import boxes_per_cell
 from .outputs import Known, Output
 
 __all__ = ["COCO_POINTS", "channels_of", "is_stride", "places_of", "protos_of", "squeezed"]
@@ -26,23 +27,17 @@ def protos_of(known: Known) -> Output | None:
 def channels_of(protos: Output, known: Known) -> int:
     """Return how many prototypes there are."""
     assert known.size is not None
-    return prod(protos.shape) // ((known.size[0] // 4) * (known.size[1] // 4))
+    return prod(protos.shape) // grid_cells(known.size, (4,))
 
 
 def places_of(known: Known, count: int) -> int:
     """Return how many boxes each cell of all strides has where there are so many places: 1 or 3, 0 for no such grid."""
-    if known.size is None or count < 1:
-        return 0
-    if strides_of(count, known.size):
-        return 1
-    return 3 if count % 3 == 0 and strides_of(count // 3, known.size) else 0
+    return 0 if known.size is None or count < 1 else boxes_per_cell(count, known.size)
 
 
 def is_stride(known: Known, count: int) -> bool:
     """Return whether a map of one stride has so many cells."""
-    return known.size is not None and any(
-        (known.size[0] // stride) * (known.size[1] // stride) == count for stride in (8, 16, 32, 64)
-    )
+    return known.size is not None and any(grid_cells(known.size, (stride,)) == count for stride in (8, 16, 32, 64))
 
 
 def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
