@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from test_vision import constant, frame, listing
@@ -180,3 +182,13 @@ def test_what_takes_no_picture_has_no_description(models_dir: Path) -> None:
     assert isinstance(done.exception, OptionError)
     assert "the model takes no picture" in str(done.exception)
     assert not (models_dir / "add_10x10.tflite.json").exists()
+
+
+def test_what_is_wrong_with_a_file_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = onnx.load_from_string(listing())
+    onnx.helper.set_model_props(model, {"names": "no names", "task": "detect"})
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    caplog.set_level(logging.WARNING, logger="accelerate")
+    assert CliRunner().invoke(inspect, [str(path)]).exit_code == 0
+    assert len([one for one in caplog.records if "the model's property 'names'" in one.getMessage()]) == 1

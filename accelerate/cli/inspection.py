@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from ..api import plan
 from ..calls.normalization import with_image_meaning
 from ..calls.shapes import Shapes, check_shapes, settle
 from ..errors import ModelError, OptionError
-from ..formats.beside import path_beside, read_beside, with_described
+from ..formats.beside import Beside, path_beside, read_beside, with_described
 from ..formats.classes import with_labels
 from ..formats.description import describe_source
 from ..formats.onnx.file import ModelFile as ONNXFile
@@ -49,21 +49,26 @@ def inspect_model(model: str, shapes: Shapes | None = None) -> dict[str, Any]:
     decided = plan(model, shapes=shapes)
     if source.format in ("", "directory") and not decided.candidates:
         raise source.no_model()
+    settled = check_shapes(shapes)
+    beside = None if source.path is None else read_beside(source.path)
     with source.kept_open():
-        content = _READERS.get(source.format, _strangers_content)(source, check_shapes(shapes))
-        if content is not None and (told := _described_labels(source)) is not None:
-            content["labels"] = told
-        vision = _vision(source, check_shapes(shapes))
+        main = describe_source(source)
+        content = (
+            _strangers_content(source, settled) if main is None else _READERS[source.format](source, main, settled)
+        )
+    if content is not None and source.path is not None and beside is not None and beside.labels is not None:
+        # which are the model's wherever it is loaded
+        content["labels"] = {"file": path_beside(source.path).name, "count": len(beside.labels.labels())}
+    vision = None if main is None else _vision(_as_loaded(source, main, beside, settled))
     return {"file": _file(source), "content": content, "vision": vision, "plan": asdict(decided)}
 
 
-def _vision(source: Source, shapes: Shapes) -> dict[str, Any] | None:
+def _vision(described: Metadata) -> dict[str, Any] | None:
     """Say what the main graph is for, by what, and how its frames are prepared; "task" is None where nobody can tell.
 
     "layout" is None where only an answer's shapes can tell it.
     """
-    described = main_graph(source, shapes)
-    if described is None or picture_input(described) is None:
+    if picture_input(described) is None:
         return None
     try:
         task = task_for(described)
@@ -78,27 +83,11 @@ def _vision(source: Source, shapes: Shapes) -> dict[str, Any] | None:
     }
 
 
-def _described_labels(source: Source) -> dict[str, Any] | None:
-    """Return the labels that a description gives, which are the model's wherever it is loaded."""
-    beside = None if source.path is None else read_beside(source.path)
-    if source.path is None or beside is None or beside.labels is None:
-        return None
-    return {"file": path_beside(source.path).name, "count": len(beside.labels.labels())}
-
-
-def main_graph(source: Source, shapes: Shapes) -> Metadata | None:
-    """Return what file and description say of the graph that runs, as a model that is loaded says it.
-
-    None for a format that the core does not read.
-    """
-    described = describe_source(source)
-    if described is None:
-        return None
-    beside = None if source.path is None else read_beside(source.path)
+def _as_loaded(source: Source, main: Metadata, beside: Beside | None, shapes: Shapes) -> Metadata:
+    """Return what file and description say of the graph that runs, as a model that is loaded says it."""
     user = None if beside is None else beside.normalization
     assumed = ASSUMED_NORMALIZATION if source.format == "tflite" else None
-    inputs = tuple(with_image_meaning(t, user, assumed) for t in settle(described.inputs, shapes))
-    described = replace(described, inputs=inputs)
+    described = replace(main, inputs=_inputs(main, user, assumed, shapes))
     if beside is not None:
         described = with_labels(with_described(described, beside.vision), beside.labels)
     return described
@@ -119,10 +108,10 @@ def description_of(model: str, shapes: Shapes | None = None) -> tuple[Path, dict
     if path.exists():
         raise OptionError(f"there is a description already: {path}", "edit it, or remove it first")
     with source.kept_open():
-        described = main_graph(source, check_shapes(shapes))
-    if described is None:
+        main = describe_source(source)
+    if main is None:
         raise OptionError(f"{source} is of a format that cannot be read here without its runtime")
-    return path, describe(described)
+    return path, describe(_as_loaded(source, main, None, check_shapes(shapes)))
 
 
 def _file(source: Source) -> dict[str, Any] | None:
@@ -132,9 +121,8 @@ def _file(source: Source) -> dict[str, Any] | None:
     return {"path": str(source.path), "format": source.format, "size": size, "sha256": source.digest()}
 
 
-def _onnx_content(source: Source, shapes: Shapes) -> dict[str, Any]:
-    file, described = source.opened(ONNXFile), describe_source(source)
-    assert described is not None, "its format is read here"
+def _onnx_content(source: Source, described: Metadata, shapes: Shapes) -> dict[str, Any]:
+    file = source.opened(ONNXFile)
     shown = _without_names(file.properties)
     versions = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in file.opsets.items())
     return {
@@ -156,7 +144,7 @@ def _onnx_content(source: Source, shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def _tflite_content(source: Source, shapes: Shapes) -> dict[str, Any]:
+def _tflite_content(source: Source, main: Metadata, shapes: Shapes) -> dict[str, Any]:
     """Describe a .tflite file; damage that does not keep the model from running is listed as a problem."""
     file = source.opened(ModelFile)
     metadata, labels = file.metadata.metadata, file.packed_labels()
@@ -164,7 +152,6 @@ def _tflite_content(source: Source, shapes: Shapes) -> dict[str, Any]:
     problems = (file.metadata.problem, unpackable, file.exported.problem, *(one.problem for one in labels))
     about = {} if metadata is None else {field: getattr(metadata, field) for field in _ABOUT}
     about |= {key: text for key, text in _without_names(file.exported.properties).items() if not about.get(key)}
-    graphs = _graphs(source, file, shapes)
     return {
         "schema_version": file.version,
         "description": file.description,
@@ -173,9 +160,9 @@ def _tflite_content(source: Source, shapes: Shapes) -> dict[str, Any]:
         "metadata": about or None,
         "packed_files": packed,
         "external_files": [],
-        "labels": _labels(graphs[0][1], file),
+        "labels": _labels(main, file),
         "signatures": [asdict(signature) for signature in file.signatures],
-        "graphs": [graph for graph, _ in graphs],
+        "graphs": list(_graphs(source, main, file, shapes)),
         "problems": list(dict.fromkeys(filter(None, problems))),
     }
 
@@ -224,19 +211,15 @@ def _labels(described: Metadata, file: ModelFile) -> dict[str, Any] | None:
     return {"file": next(names, file.exported.file), "count": len(described.labels)}
 
 
-def _graphs(source: Source, file: ModelFile, shapes: Shapes) -> list[tuple[dict[str, Any], Metadata]]:
+def _graphs(source: Source, main: Metadata, file: ModelFile, shapes: Shapes) -> Iterator[dict[str, Any]]:
     """Describe the graphs that a program can call, the first and those of signatures, by the names of one of these."""
     keys: dict[int, list[str]] = {0: []}
     for signature in file.signatures:
         keys.setdefault(signature.subgraph, []).append(signature.key)
-    graphs = []
     for index, callable_by in sorted(keys.items()):
-        described = describe_source(source, callable_by[0] if index else None)
+        described = describe_source(source, callable_by[0]) if index else main
         assert described is not None, "its format is read here"
-        graphs.append(
-            (_graph(index, callable_by, described, ASSUMED_NORMALIZATION, {} if index else shapes), described)
-        )
-    return graphs
+        yield _graph(index, callable_by, described, ASSUMED_NORMALIZATION, {} if index else shapes)
 
 
 def _graph(
@@ -247,13 +230,15 @@ def _graph(
         "signatures": signatures,
         "type": described.type,
         "type_guessed": described.extra.get("type_guessed", False),
-        "inputs": [asdict(t) for t in _inputs(described, assumed, shapes)],
+        "inputs": [asdict(t) for t in _inputs(described, None, assumed, shapes)],
         "outputs": [asdict(t) for t in described.outputs],
     }
 
 
-def _inputs(described: Metadata, assumed: Normalization | None, shapes: Shapes) -> tuple[TensorInfo, ...]:
-    return tuple(with_image_meaning(t, None, assumed) for t in settle(described.inputs, shapes))
+def _inputs(
+    described: Metadata, user: Normalization | None, assumed: Normalization | None, shapes: Shapes
+) -> tuple[TensorInfo, ...]:
+    return tuple(with_image_meaning(t, user, assumed) for t in settle(described.inputs, shapes))
 
 
 _READERS = {"onnx": _onnx_content, "tflite": _tflite_content}
