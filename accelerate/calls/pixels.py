@@ -18,6 +18,7 @@ __all__ = [
     "note_frame",
     "pixel_normalization",
     "warn_of_assumption",
+    "warn_outside",
     "was_frame",
     "without_effect",
 ]
@@ -58,28 +59,32 @@ def pixel_normalization(info: TensorInfo) -> Normalization | None:
 
 
 def warn_of_assumption(info: TensorInfo, n: Normalization) -> None:
-    """Say of an input, once, that nobody gave the normalisation that its pixels get.
-
-    The warning points at the line outside of this package that led here.
-    """
+    """Say of an input, once, that nobody gave the normalisation that its pixels get."""
     about = info.normalization or info
     if _told.get(id(about)) is about:
         return
     mean, std = n.mean[0], n.std[0]
+    warn_outside(
+        f"input {info.name!r}: nothing says how pixels become its values; assuming (pixel - {mean:g}) / {std:g}. "
+        f"load(..., normalization=({mean:g}, {std:g})) confirms it, which ends this warning; a model that wants 0..1 "
+        "takes (0, 255)"
+    )
+    _told[id(about)] = about  # after that: where such warnings are errors, each call is one
+
+
+def warn_outside(message: str) -> None:
+    """Warn of an assumption, at the line outside of this package that led here."""
     package = __name__.partition(".")[0]
     frame = sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
         frame = frame.f_back
     warnings.warn_explicit(
-        f"input {info.name!r}: nothing says how pixels become its values; assuming (pixel - {mean:g}) / {std:g}. "
-        f"load(..., normalization=({mean:g}, {std:g})) confirms it, which ends this warning; a model that wants 0..1 "
-        "takes (0, 255)",
+        message,
         AssumptionWarning,
         frame.f_code.co_filename,
         frame.f_lineno,
         registry={},  # else the same words of another model, on the same line, would go unsaid
     )
-    _told[id(about)] = about  # after that: where such warnings are errors, each call is one
 
 
 def note_frame(tensor: np.ndarray[Any, Any]) -> None:

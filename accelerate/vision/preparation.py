@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .._records import record
-from ..calls.pixels import AssumptionWarning
+from ..calls.pixels import warn_outside
 from ..errors import OptionError
 from ..metadata import Metadata, Normalization, TensorInfo
 from .layout import Layout
@@ -155,22 +153,13 @@ def _family(layout: Layout | None) -> Mapping[str, Any]:
 
 
 def warn_of(preparation: Preparation, what: str) -> None:
-    """Say what is assumed of the frames; the warning points at the line outside of this package that led here."""
-    if not preparation.assumed:
-        return
-    package = __name__.partition(".")[0]
-    frame = sys._getframe()
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
-        frame = frame.f_back
-    warnings.warn_explicit(
-        f"input {preparation.info.name!r}: nothing says how a frame becomes its tensor; as is usual for {what}, this "
-        f"assumes {', '.join(preparation.assumed)}. Giving these (the normalization to load, the others here) or a "
-        "description file beside the model confirms it, which ends this warning",
-        AssumptionWarning,
-        frame.f_code.co_filename,
-        frame.f_lineno,
-        registry={},
-    )
+    """Say what is assumed of the frames."""
+    if preparation.assumed:
+        warn_outside(
+            f"input {preparation.info.name!r}: nothing says how a frame becomes its tensor; as is usual for {what}, "
+            f"this assumes {', '.join(preparation.assumed)}. Giving these (the normalization to load, the others here) "
+            "or a description file beside the model confirms it, which ends this warning"
+        )
 
 
 def _one(values: Sequence[float]) -> Any:
