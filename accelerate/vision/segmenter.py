@@ -100,21 +100,14 @@ class Segmenter(VisionTask[Segmentation]):
                 if self.layout.score == "sigmoid" or (not self.layout.score and (scores.min() < 0 or scores.max() > 1)):
                     scores = sigmoid(scores)
             mask = (to_frame(scores, geometry) >= self._min_score).astype(np.uint8)
-            return Segmentation(self._with_unseen(mask, geometry), labels or ("background", "foreground"))
+            top, left, height, width = geometry.source
+            seen = mask[top : top + height, left : left + width]
+            return Segmentation(_laid_out(seen, geometry), labels or ("background", "foreground"))
         if kind == "classes":
             table = table.argmax(axis=0 if _channels_first(table.shape, len(labels), geometry.tensor_size) else 2)
         elif table.dtype.kind == "f":
             table = np.where(np.abs(table) < _MOST, table, Segmentation.UNSEEN)  # no class is NaN
         return Segmentation(_in_frame(table, geometry), labels)
-
-    def _with_unseen(self, mask: Array, geometry: Geometry) -> Array:
-        top, left, height, width = geometry.source
-        if (height, width) == geometry.frame_size:
-            return mask
-        whole = np.full(geometry.frame_size, Segmentation.UNSEEN, np.uint8)
-        part = (slice(top, top + height), slice(left, left + width))
-        whole[part] = mask[part]
-        return whole
 
 
 def _in_frame(classes: Array, geometry: Geometry) -> Array:
@@ -122,17 +115,23 @@ def _in_frame(classes: Array, geometry: Geometry) -> Array:
     dtype = np.uint8 if classes.max(initial=0) < _BYTE and classes.min(initial=0) >= 0 else np.int32
     scale_y, scale_x = (side / whole for side, whole in zip(classes.shape, geometry.tensor_size, strict=True))
     top, left, height, width = geometry.target
-    source_top, source_left, source_height, source_width = geometry.source
+    source_height, source_width = geometry.source[2:]
     rows = ((np.arange(source_height) + 0.5) / source_height * height + top) * scale_y
     columns = ((np.arange(source_width) + 0.5) / source_width * width + left) * scale_x
     rows, columns = (
         np.minimum(one.astype(np.intp), side - 1) for one, side in zip((rows, columns), classes.shape, strict=True)
     )
     seen: Array = classes.astype(dtype)[rows[:, np.newaxis], columns]
-    if (source_height, source_width) == geometry.frame_size:
+    return _laid_out(seen, geometry)
+
+
+def _laid_out(seen: Array, geometry: Geometry) -> Array:
+    """Return the mask of the frame, of which the model was shown a part."""
+    top, left, height, width = geometry.source
+    if (height, width) == geometry.frame_size:
         return seen
-    whole = np.full(geometry.frame_size, Segmentation.UNSEEN, dtype)
-    whole[source_top : source_top + source_height, source_left : source_left + source_width] = seen
+    whole = np.full(geometry.frame_size, Segmentation.UNSEEN, seen.dtype)
+    whole[top : top + height, left : left + width] = seen
     return whole
 
 
