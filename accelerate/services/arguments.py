@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from ..calls.names import suggestion
 from ..errors import AccelerateError, ModelNotFoundError, OptionError
 from . import server
 
-__all__ = ["KNOWN", "OURS", "is_ours", "load_arguments"]
+__all__ = ["KNOWN", "OURS", "is_ours", "load_arguments", "whole_floats"]
 
 OURS = "edge-accelerate:mlmodel:"
 #: Viam's models, and what they are here: a backend, and what is so unless an attribute says otherwise.
@@ -74,7 +75,7 @@ def _translated(model: str, attributes: Mapping[str, Any]) -> tuple[Any, dict[st
     backend, implied = _backend_of(model)
     _check_names(model, backend, attributes)
     given = {
-        name: _whole(value, name)
+        name: whole_floats(value, name, _MOST_LEVELS)
         for name, value in attributes.items()
         if value is not None and name not in _PASSED_OVER
     }
@@ -132,16 +133,22 @@ def _check_names(model: str, backend: str, attributes: Mapping[str, Any]) -> Non
             )
 
 
-def _whole(value: Any, name: str, level: int = 1) -> Any:
-    """Return a value in which whole numbers are integers, as `load` wants counts and sizes."""
-    if level > _MOST_LEVELS:
-        raise OptionError(f"{name} has more than {_MOST_LEVELS} levels", "correct it there")
+def whole_floats(value: Any, name: str, most_levels: float = math.inf, level: int = 1) -> Any:
+    """Return a value in which whole numbers are integers, as counts and sizes are: Viam's protocol knows only floats.
+
+    Raises
+    ------
+    OptionError
+        It is nested more than `most_levels` deep; `name` is what it is called.
+    """
+    if level > most_levels:
+        raise OptionError(f"{name} has more than {most_levels} levels", "correct it there")
     if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
         return int(value)
     if isinstance(value, Mapping):
-        return {key: _whole(item, name, level + 1) for key, item in value.items()}
+        return {key: whole_floats(item, name, most_levels, level + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_whole(item, name, level + 1) for item in value]
+        return [whole_floats(item, name, most_levels, level + 1) for item in value]
     return value
 
 

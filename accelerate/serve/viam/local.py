@@ -15,9 +15,10 @@ from ...calls.deadlines import deadline, left
 from ...errors import ClosedError
 from ...metadata import Metadata
 from ...model import Model
+from ...services.arguments import whole_floats
 from .description import check_sendable, received, sendable, to_message
 from .threads import in_thread
-from .values import plain, whole
+from .values import plain
 
 __all__ = ["LocalMLModel"]
 
@@ -146,7 +147,9 @@ class LocalMLModel(MLModel):
         until = deadline(timeout)
         model, _metadata = await self.model_within(timeout)
         with self._counted():
-            answer = await in_thread(lambda: model.do_command(whole(command), timeout=left(until)))
+            answer = await in_thread(
+                lambda: model.do_command(whole_floats(command, "the command"), timeout=left(until))
+            )
         return {str(key): plain(value) for key, value in answer.items()}
 
     async def get_status(self, *, timeout: float | None = None, **_: Any) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Values of Viam's protocol, which are JSON's: what goes out is made of these, and whole numbers come back."""
+"""Values of Viam's protocol, which are JSON's: what goes out is made of these."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["plain", "whole"]
-
-_EXACT = 1 << 53  # floats beyond it are no counts
+__all__ = ["plain"]
 
 
 def plain(value: Any) -> Any:
@@ -26,12 +24,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (Sequence, set, frozenset)):
         return [plain(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-
-
-def whole(value: Any) -> Any:
-    """Return a value whose whole numbers are integers: the protocol knows only floats."""
-    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
-        return int(value)
-    if isinstance(value, Mapping):
-        return {key: whole(item) for key, item in value.items()}
-    return [whole(item) for item in value] if isinstance(value, (list, tuple)) else value
