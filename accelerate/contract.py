@@ -35,18 +35,23 @@ from .system.stderr import held_back
 from .system.wheels import Wheels
 
 if TYPE_CHECKING:
+    from .calls.held_open import HeldOpen
     from .formats.description import describe_source, interface_of
     from .formats.tflite.assumptions import ASSUMED_NORMALIZATION
-else:  # the readers of files are imported when a backend names them
+else:  # what only some backends need is imported when one names it
 
     def __getattr__(name: str) -> Any:
-        """Import what says what a file means."""
+        """Import what says what a file means, and what connections are made of."""
         from importlib import import_module
 
-        if name in ("describe_source", "interface_of"):
-            return getattr(import_module(".formats.description", __package__), name)
-        if name == "ASSUMED_NORMALIZATION":
-            return import_module(".formats.tflite.assumptions", __package__).ASSUMED_NORMALIZATION
+        modules = {
+            "ASSUMED_NORMALIZATION": ".formats.tflite.assumptions",
+            "HeldOpen": ".calls.held_open",
+            "describe_source": ".formats.description",
+            "interface_of": ".formats.description",
+        }
+        if name in modules:
+            return getattr(import_module(modules[name], __package__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -60,6 +65,7 @@ __all__ = [
     "Command",
     "CopyingBinding",
     "Device",
+    "HeldOpen",
     "InputAdapter",
     "LoadOptions",
     "Match",

@@ -7,14 +7,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from accelerate.contract import LoadOptions, suggestion
-from accelerate.errors import BackendNotAvailableError, ClosedError, OptionError
+from accelerate.contract import HeldOpen, LoadOptions, suggestion
+from accelerate.errors import BackendNotAvailableError, OptionError
 
 from . import messages
 from .address import Address, Target
@@ -198,7 +197,7 @@ class Deadline:
         sleep(min(seconds, self.left(who)))
 
 
-class Connection:
+class Connection(HeldOpen):
     """One gRPC channel. It is closed when `close` was called and the last call in flight has ended.
 
     Attributes
@@ -210,9 +209,8 @@ class Connection:
     """
 
     def __init__(self, address: Address, target: Target, settings: Settings) -> None:
-        import threading
-
         grpc = import_grpc()
+        super().__init__(f"the model {address}")
         self.address, self.target, self.settings = address, target, settings
         self.server = ", ".join(f"{host}:{port}" for host, port in address.hosts)
         self.pid = os.getpid()
@@ -232,9 +230,6 @@ class Connection:
         # bytes in, bytes out: the request is put together without copies of our own
         self._infer = self._channel.unary_unary(f"/{SERVICE}/ModelInfer", None, None)
         self._methods: dict[str, Callable[..., Any]] = {}
-        self._lock = threading.Lock()
-        self._in_flight = 0
-        self._closed = False
 
     def renewed(self) -> Connection:
         """Return another connection like this one, for a forked child."""
@@ -282,13 +277,8 @@ class Connection:
         except grpc.RpcError as error:
             raise translate(error, who, doing, timeout=timeout) from error
 
-    def close(self) -> None:
-        """Close the channel, at once or as soon as no call uses it."""
-        with self._lock:
-            self._closed = True
-            idle = self._in_flight == 0
-        # a child leaves the parent's channel alone
-        if idle and self.pid == os.getpid():
+    def let_go(self) -> None:
+        if self.pid == os.getpid():  # a child leaves the parent's channel alone
             self._channel.close()
 
     def _method(self, name: str) -> Callable[..., Any]:
@@ -298,19 +288,3 @@ class Connection:
                 f"/{SERVICE}/{name}", lambda message: message.SerializeToString(), answer.FromString
             )
         return self._methods[name]
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the channel open, for a call and for what follows from it."""
-        with self._lock:
-            if self._closed and not self._in_flight:
-                raise ClosedError(f"the model {self.address} is closed", "load it again")
-            self._in_flight += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._in_flight -= 1
-                last = self._closed and self._in_flight == 0
-            if last:
-                self._channel.close()

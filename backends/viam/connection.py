@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
+from accelerate.contract import HeldOpen
 from accelerate.errors import AccelerateError, ClosedError, OptionError, ServerError
 
 from .address import Address, Credentials
@@ -22,7 +22,7 @@ _FOREVER = 9e7  # seconds; gRPC writes a timeout with eight digits
 _GRACE = 1.0  # seconds that a loop may be late before its caller leaves by itself
 
 
-class Connection:
+class Connection(HeldOpen):
     """Calls of one service. Its channel is closed when `close` was called and the last call in flight has ended.
 
     Attributes
@@ -34,11 +34,9 @@ class Connection:
     """
 
     def __init__(self, who: str, service: str) -> None:
+        super().__init__(f"the model {who}")
         self.who, self.service = who, service
         self.pid = os.getpid()
-        self._lock = threading.Lock()
-        self._in_flight = 0
-        self._closed = False
         self._metadata: dict[str, str] | None = None  # of every call
 
     def infer(self, tensors: bytes, timeout: float) -> bytes:
@@ -60,14 +58,6 @@ class Connection:
         """Return a connection like this one, for a forked child."""
         raise NotImplementedError
 
-    def close(self) -> None:
-        """Close the channel, at once or as soon as no call uses it."""
-        with self._lock:
-            self._closed = True
-            idle = self._in_flight == 0
-        if idle:
-            self._let_go()
-
     async def shut(self) -> None:
         """Close the channel now (on its loop)."""
 
@@ -81,13 +71,13 @@ class Connection:
     def _forget(self, error: BaseException) -> None:
         """Note that a call has failed."""
 
-    def _let_go(self) -> None:
-        """Close the channel of a connection that no call uses."""
+    def let_go(self) -> None:
+        """Close the channel."""
 
     def _call(self, method: str, request: Any, timeout: float, *, loading: bool = False) -> Any:
         if timeout <= 0:
             raise timed_out(self.who, timeout)
-        with self._held():
+        with self.held():
             future = submit(lambda: self._ask(method, request, min(timeout, _FOREVER)), self._running_loop())
             try:
                 return future.result(min(timeout + _GRACE, threading.TIMEOUT_MAX))
@@ -124,22 +114,6 @@ class Connection:
                 "keep it running, in another thread than the callers', or give load() a viam:// URL",
             )
         return loop
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        """Keep the channel open for a call."""
-        with self._lock:
-            if self._closed and not self._in_flight:
-                raise ClosedError(f"the model {self.who} is closed", "load it again")
-            self._in_flight += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._in_flight -= 1
-                last = self._closed and self._in_flight == 0
-            if last:
-                self._let_go()
 
 
 class _Dialed(Connection):
@@ -217,7 +191,7 @@ class _Dialed(Connection):
         with suppress(RuntimeError):  # a token may be out of date, and the SDK's own proxy be gone: dial again
             submit(self.shut, self._loop())
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         if self.pid == os.getpid():  # a child leaves the parent's channel alone
             with suppress(RuntimeError):  # the program is ending
                 submit(self.shut, self._loop())
@@ -252,7 +226,7 @@ class _Borrowed(Connection):
             raise ClosedError(f"{self.who} was closed", "load it again")
         return getattr(given, "_channel", None) or getattr(given, "channel", None) or given
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         self._given = None
 
 
