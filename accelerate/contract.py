@@ -22,6 +22,7 @@ from .calls.normalization import with_image_meaning
 from .calls.random_tensors import random_tensor
 from .calls.shapes import default_shape, settle
 from .errors import AccelerateError, ModelError, one_line
+from .given import host_and_port
 from .metadata import Metadata
 from .model import Model
 from .reports import Availability, Device, LoadOptions, Match, RuntimeInfo
@@ -88,6 +89,7 @@ __all__ = [
     "dtype_of",
     "folder",
     "held_back",
+    "host_and_port",
     "in_words",
     "interface_of",
     "left",

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import OptionError
 
-__all__ = ["content_of", "is_file_url", "path_of"]
+__all__ = ["content_of", "host_and_port", "is_file_url", "path_of"]
 
 
 def content_of(given: Any) -> bytes | None:
@@ -93,3 +93,23 @@ def path_of(given: str | os.PathLike[Any]) -> Path:
     if not text:
         raise OptionError("load() was given an empty path; wanted the path of a model file")
     return Path(text)
+
+
+def host_and_port(text: str, url: str, wanted: str) -> tuple[str, int | None]:
+    """Return host and port of a part of a URL, None for a port that is not said.
+
+    Raises
+    ------
+    OptionError
+        It is none; the text ends with what is `wanted`.
+    """
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise OptionError(f"{url!r}: {text!r} is no host and port ({error}); {wanted}") from error
+    if not host or "%" in host or port == 0:
+        raise OptionError(f"{url!r}: {text!r} names no {'port' if port == 0 else 'host'}; {wanted}")
+    return host, port

@@ -6,9 +6,9 @@ import ipaddress
 import logging
 import socket
 from dataclasses import dataclass, replace
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from accelerate.contract import without_secrets
+from accelerate.contract import host_and_port, without_secrets
 from accelerate.errors import OptionError, ServerError
 
 __all__ = ["SCHEMES", "Address", "Target", "server_address"]
@@ -101,13 +101,7 @@ class Address:
 
 
 def _host(text: str, url: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise OptionError(f"{url!r}: {text!r} is no host and port ({error}); {_WANTED}") from error
-    if not host or "%" in host or port == 0:
-        raise OptionError(f"{url!r}: {text!r} names no {'port' if port == 0 else 'host'}; {_WANTED}")
+    host, port = host_and_port(text, url, _WANTED)
     return host, _DEFAULT_PORT if port is None else port
 
 

@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from accelerate.contract import without_secrets
+from accelerate.contract import host_and_port, without_secrets
 from accelerate.errors import OptionError
 
 __all__ = ["Address", "Credentials"]
@@ -47,13 +47,7 @@ class Address:
         service = unquote(path.rstrip("/"))
         if not service or "/" in service:
             raise OptionError(f"{url!r} names {'more than a' if service else 'no'} service; {_WANTED}")
-        try:
-            parts = urlsplit(f"//{authority}")
-            host, port = parts.hostname, parts.port
-        except ValueError as error:
-            raise OptionError(f"{url!r}: {authority!r} is no host and port ({error}); {_WANTED}") from error
-        if not host or "%" in host or port == 0:
-            raise OptionError(f"{url!r}: {authority!r} names no {'port' if port == 0 else 'host'}; {_WANTED}")
+        host, port = host_and_port(authority, url, _WANTED)
         return cls(host, port, service)
 
     def __str__(self) -> str:
