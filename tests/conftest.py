@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from viam_server import ViamServer
 
 try:
     from hypothesis import settings
@@ -45,3 +51,30 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["EDGE_ACCELERATE_CACHE"]
     else:
         os.environ["EDGE_ACCELERATE_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def viam_server() -> Iterator[ViamServer]:
+    """A server of Viam's SDK, for tests that only call its models."""
+    from viam_server import ViamServer
+
+    with ViamServer() as server:
+        yield server
+
+
+@pytest.fixture
+def url(viam_server: ViamServer) -> Callable[[str], str]:
+    """What makes the URL of a service of that server."""
+    return viam_server.url
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop of the program's own, in another thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +14,7 @@ from accelerate.testing import BackendConformance, Case
 pytest.importorskip("viam", reason="needs the extra: viam")
 pytest.importorskip("ai_edge_litert", reason="needs the extra: litert")
 
-from viam_server import MODELS, ViamServer, viam_server  # noqa: F401 - the fixture
+from viam_server import MODELS, ViamServer
 
 pytestmark = pytest.mark.slow
 
@@ -37,18 +36,6 @@ _MORE: Mapping[str, Mapping[str, Any]] = {
 }
 _THE_SERVICES_WORD = "the names and shapes are the service's, which plan does not ask"
 _KEY = "01234567-89ab-cdef-0123-456789abcdef"
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop of the program's own, in another thread."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 class TestViam(BackendConformance):
@@ -79,7 +66,7 @@ class TestViam(BackendConformance):
     }
 
     @pytest.fixture(autouse=True)
-    def _with_server(self, viam_server: ViamServer, loop: asyncio.AbstractEventLoop) -> Iterator[None]:  # noqa: F811
+    def _with_server(self, viam_server: ViamServer, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         from grpclib.client import Channel
         from viam.services.mlmodel import MLModelClient
 

@@ -33,17 +33,12 @@ from accelerate.testing.inputs import random_inputs
 pytest.importorskip("viam", reason="needs the extra: viam")
 pytest.importorskip("ai_edge_litert", reason="needs the extra: litert")
 
-from viam_server import DIGITS, KEY, KEY_ID, ViamServer, make_certificate, viam_server  # noqa: F401
+from viam_server import DIGITS, KEY, KEY_ID, ViamServer, make_certificate
 
 from accelerate.backends.viam.address import Address, Credentials
 from accelerate.backends.viam.description import Description
 
 A, B = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((2, 3), np.float32)
-
-
-@pytest.fixture
-def url(viam_server: ViamServer) -> Callable[[str], str]:  # noqa: F811
-    return viam_server.url
 
 
 # What goes over

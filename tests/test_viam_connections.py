@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,26 +36,9 @@ pytest.importorskip("viam", reason="needs the extra: viam")
 pytest.importorskip("ai_edge_litert", reason="needs the extra: litert")
 
 from grpclib.client import Channel
-from viam_server import KEY_ID, ViamServer, services, viam_server  # noqa: F401
+from viam_server import KEY_ID, ViamServer, services
 
 A, B = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((2, 3), np.float32)
-
-
-@pytest.fixture
-def url(viam_server: ViamServer) -> Callable[[str], str]:  # noqa: F811
-    return viam_server.url
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop of the program's own, in another thread."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 def on(loop: asyncio.AbstractEventLoop, coroutine: Any) -> Any:
@@ -66,7 +49,7 @@ def on(loop: asyncio.AbstractEventLoop, coroutine: Any) -> Any:
 
 
 def test_a_channel_and_a_robot_client_lead_there(
-    viam_server: ViamServer,  # noqa: F811
+    viam_server: ViamServer,
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     from viam.robot.client import RobotClient
@@ -138,7 +121,7 @@ def test_a_channel_to_a_unix_socket(tmp_path: Path, loop: asyncio.AbstractEventL
     on(loop, stop())
 
 
-def test_a_call_never_waits_for_its_own_loop(viam_server: ViamServer) -> None:  # noqa: F811
+def test_a_call_never_waits_for_its_own_loop(viam_server: ViamServer) -> None:
     async def main() -> Array:
         channel = Channel("127.0.0.1", viam_server.port)
         with pytest.raises(OptionError, match="to_thread"):

@@ -15,7 +15,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -244,13 +244,6 @@ class ViamServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-
-
-@pytest.fixture(scope="session")
-def viam_server() -> Iterator[ViamServer]:
-    """A server for tests that only call its models."""
-    with ViamServer() as server:
-        yield server
 
 
 if __name__ == "__main__":
