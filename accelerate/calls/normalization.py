@@ -14,7 +14,7 @@ from ..metadata import Normalization, TensorInfo
 from .conversion import image_layout
 from .names import NameIndex
 
-__all__ = ["normalization_by_name", "parse_normalization", "with_image_meaning"]
+__all__ = ["mean_and_std", "normalization_by_name", "parse_normalization", "with_image_meaning"]
 
 
 def parse_normalization(given: Any) -> Mapping[str, Normalization] | Normalization | None:
@@ -34,6 +34,13 @@ def parse_normalization(given: Any) -> Mapping[str, Normalization] | Normalizati
     if isinstance(given, Mapping):
         return {str(name): _one_normalization(value) for name, value in given.items()}
     return _one_normalization(given)
+
+
+def mean_and_std(said: Any) -> Any:
+    """Return what a file of JSON says as `parse_normalization` takes it: {"mean": …, "std": …} is the pair of both."""
+    if isinstance(said, Mapping) and said.keys() == {"mean", "std"}:
+        return [said["mean"], said["std"]]
+    return said
 
 
 def normalization_by_name(

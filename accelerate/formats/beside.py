@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._records import record
 from ..calls.names import suggestion
-from ..calls.normalization import parse_normalization
+from ..calls.normalization import mean_and_std, parse_normalization
 from ..errors import OptionError
 from ..metadata import LabelFile, Metadata, Normalization
 from .exporters import INDEX_LIMIT, names_by_index
@@ -116,20 +116,13 @@ def _checked(said: Mapping[str, Any], path: Path) -> Beside:
     if len(levels) not in (1, 3) or not all(type(n) is int and 0 <= n <= 255 for n in levels):
         raise _wrong(path, f"says fill {fill!r:.60}; wanted a level from 0 to 255, or three: red, green and blue")
     try:
-        normalization = parse_normalization(_pair(said.get("normalization")))
+        normalization = parse_normalization(mean_and_std(said.get("normalization")))
     except OptionError as error:
         raise _wrong(path, f"says {error.reason}") from error
     if isinstance(normalization, Mapping):
         raise _wrong(path, "says the normalization of inputs by name; wanted [mean, std]")
     vision = {key: said[key] for key in (*_CHOICES, "fill", "layout") if key in said}
     return Beside(_labels(said, path), normalization, {**vision, "file": str(path)})
-
-
-def _pair(said: Any) -> Any:
-    """Return mean and std as `load` takes them; {"mean": …, "std": …} says the same."""
-    if isinstance(said, dict) and said.keys() == {"mean", "std"}:
-        return [said.get("mean"), said.get("std")]
-    return said
 
 
 def _labels(said: Mapping[str, Any], path: Path) -> LabelFile | None:

@@ -12,6 +12,7 @@ from .. import registry
 from ..api import load
 from ..arguments import whole_number
 from ..calls.names import suggestion
+from ..calls.normalization import mean_and_std
 from ..errors import AccelerateError, ModelNotFoundError, OptionError
 from . import server
 
@@ -171,12 +172,9 @@ def _renamed(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _normalization(said: Any) -> Any:
-    """Return mean and std as `load` takes them; {"mean": …, "std": …} says the same."""
-    if isinstance(said, Mapping):
-        if said.keys() == {"mean", "std"}:
-            return [said["mean"], said["std"]]
-        return {name: _normalization(one) if isinstance(one, Mapping) else one for name, one in said.items()}
-    return said
+    """Return mean and std as `load` takes them, of each input where they are said by name."""
+    pair = mean_and_std(said)
+    return {name: mean_and_std(one) for name, one in pair.items()} if isinstance(pair, Mapping) else pair
 
 
 def _model_path(given: Mapping[str, Any]) -> str:
