@@ -11,7 +11,7 @@ from typing import Any
 from .. import registry
 from ..api import load
 from ..arguments import whole_number
-from ..calls.names import suggestion
+from ..calls.names import check_tensor_names, suggestion
 from ..calls.normalization import mean_and_std
 from ..errors import AccelerateError, ModelNotFoundError, OptionError
 from . import server
@@ -158,17 +158,13 @@ def _renamed(given: dict[str, Any]) -> dict[str, Any]:
     names = given.pop("tensor_name_remappings")
     if "tensor_names" in given:
         raise OptionError("tensor_name_remappings and tensor_names say the same", "leave one out")
-    if not (
-        isinstance(names, Mapping)
-        and set(names) <= {"inputs", "outputs"}
-        and all(isinstance(side, Mapping) for side in names.values())
-        and all(isinstance(mine, str) and mine for side in names.values() for mine in side.values())
-    ):
+    try:
+        return {**given, "tensor_names": check_tensor_names(names)}
+    except OptionError as error:
         raise OptionError(
             f"tensor_name_remappings is {names!r:.80}",
             'write {"inputs": {"the model\'s name": "yours"}, "outputs": {"the model\'s name": "yours"}}',
-        )
-    return {**given, "tensor_names": names}
+        ) from error
 
 
 def _normalization(said: Any) -> Any:

@@ -214,7 +214,7 @@ class GivenLayout:
             raise OptionError(
                 f"{self._what} says that the outputs are of kind {self.told['kind']!r}, and what is recognised is "
                 f"{found.kind!r} ({found}), by its {found.source}",
-                "give the outputs, too, by what each holds" if not self.whole else "",
+                "give the outputs, too, by what each holds",
             )
         self._check_outputs(self.told.get("outputs", found.outputs), found.kind)
         return replace(found, **self.told, source="user" if self._what == "layout" else self._what)
