@@ -16,8 +16,8 @@ from conftest import ROOT
 
 #: What errors, metadata, source, formats/, calls/ and system/ stand below: who decides, who runs, who shows.
 _UPPER = (
-    "api", "planning", "registry", "contract", "model", "runtime_model", "combined", "mapping", "image", "vision",
-    "testing", "bench", "serve", "cli",
+    "api", "loading", "planning", "registry", "contract", "model", "runtime_model", "combined", "mapping", "image",
+    "vision", "testing", "bench", "serve", "cli",
 )  # fmt: skip
 _LOWER = ("errors", "metadata", "source", "formats", "calls", "system")
 #: All of the core that a backend imports.

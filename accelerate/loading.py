@@ -1,0 +1,199 @@
+"""Carries out `load`: from its arguments to a decision, and from the decision to a model."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import registry
+from .arguments import whole_number
+from .calls.names import check_tensor_names, suggestion
+from .calls.normalization import parse_normalization
+from .calls.shapes import check_shapes
+from .contract import Backend
+from .errors import AccelerateError, NoBackendError, OptionError
+from .model import Model
+from .planning import Row, decide, summarize
+from .reports import LoadOptions
+from .source import Source
+
+if TYPE_CHECKING:
+    from .formats.beside import Beside
+
+__all__ = ["decision", "load_one"]
+
+# far above what any machine gains from; a runtime that is asked for more may take the process down
+_MOST_THREADS = 1024
+_MOST_REPLICAS = 256
+
+_log = logging.getLogger("accelerate")
+
+
+def load_one(arguments: Mapping[str, Any]) -> tuple[Source, Model]:
+    """Load a model with the arguments of `load` by name; those of backends are in ``backend_options``."""
+    found, options, rows = decision(**arguments)
+    backend = arguments["backend"]
+    with found.kept_open():
+        return found, _carry_out(found, options, rows, single=isinstance(backend, str) and backend != "auto")
+
+
+def decision(
+    source: Any, backend: str | Sequence[str], backend_options: Mapping[str, Any], **common: Any
+) -> tuple[Source, LoadOptions, Iterator[Row]]:
+    """Check the arguments that no backend has to be asked about, and begin to decide."""
+    considered = _considered(backend)
+    _check_option_names(backend_options, considered)
+    if common["num_threads"] is not None:
+        common["num_threads"] = whole_number("num_threads", common["num_threads"], _MOST_THREADS)
+    common["replicas"] = whole_number("replicas", common["replicas"], _MOST_REPLICAS)
+    for name in ("device", "signature"):
+        if common[name] is not None and not (isinstance(common[name], str) and common[name]):
+            raise OptionError(f"{name} is {common[name]!r:.60}; wanted a text, or None")
+    for name in ("dequantize", "strict"):
+        if not isinstance(common[name], (bool, np.bool_)):
+            raise OptionError(f"{name} is {common[name]!r:.60}; wanted True or False")
+    common["tensor_names"] = check_tensor_names(common["tensor_names"])
+    common["shapes"] = check_shapes(common["shapes"])
+    common["normalization"] = parse_normalization(common["normalization"])
+    labels = None
+    if common["label_path"] is not None:
+        from .formats.labels import load_labels
+
+        labels = load_labels(common["label_path"])
+    found = registry.recognize(Source(source))
+    if common["replicas"] > 1 and found.format == "object":
+        raise OptionError(
+            "an existing interpreter or session cannot be copied", "give the model file, or leave replicas out"
+        )
+    given = {name: value for name, value in backend_options.items() if value is not None}
+    described: Mapping[str, Any] = {}
+    if found.path is not None and (beside := _beside(found.path)) is not None:
+        labels, described = labels or beside.labels, beside.vision
+        if common["normalization"] is None:
+            common["normalization"] = beside.normalization
+    options = LoadOptions(**common, backend_options=given, asked=common["device"], labels=labels, described=described)
+    return found, options, decide(found, options, considered, ranked=backend == "auto")
+
+
+def _beside(path: Path) -> Beside | None:
+    """Return what a description beside the model says; what reads it is imported where there is a file."""
+    if not os.path.exists(f"{path}.json"):
+        return None
+    from .formats.beside import read_beside
+
+    return read_beside(path)
+
+
+def _considered(backend: object) -> list[Backend]:
+    if backend == "auto":
+        return list(registry.backends().values())
+    names = [backend] if isinstance(backend, str) else backend
+    if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
+        raise OptionError(f"backend is {backend!r:.80}; wanted 'auto', a name from list_backends(), or a list of names")
+    return [registry.find(name) for name in dict.fromkeys(names)]
+
+
+def _check_option_names(given: Mapping[str, object], considered: Sequence[Backend]) -> None:
+    """Refuse an option that none of the backends knows."""
+    known = sorted({*_COMMON, *(name for backend in considered for name in backend.options)})
+    for name in given:
+        if name not in known:
+            names = " or ".join(backend.name for backend in considered) or "no backend at all"
+            raise OptionError(
+                f"load() has no option {name!r}{suggestion(name, known)}; known for {names}: {', '.join(known)}"
+            )
+
+
+_COMMON = {"backend", *(f.name for f in fields(LoadOptions))} - {
+    "asked",
+    "backend_options",
+    "described",
+    "labels",
+    "passed_over",
+}
+
+
+def _carry_out(source: Source, options: LoadOptions, rows: Iterator[Row], *, single: bool) -> Model:
+    """Load with the first candidate that can; falling to a later one is said aloud."""
+    seen: list[Row] = []
+    failures: list[tuple[Row, AccelerateError]] = []
+    for row in rows:
+        seen.append(row)
+        if row.error is not None:
+            continue
+        told = tuple(f"{one.candidate.backend} on {one.candidate.device}: {error}" for one, error in failures)
+        try:
+            model = _load_row(row, source, replace(options, device=row.candidate.device, passed_over=told))
+        except OptionError:
+            raise
+        except AccelerateError as error:
+            if single:  # another device is another choice
+                raise
+            failures.append((row, error))
+            # what the plan thought could run the model is refused by now
+            seen[-1] = replace(
+                row, candidate=replace(row.candidate, reason=error.reason, remedy=error.remedy), error=error
+            )
+            continue
+        if told:
+            _log.warning("%s on %s runs %s after: %s", model.backend, model.device, source, "; ".join(told))
+        else:
+            _log.debug("%s on %s: %s", row.candidate.backend, row.candidate.device, row.candidate.reason)
+        return model
+    raise _why_not(source, seen, failures, single=single)
+
+
+def _load_row(row: Row, source: Source, options: LoadOptions) -> Model:
+    backend, count = row.backend, options.replicas
+    try:
+        models = [backend.load(source, options)] if count == 1 else list(backend.load_replicas(source, options, count))
+    except AccelerateError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _translated(backend, error, source) from error
+    answers: Sequence[object] = models
+    sound = [answer for answer in answers if isinstance(answer, Model)]
+    if len(sound) != count or len(answers) != count:
+        for model in sound:
+            model.close()
+        strange = next((answer for answer in answers if not isinstance(answer, Model)), f"{len(answers)} models")
+        raise registry.failure(backend, TypeError(f"load() returned {strange!r:.60}, wanted {count} of class Model"))
+    if count == 1:
+        return models[0]
+    from .combined.replicas import Replicas
+
+    return Replicas(models)
+
+
+def _translated(backend: Backend, error: BaseException, source: Source) -> AccelerateError:
+    """Ask a backend what its runtime's exception means; one that cannot tell is broken."""
+    if isinstance(error, Exception):
+        with contextlib.suppress(Exception):
+            return registry.checked(backend.translate(error, source), AccelerateError, "translate")
+    return registry.failure(backend, error)
+
+
+def _why_not(
+    source: Source, rows: Sequence[Row], failures: Sequence[tuple[Row, AccelerateError]], *, single: bool
+) -> AccelerateError:
+    """Return the error of a load that nothing could do."""
+    if len(failures) == 1:
+        return failures[0][1]
+    if single:  # a device that is not ready says more than those that are not there
+        return next(row.error for row in rows if row.error is not None)
+    if not failures:
+        for row in rows:
+            if row.final and row.error is not None:
+                return row.error
+        if source.format in ("", "directory"):
+            return source.no_model()
+    decided = summarize(rows)
+    table = str(decided) if rows else "no backend is installed: reinstall edge-accelerate"
+    return NoBackendError(f"no backend here can run {source}\n{table}", decided)
