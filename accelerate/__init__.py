@@ -21,6 +21,7 @@ from .api import list_backends, list_devices, load, plan
 from .calls.binding import Binding
 from .calls.pixels import AssumptionWarning
 from .contract import Backend
+from .environment import start_log as _start_log
 from .errors import (
     AccelerateError,
     BackendNotAvailableError,
@@ -66,6 +67,8 @@ if not _TYPE_CHECKING:  # type checkers take the line above, and know what there
 
 
 _logging.getLogger("accelerate").addHandler(_logging.NullHandler())  # quiet, unless the program asks for messages
+if _os.environ.get("EDGE_ACCELERATE_LOG"):  # or who runs it
+    _start_log()
 
 __all__ = [
     "AccelerateError",

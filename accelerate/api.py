@@ -118,9 +118,9 @@ def plan(
     ModelNotFoundError, ModelError, OptionError, BackendNotAvailableError
         Where `load` would raise before it chooses.
     """
-    found, _, rows = decision(**locals())
-    with found.kept_open():
-        return summarize(list(rows))
+    decided = decision(**locals())
+    with decided.source.kept_open():
+        return summarize(list(decided.rows))
 
 
 def list_backends() -> Mapping[str, BackendInfo]:

@@ -153,6 +153,14 @@ class Backend(abc.ABC):
         """
         return ("cpu",)
 
+    def check_environment(self) -> None:  # noqa: B027 - most backends read no variables
+        """Refuse a wrong value of a variable of the environment that this backend reads, naming it.
+
+        Raises
+        ------
+        OptionError
+        """
+
     @abc.abstractmethod
     def match(self, source: Source, options: LoadOptions) -> Match:
         """Judge a source and the options by what they are. Must not import the runtime.

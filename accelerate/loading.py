@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import registry
+from . import environment, registry
+from ._records import record
 from .arguments import whole_number
 from .calls.names import check_tensor_names, suggestion
 from .calls.normalization import parse_normalization
@@ -27,7 +28,7 @@ from .source import Source
 if TYPE_CHECKING:
     from .formats.beside import Beside
 
-__all__ = ["decision", "load_one"]
+__all__ = ["Decision", "decision", "load_one"]
 
 # far above what any machine gains from; a runtime that is asked for more may take the process down
 _MOST_THREADS = 1024
@@ -36,20 +37,55 @@ _MOST_REPLICAS = 256
 _log = logging.getLogger("accelerate")
 
 
-def load_one(arguments: Mapping[str, Any]) -> tuple[Source, Model]:
+@record(frozen=True)
+class Decision:
+    """What is to be loaded, and the rows of its plan.
+
+    Attributes
+    ----------
+    source : Source
+    options : LoadOptions
+    rows : iterator of Row
+        As late as possible: see `planning.decide`.
+    single : bool
+        One backend was named, so that no other device may take its place.
+    """
+
+    source: Source
+    options: LoadOptions
+    rows: Iterator[Row]
+    single: bool
+
+
+def load_one(arguments: Mapping[str, Any], *, heeds_environment: bool = True) -> tuple[Source, Model]:
     """Load a model with the arguments of `load` by name; those of backends are in ``backend_options``."""
-    found, options, rows = decision(**arguments)
-    backend = arguments["backend"]
-    with found.kept_open():
-        return found, _carry_out(found, options, rows, single=isinstance(backend, str) and backend != "auto")
+    decided = decision(**arguments, heeds_environment=heeds_environment)
+    with decided.source.kept_open():
+        return decided.source, _carry_out(decided)
 
 
 def decision(
-    source: Any, backend: str | Sequence[str], backend_options: Mapping[str, Any], **common: Any
-) -> tuple[Source, LoadOptions, Iterator[Row]]:
-    """Check the arguments that no backend has to be asked about, and begin to decide."""
-    considered = _considered(backend)
-    _check_option_names(backend_options, considered)
+    source: Any,
+    backend: str | Sequence[str],
+    backend_options: Mapping[str, Any],
+    *,
+    heeds_environment: bool = True,
+    **common: Any,
+) -> Decision:
+    """Check the arguments that no backend has to be asked about, and begin to decide.
+
+    Where `heeds_environment`, the environment says what they leave open; a runtime's object and a URL leave nothing.
+    """
+    environment.check()
+    found = registry.recognize(Source(source))
+    said = ""
+    if heeds_environment and found.format not in ("object", "url"):
+        backend, common["device"], said = environment.in_place_of(backend, common["device"])
+    with _telling(said):
+        considered = _considered(backend)
+        _check_option_names(backend_options, considered)
+    for one in considered:
+        registry.check_environment(one)
     if common["num_threads"] is not None:
         common["num_threads"] = whole_number("num_threads", common["num_threads"], _MOST_THREADS)
     common["replicas"] = whole_number("replicas", common["replicas"], _MOST_REPLICAS)
@@ -67,7 +103,6 @@ def decision(
         from .formats.labels import load_labels
 
         labels = load_labels(common["label_path"])
-    found = registry.recognize(Source(source))
     if common["replicas"] > 1 and found.format == "object":
         raise OptionError(
             "an existing interpreter or session cannot be copied", "give the model file, or leave replicas out"
@@ -79,7 +114,26 @@ def decision(
         if common["normalization"] is None:
             common["normalization"] = beside.normalization
     options = LoadOptions(**common, backend_options=given, asked=common["device"], labels=labels, described=described)
-    return found, options, decide(found, options, considered, ranked=backend == "auto")
+    rows = decide(found, options, considered, ranked=backend == "auto")
+    return Decision(found, options, _told(rows, said), isinstance(backend, str) and backend != "auto")
+
+
+@contextlib.contextmanager
+def _telling(said: str) -> Iterator[None]:
+    """Let an error begin with the variables of the environment that have led to it."""
+    try:
+        yield
+    except AccelerateError as error:
+        raise (error.about(said) if said else error) from error.__cause__
+
+
+def _told(rows: Iterator[Row], said: str) -> Iterator[Row]:
+    for row in rows:
+        if row.error is None or not said:
+            yield row
+        else:
+            error = row.error.about(said)
+            yield replace(row, candidate=replace(row.candidate, reason=error.reason), error=error)
 
 
 def _beside(path: Path) -> Beside | None:
@@ -120,11 +174,12 @@ _COMMON = {"backend", *(f.name for f in fields(LoadOptions))} - {
 }
 
 
-def _carry_out(source: Source, options: LoadOptions, rows: Iterator[Row], *, single: bool) -> Model:
+def _carry_out(decided: Decision) -> Model:
     """Load with the first candidate that can; falling to a later one is said aloud."""
+    source, options, single = decided.source, decided.options, decided.single
     seen: list[Row] = []
     failures: list[tuple[Row, AccelerateError]] = []
-    for row in rows:
+    for row in decided.rows:
         seen.append(row)
         if row.error is not None:
             continue

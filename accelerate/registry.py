@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from ._records import record
 from .calls.names import suggestion
 from .contract import Backend
-from .errors import AccelerateError, BackendNotAvailableError, ModelError
+from .errors import AccelerateError, BackendNotAvailableError, ModelError, OptionError
 from .reports import KINDS, Availability, BackendInfo, Device, LoadOptions
 from .source import Source
 
@@ -29,6 +29,7 @@ __all__ = [
     "BROKEN_REMEDY",
     "availability",
     "backends",
+    "check_environment",
     "checked",
     "devices",
     "failure",
@@ -124,6 +125,21 @@ def checked(answer: object, kind: type[_Answer], hook: str) -> _Answer:
         if not isinstance(value, wanted) or not all(isinstance(part, str) for part in parts):
             raise TypeError(f"{hook}() returned {kind.__name__}({name}={value!r:.60}); wanted {field.type}")
     return answer
+
+
+def check_environment(backend: Backend) -> None:
+    """Let a backend refuse wrong values of the variables that it reads; it is a stranger's, and may fail in it.
+
+    Raises
+    ------
+    OptionError
+    """
+    try:
+        backend.check_environment()
+    except OptionError:
+        raise
+    except (Exception, SystemExit) as error:
+        _log.warning("backend %r raised in check_environment(): %s", backend.name, _in_words(error))
 
 
 def failure(backend: Backend, error: BaseException) -> AccelerateError:

@@ -197,20 +197,6 @@ def test_a_device_is_what_every_instance_runs_on(kinds: list[str], device: str) 
             check_device("m", "gpu", description)
 
 
-def test_auto_says_once_why_a_sidecar_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("EDGE_ACCELERATE_TRITON_URL", "http://somewhere:8000")
-    for _ in range(2):
-        with accelerate.load(DIGITS) as model:
-            assert model.backend == "tflite_cpu"
-    (said,) = [record.getMessage() for record in caplog.records if "TRITON_URL" in record.getMessage()]
-    assert "http://somewhere" in said
-    (row,) = [one for one in accelerate.plan(DIGITS).skipped if one.backend == "triton"]
-    assert "http://somewhere" in row.reason
-    assert "EDGE_ACCELERATE_TRITON_URL" in row.remedy
-
-
 def test_a_model_for_the_edge_tpu_is_not_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, twin = tmp_path / "model_edgetpu.tflite", tmp_path / "model.tflite"
     path.write_bytes(odd_models.edgetpu_like())

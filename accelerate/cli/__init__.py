@@ -56,7 +56,7 @@ def main() -> int:
 
 def _make_output_harmless() -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(CleanFormatter("warning: %(message)s"))
+    handler.setFormatter(CleanFormatter("%(level)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
     # a user of a command has no use for the line of code that led to a warning
     warnings.formatwarning = lambda message, *_, **__: f"warning: {_said(str(message))}\n"

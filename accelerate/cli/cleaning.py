@@ -29,5 +29,6 @@ class CleanFormatter(logging.Formatter):
     """Writes log records whose text cannot steer the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record's line."""
+        """Return the record's line; a format may have the level in small letters, as ``level``."""
+        record.level = record.levelname.lower()
         return clean(super().format(record))

@@ -90,16 +90,19 @@ class Triton(Backend):
         from .connection import Settings
         from .shipping.package import check_shippable
 
-        try:
-            address = server_address(server)
-        except OptionError as error:
-            if options.backend_options.get("url"):
-                raise
-            _say_once(str(error))
-            return Match(False, f"{SERVER_VARIABLE} names no server: {error.reason}", f"correct {SERVER_VARIABLE}")
+        address = server_address(server)
         Settings.parse(options, address)
         check_shippable(source, None if options.device == "server" else options.device, options.signature)
         return Match(True, f"{source.likeness}, to be shipped to {address}", named=True)
+
+    def check_environment(self) -> None:
+        if server := os.environ.get(SERVER_VARIABLE):
+            from .address import server_address
+
+            try:
+                server_address(server)
+            except OptionError as error:
+                raise error.about(SERVER_VARIABLE) from error
 
     def load(self, source: Source, options: LoadOptions) -> Model:
         if source.url is None:
