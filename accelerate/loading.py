@@ -171,6 +171,7 @@ _COMMON = {"backend", *(f.name for f in fields(LoadOptions))} - {
     "described",
     "labels",
     "passed_over",
+    "tuned",
 }
 
 
@@ -184,12 +185,18 @@ def _carry_out(decided: Decision) -> Model:
         if row.error is not None:
             continue
         told = tuple(f"{one.candidate.backend} on {one.candidate.device}: {error}" for one, error in failures)
+        chosen = replace(
+            options,
+            device=row.candidate.device,
+            num_threads=row.num_threads or options.num_threads,
+            passed_over=told,
+            tuned=row.tuned,
+        )
         try:
-            model = _load_row(row, source, replace(options, device=row.candidate.device, passed_over=told))
-        except OptionError:
-            raise
+            model = _load_row(row, source, chosen)
         except AccelerateError as error:
-            if single:  # another device is another choice
+            # another device is another choice; of what tune has stored, no option is the user's
+            if single or (isinstance(error, OptionError) and not row.tuned):
                 raise
             failures.append((row, error))
             # what the plan thought could run the model is refused by now

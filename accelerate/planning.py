@@ -6,9 +6,11 @@ loads, so that no runtime is started which it can do without.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from . import registry
+from . import environment, measurements, registry
 from ._records import record
 from .calls.names import rename, suggestion
 from .calls.normalization import normalization_by_name
@@ -24,8 +26,11 @@ from .errors import (
 )
 from .reports import KINDS, Availability, Candidate, Device, LoadOptions, Match, Plan
 from .source import Source
+from .system.cpus import default_threads
 
 __all__ = ["Row", "decide", "summarize"]
+
+_log = logging.getLogger("accelerate")
 
 
 @record(frozen=True)
@@ -42,6 +47,10 @@ class Row:
         The backend takes the source: only its runtime or device is missing.
     final : bool
         No other backend would help: a damaged file of its own format, or a wrong option.
+    num_threads : int or None
+        What `tune` found best; None for what the options say.
+    tuned : str
+        When `tune` measured it; "" where it did not.
     """
 
     backend: Backend
@@ -49,6 +58,8 @@ class Row:
     error: AccelerateError | None = None
     accepted: bool = False
     final: bool = False
+    num_threads: int | None = None
+    tuned: str = ""
 
 
 def decide(source: Source, options: LoadOptions, backends: Sequence[Backend], *, ranked: bool) -> Iterator[Row]:
@@ -60,8 +71,18 @@ def decide(source: Source, options: LoadOptions, backends: Sequence[Backend], *,
     options : LoadOptions
     backends : sequence of Backend
     ranked : bool
-        Order by kind of device, and within a kind the file's own engine first; else the order given is kept.
+        First what `tune` has found here for this model, then by kind of device, and within a kind the file's own engine
+        first; else the order given is kept.
     """
+    tuned = _tuned(source, options, backends) if ranked and environment.tuned() else None
+    if tuned is not None:
+        yield tuned
+    for row in _in_order(source, options, backends, ranked=ranked):
+        if tuned is None or row.error is not None or not _same_place(row, tuned):
+            yield row
+
+
+def _in_order(source: Source, options: LoadOptions, backends: Sequence[Backend], *, ranked: bool) -> Iterator[Row]:
     contenders = [_Contender(backend, order, source, options) for order, backend in enumerate(backends)]
     turns = [(one.rank(kind, ranked=ranked), one, kind) for one in contenders for kind in one.kinds()]
     for _, contender, kind in sorted(turns, key=lambda turn: turn[0]):
@@ -71,6 +92,33 @@ def decide(source: Source, options: LoadOptions, backends: Sequence[Backend], *,
         if contender.accepts():
             yield from contender.rows(None)
     yield from (contender.refused for contender in contenders if contender.refused is not None)
+
+
+def _tuned(source: Source, options: LoadOptions, backends: Sequence[Backend]) -> Row | None:
+    """Return the row of what `tune` has found best, if its runtime and its device are here as they were."""
+    found = measurements.find(source, options)
+    backend = None if found is None else next((one for one in backends if one.name == found.backend), None)
+    if found is None or backend is None:
+        return None
+    threads = options.num_threads or found.num_threads
+    if threads is not None and options.replicas > 1:  # measured was one model, with the CPUs to itself
+        threads = min(threads, default_threads(options))  # what the user says stays
+    contender = _Contender(backend, 0, source, replace(options, device=found.device, num_threads=threads))
+    contender.kinds()
+    rows = list(contender.rows(None)) if contender.accepts() else []
+    for row in rows:
+        if row.error is None and row.candidate.device == found.device and contender.version == found.version:
+            candidate = replace(row.candidate, reason=f"{found}; {row.candidate.reason}")
+            return replace(row, candidate=candidate, num_threads=threads, tuned=found.date)
+    _log.info(
+        "what tune found best for %s on %s does not hold: %s, %s on %s is not here as it was",
+        source, found.date, found.version, found.backend, found.device,
+    )  # fmt: skip
+    return None
+
+
+def _same_place(row: Row, other: Row) -> bool:
+    return (row.candidate.backend, row.candidate.device) == (other.candidate.backend, other.candidate.device)
 
 
 def summarize(rows: Sequence[Row]) -> Plan:
@@ -90,6 +138,7 @@ class _Contender:
         self.source = source
         self.options = options
         self.match: Match | None = None  # None until it was asked for
+        self.version = ""  # of the runtime, once it was asked for
         self.refused: Row | None = None
         self.waiting: list[tuple[str, Row]] | None = None  # its devices by kind; None until they were asked for
 
@@ -157,17 +206,20 @@ class _Contender:
             if not state.available:
                 yield "", self._refused(BackendNotAvailableError(state.reason, state.remedy), accepted=True)
                 return
+            self.version = state.version
             devices = registry.devices(self.backend, options, self.source)
         except (Exception, SystemExit) as error:
             yield "", self._refused(registry.failure(self.backend, error), accepted=True)
             return
-        fitting = [device for device in devices if _is_wanted(device, options.device)]
+        # what tune has stored is a device that the user wants, too, or it is damaged
+        fitting = [one for one in devices if _is_wanted(one, options.device) and _is_wanted(one, options.asked)]
         if not fitting:
             yield "", self._refused(_no_device(self.backend, devices, options.device), accepted=True)
         for device in fitting:
             if device.ready:
                 reason = f"{match.reason}; {state.version} on {device.name}"
-                row = Row(self.backend, Candidate(self.backend.name, device.id, reason), accepted=True)
+                candidate = Candidate(self.backend.name, device.id, reason, kind=device.kind)
+                row = Row(self.backend, candidate, accepted=True)
             else:
                 refusal = DeviceNotFoundError(device.reason, device.remedy)
                 row = self._refused(refusal, device=device.id, accepted=True)

@@ -110,6 +110,8 @@ class LoadOptions:
         What a description beside the model says of its picture and its outputs.
     passed_over : tuple of str
         What `auto` preferred, and why it could not load there.
+    tuned : str
+        When `tune` found this device the best for the model; "" where it did not.
     """
 
     device: str | None = None
@@ -127,6 +129,7 @@ class LoadOptions:
     labels: LabelFile | None = None
     described: Mapping[str, Any] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
+    tuned: str = ""
 
 
 @record(frozen=True)
@@ -142,7 +145,7 @@ class RuntimeInfo:
         How many of the model's operators the device runs; None where the runtime does not tell.
     details : Mapping
         What only this runtime knows (threads, signature, providers, transport, ...). ``passed_over``: what `auto`
-        preferred, and why it could not load there.
+        preferred, and why it could not load there. ``tuned``: when `tune` measured that this is the best for the model.
     """
 
     name: str
@@ -187,12 +190,15 @@ class Candidate:
         Why it can run the model, or why not.
     remedy : str
         What would change that; "" where it can.
+    kind : str
+        Which of `KINDS` the device is; "" where it cannot run the model.
     """
 
     backend: str
     device: str
     reason: str
     remedy: str = ""
+    kind: str = ""
 
 
 @record(frozen=True)

@@ -77,8 +77,9 @@ class RuntimeModel(Model):
         options: LoadOptions,
     ) -> None:
         self._backend = backend
-        if options.passed_over:
-            runtime = replace(runtime, details={**runtime.details, "passed_over": options.passed_over})
+        said = {name: value for name in ("passed_over", "tuned") if (value := getattr(options, name))}
+        if said:
+            runtime = replace(runtime, details={**runtime.details, **said})
         self._runtime = runtime
         self.options = options
         renamed, self.outputs = rename(inputs, outputs, options.tensor_names)

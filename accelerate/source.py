@@ -96,6 +96,14 @@ class Source:
         return any(k.__name__ == kind and k.__module__.partition(".")[0] == package for k in kinds)
 
     @property
+    def stamp(self) -> tuple[int, int, int] | None:
+        """The file's inode, size and time of its last change (ns), as it was opened: who finds the same, has the same.
+
+        None of what is no file.
+        """
+        return self._stamp
+
+    @property
     def utf8_path(self) -> str | None:
         """The file's path for a runtime that takes UTF-8 only; None where there is no such path: `read` it then."""
         path = None if self.path is None else str(self.path)

@@ -6,9 +6,10 @@ import contextlib
 import os
 import sys
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
-__all__ = ["folder", "recall", "remember"]
+__all__ = ["folder", "recall", "remember", "write"]
 
 
 def folder() -> Path:
@@ -37,15 +38,24 @@ def remember(topic: str, key: str, value: Any) -> None:
     import json
 
     with contextlib.suppress(OSError, RuntimeError):
-        path = _file(topic, key)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        try:
-            draft.write_text(json.dumps(value), encoding="utf-8")
-            draft.replace(path)  # a reader sees all of it or none
-        except OSError:  # the disk is full, for one
-            draft.unlink(missing_ok=True)
-            raise
+        write(_file(topic, key), json.dumps(value).encode())
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file of the cache, of which a reader sees all or nothing.
+
+    Raises
+    ------
+    OSError
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    except BaseException:  # the disk is full, or somebody has pressed Ctrl-C
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _file(topic: str, key: str) -> Path:

@@ -1,0 +1,332 @@
+"""What `tune` has found out about model files, kept in the cache folder; `planning` reads it.
+
+One file of text for each model file, whose name is the model's inode, size and time of change, so that a load which
+finds nothing has tried to open one file. It has one entry for each set of the arguments that decide how fast a model
+runs. JSON would take 2 ms to import, which is all that a load may spend here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from ._records import record
+from .errors import ModelError
+from .reports import LoadOptions
+from .source import Source
+from .system.cache import folder, write
+from .system.cpus import usable_cpus
+
+__all__ = ["Measurement", "find", "forget", "keep", "stored"]
+
+_HEADER = "edge-accelerate tuned 1"
+_MOST_BYTES, _MOST_ENTRIES = 1 << 17, 100
+_MOST_THREADS = 1024
+_NAME = re.compile(r"[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+#: Where a board says what it is, and where other machines name their processor.
+_BOARD, _PROCESSOR = "/proc/device-tree/model", "/proc/cpuinfo"
+
+
+@record(frozen=True)
+class Measurement:
+    """The winner of a comparison of all that can run a model file.
+
+    Attributes
+    ----------
+    backend, device : str
+    num_threads : int or None
+        None for the backend's own number.
+    version : str
+        The runtime's, as `Availability` has it: another one may be faster or slower.
+    date : str
+        Of the measurement, such as "2026-11-27".
+    p50_ms : float
+        The median of a call's latency.
+    lead : float or None
+        How many times as long the next best takes; None where there was no other.
+    path : str
+        Where the model was; for people, since a file may move.
+    machine, arguments : str
+        On what, and for which arguments of `load`: with the file the key by which it is found.
+    weights : str
+        Inode, size, time and name of each other file in which the model keeps weights, one after the other.
+    """
+
+    backend: str
+    device: str
+    num_threads: int | None
+    version: str
+    date: str
+    p50_ms: float
+    lead: float | None
+    path: str = ""
+    machine: str = ""
+    arguments: str = ""
+    weights: str = ""
+
+    def __str__(self) -> str:
+        threads = f" with {self.num_threads} thread{'' if self.num_threads == 1 else 's'}" if self.num_threads else ""
+        return f"tuned on {self.date}: {self.p50_ms:.3g} ms{threads}{self._in_words()}"
+
+    def _in_words(self) -> str:
+        if self.lead is None:
+            return ""
+        return ", as fast as the next" if self.lead < 1.05 else f", {self.lead:.2g} times as fast as the next"
+
+
+def find(source: Source, options: LoadOptions) -> Measurement | None:
+    """Return what was measured for a model file and such arguments on this machine; None where nothing holds."""
+    try:
+        path = _path(source)
+        if path is None or not (entries := _read(path)):
+            return None
+        arguments = _arguments(options)
+        machine = _machine()
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home folder
+        return None
+    for entry in entries:
+        if (entry.arguments, entry.machine) == (arguments, machine):
+            return entry if _are_there(entry.weights, source.path) else None
+    return None
+
+
+def keep(source: Source, options: LoadOptions, measured: Measurement) -> str:
+    """Store a measurement in the place of an earlier one; return "", or why that could not be done."""
+    arguments = _arguments(options)
+    try:
+        path = _path(source)
+        if path is None or source.path is None:
+            return f"{source} is no file that a later load could be known by"
+        if arguments is None:
+            return "an option of the backend is an object, which a later load could not be known by"
+        if not source.unchanged():
+            return f"{source} was changed meanwhile"
+        weights = _weights(source)
+        where = os.path.abspath(source.path)
+        entry = replace(measured, path=where, machine=_machine(), arguments=arguments, weights=weights)
+        others = [one for one in _read(path) if (one.arguments, one.machine) != (entry.arguments, entry.machine)]
+        write(path, _written([entry, *others[: _MOST_ENTRIES - 1]]))
+    except (OSError, RuntimeError) as error:
+        return f"the cache folder cannot be used: {error}"
+    return ""
+
+
+def stored() -> Iterator[tuple[Measurement, str]]:
+    """Yield everything that is stored, each with "", or why it does not hold any more."""
+    machine = _machine()
+    for path in _files():
+        for entry in _read(path):
+            there = _stamp(entry.path)
+            if there is None:
+                reason = "the file is gone"
+            elif _name(there) != path.name or not _are_there(entry.weights, Path(entry.path)):
+                reason = "the file has changed"
+            elif entry.machine != machine:
+                reason = f"measured on another machine: {entry.machine}"
+            else:
+                reason = ""
+            yield entry, reason
+
+
+def forget(model: str | os.PathLike[str] | None = None) -> int:
+    """Remove what is stored for a model file, for its path as well as for its content; of all models for None.
+
+    Returns
+    -------
+    int
+        How many entries there were.
+
+    Raises
+    ------
+    OSError
+    """
+    where = None if model is None else os.path.abspath(model)
+    there = None if where is None else _stamp(where)
+    removed = 0
+    for path in _files():
+        entries = _read(path)
+        its_own = where is None or (there is not None and _name(there) == path.name)
+        left = [] if its_own else [one for one in entries if one.path != where]
+        removed += len(entries) - len(left)
+        if its_own or (entries and not left):
+            path.unlink(missing_ok=True)
+        elif len(left) < len(entries):
+            write(path, _written(left))
+    return removed
+
+
+# The key
+
+
+def _path(source: Source) -> Path | None:
+    return None if source.stamp is None else folder() / "tuned" / _name(source.stamp)
+
+
+def _name(stamp: tuple[int, int, int]) -> str:
+    return "-".join(f"{number & (1 << 64) - 1:x}" for number in stamp)
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _weights(source: Source) -> str:
+    """Return the stamps and names of the other files of a model."""
+    if source.format != "onnx":
+        return ""
+    from .formats.onnx.external_data import external_paths
+    from .formats.onnx.file import ModelFile
+
+    try:
+        others = external_paths(source.opened(ModelFile), source.path)
+    except ModelError:
+        return ""
+    return "\n".join(f"{_name(_stamp(str(path)) or (0, 0, 0))} {name}" for name, path in sorted(others.items()))
+
+
+def _are_there(weights: str, model: Path | None) -> bool:
+    """Return whether the other files of a model are as they were."""
+    if not weights or model is None:
+        return not weights
+    for line in weights.split("\n"):
+        name, _, file = line.partition(" ")
+        there = _stamp(os.path.join(model.parent, file))
+        if there is None or _name(there) != name:
+            return False
+    return True
+
+
+def _machine() -> str:
+    """Return what a measurement depends on beside the model: the board or the processor, and the CPUs to be used."""
+    import platform
+
+    return f"{_first(_BOARD) or _first(_PROCESSOR, 'model name') or platform.machine()}, {usable_cpus()} CPUs"
+
+
+def _first(path: str, field: str = "") -> str:
+    """Return a file's text, or what stands behind a name in it; device trees end their texts with a zero byte."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        text = file.read(4096).decode("latin-1")
+        if not field:
+            return text.rstrip("\0\n")
+        found = re.search(rf"^{field}\s*:\s*(.*)$", text, re.M)
+        return found[1] if found else ""
+    return ""
+
+
+def _arguments(options: LoadOptions) -> str | None:
+    """Return those arguments of `load` on which it depends how fast a model runs; None where they are no values.
+
+    Which are the model's names, labels, conversions and wrappers makes no difference.
+    """
+    shapes: Any = options.shapes
+    if isinstance(shapes, Mapping):  # that of the only one has a name or none
+        shapes = next(iter(shapes.values())) if len(shapes) == 1 else sorted(shapes.items())
+    said = {"device": options.asked, "threads": options.num_threads, "signature": options.signature}
+    parts = [f"{name} {value!a}" for name, value in said.items() if value is not None]
+    if shapes:
+        parts.append(f"shapes {shapes!a}")
+    if options.backend_options:
+        text = _canonical(options.backend_options)
+        if text is None:
+            return None
+        from hashlib import sha256  # there may be a token among them
+
+        parts.append(f"options {sha256(text.encode(errors='surrogateescape')).hexdigest()}")
+    return "; ".join(parts)
+
+
+def _canonical(value: Any) -> str | None:
+    """Return a text that is the same for equal values; None for an object that is none."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+        return repr(value)
+    if isinstance(value, Mapping):
+        parts = [_canonical((key, one)) for key, one in sorted(value.items(), key=lambda item: str(item[0]))]
+    elif isinstance(value, (list, tuple)):
+        parts = [_canonical(one) for one in value]
+    else:
+        return None
+    return None if None in parts else f"({', '.join(filter(None, parts))})"
+
+
+# The files
+
+
+def _files() -> list[Path]:
+    with contextlib.suppress(OSError, RuntimeError):
+        return sorted(path for path in (folder() / "tuned").iterdir() if _NAME.fullmatch(path.name))
+    return []
+
+
+def _written(entries: Sequence[Measurement]) -> bytes:
+    """Return the text of a file: a line for each field, an empty one between two entries."""
+    blocks = [[f"{name}={_escaped(value)}" for name, value in vars(entry).items() if value is not None]
+              for entry in entries]  # fmt: skip
+    return "\n\n".join((_HEADER, *("\n".join(block) for block in blocks))).encode("utf-8", "surrogateescape")
+
+
+def _escaped(value: Any) -> str:
+    return str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text
+    known = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
+    return re.sub(r"\\.", lambda found: known.get(found[0], found[0]), text)
+
+
+def _read(path: Path) -> list[Measurement]:
+    """Return the entries of a file; none where there is none, and of what is damaged, or of another form, nothing."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES).decode("utf-8", "surrogateescape")
+    except OSError:
+        return []
+    header, *blocks = text.split("\n\n")
+    if header != _HEADER:
+        return []
+    return [entry for block in blocks[:_MOST_ENTRIES] if (entry := _parsed(block)) is not None]
+
+
+def _parsed(block: str) -> Measurement | None:
+    given = {name: _unescaped(value) for name, _, value in (line.partition("=") for line in block.split("\n"))}
+    if not given.keys() <= _FIELDS:
+        return None
+    try:
+        threads, lead = given.get("num_threads"), given.get("lead")
+        numbers = {
+            "num_threads": None if threads is None else int(threads),
+            "p50_ms": float(given["p50_ms"]),
+            "lead": None if lead is None else float(lead),
+        }
+        found = Measurement(**{**given, **numbers})  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if _is_sound(found) else None
+
+
+def _is_sound(found: Measurement) -> bool:
+    shown = (found.backend, found.device, found.version)
+    return (
+        all(text.isprintable() and 0 < len(text) < 500 for text in shown)
+        and _DATE.fullmatch(found.date) is not None
+        and (found.num_threads is None or 0 < found.num_threads <= _MOST_THREADS)
+        and all(number is None or (number > 0 and math.isfinite(number)) for number in (found.p50_ms, found.lead))
+    )
+
+
+_FIELDS = frozenset(field.name for field in fields(Measurement))
