@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import accelerate
-from accelerate.bench import machine, rows, runner
-from accelerate.bench.agreement import are_twins, compare_answers, feeds_from, random_real_inputs
+from accelerate.bench import machine, rows, runner, turns
+from accelerate.bench.agreement import are_twins, compare_answers, feeds_from, random_answers, random_real_inputs
 from accelerate.bench.gates import Gate, compare_reports, differences, judge, read_report
 from accelerate.bench.report_text import comparison, name
 from accelerate.bench.statistics import compared_interval, disagreement, interval, summarize, thin
@@ -350,11 +350,13 @@ def test_twins_get_the_same_real_values(twins: tuple[accelerate.Model, accelerat
 
 def test_agreement_of_twins(twins: tuple[accelerate.Model, accelerate.Model]) -> None:
     tflite, onnx = twins
-    equal = compare_answers(tflite, tflite, seed=1)
-    assert (equal["top1"], equal["largest_difference"]) == (1.0, 0.0)
-    apart = compare_answers(tflite, onnx, seed=1)
-    assert apart["top1"] == 1.0
+    known = random_answers(tflite, seed=1)
+    equal = compare_answers(known, tflite)
+    assert (equal["top1"], equal["largest_difference"], equal["of_range"], equal["agrees"]) == (1.0, 0.0, 0.0, True)
+    apart = compare_answers(known, onnx)
+    assert (apart["inputs"], apart["top1"], apart["agrees"]) == (8, 1.0, True)
     assert 0 < apart["largest_difference"] < 0.05 * apart["range"]
+    assert apart["of_range"] == pytest.approx(apart["largest_difference"] / apart["range"])
 
 
 # A whole run
@@ -388,7 +390,7 @@ def test_a_run_says_all_that_it_promises(report: dict[str, Any]) -> None:
 
 
 def test_a_model_of_which_one_call_outlasts_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_ROUND", 0.0)  # as if no two calls fitted into a round
+    monkeypatch.setattr(turns, "_ROUND", 0.0)  # as if no two calls fitted into a round
     report = runner.run([DIGITS, TWIN], runner.Settings(seconds=1e-6, callers=(1,)))
     for row in (row for row in report["results"] if row["status"] != "missing"):
         assert (row["status"], row["latency_us"]["n"]) == ("INVALID", 1)

@@ -1,4 +1,4 @@
-"""The same inputs for every twin of a model, and whether the twins' answers agree.
+"""The same inputs for every twin of a model, and whether the twins' answers agree: for `bench` and for `tune`.
 
 Twins are one network in several files: TFLite with integers and channels last, ONNX with floating-point values and
 channels first. They are told by their number of inputs and outputs and the number of elements of each.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,18 @@ from ..calls.conversion import Array, InputAdapter, concrete_shape, dequantize, 
 from ..calls.random_tensors import random_tensor
 from ..calls.shapes import default_shape
 from ..model import Model
-from ..testing.comparison import compare, turned
+from ..testing.comparison import OutputDifference, Reference, turned
 
 _INPUTS = 8
+_WITHIN = 0.05  # of an output's range, as far as answers that agree may differ
+_ROUNDING = 1e-5  # of its largest value, which floats in another order of computing may differ by
 
-__all__ = ["are_twins", "compare_answers", "feeds_from", "random_real_inputs"]
+__all__ = ["are_twins", "compare_answers", "feeds_from", "random_answers", "random_real_inputs", "real_values"]
+
+
+def random_answers(model: Model, seed: int) -> list[Reference]:
+    """Return the answers of a model to random inputs, for `compare_answers`."""
+    return [Reference(model, feeds_from(real, model, model)) for real in random_real_inputs(model, _INPUTS, seed)]
 
 
 def random_real_inputs(model: Model, count: int, seed: int) -> list[list[Array]]:
@@ -30,13 +37,15 @@ def random_real_inputs(model: Model, count: int, seed: int) -> list[list[Array]]
     Real values are what twins have in common: float32 for what is quantised, else the model's own dtype.
     """
     random = np.random.default_rng(seed)
+    tensors = model.metadata().required_inputs
     return [
-        [
-            dequantize(random_tensor(t, random, integers=(0, 0)), t.quantization)
-            for t in model.metadata().required_inputs
-        ]
-        for _ in range(count)
+        real_values(model, {t.name: random_tensor(t, random, integers=(0, 0)) for t in tensors}) for _ in range(count)
     ]
+
+
+def real_values(model: Model, feeds: Mapping[str, Array]) -> list[Array]:
+    """Return what inputs in the model's own dtypes stand for, in the order of the required ones."""
+    return [dequantize(feeds[t.name], t.quantization) for t in model.metadata().required_inputs]
 
 
 def feeds_from(real: Sequence[Array], reference: Model, model: Model) -> dict[str, Array]:
@@ -67,8 +76,8 @@ def are_twins(one: Model, other: Model) -> bool:
     )
 
 
-def compare_answers(reference: Model, model: Model, seed: int) -> dict[str, Any]:
-    """Run both on the same inputs and say how far apart their answers are, quantised outputs as real values.
+def compare_answers(references: Sequence[Reference], model: Model) -> dict[str, Any]:
+    """Run a model on the same inputs and say how far apart the answers are, quantised outputs as real values.
 
     Returns
     -------
@@ -76,24 +85,38 @@ def compare_answers(reference: Model, model: Model, seed: int) -> dict[str, Any]
         ``inputs``: how many there were. ``top1``: the share of them where both have the same class first, None where
         the answer is no list of class scores. ``largest_difference``: between any two values, None for one that is not
         finite. ``range``: between the reference's smallest and largest value, to judge the difference by.
+        ``of_range``: the largest difference of an output as a share of its own range, None where it is not finite.
+        ``agrees``: whether top-1 is equal on all inputs, or ``of_range`` at most 5 %.
     """
-    agreed: list[float] = []
-    largest, low, high = 0.0, math.inf, -math.inf
-    for real in random_real_inputs(reference, _INPUTS, seed):
-        feeds = feeds_from(real, reference, reference)
-        (found,) = compare([reference, model], feeds)
-        largest = max(largest, found.largest)
-        if found.top1 is not None:
-            agreed.append(found.top1)
-        for output in reference.infer(feeds, dequantize=True).values():
-            if output.size and output.dtype.kind in "biuf":
-                low, high = min(low, float(output.min())), max(high, float(output.max()))
+    found = [one.against(model, "the reference", f"{model.backend} on {model.device}") for one in references]
+    top1 = [one.top1 for one in found if one.top1 is not None]
+    largest = max((one.largest for one in found), default=0.0)
+    outputs = [list(same) for same in zip(*(one.outputs for one in found), strict=True)]
+    extremes = [(out.low, out.high) for same in outputs for out in same if not math.isnan(out.low)]
+    low, high = (min(low for low, _ in extremes), max(high for _, high in extremes)) if extremes else (0.0, math.inf)
+    share = max(map(_of_range, outputs), default=0.0)
     return {
-        "inputs": _INPUTS,
-        "top1": sum(agreed) / len(agreed) if agreed else None,
+        "inputs": len(found),
+        "top1": sum(top1) / len(top1) if top1 else None,
         "largest_difference": largest if math.isfinite(largest) else None,
         "range": high - low if math.isfinite(high - low) else None,
+        "of_range": share if math.isfinite(share) else None,
+        "agrees": share <= _WITHIN or (len(top1) == len(found) > 0 and min(top1) == 1),
     }
+
+
+def _of_range(same: Sequence[OutputDifference]) -> float:
+    """Return the largest difference of one output, on all inputs, as a share of its range.
+
+    An output that is the same on all inputs has none: its value stands for it.
+    """
+    largest = max(out.largest for out in same)
+    low, high = min(out.low for out in same), max(out.high for out in same)
+    size = max(abs(low), abs(high))
+    if not largest > _ROUNDING * size and math.isfinite(size):
+        return 0.0
+    spread = high - low or size
+    return largest / spread if spread > 0 and math.isfinite(spread) else math.inf if largest else 0.0
 
 
 class _Quiet:

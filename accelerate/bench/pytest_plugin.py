@@ -14,7 +14,7 @@ import pytest
 from ..errors import AccelerateError
 from ..model import Model
 from . import report_text as say
-from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
+from .agreement import are_twins, compare_answers, feeds_from, random_answers, random_real_inputs
 from .rows import Subject, find_subjects
 from .statistics import PERCENTILES, summarize
 from .timing import sample
@@ -86,7 +86,7 @@ def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callab
             pytest.skip("; ".join(filter(None, (subject.row["reason"], subject.row["remedy"]))))
         with closing(subject), _reference(model := subject.open(), subjects) as (named, reference):
             benchmark.group = named.row["model"]
-            answers = compare_answers(reference, model, _SEED + 1)
+            answers = compare_answers(random_answers(reference, _SEED + 1), model)
             (real,) = random_real_inputs(reference, 1, _SEED)
             feeds = feeds_from(real, reference, model)
             rounds = _rounds(model, feeds, request.config)

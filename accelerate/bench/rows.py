@@ -17,6 +17,7 @@ from ..model import Model
 from ..reports import Candidate, LoadOptions, Plan
 from ..source import Source
 from .machine import peak_memory_mb, reset_peak_memory, resident_mb
+from .turns import Contestant
 
 __all__ = ["THREADS", "Subject", "distinguish", "find_subjects", "told_of"]
 
@@ -26,15 +27,12 @@ THREADS = 1
 
 
 @dataclass
-class Subject:
+class Subject(Contestant):
     """One model on one device."""
 
     row: dict[str, Any]  # its row of the report, filled as the run goes on
     arguments: Mapping[str, Any] = field(default_factory=dict)  # of `load`, beside the model's path, backend and device
     is_own_engine: bool = False  # its backend is the engine of the file's own format, and its device a CPU
-    model: Model | None = None  # once it is loaded; None again when it has failed
-    feeds: dict[str, Any] = field(default_factory=dict)  # its inputs, in the model's own dtypes, by name
-    rounds: list[Any] = field(default_factory=list)  # latencies in microseconds, of one round each
     kept: list[Any] = field(default_factory=list)  # those of them that the report keeps
     _held: float | None = None
 
@@ -86,12 +84,6 @@ class Subject:
         """Turn the row into that of a failure. The others go on."""
         self.row.update(status="failed", **told_of(error))
         self.close()
-
-    def close(self) -> None:
-        """Close the model, if there is one."""
-        model, self.model = self.model, None
-        if model is not None:
-            model.close()
 
 
 def told_of(error: Exception) -> dict[str, str]:

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from time import perf_counter
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from ..testing.comparison import Reference
 from . import report_text as say
-from .agreement import are_twins, compare_answers, feeds_from, random_real_inputs
+from .agreement import are_twins, compare_answers, feeds_from, random_answers, random_real_inputs
 from .machine import condition, describe_machine
 from .rows import THREADS, Subject, find_subjects, told_of
 from .statistics import PERCENTILES, compared_interval, disagreement, interval, summarize, thin
-from .timing import at_rate, calls_within, is_steady, measure_phases, own_cost_us, sample, throughput, without_collector
+from .timing import at_rate, is_steady, measure_phases, own_cost_us, throughput, without_collector
+from .turns import Notify, caught, take_turns, warm_up
 
 __all__ = ["SCHEMA", "Settings", "run"]
 
 SCHEMA = 1
-_ROUND = 0.05  # seconds a device has its turn: short against a neighbour's work, long against a switch of caches
-_WINDOW_CALLS = 5
 #: Two halves of a run, and either end of the interval of its p50, may lie that far off before it is INVALID.
 _VALID_WITHIN = 0.05
 _FEWEST_ROUNDS = 10
 _CONDITION_EVERY = 0.5  # seconds
-
-Notify = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -113,9 +110,9 @@ class _Run:
         for n, subject in enumerate(self._subjects):
             if subject.row["status"] == "ok":
                 self._notify(f"loading {subject.target}", 0.05 * n / len(self._subjects))
-                with _caught(subject):
+                with caught(subject):
                     subject.open()
-                with _caught(subject):
+                with caught(subject):
                     self._group(subject)
 
     def _group(self, subject: Subject) -> None:
@@ -139,73 +136,50 @@ class _Run:
 
     def _agree(self) -> None:
         for group in self._groups:
-            ready = [s for s in group if s.model is not None]
-            reference = min(ready, key=lambda s: s.unfitness, default=None)
-            if reference is None or reference.model is None or reference.row["kind"] != "cpu":
+            reference, known = self._reference(group)
+            if reference is None:
                 for subject in group:
                     subject.row["agreement"] = {"reason": "no CPU here runs the model, so there is no reference"}
                 continue
             for subject in group:
                 self._notify(f"comparing the answers of {subject.target}", 0.05)
-                with _caught(subject):
+                with caught(subject):
                     if subject.model is not None:
-                        agreement = compare_answers(reference.model, subject.model, self._settings.seed + 1)
+                        agreement = compare_answers(known, subject.model)
                         named = {"reference": say.reference_name(reference.row), "own_engine": reference.is_own_engine}
                         subject.row["agreement"] = {**named, **agreement}
 
+    def _reference(self, group: Sequence[Subject]) -> tuple[Subject | None, list[Reference]]:
+        """Return whose answers the others' are set against, and these answers; None where no CPU gives any."""
+        while fit := [s for s in group if s.model is not None and s.row["kind"] == "cpu"]:
+            subject = min(fit, key=lambda s: s.unfitness)
+            with caught(subject):
+                assert subject.model is not None
+                return subject, random_answers(subject.model, self._settings.seed + 1)
+        return None, []
+
     def _warm_up(self) -> None:
-        """Run in turn until the last three windows of each agree, for as long as the steady state takes at most."""
-        medians: dict[int, list[float]] = {id(s): [] for s in self._open_ones}
-        calls: dict[int, int] = dict.fromkeys(medians, 0)
-        started, turn = perf_counter(), 0
-        limit = max(1.0, self._settings.seconds)
-        while waiting := [s for s in self._open_ones if not is_steady(medians[id(s)])]:
-            turn += 1
-            if (perf_counter() - started) / len(medians) > limit:
-                break
-            for subject in waiting:
-                self._notify(f"warming up {subject.target}", 0.05 + 0.1 * min(1.0, turn / 20))
-                with _caught(subject), without_collector():
-                    taken = _block(subject, medians[id(subject)])
-                    medians[id(subject)].append(float(np.median(taken)))
-                    calls[id(subject)] += len(taken)
+        warm_up(self._subjects, max(1.0, self._settings.seconds), self._part(0.05, 0.15))
         for subject in self._open_ones:
             subject.row["warmup"] = {
-                "calls": calls[id(subject)],
-                "steady": is_steady(medians[id(subject)]),
-                "window_medians_us": [round(median / 1e3, 3) for median in medians[id(subject)]],
+                "calls": subject.warmup_calls,
+                "steady": is_steady(subject.windows),
+                "window_medians_us": [round(median / 1e3, 3) for median in subject.windows],
             }
 
     def _measure(self) -> None:
-        """Let every device have its turn in each round, in an order that rotates."""
-        order = list(self._open_ones)
-        self._origin = started = perf_counter()
-        last = {id(s): [1e3 * s.row["warmup"]["window_medians_us"][-1]] for s in order}
-        spent = dict.fromkeys(last, 0.0)
-        times: dict[int, list[float]] = {key: [] for key in last}
-        self._note_condition()
-        while order and min(spent[id(s)] for s in order) < self._settings.seconds:
-            with without_collector():
-                for subject in order:
-                    began = perf_counter()
-                    with _caught(subject):
-                        taken = _block(subject, last[id(subject)])
-                        last[id(subject)] = [float(np.median(taken))]
-                        subject.rounds.append(taken / 1e3)
-                        times[id(subject)].append(began - started)
-                    spent[id(subject)] += perf_counter() - began
-            order = [s for s in (*order[1:], order[0]) if s.model is not None]
-            self._note_condition()
-            done = min((spent[id(s)] for s in order), default=0.0) / self._settings.seconds
-            self._notify("measuring, all devices in turn", 0.15 + 0.5 * min(1.0, done))
+        take_turns(self._subjects, self._settings.seconds, self._part(0.15, 0.65), self._note_condition)
         for subject in self._open_ones:
             subject.row["rounds"] = [
                 {"at": round(at, 4), "us": thin(taken)}
-                for at, taken in zip(times[id(subject)], subject.rounds, strict=True)
+                for at, taken in zip(subject.starts, subject.rounds, strict=True)
             ]
 
-    def _note_condition(self) -> None:
-        at = perf_counter() - self._origin
+    def _part(self, begin: float, end: float) -> Notify:
+        """Return what is told of a part of the work, which is that share of all of it."""
+        return lambda what, done: self._notify(what, begin + (end - begin) * done)
+
+    def _note_condition(self, at: float) -> None:
         if not self._conditions or at - self._conditions[-1]["at"] >= _CONDITION_EVERY:
             self._conditions.append({"at": round(at, 3), **condition()})
 
@@ -255,16 +229,6 @@ _STEADY_REMEDY = (
 )
 
 
-def _block(subject: Subject, medians: Sequence[float]) -> Any:
-    """Give a subject its turn: as many calls as fill it, judged by its last one."""
-    assert subject.model is not None
-    call = subject.model.infer
-    if not medians:
-        return sample(call, subject.feeds, _WINDOW_CALLS)
-    call(subject.feeds)  # the one before has left the caches full of its own
-    return sample(call, subject.feeds, calls_within(_ROUND, medians[-1]))
-
-
 def _doubts(row: dict[str, Any], rounds: int) -> Iterator[str]:
     if not row["warmup"]["steady"]:
         yield "it never became steady: three windows in a row never came within 5 %"
@@ -277,15 +241,6 @@ def _doubts(row: dict[str, Any], rounds: int) -> Iterator[str]:
     middle = row["latency_us"]["p50"]
     if low < middle * (1 - _VALID_WITHIN) or high > middle * (1 + _VALID_WITHIN):
         yield f"p50 is uncertain: between {low / middle - 1:+.0%} and {high / middle - 1:+.0%} of it"
-
-
-@contextmanager
-def _caught(subject: Subject) -> Iterator[None]:
-    """Let a device that fails become a row with its reason, while the others go on."""
-    try:
-        yield
-    except Exception as error:  # a backend, even a stranger's, may raise anything
-        subject.fail(error)
 
 
 @contextmanager

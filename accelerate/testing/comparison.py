@@ -16,7 +16,7 @@ from ..errors import OptionError, TensorError
 from ..metadata import TensorInfo
 from ..model import Model
 
-__all__ = ["Comparison", "OutputDifference", "compare", "turned"]
+__all__ = ["Comparison", "OutputDifference", "Reference", "compare", "turned"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,16 @@ class OutputDifference:
         The share of the batch, from 0 to 1, whose greatest value is at the same place; a tie agrees if the places
         overlap. None for an output that is not one row of two or more scores for each item, and for a model with
         several outputs: a detector's boxes and classes are rows, too, but no scores.
+    low, high : float
+        The smallest and the largest finite value of the reference's output, to judge the difference by; NaN without.
     """
 
     name: str
     largest: float
     at: tuple[int, ...]
     top1: float | None
+    low: float = math.nan
+    high: float = math.nan
 
     def __str__(self) -> str:
         agreement = "" if self.top1 is None else f"top-1 agrees on {self.top1:.1%}, "
@@ -116,27 +120,43 @@ def compare(models: Sequence[Model], inputs: Any) -> list[Comparison]:
     """
     if len(models) < 2:
         raise OptionError(f"compare got {len(models)} models; wanted two or more of the same network")
-    reference, *others = models
-    tensors, given = _given(reference, inputs)
-    channels_last = [_is_channels_last(t, a) for t, a in zip(tensors, given, strict=True)]
+    reference = Reference(models[0], inputs)
     labels = [f"{i}: {model.backend} on {model.device}" for i, model in enumerate(models)]
-    wanted = _answers(reference, tensors, given, channels_last)
-    found = []
-    for label, model in zip(labels[1:], others, strict=True):
+    return [reference.against(model, labels[0], label) for label, model in zip(labels[1:], models[1:], strict=True)]
+
+
+class Reference:
+    """A model's answer to some inputs, for those of other models to be set against.
+
+    Parameters
+    ----------
+    model : Model
+    inputs : array_like, or Mapping of str to array_like
+        As for `compare`.
+    """
+
+    def __init__(self, model: Model, inputs: Any) -> None:
+        self._tensors, self._given = _given(model, inputs)
+        self._last = [_is_channels_last(t, a) for t, a in zip(self._tensors, self._given, strict=True)]
+        self._outputs = model.metadata().outputs
+        self._answers = _answers(model, self._tensors, self._given, self._last)
+
+    def against(self, model: Model, own_label: str, label: str) -> Comparison:
+        """Run a model on the same inputs; the errors are those of `compare`."""
+        tensors, given = self._tensors, self._given
         theirs = _taken(model, {name for t in tensors for name in (t.name, *t.aliases)})
         order = _partners(tensors, theirs, f"{label}: inputs")
         ours: list[Any] = [None] * len(order)
         last: list[bool | None] = [None] * len(order)
         for i, position in enumerate(order):
-            ours[position], last[position] = _as_known_to(theirs[position], given[i], tensors[i]), channels_last[i]
+            ours[position], last[position] = _as_known_to(theirs[position], given[i], tensors[i]), self._last[i]
         answers = _answers(model, theirs, ours, last)
-        partners = _partners(reference.metadata().outputs, model.metadata().outputs, f"{label}: outputs")
+        partners = _partners(self._outputs, model.metadata().outputs, f"{label}: outputs")
         differences = [
-            _difference(info.name, want, answers[position], scores=len(wanted) == 1)
-            for info, want, position in zip(reference.metadata().outputs, wanted, partners, strict=True)
+            _difference(info.name, want, answers[position], scores=len(self._answers) == 1)
+            for info, want, position in zip(self._outputs, self._answers, partners, strict=True)
         ]
-        found.append(Comparison(labels[0], label, tuple(differences)))
-    return found
+        return Comparison(own_label, label, tuple(differences))
 
 
 # What goes in
@@ -234,8 +254,10 @@ def _partners(reference: Sequence[TensorInfo], other: Sequence[TensorInfo], what
 def _difference(name: str, want: Array, got: Array, *, scores: bool) -> OutputDifference:
     got = _in_shape(got, want)
     rows = _score_rows(want) if scores else None
+    finite = want[np.isfinite(want)] if want.dtype.kind in "biuf" else want[:0]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (math.nan, math.nan)
     if got.shape != want.shape:
-        return OutputDifference(name, math.inf, (), None if rows is None else 0.0)
+        return OutputDifference(name, math.inf, (), None if rows is None else 0.0, low, high)
     if want.dtype.hasobject or got.dtype.hasobject:
         distance = np.where(want == got, 0.0, math.inf)
     else:
@@ -246,7 +268,7 @@ def _difference(name: str, want: Array, got: Array, *, scores: bool) -> OutputDi
         distance = np.where(np.isnan(distance), math.inf, distance)
     at = tuple(map(int, np.unravel_index(int(distance.argmax()), distance.shape))) if distance.size else ()
     agreement = None if rows is None else _top1(rows, got.reshape(rows.shape))
-    return OutputDifference(name, float(distance.max(initial=0.0)), at, agreement)
+    return OutputDifference(name, float(distance.max(initial=0.0)), at, agreement, low, high)
 
 
 def _in_shape(got: Array, want: Array) -> Array:
