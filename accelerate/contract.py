@@ -31,22 +31,26 @@ from .source import Source, without_secrets
 from .system.cache import folder, recall, remember
 from .system.children import ChildError, Verdict, run_in_child, verdict, verdicts
 from .system.cpus import default_threads, usable_cpus
-from .system.known_answers import try_runtime
+from .system.known_answers import DTYPES, try_digits, try_runtime
 from .system.stderr import held_back
 from .system.wheels import Wheels
 
 if TYPE_CHECKING:
     from .calls.held_open import HeldOpen
+    from .diagnosis.facts import Conflict, Distribution, Facts
     from .formats.description import describe_source, interface_of
     from .formats.tflite.assumptions import ASSUMED_NORMALIZATION
 else:  # what only some backends need is imported when one names it
 
     def __getattr__(name: str) -> Any:
-        """Import what says what a file means, and what connections are made of."""
+        """Import what says what a file means, what connections are made of, and what only ``doctor`` asks."""
         from importlib import import_module
 
         modules = {
             "ASSUMED_NORMALIZATION": ".formats.tflite.assumptions",
+            "Conflict": ".diagnosis.facts",
+            "Distribution": ".diagnosis.facts",
+            "Facts": ".diagnosis.facts",
             "HeldOpen": ".calls.held_open",
             "describe_source": ".formats.description",
             "interface_of": ".formats.description",
@@ -58,14 +62,18 @@ else:  # what only some backends need is imported when one names it
 
 __all__ = [
     "ASSUMED_NORMALIZATION",
+    "DTYPES",
     "Array",
     "Availability",
     "Backend",
     "Binding",
     "ChildError",
     "Command",
+    "Conflict",
     "CopyingBinding",
     "Device",
+    "Distribution",
+    "Facts",
     "HeldOpen",
     "InputAdapter",
     "LoadOptions",
@@ -104,6 +112,7 @@ __all__ = [
     "seconds",
     "settle",
     "suggestion",
+    "try_digits",
     "try_runtime",
     "usable_cpus",
     "verdict",
@@ -133,10 +142,15 @@ class Backend(abc.ABC):
     formats : Mapping of str to str
         The formats of which this is the files' own engine, each with what a person calls such a file: among devices of
         one kind `auto` takes it first, and other engines' answers are judged by its own.
+    in_process : bool
+        The models run in the program's own process, which ``load(isolation="process")`` changes. A backend whose models
+        run in another one, or on another machine, says False and is loaded as without.
     commands : Mapping of str to str
         What the backend brings to the command line: the name of a command, and the "module:object" of a
         `click.Command`. The module is imported when the command is called, or listed by ``--help``. Needs the extra
         ``cli``, as every command does.
+    variables : tuple of str
+        The environment variables of the backend's own, EDGE_ACCELERATE_..., so that ``doctor`` knows a wrong name.
     """
 
     name: ClassVar[str]
@@ -144,7 +158,9 @@ class Backend(abc.ABC):
     extra: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
     formats: ClassVar[Mapping[str, str]] = {}
+    in_process: ClassVar[bool] = True
     commands: ClassVar[Mapping[str, str]] = {}
+    variables: ClassVar[tuple[str, ...]] = ()
 
     def kinds(self) -> Sequence[str]:
         """Tell which kinds of device (`reports.KINDS`) there may be here, without the runtime.
@@ -181,12 +197,24 @@ class Backend(abc.ABC):
         """Say the same for a model and options that decide about it: a library, an engine."""
         return self.availability()
 
+    def conflicts(self, facts: Facts) -> Sequence[Conflict]:
+        """Say what is installed on a machine that does not fit together, for ``doctor``.
+
+        Must not import the runtime: the facts may be another machine's.
+        """
+        return ()
+
     @abc.abstractmethod
     def devices(self, options: LoadOptions) -> Sequence[Device]:
         """List the devices, preferred first. Called only where the backend is available.
 
-        A device that is only used when it is named is listed where `options.device` names it.
+        It may have computed more on them than `devices_for`, which is asked for a load. A device that is only used when
+        it is named is listed where `options.device` names it.
         """
+
+    def named_devices(self, options: LoadOptions) -> Sequence[str]:
+        """Name the devices that `devices` lists only where they are named, as they start slowly: `tune` tries them."""
+        return ()
 
     def devices_for(self, source: Source, options: LoadOptions) -> Sequence[Device]:
         """List the same for a model; an existing runtime object has settled where it runs."""

@@ -12,13 +12,15 @@ from collections.abc import Sequence
 
 from .errors import OptionError
 
-__all__ = ["check", "in_place_of", "start_log", "tuned"]
+__all__ = ["VARIABLES", "check", "in_place_of", "start_log", "tuned"]
 
 _BACKEND = "EDGE_ACCELERATE_BACKEND"
 _DEVICE = "EDGE_ACCELERATE_DEVICE"
 _TUNED = "EDGE_ACCELERATE_TUNED"
 _CACHE = "EDGE_ACCELERATE_CACHE"
 _LOG = "EDGE_ACCELERATE_LOG"
+#: All that are no backend's own.
+VARIABLES = (_BACKEND, _DEVICE, _TUNED, _CACHE, _LOG)
 _LEVELS = ("debug", "info", "warning", "error")
 
 

@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._records import record
 from .calls.names import suggestion
@@ -25,17 +25,22 @@ from .errors import AccelerateError, BackendNotAvailableError, ModelError, Optio
 from .reports import KINDS, Availability, BackendInfo, Device, LoadOptions
 from .source import Source
 
+if TYPE_CHECKING:
+    from .diagnosis.facts import Conflict, Facts
+
 __all__ = [
     "BROKEN_REMEDY",
     "availability",
     "backends",
     "check_environment",
     "checked",
+    "conflicts",
     "devices",
     "failure",
     "find",
     "info",
     "recognize",
+    "translated",
 ]
 
 GROUP = "accelerate.backends"
@@ -104,6 +109,17 @@ def availability(backend: Backend) -> Availability:
         return Availability(False, reason=refused.reason, remedy=refused.remedy)
 
 
+def conflicts(backend: Backend, facts: Facts) -> list[Conflict]:
+    """Ask a backend what does not fit together on a machine; that its own code fails is an answer, too."""
+    from .diagnosis.facts import Conflict
+
+    try:
+        return [checked(each, Conflict, "conflicts") for each in backend.conflicts(facts)]
+    except (Exception, SystemExit) as error:
+        refused = failure(backend, error)
+        return [Conflict(refused.reason, refused.remedy)]
+
+
 def devices(backend: Backend, options: LoadOptions, source: Source | None = None) -> list[Device]:
     """Ask an available backend for its devices; what it raises is for `failure`."""
     listed = backend.devices(options) if source is None else backend.devices_for(source, options)
@@ -150,6 +166,14 @@ def failure(backend: Backend, error: BaseException) -> AccelerateError:
     wrapped = BackendNotAvailableError(f"{backend.name} raised {_in_words(error)}", BROKEN_REMEDY)
     wrapped.__cause__ = error
     return wrapped
+
+
+def translated(backend: Backend, error: BaseException, source: Source) -> AccelerateError:
+    """Ask a backend what its runtime's exception means; one that cannot tell is broken."""
+    if isinstance(error, Exception):
+        with contextlib.suppress(Exception):
+            return checked(backend.translate(error, source), AccelerateError, "translate")
+    return failure(backend, error)
 
 
 #: What helps against a backend whose own code fails.
@@ -235,6 +259,7 @@ _SAID: dict[str, tuple[type, str]] = {
     "options": (tuple, "a tuple of str"),
     "formats": (Mapping, "a mapping of str to str"),
     "commands": (Mapping, "a mapping of str to str"),
+    "variables": (tuple, "a tuple of str"),
 }
 
 

@@ -28,7 +28,7 @@ class Availability:
     reason : str
         Why, or why not.
     remedy : str
-        The one command or action that makes it available; "" when it is.
+        The one command or action that makes it available; of one that is, what to do where its reason has a "but".
     """
 
     available: bool
@@ -52,7 +52,7 @@ class Device:
         What a person calls it.
     ready : bool
     reason, remedy : str
-        Why it is not ready and what makes it so; "" when it is.
+        Why it is not ready and what makes it so; of one that is, what it computes wrongly and what to do, else "".
     aliases : tuple of str
         Other words for it that ``load(..., device=...)`` takes.
     """
@@ -124,6 +124,7 @@ class LoadOptions:
     dequantize: bool = False
     strict: bool = False
     replicas: int = 1
+    isolation: str | None = None
     backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a token
     asked: str | None = None
     labels: LabelFile | None = None

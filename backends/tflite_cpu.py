@@ -13,6 +13,7 @@ from accelerate.metadata import Metadata
 
 if TYPE_CHECKING:
     from accelerate.backends.tflite.model import TFLiteModel
+    from accelerate.contract import Conflict, Facts
 
 __all__ = ["TFLiteCPU"]
 
@@ -34,6 +35,11 @@ class TFLiteCPU(Backend):
 
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
         return availability(options.backend_options.get("engine"), tried=False)
+
+    def conflicts(self, facts: Facts) -> Sequence[Conflict]:
+        from accelerate.backends.tflite.conflicts import find_conflicts
+
+        return find_conflicts(facts)
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
         return [Device(self.name, "cpu", "cpu", platform.machine())]

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-#: What errors, metadata, source, formats/, calls/ and system/ stand below: who decides, who runs, who shows.
+#: What the lower rooms (errors, metadata, source, formats/, ...) stand below: who decides, who runs, who shows.
 _UPPER = (
     "api", "loading", "planning", "registry", "contract", "model", "runtime_model", "combined", "mapping", "image",
     "vision", "testing", "bench", "serve", "cli",
 )  # fmt: skip
-_LOWER = ("errors", "metadata", "source", "formats", "calls", "system")
+_LOWER = ("errors", "metadata", "source", "formats", "calls", "system", "diagnosis")
 #: All of the core that a backend imports.
 _DOORS = ("accelerate.contract", "accelerate.errors", "accelerate.metadata", "accelerate.formats")
 #: Backends that share another one's code.
@@ -30,6 +30,8 @@ _RUNTIMES = re.compile(
 )
 #: Which files of the core may name a runtime all the same, and why.
 _EXCUSED = {
+    "accelerate.diagnosis.board": "boards, by the names that their makers give them and their packages",
+    "accelerate.diagnosis.permissions": "device files, by the names that their drivers give them",
     # "edgetpu-custom-op" stands in the files that its compiler writes; what such a file needs, two backends say
     "accelerate.formats.tflite.compiled": "the format of compiled models",
     "accelerate.services.arguments": "which backend is the counterpart of whose models",

@@ -764,8 +764,10 @@ def test_two_builds_installed(tmp_path: Path, second: str) -> None:
         )
     code = (
         "import accelerate\n"
-        "info = accelerate.list_backends()['onnxruntime']\n"
-        "print(info.available, '|', info.reason, '|', info.remedy)"
+        "from accelerate import registry\n"
+        "from accelerate.diagnosis.facts import gather\n"
+        "found = registry.conflicts(registry.find('onnxruntime'), gather())\n"
+        "print(accelerate.list_backends()['onnxruntime'].available, '|', found)"
     )
     found = child(code, path=str(tmp_path)).stdout
     assert found.startswith("True | ")

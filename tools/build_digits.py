@@ -12,12 +12,15 @@ Pillow, ai-edge-litert, onnx and onnxruntime. It writes into ``accelerate/data``
     The same network quantised to int8 throughout, with symmetric weights; it takes pixels less 128.
 ``digits.onnx``
     The twin of the float model: the same weights, but images [batch, 1, 8, 8] of any batch size.
+``digits_uint8.onnx``, ``digits_int8.onnx``
+    The twins of the quantised models, from pixels, or pixels less 128, to scores of that type: each layer between
+    QuantizeLinear and DequantizeLinear, as quantising exporters write it.
 ``digit.png``
     A digit the network was not trained on, 128 x 128 grey pixels.
 
 The .tflite files carry TFLite metadata and the names of the digits, packed behind the model. The .onnx
-file says the same in the entries of its metadata map that exporters of classifiers write, but has
-no entry for the range of its input: nobody has settled one.
+files say the same in the entries of their metadata map that exporters of classifiers write, but have
+no entry for the range of their input: nobody has settled one.
 
 The network is trained once, and each form of it is written by a function of its own. Everything
 that is random has a fixed seed: on one machine, a second run writes the same bytes.
@@ -144,6 +147,8 @@ def main() -> None:
         "digits_uint8.tflite": quantised_model(network, training.images, np.uint8),
         "digits_int8.tflite": quantised_model(network, training.images, np.int8),
         "digits.onnx": onnx_model(network),
+        "digits_uint8.onnx": quantised_onnx_model(network, training.images, np.uint8),
+        "digits_int8.onnx": quantised_onnx_model(network, training.images, np.int8),
     }
     DATA.mkdir(parents=True, exist_ok=True)
     wanted = run(models["digits_float.tflite"], held_out.images)
@@ -191,6 +196,13 @@ def float_model(network: Network) -> bytes:
 
 def quantised_model(network: Network, images: Images, dtype: type[np.uint8 | np.int8]) -> bytes:
     """Return the network as a model of uint8 or int8 throughout, with the ranges that the images cause."""
+    return _model(np.dtype(dtype).name, *quantised(network, images, dtype))
+
+
+def quantised(
+    network: Network, images: Images, dtype: type[np.uint8 | np.int8]
+) -> tuple[dict[str, Affine], dict[str, tuple[NDArray[Any], Affine | None]]]:
+    """Return the quantisation of the tensors between layers, and the stored weights and biases with theirs."""
     hidden_values, logits_values = network.layers(images)
     uint8_ranges = {
         "image": PIXEL_RANGE,
@@ -209,7 +221,7 @@ def quantised_model(network: Network, images: Images, dtype: type[np.uint8 | np.
         bias_range = Affine(ranges[source].scale * weight_range.scale)
         parameters[f"{layer}_weights"] = weight_range.store(weights, dtype), weight_range
         parameters[f"{layer}_bias"] = bias_range.store(bias, np.int32), bias_range
-    return _model(np.dtype(dtype).name, ranges, parameters)
+    return ranges, parameters
 
 
 def _model(
@@ -299,14 +311,60 @@ def onnx_model(network: Network) -> bytes:
         make.make_node("Gemm", ["hidden", "logits_weights", "logits_bias"], ["logits"], transB=1),
         make.make_node("Softmax", ["logits"], ["scores"], axis=1),
     ]
+    parameters = [onnx.numpy_helper.from_array(values, name) for name, values in vars(network).items()]
+    return _onnx_file(nodes, parameters, onnx.TensorProto.FLOAT)
+
+
+def quantised_onnx_model(network: Network, images: Images, dtype: type[np.uint8 | np.int8]) -> bytes:
+    """Return the network as an ONNX model that takes and gives uint8 or int8, with the ranges of `quantised_model`."""
+    ranges, stored = quantised(network, images, dtype)
+    node = onnx.helper.make_node
+    parameters = []
+
+    def quantisation(name: str, affine: Affine, kind: type[Any]) -> list[str]:
+        names = [f"{name}_scale", f"{name}_zero_point"]
+        values = np.float32(affine.scale), np.array(affine.zero_point, kind)
+        parameters.extend(map(onnx.numpy_helper.from_array, map(np.asarray, values), names))
+        return names
+
+    def levels(name: str) -> list[onnx.NodeProto]:
+        """Round a tensor to its levels and back."""
+        settled = quantisation(name, ranges[name], dtype)
+        return [
+            node("QuantizeLinear", [f"{name}_values", *settled], [f"{name}_levels"]),
+            node("DequantizeLinear", [f"{name}_levels", *settled], [name]),
+        ]
+
+    nodes = []
+    for name, (values, affine) in stored.items():
+        parameters.append(onnx.numpy_helper.from_array(values, f"{name}_levels"))
+        settled = quantisation(name, affine or Affine(1), values.dtype.type)
+        nodes.append(node("DequantizeLinear", [f"{name}_levels", *settled], [name]))
+    nodes += [
+        node("DequantizeLinear", ["image", *quantisation("image", ranges["image"], dtype)], ["image_values"]),
+        node("Flatten", ["image_values"], ["flat_values"], axis=1),
+        *levels("flat"),
+        node("Gemm", ["flat", "hidden_weights", "hidden_bias"], ["sums"], transB=1),
+        node("Relu", ["sums"], ["hidden_values"]),
+        *levels("hidden"),
+        node("Gemm", ["hidden", "logits_weights", "logits_bias"], ["logits_values"], transB=1),
+        *levels("logits"),
+        node("Softmax", ["logits"], ["scores_values"], axis=1),
+        node("QuantizeLinear", ["scores_values", *quantisation("scores", ranges["scores"], dtype)], ["scores"]),
+    ]
+    return _onnx_file(nodes, parameters, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def _onnx_file(nodes: list[onnx.NodeProto], parameters: list[onnx.TensorProto], element_type: int) -> bytes:
+    """Return a model from the image, channels first, to the scores, both of the type."""
+    make = onnx.helper
     image, scores = (
-        make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *shape], doc_string=text)
+        make.make_tensor_value_info(name, element_type, ["batch", *shape], doc_string=text)
         for name, shape, text in (
             ("image", (1, *IMAGE_SIZE), IMAGE_DESCRIPTION),
             ("scores", (CLASSES,), SCORES_DESCRIPTION),
         )
     )
-    parameters = [onnx.numpy_helper.from_array(values, name) for name, values in vars(network).items()]
     model = make.make_model(
         make.make_graph(nodes, "digits", [image], [scores], parameters),
         producer_name="edge-accelerate",
@@ -336,8 +394,14 @@ def run(model: bytes, images: Images) -> Floats:
 def run_onnx(model: bytes, images: Images) -> Floats:
     """Return an ONNX model's scores of a batch of images."""
     session = importlib.import_module("onnxruntime").InferenceSession(model, providers=["CPUExecutionProvider"])
-    scores: Floats = session.run(["scores"], {"image": np.moveaxis(real_values(images), -1, 1)})[0]
-    return scores
+    dtype = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}[
+        session.get_inputs()[0].type
+    ]
+    scores: NDArray[Any] = session.run(["scores"], {"image": np.moveaxis(as_input(images, dtype), -1, 1)})[0]
+    if dtype is np.float32:
+        return scores
+    affine = SCORE_RANGE.for_dtype(dtype)
+    return ((scores.astype(np.float32) - affine.zero_point) * affine.scale).astype(np.float32)
 
 
 def run_tflite(model: bytes, images: Images) -> Floats:

@@ -8,15 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from accelerate.backends.tflite.delegates.library_file import wanted_file
 from accelerate.backends.tflite.engines import availability as engine_availability
 from accelerate.backends.tflite.engines import check_option, engine_of, pick
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, check_settled, refusal
 from accelerate.errors import BackendNotAvailableError, DeviceNotFoundError, OptionError
 from accelerate.metadata import Metadata
 
-from .library_file import about_namesake, find_file, wanted_file
+from .library_file import KIND, about_namesake, file_of
 
 if TYPE_CHECKING:
+    from accelerate.contract import Conflict, Facts
+
     from .model import EdgeTPUModel
 
 __all__ = ["EdgeTPU"]
@@ -31,11 +34,12 @@ class EdgeTPU(Backend):
     description = "TFLite models compiled for the Coral Edge TPU, by libedgetpu"
     extra = "edgetpu"
     options = ("engine", "library", "delegate_options")
+    variables = ("EDGE_ACCELERATE_EDGETPU_LIBRARY",)
 
     def kinds(self) -> Sequence[str]:
         from .hardware import look
 
-        return ("tpu",) if os.path.isfile(find_file(wanted_file(None))) or look() else ()
+        return ("tpu",) if os.path.isfile(file_of(None)) or look() else ()
 
     def availability(self) -> Availability:
         from .library import open_library
@@ -69,6 +73,11 @@ class EdgeTPU(Backend):
         crash = known_crash(engine, library, runs, _delegate_options(given.get("delegate_options")))
         return state if crash is None else Availability(False, state.version, *crash)
 
+    def conflicts(self, facts: Facts) -> Sequence[Conflict]:
+        from .conflicts import find_conflicts
+
+        return find_conflicts(facts)
+
     def devices(self, options: LoadOptions) -> Sequence[Device]:
         from .devices import CONNECT, list_devices
         from .library import open_library
@@ -98,7 +107,7 @@ class EdgeTPU(Backend):
 
         check_option(options.backend_options.get("engine"))
         _delegate_options(options.backend_options.get("delegate_options"))
-        wanted_file(options.backend_options.get("library"))
+        wanted_file(KIND, options.backend_options.get("library"))
         source.opened(ModelFile).check_graphs()
         check_replicas(source, options)
         if is_compiled(source):

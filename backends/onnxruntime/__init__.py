@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from accelerate.contract import (
+    DTYPES,
     Availability,
     Backend,
     Device,
@@ -24,6 +25,8 @@ from accelerate.errors import AccelerateError, OptionError
 from accelerate.metadata import Metadata
 
 if TYPE_CHECKING:
+    from accelerate.contract import Conflict, Facts
+
     from .model import ONNXModel
 
 __all__ = ["ONNXRuntime"]
@@ -31,6 +34,10 @@ __all__ = ["ONNXRuntime"]
 _WHEELS = Wheels(
     "onnxruntime", (3, 14), ("linux x86_64", "linux aarch64", "darwin arm64", "win32 amd64", "win32 arm64"), (2, 28)
 )
+
+
+#: By which Linux shows an NVIDIA GPU: of a card, of a Jetson.
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu")
 
 
 class ONNXRuntime(Backend):
@@ -46,26 +53,26 @@ class ONNXRuntime(Backend):
         return ("gpu", "cpu") if shows_gpu() and _has_gpu_build() else ("cpu",)
 
     def availability(self) -> Availability:
-        from .providers import CPU, known_answer
+        from .providers import CPU, known_answers
 
-        state = try_runtime("ONNX Runtime", "onnxruntime", _WHEELS.remedy(), _version, lambda: known_answer([CPU], CPU))
-        if not state.available:
-            return state
-        return Availability(True, state.version, *_conflict(state.reason))
+        return try_runtime(
+            "ONNX Runtime", "onnxruntime", _WHEELS.remedy(), _version, lambda: known_answers([CPU], CPU, DTYPES)
+        )
 
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
         return try_runtime("ONNX Runtime", "onnxruntime", _WHEELS.remedy(), _version)
 
-    def devices(self, options: LoadOptions) -> Sequence[Device]:
-        from .providers import devices, devices_of_providers
+    def conflicts(self, facts: Facts) -> Sequence[Conflict]:
+        from .conflicts import find_conflicts
 
-        if options.backend_options.get("providers") is not None:
-            return devices_of_providers(options.backend_options["providers"])
-        return devices(options.device, gpu_here=shows_gpu())
+        return find_conflicts(facts)
+
+    def devices(self, options: LoadOptions) -> Sequence[Device]:
+        return _devices(options, DTYPES)
 
     def devices_for(self, source: Source, options: LoadOptions) -> Sequence[Device]:
         if source.format != "object":
-            return self.devices(options)
+            return _devices(options, DTYPES[:1])  # whether it starts; a load has no time for more
         from .providers import device_of_session
 
         return [device_of_session(source.object)]
@@ -134,9 +141,17 @@ def _check_options(options: LoadOptions) -> None:
             raise OptionError(f"device={options.asked!r} and providers={providers!r:.200} both say where", "give one")
 
 
+def _devices(options: LoadOptions, dtypes: Sequence[str]) -> Sequence[Device]:
+    from .providers import devices, devices_of_providers
+
+    if options.backend_options.get("providers") is not None:
+        return devices_of_providers(options.backend_options["providers"], dtypes)
+    return devices(options.device, gpu_here=shows_gpu(), dtypes=dtypes)
+
+
 def shows_gpu() -> bool:
-    """Tell whether this system has an NVIDIA GPU, as Linux shows one of a card or of a Jetson."""
-    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvhost-gpu")))
+    """Tell whether this system has an NVIDIA GPU."""
+    return any(map(os.path.exists, GPU_FILES))
 
 
 def _has_gpu_build() -> bool:
@@ -151,22 +166,3 @@ def _version() -> str:
     from .runtime import import_runtime
 
     return str(import_runtime().__version__)
-
-
-def _conflict(reason: str) -> tuple[str, str]:
-    """Return reason and remedy: distributions of the same package overwrite each other's libraries."""
-    import onnxruntime
-
-    site = Path(onnxruntime.__file__).parents[1]
-    owners = sorted(
-        record.parent.name.partition("-")[0].replace("_", "-")
-        for record in site.glob("*.dist-info/RECORD")
-        if b"\nonnxruntime/__init__.py," in b"\n" + record.read_bytes()
-    )
-    if len(owners) < 2:
-        return reason, ""
-    return (
-        f"{reason}; but {' and '.join(owners)} are installed together and overwrite each other: what only one of them "
-        "has, such as a GPU's provider, may be lost",
-        f"pip uninstall -y {' '.join(owners)}, then pip install the one you want",
-    )

@@ -6,14 +6,12 @@ import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from accelerate.contract import Device, held_back, suggestion
-from accelerate.errors import OptionError, one_line
+from accelerate.contract import Array, Device, held_back, suggestion, try_digits
+from accelerate.errors import InferenceError, OptionError
 
 from .runtime import LINES, import_runtime
 
@@ -25,7 +23,7 @@ __all__ = [
     "device_of_session",
     "devices",
     "devices_of_providers",
-    "known_answer",
+    "known_answers",
     "parse_providers",
 ]
 
@@ -41,7 +39,6 @@ _GPU_REMEDY = (
     "install a build with this provider (pip uninstall onnxruntime; pip install onnxruntime-gpu; on a Jetson NVIDIA's "
     "own wheel)"
 )
-_PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits.onnx"
 
 
 @dataclass(frozen=True)
@@ -111,15 +108,15 @@ def available() -> list[str]:
     return [str(name) for name in onnxruntime.get_available_providers()]
 
 
-def devices(asked: str | None, *, gpu_here: bool) -> list[Device]:
+def devices(asked: str | None, *, gpu_here: bool, dtypes: Sequence[str]) -> list[Device]:
     """Return the devices, preferred first; what computes nothing, or needs another build, is not ready.
 
     What a user has asked for is listed even where the system shows none, and TensorRT, which starts for seconds and
-    builds an engine for minutes, only then. `gpu_here`: the system shows an NVIDIA GPU.
+    builds an engine for minutes, only then. `gpu_here`: the system shows an NVIDIA GPU. `dtypes`: what to compute.
     """
     built, found = available(), []
     if _PROVIDERS["cuda"] in built:
-        found.append(_tried("cuda:0", _PROVIDERS["cuda"]))
+        found.append(_tried("cuda:0", _PROVIDERS["cuda"], dtypes))
     elif gpu_here:
         found.append(_row("cuda:0", *_not_built_in(_PROVIDERS["cuda"])))
     named = re.fullmatch(r"(cuda|tensorrt)(?::(\d+))?", asked or "")
@@ -130,11 +127,11 @@ def devices(asked: str | None, *, gpu_here: bool) -> list[Device]:
         elif named[1] == "tensorrt":
             found.append(_row(name, "", ""))
         else:
-            found.append(_tried(name, provider))
+            found.append(_tried(name, provider, dtypes))
     return [*found, Device("onnxruntime", "cpu", "cpu", _processor())]
 
 
-def devices_of_providers(providers: object) -> list[Device]:
+def devices_of_providers(providers: object, dtypes: Sequence[str]) -> list[Device]:
     """Return the device that ``providers=`` of `load` names, with whether it is ready."""
     import onnxruntime
 
@@ -147,17 +144,22 @@ def devices_of_providers(providers: object) -> list[Device]:
             )
         if provider not in available():
             return [_row(name, *_not_built_in(provider))]
-    return [Device("onnxruntime", "cpu", "cpu", _processor()) if name == "cpu" else _tried(name, pairs[0][0])]
+    return [Device("onnxruntime", "cpu", "cpu", _processor()) if name == "cpu" else _tried(name, pairs[0][0], dtypes)]
 
 
-def _tried(name: str, provider: str) -> Device:
-    problem = _try_provider(provider, name.partition(":")[2])
-    remedy = (
-        "run nvidia-smi; the versions of CUDA and cuDNN must be those that onnxruntime-gpu names"
-        if name.startswith(("cuda:", "tensorrt:"))
-        else f"install the libraries and the driver that {provider} needs"
-    )
-    return _row(name, problem, remedy if problem else "")
+def _tried(name: str, provider: str, dtypes: Sequence[str]) -> Device:
+    wrong = _try_provider(provider, name.partition(":")[2], tuple(dtypes))
+    if not wrong:
+        return _row(name, "", "")
+    if dtypes[0] in wrong:
+        remedy = (
+            "run nvidia-smi; the versions of CUDA and cuDNN must be those that onnxruntime-gpu names"
+            if name.startswith(("cuda:", "tensorrt:"))
+            else f"install the libraries and the driver that {provider} needs"
+        )
+        return _row(name, wrong[dtypes[0]][0], remedy)
+    reason = "; ".join(f"it computes {dtype} wrongly: {why}" for dtype, (why, _) in wrong.items())
+    return replace(_row(name, "", ""), reason=reason, remedy='run such models with device="cpu"')
 
 
 def _row(name: str, reason: str, remedy: str) -> Device:
@@ -179,25 +181,27 @@ def _processor() -> str:
 
 
 @functools.cache
-def _try_provider(provider: str, index: str) -> str:
-    """Return "" when a provider computes a known answer, else what is wrong; asked once in a process."""
-    try:
-        return known_answer([(provider, {"device_id": index}), CPU], provider)
-    except Exception as error:  # a broken driver can raise anything
-        return f"{type(error).__name__}: {one_line(error)}"
+def _try_provider(provider: str, index: str, dtypes: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return by data type what is wrong with a provider's known answers; asked once in a process."""
+    return known_answers([(provider, {"device_id": index}), CPU], provider, dtypes)
 
 
-def known_answer(providers: list[Any], wanted: str) -> str:
-    """Run the project's digit model on a blank picture; return "" or what went wrong."""
+def known_answers(providers: list[Any], wanted: str, dtypes: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Run the project's digit models; return what is wrong by data type, as `try_digits` does."""
     onnxruntime = import_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    with held_back(LINES):
-        session = onnxruntime.InferenceSession(str(_PROBE_MODEL), options, providers=providers, enable_fallback=0)
-        if wanted not in session.get_providers():
-            return f"{wanted} is part of this build but does not start (its libraries or the driver are missing)"
-        entry = session.get_inputs()[0]
-        shape = [n if isinstance(n, int) else 1 for n in entry.shape]
-        scores = session.run(None, {entry.name: np.full(shape, -1, np.float32)})[0]
-    total = float(np.sum(scores))
-    return "" if abs(total - 1) < 1e-3 else f"a softmax adds up to {total:g}"
+
+    def run(path: Path, pixels: Array) -> Array:
+        with held_back(LINES):
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+            if wanted not in session.get_providers():
+                raise InferenceError(
+                    f"{wanted} is part of this build but does not start (its libraries or the driver are missing)"
+                )
+            entry = session.get_inputs()[0]
+            shape = [n if isinstance(n, int) else 1 for n in entry.shape]
+            answer: Array = session.run(None, {entry.name: pixels.reshape(shape)})[0]
+            return answer
+
+    return try_digits(run, ".onnx", dtypes=dtypes)

@@ -7,18 +7,22 @@ import importlib.util
 import platform
 import re
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from accelerate.contract import (
+    Array,
     Availability,
     ChildError,
     Wheels,
     held_back,
     record,
     suggestion,
+    try_digits,
     try_runtime,
     verdict,
 )
@@ -33,7 +37,6 @@ LINES = re.compile(
     rb"|[IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before absl|(Warning|Error) in cpuinfo: "
 )
 _PROBE_TIMEOUT = 30.0
-_PROBE_MODEL = Path(__file__).parents[2] / "data" / "digits_uint8.tflite"
 
 
 @record(frozen=True)
@@ -150,23 +153,30 @@ def availability(option: str | None = None, *, tried: bool = True) -> Availabili
     `tried` is False where a model that is to be loaded shows it; an engine that does not verify files is always tried.
     """
     asked = [engine for engine in ENGINES.values() if option in (None, engine.option)]
-    states = [_probe(engine, tried=tried) for engine in asked]
+    states = []
+    for engine in asked:
+        states.append(_probe(engine, tried=tried))
+        if states[-1].available and not states[-1].remedy:  # in every data type
+            break
     for state in states:
-        if state.available:
+        if state.available:  # the one that a load takes, whatever the others are
+            right = [e.option for e, s in zip(asked, states, strict=False) if s.available and not s.remedy]
+            if state.remedy and right:
+                return replace(state, remedy=f"{state.remedy}; engine={right[0]!r} computes all rightly here")
             return state
     fitting = (state for engine, state in zip(asked, states, strict=True) if not engine.wheels.missing())
     return Availability(False, reason="; ".join(s.reason for s in states), remedy=next(fitting, states[0]).remedy)
 
 
 def _probe(engine: Engine, *, tried: bool = True) -> Availability:
-    """Build the project's own model with an engine and compare one answer."""
+    """Let an engine run the project's own models, and compare the answers."""
 
     def version() -> str:
         engine.interpreter_class()
         return engine.version()
 
-    def compute() -> str:
-        return run_known_answer(b"", engine.option) if engine.verifies else _try_in_child(engine)
+    def compute() -> str | Mapping[str, Sequence[str]]:
+        return run_known_answers(b"", engine.option) if engine.verifies else _try_in_child(engine)
 
     # one that may take the process down is imported once it has proved itself
     return try_runtime(
@@ -174,7 +184,7 @@ def _probe(engine: Engine, *, tried: bool = True) -> Availability:
     )
 
 
-def _try_in_child(engine: Engine) -> str:
+def _try_in_child(engine: Engine) -> str | Mapping[str, Sequence[str]]:
     """Let an engine that may take the process down prove itself in a child; return what is wrong with it."""
     spec = importlib.util.find_spec(engine.package)
     versions = (
@@ -182,28 +192,38 @@ def _try_in_child(engine: Engine) -> str:
     )
     try:
         tried = verdict(
-            "engines", versions, f"{__name__}:run_known_answer", lambda: b"", _PROBE_TIMEOUT, option=engine.option
-        )
+            "engines", versions, f"{__name__}:run_known_answers", lambda: b"", _PROBE_TIMEOUT,
+            key="digits", option=engine.option,
+        )  # fmt: skip
     except ChildError as error:
         if not error.impossible:
             return str(error)
         reason = f"{engine.title} does not verify files and could crash this program, and {error}"
         raise BackendNotAvailableError(reason, ENGINES["litert"].remedy) from error
-    return tried.crash or str(tried.wrong or "")
+    return tried.crash or dict(tried.wrong or {})
 
 
 def _stamp(spec: Any) -> float:
     return Path(spec.origin).stat().st_mtime if spec is not None and spec.origin else 0.0
 
 
-def run_known_answer(_: bytes, option: str) -> str:
-    """Run the project's digit model on a blank picture; return "" or what went wrong."""
-    with held_back(LINES):
-        interpreter = ENGINES[option].interpreter_class()(model_path=str(_PROBE_MODEL))
-        interpreter.allocate_tensors()
-        (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
-        interpreter.set_tensor(source["index"], np.zeros(source["shape"], np.uint8))
-        interpreter.invoke()
-    scores = interpreter.get_tensor(target["index"])
-    total = int(scores.sum())  # a softmax in 1/256: the levels add up to 256, but for rounding
-    return "" if abs(total - 256) <= 10 else f"a softmax adds up to {total}/256"
+def run_known_answers(_: bytes, option: str) -> dict[str, tuple[str, str]]:
+    """Run the project's digit models; return what is wrong by data type, as `try_digits` does."""
+    engine = ENGINES[option]
+    interpreter_class = engine.interpreter_class()
+
+    def run(path: Path, pixels: Array, **settings: Any) -> Array:
+        with held_back(LINES):
+            interpreter = interpreter_class(model_path=str(path), num_threads=1, **settings)
+            interpreter.allocate_tensors()
+            (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+            interpreter.set_tensor(source["index"], pixels.reshape(source["shape"]))
+            interpreter.invoke()
+            answer: Array = interpreter.get_tensor(target["index"])
+            return answer
+
+    def run_plain(path: Path, pixels: Array) -> Array:
+        plain = engine.resolver("BUILTIN_WITHOUT_DEFAULT_DELEGATES")
+        return run(path, pixels, experimental_op_resolver_type=plain)
+
+    return try_digits(run, ".tflite", {"load(..., xnnpack=False)": run_plain})

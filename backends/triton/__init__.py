@@ -30,7 +30,9 @@ class Triton(Backend):
     description = "Models on a Triton or other Open Inference server, over gRPC"
     extra = "triton"
     options = ("url", "shared_memory", "headers", "ssl", "channel_args", "parameters")
+    in_process = False
     commands: ClassVar[Mapping[str, str]] = {"sidecar": "accelerate.backends.triton.sidecar:sidecar"}
+    variables = (SERVER_VARIABLE,)
 
     def kinds(self) -> Sequence[str]:
         return ("server",)
