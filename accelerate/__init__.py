@@ -50,6 +50,9 @@ if _TYPE_CHECKING:
     from . import testing as testing
     from . import vision as vision
     from .services import load_services as load_services
+    from .tuning import Tuning as Tuning
+    from .tuning import TuningResult as TuningResult
+    from .tuning import tune as tune
 
 if not _TYPE_CHECKING:  # type checkers take the line above, and know what there is not
 
@@ -63,6 +66,10 @@ if not _TYPE_CHECKING:  # type checkers take the line above, and know what there
             from .services import load_services
 
             return load_services
+        if name in ("Tuning", "TuningResult", "tune"):
+            from . import tuning
+
+            return getattr(tuning, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -102,6 +109,8 @@ __all__ = [
     "Source",
     "TensorError",
     "TensorInfo",
+    "Tuning",
+    "TuningResult",
     "UnsupportedModelError",
     "__version__",
     "list_backends",
@@ -110,4 +119,5 @@ __all__ = [
     "load_services",
     "map",
     "plan",
+    "tune",
 ]

@@ -73,7 +73,8 @@ class Measurement:
 
     def __str__(self) -> str:
         threads = f" with {self.num_threads} thread{'' if self.num_threads == 1 else 's'}" if self.num_threads else ""
-        return f"tuned on {self.date}: {self.p50_ms:.3g} ms{threads}{self._in_words()}"
+        took = f"{self.p50_ms:.3g} ms" if self.p50_ms >= 0.1 else f"{1e3 * self.p50_ms:.3g} µs"
+        return f"tuned on {self.date}: {took}{threads}{self._in_words()}"
 
     def _in_words(self) -> str:
         if self.lead is None:
@@ -320,9 +321,8 @@ def _parsed(block: str) -> Measurement | None:
 
 
 def _is_sound(found: Measurement) -> bool:
-    shown = (found.backend, found.device, found.version)
     return (
-        all(text.isprintable() and 0 < len(text) < 500 for text in shown)
+        all(text.isprintable() and len(text) < 500 for text in (found.backend, found.device, found.version))
         and _DATE.fullmatch(found.date) is not None
         and (found.num_threads is None or 0 < found.num_threads <= _MOST_THREADS)
         and all(number is None or (number > 0 and math.isfinite(number)) for number in (found.p50_ms, found.lead))

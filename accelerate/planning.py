@@ -51,6 +51,8 @@ class Row:
         What `tune` found best; None for what the options say.
     tuned : str
         When `tune` measured it; "" where it did not.
+    version : str
+        Of the runtime, where there is one.
     """
 
     backend: Backend
@@ -60,6 +62,7 @@ class Row:
     final: bool = False
     num_threads: int | None = None
     tuned: str = ""
+    version: str = ""
 
 
 def decide(source: Source, options: LoadOptions, backends: Sequence[Backend], *, ranked: bool) -> Iterator[Row]:
@@ -107,7 +110,7 @@ def _tuned(source: Source, options: LoadOptions, backends: Sequence[Backend]) ->
     contender.kinds()
     rows = list(contender.rows(None)) if contender.accepts() else []
     for row in rows:
-        if row.error is None and row.candidate.device == found.device and contender.version == found.version:
+        if row.error is None and row.candidate.device == found.device and row.version == found.version:
             candidate = replace(row.candidate, reason=f"{found}; {row.candidate.reason}")
             return replace(row, candidate=candidate, num_threads=threads, tuned=found.date)
     _log.info(
@@ -138,7 +141,6 @@ class _Contender:
         self.source = source
         self.options = options
         self.match: Match | None = None  # None until it was asked for
-        self.version = ""  # of the runtime, once it was asked for
         self.refused: Row | None = None
         self.waiting: list[tuple[str, Row]] | None = None  # its devices by kind; None until they were asked for
 
@@ -206,7 +208,6 @@ class _Contender:
             if not state.available:
                 yield "", self._refused(BackendNotAvailableError(state.reason, state.remedy), accepted=True)
                 return
-            self.version = state.version
             devices = registry.devices(self.backend, options, self.source)
         except (Exception, SystemExit) as error:
             yield "", self._refused(registry.failure(self.backend, error), accepted=True)
@@ -219,7 +220,7 @@ class _Contender:
             if device.ready:
                 reason = f"{match.reason}; {state.version} on {device.name}"
                 candidate = Candidate(self.backend.name, device.id, reason, kind=device.kind)
-                row = Row(self.backend, candidate, accepted=True)
+                row = Row(self.backend, candidate, accepted=True, version=state.version)
             else:
                 refusal = DeviceNotFoundError(device.reason, device.remedy)
                 row = self._refused(refusal, device=device.id, accepted=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 from datetime import datetime, timezone
@@ -11,26 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
+from .._version import __version__
+from ..diagnosis.board import find_board
+from ..diagnosis.processor import find_processor
+from ..diagnosis.throttling import find_throttling
 from ..system.cpus import usable_cpus
+from ..system.files import read_text
 
 __all__ = ["condition", "describe_machine", "peak_memory_mb", "reset_peak_memory", "resident_mb"]
-
-_CPUS = Path("/sys/devices/system/cpu")
-_THERMAL = Path("/sys/class/thermal")
-# a Raspberry Pi says here whether it has been throttled since it was switched on
-_PI_THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 
 
 def describe_machine() -> dict[str, Any]:
     """Return what a reader needs to judge the figures: the board, its CPUs, and the software."""
+    processor = find_processor()
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "board": _board(),
-        "cpu": _cpu(),
+        "board": find_board().name,
+        "cpu": processor.name,
         "cpus": os.cpu_count(),
         "usable_cpus": usable_cpus(),
-        "governor": _read(_CPUS / "cpu0/cpufreq/scaling_governor"),
+        "governor": processor.governor,
         "platform": platform.platform(),
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -39,14 +38,14 @@ def describe_machine() -> dict[str, Any]:
 
 
 def condition() -> dict[str, Any]:
-    """Return the temperature in degrees Celsius (the hottest zone), the load, and whether it is throttled.
+    """Return the temperature in degrees Celsius (the hottest zone), the load, and what slows it down or has.
 
-    None for what the machine does not tell: virtual machines tell nothing.
+    None, or "", for what the machine does not tell: virtual machines tell nothing.
     """
-    temperatures = [int(text) / 1000 for zone in _THERMAL.glob("thermal_zone*/temp") if (text := _read(zone)).isdigit()]
+    found = find_throttling(find_board(), ask=False)  # a program would take time from what is measured
     return {
-        "temperature": max(temperatures, default=None),
-        "throttled": _read(_PI_THROTTLED) or _throttle_count(),
+        "temperature": found.temperature,
+        "throttled": ", ".join((*found.now, *found.before)),
         "load": os.getloadavg()[0],
     }
 
@@ -74,31 +73,7 @@ def reset_peak_memory() -> bool:
 
 
 def _status(field: str) -> float | None:
-    for line in _read(Path("/proc/self/status")).splitlines():
+    for line in read_text("/proc/self/status").splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024 / 1e6
     return None
-
-
-def _board() -> str:
-    # device tree strings end with a zero byte
-    return _read(Path("/proc/device-tree/model")).rstrip("\0") or _read(Path("/sys/class/dmi/id/product_name"))
-
-
-def _cpu() -> str:
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("model name", "Model"):
-            return value.strip()
-    return platform.machine()
-
-
-def _throttle_count() -> str:
-    counts = [_read(file) for file in _CPUS.glob("cpu*/thermal_throttle/core_throttle_count")]
-    return str(sum(int(count) for count in counts if count.isdigit())) if counts else ""
-
-
-def _read(path: Path) -> str:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        return path.read_text(encoding="utf-8").strip()
-    return ""

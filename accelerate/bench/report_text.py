@@ -210,9 +210,9 @@ def _say_machine(report: Mapping[str, Any]) -> Iterator[str]:
     temperatures = [one["temperature"] for one in conditions if one["temperature"] is not None]
     heat = f"{temperatures[0]:.0f} to {max(temperatures):.0f} degrees C" if temperatures else "temperature not readable"
     yield f"governor {machine['governor'] or 'not readable'}, {heat}"
-    marks = [one["throttled"] for one in conditions if one["throttled"]]
-    if marks and marks[0] != marks[-1]:
-        yield "it was throttled during the run"
+    marks = dict.fromkeys(one["throttled"] for one in conditions)
+    if len(marks) > 1:
+        yield f"it was slowed down during the run: {'; '.join(filter(None, marks))}"
     if conditions:
         yield f"load average {conditions[0]['load']:.1f} at the start; {machine['time']}"
 

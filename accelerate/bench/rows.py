@@ -26,7 +26,7 @@ __all__ = ["THREADS", "Subject", "distinguish", "find_subjects", "told_of"]
 THREADS = 1
 
 
-@dataclass
+@dataclass(eq=False)
 class Subject(Contestant):
     """One model on one device."""
 

@@ -23,7 +23,7 @@ _WINDOW_CALLS = 5
 Notify = Callable[[str, float], None]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Contestant:
     """A model that takes its turn among others.
 
