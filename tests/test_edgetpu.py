@@ -40,6 +40,7 @@ from accelerate.backends.edgetpu import devices, library, model, trial
 from accelerate.backends.edgetpu import hardware as system
 from accelerate.backends.edgetpu.library_file import about_namesake
 from accelerate.backends.edgetpu.twins import needed_runtime
+from accelerate.backends.tflite.delegates import library as delegate_library
 from accelerate.system import children
 
 X = np.array([[1, 2, 3, 255]], np.uint8)
@@ -97,9 +98,7 @@ def test_a_library_that_is_no_path(given: Any) -> None:
 
 def test_no_library_on_this_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGE_ACCELERATE_EDGETPU_LIBRARY")
-    monkeypatch.setattr(
-        "accelerate.backends.edgetpu.library_file.name_on_this_platform", lambda: "libno-such-thing.so.1"
-    )
+    monkeypatch.setattr("accelerate.backends.edgetpu.library.name_on_this_platform", lambda: "libno-such-thing.so.1")
     info = accelerate.list_backends()["edgetpu"]
     assert not info.available
     assert info.reason == "the Edge TPU's runtime library libno-such-thing.so.1 is not installed"
@@ -142,7 +141,7 @@ def test_another_library(tmp_path: Path) -> None:
 def test_library_that_crashes_when_it_lists_devices(tell: Any, tmp_path: Path) -> None:
     shutil.copy(stand_in.library(), tmp_path / "crashing.so")  # nothing is known of it yet
     tell(LIST="crash")
-    with pytest.raises(BackendNotAvailableError, match=r"listed in a child process first.*SIGSEGV"):
+    with pytest.raises(BackendNotAvailableError, match=r"loaded in a child process first.*SIGSEGV"):
         load(library=tmp_path / "crashing.so")
 
 
@@ -503,7 +502,7 @@ def test_every_bad_delegate_is_survived(
 
 def test_a_hang_that_no_child_has_met(tell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     load().close()
-    monkeypatch.setattr(library, "CREATE_SECONDS", 0.5)
+    monkeypatch.setattr(delegate_library, "CREATE_SECONDS", 0.5)
     tell(CREATE="hang")
     ticks: list[float] = []
 

@@ -1,22 +1,22 @@
-"""Finds the Edge TPU's runtime library, and says why one cannot be loaded."""
+"""What the Edge TPU's runtime library is called, and the unrelated package that has taken PyCoral's name."""
 
 from __future__ import annotations
 
-import os
-import re
-import struct
 import sys
 from pathlib import Path
 
-from accelerate.errors import OptionError
+from accelerate.backends.tflite.delegates.library_file import LibraryKind, find_file, wanted_file
 
-__all__ = ["INSTALL", "about_namesake", "find_file", "name_on_this_platform", "wanted_file", "why_unloadable"]
+__all__ = ["KIND", "about_namesake", "file_of", "name_on_this_platform"]
 
-INSTALL = (
-    "install the package libedgetpu1-std (docs/coral.md, 'Where is PyCoral?' says from where); "
-    "`pip install pycoral` is another program"
+KIND = LibraryKind(
+    topic="edgetpu",
+    title="the Edge TPU's runtime library",
+    variable="EDGE_ACCELERATE_EDGETPU_LIBRARY",
+    install="install the package libedgetpu1-std (docs/coral.md, 'Where is PyCoral?' says from where); "
+    "`pip install pycoral` is another program",
+    fitting="install a build of the library for this system and this runtime (docs/coral.md, 'Where is PyCoral?')",
 )
-_MACHINES = {3: "x86", 40: "32-bit ARM", 62: "x86-64", 183: "64-bit ARM", 243: "RISC-V"}  # e_machine of the ELF header
 
 
 def name_on_this_platform() -> str:
@@ -24,68 +24,9 @@ def name_on_this_platform() -> str:
     return {"darwin": "libedgetpu.1.dylib", "win32": "edgetpu.dll"}.get(sys.platform, "libedgetpu.so.1")
 
 
-def wanted_file(option: object) -> str:
-    """Return the path or name that ``library=`` of `load` gives, else the variable; "" is the system's library."""
-    if option is None:
-        return os.environ.get("EDGE_ACCELERATE_EDGETPU_LIBRARY", "")
-    given = os.fspath(option) if isinstance(option, os.PathLike) else option
-    if not isinstance(given, str) or not given or "\0" in given:
-        raise OptionError(f"library is {option!r:.60}; wanted the path of the Edge TPU's runtime library, or None")
-    return given
-
-
-def find_file(wanted: str) -> str:
-    """Return the path of the library; a bare name where only the system's loader may know it.
-
-    `wanted` is a path or name, "" for the system's library.
-    """
-    name = wanted or name_on_this_platform()
-    if os.path.dirname(name):
-        return os.path.abspath(name)
-    for folder in _folders():
-        if os.path.isfile(path := os.path.join(folder, name)):
-            return path
-    return name
-
-
-def _folders() -> list[str]:
-    import sysconfig
-
-    named = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    ours = sysconfig.get_config_var("MULTIARCH") or ""
-    return [
-        *filter(None, named),
-        *(f"{root}/{ours}" for root in ("/usr/lib", "/lib") if ours),
-        *("/usr/local/lib", "/usr/lib64", "/usr/lib", "/lib", "/opt/homebrew/lib"),
-    ]
-
-
-def why_unloadable(path: str, said: str, *, named: bool) -> tuple[str, str]:
-    """Return why the loader refuses the library in the words that it `said`, and what to do.
-
-    `named` tells whether it is the user who has named it.
-    """
-    if not os.path.isfile(path) and (named or path in said or "not found" in said):
-        if named:
-            return f"there is no library {path}", "correct library= or EDGE_ACCELERATE_EDGETPU_LIBRARY"
-        return f"the Edge TPU's runtime library {path} is not installed", INSTALL
-    theirs, ours = _machine(path), _machine("/proc/self/exe")
-    if theirs and ours and theirs != ours:
-        return f"{path} is built for {theirs}, this Python for {ours}", f"install the library's package for {ours}"
-    if os.path.isfile(path) and not theirs and sys.platform == "linux":
-        return f"{path} is no library ({said})", INSTALL
-    if "libusb" in said:
-        return f"{path} needs libusb-1.0, which is not installed", "sudo apt install libusb-1.0-0"
-    if missing := re.search(r"([\w.+-]+\.so[\w.]*): cannot open shared object", said):
-        return f"{path} needs {missing[1]}, which is not installed", "install the package that has it"
-    if version := re.search(r"version [`'](\w+_[\d.]+)'", said):
-        return (
-            f"{path} is built for a newer system: it needs {version[1]}",
-            "install the library's package for this version of the system",
-        )
-    if "symbol" in said:
-        return f"{path} is not the Edge TPU's runtime library, or damaged ({said})", INSTALL
-    return f"{path} cannot be loaded ({said})", INSTALL
+def file_of(option: object) -> str:
+    """Return the library's file: the one that is named, else the system's."""
+    return find_file(wanted_file(KIND, option) or name_on_this_platform())
 
 
 def about_namesake() -> str:
@@ -94,16 +35,3 @@ def about_namesake() -> str:
         if any(folder.glob("pycoral-*.dist-info")) and not (folder / "pycoral/utils/edgetpu.py").is_file():
             return f" (the package pycoral in {folder} is an unrelated program: pip uninstall pycoral)"
     return ""
-
-
-def _machine(path: str) -> str:
-    """Return what processor an ELF file is for, "" for any other file."""
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(20)
-    except OSError:
-        return ""
-    if head[:4] != b"\x7fELF" or len(head) < 20:
-        return ""
-    (machine,) = struct.unpack_from("<H" if head[5] == 1 else ">H", head, 18)
-    return _MACHINES.get(machine, f"machine {machine}")

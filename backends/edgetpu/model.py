@@ -12,6 +12,7 @@ from typing import Any
 
 from accelerate.backends.tflite.allocation import allocate_tensors
 from accelerate.backends.tflite.calls import ENGINE_ERRORS, Calls
+from accelerate.backends.tflite.delegates.library import Delegate
 from accelerate.backends.tflite.diagnosis import why_unresolved
 from accelerate.backends.tflite.engines import Engine
 from accelerate.backends.tflite.interpreter import make_interpreter
@@ -31,7 +32,7 @@ from accelerate.formats.tflite.compiled import COMPILED_OPERATOR
 from accelerate.formats.tflite.file import ModelFile
 
 from .devices import CONNECT, Lease, move, why_not_opened
-from .library import Delegate, Library
+from .library import Library
 
 __all__ = ["EdgeTPUModel", "connect"]
 

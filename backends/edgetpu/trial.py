@@ -8,11 +8,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from accelerate import errors
+from accelerate.backends.tflite.delegates.library import stamp
 from accelerate.backends.tflite.engines import ENGINES, Engine
 from accelerate.contract import ChildError, LoadOptions, Source, __version__, folder, verdict, verdicts
 from accelerate.errors import AccelerateError, BackendNotAvailableError
 
-from .library import Library, stamp
+from .library import Library
 
 __all__ = ["SECONDS", "judge", "known_crash", "prove"]
 
