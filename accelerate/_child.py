@@ -1,4 +1,4 @@
-"""The child's side of `children.run_in_child`.
+"""What a child process of ours begins with: it calls a function and writes what that returns (`system.children`).
 
 ``python -m accelerate._child package.module:function '{"argument": ...}' SECONDS``
 """
@@ -13,7 +13,7 @@ import sys
 
 
 def _main() -> None:
-    if hasattr(signal, "alarm"):  # ends a native call that hangs though the parent has been killed
+    if hasattr(signal, "alarm"):  # ends a native call that hangs though the parent has been killed; 0 sets none
         signal.alarm(int(sys.argv[3]))
     answer = os.dup(1)
     os.dup2(2, 1)  # a runtime's chatter must not mix with the answer

@@ -36,6 +36,8 @@ def load(
     replicas: int = 1,
     **backend_options: Any,
 ) -> Model:
+    failover: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = (),
+    isolation: str | None = None,
     """Load a model and make it ready to run.
 
     Parameters
@@ -71,6 +73,12 @@ def load(
         How many copies of the model run side by side, for callers in several threads.
     **backend_options
         What only one backend knows, such as ``engine=``.
+    failover : sequence of str or mapping
+        What answers where this model cannot, in order: names of backends, or dicts of arguments of `load`. What they
+        leave open is as given here, but for `backend`, `device` and the backend's own. See docs/programs.md.
+    isolation : "process", optional
+        Run the model in a child process, each replica in one of its own: a crash of its runtime is an `InferenceError`,
+        and the next call gets a new child. Linux only. See docs/programs.md.
 
     Returns
     -------
@@ -120,6 +128,8 @@ def plan(
     """
     decided = decision(**locals())
     with decided.source.kept_open():
+    failover: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = (),
+    isolation: str | None = None,
         return summarize(list(decided.rows))
 
 

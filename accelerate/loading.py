@@ -22,7 +22,7 @@ from .contract import Backend
 from .errors import AccelerateError, NoBackendError, OptionError
 from .model import Model
 from .planning import Row, decide, summarize
-from .reports import LoadOptions
+from .reports import KINDS, LoadOptions
 from .source import Source
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def decision(
     """Check the arguments that no backend has to be asked about, and begin to decide.
 
     Where `heeds_environment`, the environment says what they leave open; a runtime's object and a URL leave nothing.
+    isolation: str | None = None,
     """
     environment.check()
     found = registry.recognize(Source(source))
@@ -113,6 +114,11 @@ def decision(
         labels, described = labels or beside.labels, beside.vision
         if common["normalization"] is None:
             common["normalization"] = beside.normalization
+    if isolation is not None:
+        from .combined.isolation.specification import check_isolation
+
+        check_isolation(isolation, found, given, considered)
+    common["isolation"] = isolation
     options = LoadOptions(**common, backend_options=given, asked=common["device"], labels=labels, described=described)
     rows = decide(found, options, considered, ranked=backend == "auto")
     return Decision(found, options, _told(rows, said), isinstance(backend, str) and backend != "auto")
@@ -215,11 +221,16 @@ def _carry_out(decided: Decision) -> Model:
 def _load_row(row: Row, source: Source, options: LoadOptions) -> Model:
     backend, count = row.backend, options.replicas
     try:
-        models = [backend.load(source, options)] if count == 1 else list(backend.load_replicas(source, options, count))
+        if options.isolation is not None and backend.in_process:
+            models = _isolated(row, source, options)
+        elif count == 1:
+            models = [backend.load(source, options)]
+        else:
+            models = list(backend.load_replicas(source, options, count))
     except AccelerateError:
         raise
     except (Exception, SystemExit) as error:
-        raise _translated(backend, error, source) from error
+        raise registry.translated(backend, error, source) from error
     answers: Sequence[object] = models
     sound = [answer for answer in answers if isinstance(answer, Model)]
     if len(sound) != count or len(answers) != count:
@@ -234,12 +245,17 @@ def _load_row(row: Row, source: Source, options: LoadOptions) -> Model:
     return Replicas(models)
 
 
-def _translated(backend: Backend, error: BaseException, source: Source) -> AccelerateError:
-    """Ask a backend what its runtime's exception means; one that cannot tell is broken."""
-    if isinstance(error, Exception):
-        with contextlib.suppress(Exception):
-            return registry.checked(backend.translate(error, source), AccelerateError, "translate")
-    return registry.failure(backend, error)
+def _isolated(row: Row, source: Source, options: LoadOptions) -> list[Model]:
+    """Load in children, one for each replica."""
+    from .combined.isolation.model import load_isolated
+
+    chosen = row.candidate.device
+    devices = [chosen]
+    if options.replicas > 1 and options.asked in (None, *KINDS):
+        # in one process a backend shares its devices out by itself; such a one is open to a single process
+        listed = [d for d in registry.devices(row.backend, options, source) if d.ready and d.kind == "tpu"]
+        devices += [d.id for d in listed if d.id != chosen] if chosen in [d.id for d in listed] else []
+    return load_isolated(row.backend, source, options, [devices[i % len(devices)] for i in range(options.replicas)])
 
 
 def _why_not(

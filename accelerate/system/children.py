@@ -15,7 +15,16 @@ from typing import Any
 from .._records import record
 from .cache import folder, recall, remember
 
-__all__ = ["ChildError", "Verdict", "run_in_child", "verdict", "verdicts"]
+__all__ = [
+    "ChildError",
+    "Verdict",
+    "how_to_start",
+    "run_in_child",
+    "signal_name",
+    "verdict",
+    "verdicts",
+    "why_impossible",
+]
 
 # Where this package comes from, which an editable install has not on sys.path. It is the child's working folder too:
 # before Python 3.11, which brought PYTHONSAFEPATH, -m imports from there first.
@@ -145,25 +154,13 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
     ------
     ChildError
     """
-    if reason := _why_impossible():
+    if reason := why_impossible():
         raise ChildError(f"nothing can be tried in a child process: {reason}", impossible=True)
     # never multiprocessing: it runs a user's unguarded script again
     import json
     import subprocess  # 8 ms that most programs never need
 
-    command = [
-        sys.executable,
-        "-m",
-        f"{__package__.partition('.')[0]}._child",
-        task,
-        json.dumps(arguments),
-        str(math.ceil(timeout) + 5),
-    ]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, [*sys.path, _SITE])),
-        "PYTHONSAFEPATH": "1",
-    }
+    child = how_to_start(task, json.dumps(arguments), math.ceil(timeout) + 5)
     try:
         done = subprocess.run(
             command, input=payload, capture_output=True, timeout=timeout, env=environment, cwd=_SITE, check=False
@@ -177,27 +174,58 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
     return json.loads(done.stdout)
 
 
-def _why_impossible() -> str:
+def how_to_start(task: str, arguments: str, limit: int) -> dict[str, Any]:
+    """Return what `subprocess` is given to start an interpreter that calls a task, as ``args``, ``env`` and ``cwd``.
+
+    Never multiprocessing: it runs a user's unguarded script again.
+
+    Parameters
+    ----------
+    task : str
+        ``package.module:function``.
+    arguments : str
+        JSON.
+    limit : int
+        Seconds after which the child ends itself; 0 for none.
+    """
+    return {
+        "args": [sys.executable, "-m", f"{__package__.partition('.')[0]}._child", task, arguments, str(limit)],
+        "env": {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(os.path.abspath, [*sys.path, _SITE])),
+            "PYTHONSAFEPATH": "1",
+        },
+        "cwd": _SITE,
+    }
+
+
+def why_impossible() -> str:
     """Return why this program's executable cannot run a task, "" where it is a Python."""
     if getattr(sys, "frozen", False):
         return "this program is frozen, and its executable would start it again"
     if not os.path.basename(sys.executable or "").lower().startswith(("python", "pypy")):
         return f"Python is embedded in this program, whose executable ({sys.executable or 'unknown'}) is no Python"
+def signal_name(number: int) -> str:
+    """Return what a signal is called; those for real-time use have no names."""
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
     return ""
 
 
 def _is_fault(code: int) -> bool:
     if code < 0:
-        import signal
-
-        return signal.Signals(-code).name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE")
+        return signal_name(-code) in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE")
     return code >= 0xC0000000  # Windows' severity "error" of a status (winerror.h, NTSTATUS)
 
 
 def _death(code: int, stderr: bytes) -> str:
     if code < 0:
-        import signal
-
-        return f"the process was killed by {signal.Signals(-code).name}"
+        return f"the process was killed by {signal_name(-code)}"
     lines = stderr.decode("utf-8", "replace").strip().splitlines()
     return f"the process ended with status {code}: {lines[-1] if lines else 'no message'}"

@@ -35,6 +35,7 @@ class Viam(Backend):
     description = "Models of the ML model services of a Viam machine, over gRPC"
     extra = "viam"
     options = ("api_key", "api_key_id", "service")
+    in_process = False
 
     def kinds(self) -> Sequence[str]:
         return ("server",)

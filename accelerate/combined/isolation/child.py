@@ -1,0 +1,399 @@
+"""The child's side: it loads one model and does what comes over the channel, until that ends.
+
+``python -m accelerate._child accelerate.combined.isolation.child:serve '{"channel": 5, "lifeline": 6}' 0``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ... import registry
+from ...calls.binding import Binding
+from ...calls.conversion import Array
+from ...contract import Backend
+from ...errors import AccelerateError, InferenceError
+from ...model import Model
+from ...reports import LoadOptions
+from ...runtime_model import RuntimeModel
+from ...source import Source
+from .coding import decode, encode, encode_error
+from .frames import FAILED, LOOSE, MOST, NEED, NOTE, ROOM, RUN, TOLD, Packet, split
+from .memory import Region
+from .placing import Loose, known_dtype, read_loose
+
+__all__ = ["serve"]
+
+_MOST_DESCRIPTORS = 4  # of one packet
+_MOST_NOTES = 1000  # lines of the log between two answers
+
+
+def serve(_: bytes, channel: int, lifeline: int) -> None:
+    """Serve one program until it closes the channel, or ends."""
+    for descriptor in (channel, lifeline):
+        os.set_inheritable(descriptor, False)  # what a runtime starts must not keep them open
+    _die_with(lifeline)
+    with socket.socket(fileno=channel) as end:
+        _Child(end).serve()
+    sys.stderr.flush()
+    os._exit(0)  # the model is closed: what a runtime does as Python ends has nothing left to save
+
+
+def _die_with(lifeline: int) -> None:
+    """Have the kernel end this process when the other end of a socket closes, whatever it is doing then.
+
+    It is the signal of an event on a descriptor. PR_SET_PDEATHSIG would come when the *thread* ends that has started
+    this process, and a thread that watches the socket would wait for a GIL that a native call may never give back.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    poller = select.poll()
+    poller.register(lifeline, 0)
+    if poller.poll(0):  # it has closed before
+        os._exit(1)
+
+
+class _Notes(logging.Handler):
+    """Keeps what is logged here for the program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[tuple[str, int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self.kept) < _MOST_NOTES:
+            self.kept.append((record.name, record.levelno, record.getMessage()))
+
+
+class _Target:
+    """What a run is of: a model or a Binding, with the places of its tensors."""
+
+    def __init__(self, model: Model, binding: Binding | None) -> None:
+        told = model if isinstance(model, RuntimeModel) else model.metadata()
+        self.inputs, self.outputs = told.inputs, told.outputs
+        self.model = model
+        self.binding = binding
+        bound = None if binding is None else binding.inputs
+        # by position; None for an optional input that is not bound
+        self.bound = [None if bound is None else bound.get(t.name) for t in self.inputs]
+        self.given: list[tuple[int, Array]] = []
+        self.taken: list[tuple[int, Array]] = []
+        self.loose_inputs = list(range(len(self.inputs)))
+        self.loose_outputs = list(range(len(self.outputs)))
+        self._runs = _runner(model, [t.name for t in self.inputs], [t.name for t in self.outputs])
+
+    def place(self, region: Region, inputs: Any, outputs: Any) -> None:
+        """Give tensors their places in a region."""
+        for found, infos, told, loose in (
+            (self.given, self.inputs, inputs, self.loose_inputs),
+            (self.taken, self.outputs, outputs, self.loose_outputs),
+        ):
+            for position, start, shape in told:
+                found.append((position, region.array(start, known_dtype(infos[position]), shape)))
+                loose.remove(position)
+        if self.binding is not None:  # one that is optional and not bound is not sent either
+            self.loose_inputs = [i for i in self.loose_inputs if self.bound[i] is not None]
+
+    def run(self, table: bytes, room: Region | None, seconds: float) -> list[tuple[int, Array]]:
+        """Run once and return the outputs that have no place, or did not fit it."""
+        loose = [self.inputs[i] for i in self.loose_inputs]
+        feeds = (*self.given, *zip(self.loose_inputs, read_loose(table, loose, room) if loose else (), strict=True))
+        if self.binding is None:
+            given: list[Any] = [None] * len(self.inputs)
+            for position, array in feeds:
+                given[position] = array
+            results = self._runs(given, seconds)
+        else:
+            for position, array in feeds:
+                bound = self.bound[position]
+                if bound is not None and array is not None:
+                    np.copyto(bound, array)
+            results = _run_binding(self.model, self.binding, [t.name for t in self.outputs], seconds)
+        left = [(position, results[position]) for position in self.loose_outputs]
+        for position, view in self.taken:
+            result = results[position]
+            if result.shape == view.shape and result.dtype == view.dtype:
+                np.copyto(view, result)
+            else:
+                left.append((position, result))
+        return left
+
+
+def _runner(model: Model, inputs: list[str], outputs: list[str]) -> Callable[[list[Any], float], list[Array]]:
+    """Return what runs a model on feeds in the order of its inputs, and ends a call early where the runtime can."""
+    if not isinstance(model, RuntimeModel) or type(model).adapter is not RuntimeModel.adapter:
+
+        def infer(feeds: list[Any], _: float) -> list[Array]:
+            given = {name: feed for name, feed in zip(inputs, feeds, strict=True) if feed is not None}
+            answer = model.infer(given, dequantize=False)
+            return [answer[name] for name in outputs]
+
+        return infer
+
+    def run(feeds: list[Any], seconds: float) -> list[Array]:
+        if not seconds or not model.cancels:
+            return _sound(model, model.run(feeds, None))
+        call, cancel = model.cancellable(feeds)
+        with _cancelled_after(cancel, seconds), _translated(model):
+            return _sound(model, call())
+
+    return run
+
+
+def _sound(model: RuntimeModel, results: object) -> list[Array]:
+    if isinstance(results, list) and len(results) == len(model.outputs):
+        return results
+    got = f"a list of {len(results)}" if isinstance(results, list) else f"a {type(results).__name__}"
+    raise InferenceError(f"{model.backend} returned {got}, wanted a list of {len(model.outputs)} arrays")
+
+
+def _run_binding(model: Model, binding: Binding, outputs: list[str], seconds: float) -> list[Array]:
+    if not seconds or not model.cancels or not isinstance(model, RuntimeModel):
+        binding.run()
+    else:
+        step, cancel = binding.cancellable()
+        with _cancelled_after(cancel, seconds), _translated(model):
+            step()
+    found = binding.outputs
+    return [found[name] for name in outputs]
+
+
+@contextlib.contextmanager
+def _cancelled_after(cancel: Callable[[], None] | None, seconds: float) -> Iterator[None]:
+    """Ask a call to end early at the deadline; its caller has left it then, and the next one waits for it."""
+    if cancel is None:
+        yield
+        return
+    import threading
+
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
+def _translated(model: RuntimeModel) -> Iterator[None]:
+    try:
+        yield
+    except AccelerateError:
+        raise
+    except Exception as error:
+        raise model.translate(error) from error
+
+
+class _Child:
+    """The state of a child: its models, what may be run of them, and the memory that it shares."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._models: dict[int, Model] = {}
+        self._targets: dict[int, _Target] = {}
+        self._room: dict[str, Region] = {}  # for inputs and outputs that have no place of their own
+        self._results: Loose | None = None  # that wait for room
+        self._positions: list[int] = []
+        self._runtime: Any = None
+        self._notes = _Notes()
+        self._asks: Mapping[str, Callable[..., Any]] = {
+            "load": self._load,
+            "signature": self._signature,
+            "open": self._open,
+            "place": self._place,
+            "room": self._take_room,
+            "drop": self._drop,
+            "command": self._command,
+            "phases": self._phases,
+        }
+
+    def serve(self) -> None:
+        """Do what comes, until the channel ends."""
+        parts: list[bytes] = []
+        descriptors: list[int] = []
+        number = -1
+        receive, space = self._channel.recvmsg, socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
+        try:
+            while True:
+                data, ancillary, _, _ = receive(MOST, space, socket.MSG_CMSG_CLOEXEC)
+                if not data:
+                    return
+                packet = Packet(data)
+                if packet.number != number:  # what was begun before was given up
+                    parts, descriptors, number = [], [], packet.number
+                parts.append(packet.content)
+                if ancillary:
+                    descriptors += _descriptors(ancillary)
+                if not packet.more:
+                    self._answer(packet, b"".join(parts), descriptors)
+                    parts, descriptors = [], []
+        except ConnectionError:  # the program has gone
+            return
+        finally:
+            for model in self._models.values():
+                with contextlib.suppress(Exception):
+                    model.close()
+
+    def _answer(self, packet: Packet, content: bytes, descriptors: list[int]) -> None:
+        try:
+            if packet.kind == RUN:
+                self._results = None
+                left = self._targets[packet.target].run(content, self._room.get("in"), packet.seconds)
+                answer = self._outputs(self._targets[packet.target], left) if left else None
+            elif packet.kind == ROOM:
+                self._take_room("out", int.from_bytes(content, "little"), descriptors)
+                answer = self._lay()
+            else:
+                name, arguments = decode(content)
+                told = self._asks[name](**arguments, **({"descriptors": descriptors} if descriptors else {}))
+                answer = TOLD, encode(told)
+        except Exception as error:
+            answer = FAILED, encode(encode_error(error))
+        except SystemExit as error:  # a stranger's code
+            answer = FAILED, encode(encode_error(InferenceError(f"the backend ended with SystemExit: {error}")))
+        self._tell(packet.number)
+        if answer is None:
+            self._channel.send(packet.number.to_bytes(4, "little"))
+            return
+        for part in split(packet.number, *answer):
+            self._channel.send(part)
+
+    def _tell(self, number: int) -> None:
+        """Send what was logged, and what the model runs on where that has changed."""
+        root = self._models.get(0)
+        runtime = None if root is None else root.runtime
+        if not self._notes.kept and runtime is self._runtime:
+            return
+        kept, self._notes.kept = self._notes.kept, []
+        told = {"log": kept, "runtime": None if runtime is self._runtime else runtime}
+        self._runtime = runtime
+        for part in split(number, NOTE, encode(told)):
+            self._channel.send(part)
+
+    # Outputs without a place
+
+    def _outputs(self, target: _Target, left: list[tuple[int, Array]]) -> tuple[int, bytes]:
+        self._positions = [position for position, _ in left]
+        self._results = Loose([(target.outputs[position], array) for position, array in left])
+        return self._lay()
+
+    def _lay(self) -> tuple[int, bytes]:
+        if self._results is None:
+            raise InferenceError("there are no outputs that wait for room")
+        room = self._room.get("out")
+        if room is None or room.size < self._results.size:
+            return NEED, self._results.size.to_bytes(8, "little")
+        table = self._results.lay(room)
+        self._results = None
+        count = len(self._positions)
+        return LOOSE, np.array([count, *self._positions], np.int64).tobytes() + table
+
+    def _take_room(self, side: str, size: int, descriptors: list[int]) -> None:
+        self._room[side] = Region(size, descriptors[0])
+
+    # What is asked of it
+
+    def _load(
+        self, backend: str, source: Any, format: str, likeness: str, options: LoadOptions, folder: str | None,
+        level: int, descriptors: list[int] | None = None,
+    ) -> Any:  # fmt: skip
+        logger = logging.getLogger("accelerate")
+        logger.setLevel(level)
+        logger.addHandler(self._notes)
+        logger.propagate = False
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                os.chdir(folder)
+        module, _, name = backend.partition(":")
+        kind: type[Backend] = getattr(importlib.import_module(module), name)
+        if descriptors:
+            with os.fdopen(descriptors[0], "rb") as file:
+                source = file.read()
+        loaded = kind()
+        given = Source(source)
+        if not given.format:
+            given.format, given.likeness = format, likeness
+        with given.kept_open():
+            try:
+                model = loaded.load(given, options)
+            except AccelerateError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise registry.translated(loaded, error, given) from error
+            if not isinstance(model, Model):
+                wrong = TypeError(f"load() returned {model!r:.60}, wanted one of class Model")
+                raise registry.failure(loaded, wrong)
+            return self._described(model)
+
+    def _signature(self, signature: str) -> Any:
+        return self._described(self._models[0].signature(signature))
+
+    def _described(self, model: Model) -> Any:
+        number = len(self._models)
+        self._models[number] = model
+        runtime = model.runtime
+        if not number:
+            self._runtime = runtime
+        try:
+            metadata, problem = model.metadata(), None
+        except AccelerateError as error:
+            if not isinstance(model, RuntimeModel):
+                raise
+            metadata, problem = None, encode_error(error)
+        ours = isinstance(model, RuntimeModel)
+        return {
+            "model": number,
+            "inputs": model.inputs if isinstance(model, RuntimeModel) else model.metadata().inputs,
+            "outputs": model.outputs if isinstance(model, RuntimeModel) else model.metadata().outputs,
+            "metadata": metadata,
+            "problem": problem,
+            "runtime": runtime,
+            "assumed": model.assumed_normalization if isinstance(model, RuntimeModel) else None,
+            "commands": list(model.commands()) if isinstance(model, RuntimeModel) else [],
+            "phases": type(model).phases is not RuntimeModel.phases if ours else model.phases() is not None,
+        }
+
+    def _open(self, model: int, target: int, bound: bool, shapes: Any) -> Any:
+        found = self._models[model]
+        binding = found.bind(shapes) if bound else None
+        self._targets[target] = _Target(found, binding)
+        if binding is None:
+            return None
+        return tuple({name: array.shape for name, array in side.items()} for side in (binding.inputs, binding.outputs))
+
+    def _place(self, target: int, size: int, inputs: Any, outputs: Any, descriptors: list[int]) -> None:
+        self._targets[target].place(Region(size, descriptors[0]), inputs, outputs)
+
+    def _drop(self, targets: list[int]) -> None:
+        for number in targets:
+            target = self._targets.pop(number, None)
+            if target is not None and target.binding is not None:
+                target.binding.close()
+
+    def _command(self, model: int, command: Any, seconds: float | None) -> Any:
+        return self._models[model].do_command(command, timeout=seconds)
+
+    def _phases(self, model: int) -> Any:
+        return self._models[model].phases()
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found: list[int] = []
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found += np.frombuffer(data[: len(data) // 4 * 4], np.int32).tolist()
+    return found
