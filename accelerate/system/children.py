@@ -156,15 +156,12 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
     """
     if reason := why_impossible():
         raise ChildError(f"nothing can be tried in a child process: {reason}", impossible=True)
-    # never multiprocessing: it runs a user's unguarded script again
     import json
     import subprocess  # 8 ms that most programs never need
 
     child = how_to_start(task, json.dumps(arguments), math.ceil(timeout) + 5)
     try:
-        done = subprocess.run(
-            command, input=payload, capture_output=True, timeout=timeout, env=environment, cwd=_SITE, check=False
-        )
+        done = subprocess.run(**child, input=payload, capture_output=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:
         raise ChildError(f"no answer within {timeout:g} s", timed_out=True) from error
     except OSError as error:
@@ -205,6 +202,9 @@ def why_impossible() -> str:
         return "this program is frozen, and its executable would start it again"
     if not os.path.basename(sys.executable or "").lower().startswith(("python", "pypy")):
         return f"Python is embedded in this program, whose executable ({sys.executable or 'unknown'}) is no Python"
+    return ""
+
+
 def signal_name(number: int) -> str:
     """Return what a signal is called; those for real-time use have no names."""
     import signal
@@ -213,9 +213,6 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-    return ""
 
 
 def _is_fault(code: int) -> bool:
