@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import registry
 from .errors import OptionError, one_line
@@ -15,7 +15,9 @@ from .loading import decision, load_one
 from .model import Model
 from .planning import summarize
 from .reports import BackendInfo, Device, LoadOptions, Plan
-from .source import Source
+
+if TYPE_CHECKING:
+    from .combined.failover.entries import Entry
 
 __all__ = ["list_backends", "list_devices", "load", "plan"]
 
@@ -34,10 +36,10 @@ def load(
     dequantize: bool = False,
     strict: bool = False,
     replicas: int = 1,
-    **backend_options: Any,
-) -> Model:
     failover: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = (),
     isolation: str | None = None,
+    **backend_options: Any,
+) -> Model:
     """Load a model and make it ready to run.
 
     Parameters
@@ -71,14 +73,14 @@ def load(
         Convert no input's values: the dtype must be the model's.
     replicas : int
         How many copies of the model run side by side, for callers in several threads.
-    **backend_options
-        What only one backend knows, such as ``engine=``.
     failover : sequence of str or mapping
         What answers where this model cannot, in order: names of backends, or dicts of arguments of `load`. What they
         leave open is as given here, but for `backend`, `device` and the backend's own. See docs/programs.md.
     isolation : "process", optional
         Run the model in a child process, each replica in one of its own: a crash of its runtime is an `InferenceError`,
         and the next call gets a new child. Linux only. See docs/programs.md.
+    **backend_options
+        What only one backend knows, such as ``engine=``.
 
     Returns
     -------
@@ -94,12 +96,21 @@ def load(
         About an argument.
     """
     arguments = dict(locals())  # a tracer goes on writing to the one that `locals` returns
-    found, model = load_one(arguments)
+    del arguments["failover"]
+    folder = _working_folder()
+    entries: list[Entry] = []
+    model: Model
+    if _is_given(failover):
+        from .combined.failover.entries import load_failover, read
+
+        first, *entries = read(arguments, failover, folder)
+        again, model = first.again, load_failover([first, *entries])
+    else:
+        found, model = load_one(arguments)
+        again = found.again
     del arguments["source"]
-    given, folder = {**arguments.pop("backend_options"), **arguments}, ""
-    with contextlib.suppress(OSError):  # somebody has removed it: then no path was a relative one
-        folder = os.getcwd()
-    model.loaded_by = functools.partial(_reduce, found, folder, given)
+    given = {**arguments.pop("backend_options"), **arguments}
+    model.loaded_by = functools.partial(_reduce, again, folder, given, entries)
     return model
 
 
@@ -117,6 +128,8 @@ def plan(
     dequantize: bool = False,
     strict: bool = False,
     replicas: int = 1,
+    failover: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = (),
+    isolation: str | None = None,
     **backend_options: Any,
 ) -> Plan:
     """Say what `load` with the same arguments would choose, and why; the model is not loaded.
@@ -126,10 +139,14 @@ def plan(
     ModelNotFoundError, ModelError, OptionError, BackendNotAvailableError
         Where `load` would raise before it chooses.
     """
-    decided = decision(**locals())
+    arguments = dict(locals())
+    del arguments["failover"]
+    if _is_given(failover):
+        from .combined.failover.entries import plan_failover, read
+
+        return plan_failover(read(arguments, failover, _working_folder()))
+    decided = decision(**arguments)
     with decided.source.kept_open():
-    failover: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = (),
-    isolation: str | None = None,
         return summarize(list(decided.rows))
 
 
@@ -151,13 +168,28 @@ def list_devices() -> list[Device]:
     return found
 
 
-def _reduce(source: Source, folder: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+def _is_given(failover: object) -> bool:
+    return failover is not None and not (isinstance(failover, (list, tuple)) and not failover)
+
+
+def _working_folder() -> str:
+    """Return the folder from which relative paths go out; "" where somebody has removed it: then none is one."""
+    with contextlib.suppress(OSError):
+        return os.getcwd()
+    return ""
+
+
+def _reduce(
+    again: Callable[[str], Any], folder: str, arguments: Mapping[str, Any], failover: Sequence[Entry]
+) -> tuple[Any, ...]:
     """Return what a model is pickled as: `load` and its arguments. Paths are those from the folder of that time."""
     import pickle
 
     given = {name: value for name, value in arguments.items() if value is not None}
     if "label_path" in given:
         given["label_path"] = os.path.join(folder, os.fsdecode(given["label_path"]))
+    if failover:
+        given["failover"] = [entry.portable(folder) for entry in failover]
     for name, value in given.items():
         try:
             pickle.dumps(value)
@@ -166,4 +198,4 @@ def _reduce(source: Source, folder: str, arguments: Mapping[str, Any]) -> tuple[
                 f"the model cannot be pickled or copied, as {name}= of its load cannot: {one_line(error)}",
                 "load it where it is to run: in the worker",
             ) from error
-    return functools.partial(load, **given), (source.again(folder),)
+    return functools.partial(load, **given), (again(folder),)

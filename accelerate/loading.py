@@ -28,7 +28,7 @@ from .source import Source
 if TYPE_CHECKING:
     from .formats.beside import Beside
 
-__all__ = ["Decision", "decision", "load_one"]
+__all__ = ["Decision", "carry_out", "decision", "load_one"]
 
 # far above what any machine gains from; a runtime that is asked for more may take the process down
 _MOST_THREADS = 1024
@@ -60,8 +60,13 @@ class Decision:
 def load_one(arguments: Mapping[str, Any], *, heeds_environment: bool = True) -> tuple[Source, Model]:
     """Load a model with the arguments of `load` by name; those of backends are in ``backend_options``."""
     decided = decision(**arguments, heeds_environment=heeds_environment)
+    return decided.source, carry_out(decided)
+
+
+def carry_out(decided: Decision) -> Model:
+    """Load what was decided, which can be done once."""
     with decided.source.kept_open():
-        return decided.source, _carry_out(decided)
+        return _carry_out(decided)
 
 
 def decision(
@@ -70,12 +75,12 @@ def decision(
     backend_options: Mapping[str, Any],
     *,
     heeds_environment: bool = True,
+    isolation: str | None = None,
     **common: Any,
 ) -> Decision:
     """Check the arguments that no backend has to be asked about, and begin to decide.
 
     Where `heeds_environment`, the environment says what they leave open; a runtime's object and a URL leave nothing.
-    isolation: str | None = None,
     """
     environment.check()
     found = registry.recognize(Source(source))
@@ -109,16 +114,16 @@ def decision(
             "an existing interpreter or session cannot be copied", "give the model file, or leave replicas out"
         )
     given = {name: value for name, value in backend_options.items() if value is not None}
-    described: Mapping[str, Any] = {}
-    if found.path is not None and (beside := _beside(found.path)) is not None:
-        labels, described = labels or beside.labels, beside.vision
-        if common["normalization"] is None:
-            common["normalization"] = beside.normalization
     if isolation is not None:
         from .combined.isolation.specification import check_isolation
 
         check_isolation(isolation, found, given, considered)
     common["isolation"] = isolation
+    described: Mapping[str, Any] = {}
+    if found.path is not None and (beside := _beside(found.path)) is not None:
+        labels, described = labels or beside.labels, beside.vision
+        if common["normalization"] is None:
+            common["normalization"] = beside.normalization
     options = LoadOptions(**common, backend_options=given, asked=common["device"], labels=labels, described=described)
     rows = decide(found, options, considered, ranked=backend == "auto")
     return Decision(found, options, _told(rows, said), isinstance(backend, str) and backend != "auto")

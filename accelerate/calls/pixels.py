@@ -15,6 +15,7 @@ from ..metadata import Normalization, Quantization, TensorInfo
 __all__ = [
     "AssumptionWarning",
     "another_range",
+    "keeps_levels",
     "note_frame",
     "pixel_normalization",
     "warn_of_assumption",
@@ -100,7 +101,7 @@ def was_frame(value: object) -> bool:
 def without_effect(info: TensorInfo) -> str:
     """Return what to say of a user's normalisation that changes none of an image's levels; "" where it would not."""
     n, q = info.normalization, info.quantization
-    if not info.layout or n is None or n.source != "user" or _keeps_levels(n, q):
+    if not info.layout or n is None or n.source != "user" or keeps_levels(n, q):
         return ""
     if info.data_type == "uint8" and q is not None:
         why = "to `infer` uint8 arrays are levels; it applies to frames alone (infer_image, to_tensor)"
@@ -139,7 +140,7 @@ def _value_range(n: Normalization) -> tuple[float, float]:
     return float(ends.min()), float(ends.max())
 
 
-def _keeps_levels(n: Normalization, q: Quantization | None) -> bool:
+def keeps_levels(n: Normalization, q: Quantization | None) -> bool:
     """Return whether pixels that are normalised and quantised are what they were, but for a level of rounding."""
     scale, zero = (q.scale, q.zero_point) if q is not None and q.axis is None else ((1.0,), (0,))
     levels = _normalized(range(256), n) / scale + zero
