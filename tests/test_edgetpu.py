@@ -36,11 +36,12 @@ from accelerate import (
     OptionError,
     UnsupportedModelError,
 )
-from accelerate.backends.edgetpu import devices, library, model, trial
+from accelerate.backends.edgetpu import devices, library, model
 from accelerate.backends.edgetpu import hardware as system
 from accelerate.backends.edgetpu.library_file import about_namesake
 from accelerate.backends.edgetpu.twins import needed_runtime
 from accelerate.backends.tflite.delegates import library as delegate_library
+from accelerate.backends.tflite.delegates import trial
 from accelerate.system import children
 
 X = np.array([[1, 2, 3, 255]], np.uint8)

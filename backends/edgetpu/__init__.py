@@ -42,14 +42,15 @@ class EdgeTPU(Backend):
         return ("tpu",) if os.path.isfile(file_of(None)) or look() else ()
 
     def availability(self) -> Availability:
+        from accelerate.backends.tflite.delegates.trial import Trial
+
         from .library import open_library
-        from .trial import judge
 
         state = _library_state(LoadOptions(), tried=True)
         if not state.available:
             return state
         # which models have crashed is for a load of another one to find out
-        usable, crash, remedy = judge(pick(None), open_library(None))
+        usable, crash, remedy = Trial(KIND, open_library(None), pick(None)).judge()
         if not usable:
             return Availability(False, state.version, crash, remedy)
         try:
@@ -63,14 +64,15 @@ class EdgeTPU(Backend):
         state = _library_state(options, tried=False)  # of the engine the model itself shows it
         if not state.available or source.format == "object":
             return state
+        from accelerate.backends.tflite.delegates.trial import Trial
+
         from .library import open_library
-        from .trial import known_crash
         from .twins import compiled_twin, is_compiled
 
         given = options.backend_options
-        engine, library = pick(given.get("engine")), open_library(given.get("library"))
+        trial = Trial(KIND, open_library(given.get("library")), pick(given.get("engine")))
         runs = source if is_compiled(source) else Source(compiled_twin(source)[0])
-        crash = known_crash(engine, library, runs, _delegate_options(given.get("delegate_options")))
+        crash = trial.known_crash(runs, _delegate_options(given.get("delegate_options")))
         return state if crash is None else Availability(False, state.version, *crash)
 
     def conflicts(self, facts: Facts) -> Sequence[Conflict]:
@@ -141,12 +143,12 @@ class EdgeTPU(Backend):
         return super().load_replicas(source, replace(options, device=device), count)
 
     def _load(self, source: Source, options: LoadOptions) -> EdgeTPUModel:
+        from accelerate.backends.tflite.delegates.trial import Trial
         from accelerate.contract import default_threads
 
         from .devices import lease, used_before
         from .library import open_library
         from .model import EdgeTPUModel
-        from .trial import prove
         from .twins import needed_runtime
 
         engine = pick(options.backend_options.get("engine"))
@@ -162,7 +164,9 @@ class EdgeTPU(Backend):
         try:
             # no other process can open a device that this one has open, with this library and engine
             if not used_before(held):
-                prove(engine, library, source, held.device.id, delegate_options)
+                device = held.device.id
+                attempt, where = f"{__name__}.trial:try_model", f"the Edge TPU {device}"
+                Trial(KIND, library, engine).prove(source, attempt, where, delegate_options, device=device)
             options = replace(options, num_threads=default_threads(options))
             return EdgeTPUModel.open(engine, library, held, source, options, delegate_options)
         except BaseException:

@@ -45,7 +45,7 @@ class Library(DelegateLibrary):
     """
 
     refuses = "does not open the device"
-    revive = "unplug it and plug it in again"
+    revive = "unplug the device and plug it in again, or restart the machine"
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -59,6 +59,9 @@ class Library(DelegateLibrary):
         self.version = (self._dll.edgetpu_version() or b"").decode("utf-8", "replace")
         said = re.search(r"RuntimeVersion\((\d+)\)", self.version)
         self.runtime_version = int(said[1]) if said else None
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.version})"
 
     def devices(self) -> list[ListedDevice]:
         """List the devices, open ones too, in the library's order."""

@@ -15,7 +15,7 @@ KIND = LibraryKind(
     variable="EDGE_ACCELERATE_EDGETPU_LIBRARY",
     install="install the package libedgetpu1-std (docs/coral.md, 'Where is PyCoral?' says from where); "
     "`pip install pycoral` is another program",
-    fitting="install a build of the library for this system and this runtime (docs/coral.md, 'Where is PyCoral?')",
+    fitting="install a build of the library for this runtime (docs/coral.md, 'Where is PyCoral?')",
 )
 
 

@@ -51,6 +51,9 @@ class DelegateLibrary:
         self._destroy.argtypes = [ctypes.c_void_p]
         self._destroy.restype = None
 
+    def __str__(self) -> str:
+        return self.path
+
     def create(self, options: Mapping[str, str]) -> Delegate:
         """Create a delegate, which opens the device.
 
