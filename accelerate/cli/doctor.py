@@ -130,7 +130,7 @@ def _print(report: Mapping[str, Any]) -> None:
     remedies = [(each["what"], each["remedy"]) for each in report["machine"]]
     print_heading("Machine")
     machine = [(each["verdict"], each["what"], each["found"]) for each in report["machine"]]
-    print_table(("", "what", "found"), machine, wrap=["what", "found"])
+    print_table(("", "what", "found"), machine, wrap=["found"])
     if report["conflicts"]:
         print_heading("What does not fit together")
         rows = [(_FAIL if c["fatal"] else _WARN, c["backend"] or "-", c["reason"]) for c in report["conflicts"]]

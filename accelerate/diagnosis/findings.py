@@ -76,7 +76,7 @@ def _judge_throttling(board: Board, throttling: Throttling) -> Iterator[Finding]
         )
     if hot or (amiss and not needs) or any(word in amiss for word in ("heat", "temperature")):
         needs.append("cool it: a heat sink or a fan")
-    yield Finding("temperature and power", "; ".join(said), "; ".join(needs))
+    yield Finding("throttling", "; ".join(said), "; ".join(needs))
 
 
 def judge_limits(limits: Limits, cpus: int) -> Iterator[Finding]:

@@ -46,14 +46,17 @@ class Throttling:
     told: bool = False
 
 
-def find_throttling(board: Board, root: str = "") -> Throttling:
-    """Find out whether this machine is slowed down, or the one whose files are in the folder `root`."""
+def find_throttling(board: Board, root: str = "", *, ask: bool = True) -> Throttling:
+    """Find out whether this machine is slowed down, or the one whose files are in the folder `root`.
+
+    `ask` allows to start a program where no file tells; not for another machine.
+    """
     zones = [_number(file) for file in glob.iglob(f"{glob.escape(root)}/sys/class/thermal/thermal_zone*/temp")]
     temperature = max((zone / 1000 for zone in zones if zone is not None), default=None)
     now: list[str] = []
     before: list[str] = []
     told = False
-    for found in (_of_firmware(board, root), _of_cooling(root), _of_counters(root)):
+    for found in (_of_firmware(board, root, ask and not root), _of_cooling(root), _of_counters(root)):
         if found is not None:
             told = True
             now += found[0]
@@ -61,12 +64,12 @@ def find_throttling(board: Board, root: str = "") -> Throttling:
     return Throttling(temperature, tuple(now), tuple(before), told)
 
 
-def _of_firmware(board: Board, root: str) -> tuple[list[str], list[str]] | None:
+def _of_firmware(board: Board, root: str, ask: bool) -> tuple[list[str], list[str]] | None:
     """Return what a Raspberry Pi's firmware says: hexadecimal in a file, else by the program vcgencmd."""
     if board.kind != "raspberry-pi":
         return None
     files = glob.glob(f"{glob.escape(root)}/sys/devices/platform/soc*/soc*:firmware/get_throttled")
-    said = read_text(files[0]) if files else "" if root else _ask_firmware()
+    said = read_text(files[0]) if files else _ask_firmware() if ask else ""
     bits = re.fullmatch(r"(?:throttled=)?(?:0x)?([0-9a-fA-F]{1,8})", said)
     if bits is None:
         return None
