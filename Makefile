@@ -26,6 +26,8 @@ OLD_ENGINE_TESTS := $(filter-out tests/test_conformance_catches.py,$(sort $(wild
 	tests/test_conformance*.py tests/test_fuzz_tflite.py tests/test_binding_tflite.py tests/test_state.py \
 	tests/test_tflite_soundness.py))) \
 	tests/test_install.py::test_tflite_runtime_alone
+# two processes, each with whole files: see pytest_collection_modifyitems in tests/conftest.py
+WORKERS := -n 2 --dist loadgroup
 CODE := $(wildcard accelerate edge_accelerate_*.py benchmarks tests tools)
 # everything for development contains what the demo needs
 DEMO_ENV := $(firstword $(wildcard .venv/.ready-dev) .venv/.ready-demo)
@@ -75,13 +77,13 @@ lint: .venv/.ready-dev
 
 test: lint model-servers
 	$(say) 'all tests'
-	@.venv/bin/python -m pytest -q -m 'not long and not zoo'
+	@.venv/bin/python -m pytest -q $(WORKERS) -m 'not long and not zoo'
 	@$(MAKE) --no-print-directory test-tflite-runtime
 	$(say) 'everything passed'
 
 test-quick: .venv/.ready-dev
 	$(say) 'the tests that are not slow: core, LiteRT, ONNX Runtime'
-	@.venv/bin/python -m pytest -q -m 'not slow and not long and not zoo' --ignore-glob='tests/test_triton*' --ignore-glob='tests/test_*edgetpu*' --ignore-glob='tests/test_*viam*'
+	@.venv/bin/python -m pytest -q $(WORKERS) -m 'not slow and not long and not zoo' --ignore-glob='tests/test_triton*' --ignore-glob='tests/test_*edgetpu*' --ignore-glob='tests/test_*viam*'
 
 test-long: .venv/.ready-dev
 	$(say) 'the tests that take long'
@@ -107,7 +109,7 @@ test-tflite-runtime:
 	else \
 		$(MAKE) --silent .venv-tflite-runtime/.ready OLD_PYTHON="$$python" && \
 		printf '==> %s\n' 'the tests of tflite_cpu and the conformance suite, tflite-runtime' && \
-		.venv-tflite-runtime/bin/python -m pytest -q -m 'not long' $(OLD_ENGINE_TESTS); \
+		.venv-tflite-runtime/bin/python -m pytest -q $(WORKERS) -m 'not long' $(OLD_ENGINE_TESTS); \
 	fi
 
 zoo: .venv/.ready-dev .zoo/.ready
@@ -143,7 +145,7 @@ clean:
 	@$(call create,.venv-tflite-runtime,$(OLD_PYTHON))
 	$(say) 'installing into .venv-tflite-runtime (pip, about a minute)'
 	@$(call pip,.venv-tflite-runtime) --upgrade pip
-	@$(call pip,.venv-tflite-runtime) -e '.[litert,tflite-runtime,cli,testing]' --group build
+	@$(call pip,.venv-tflite-runtime) -e '.[litert,tflite-runtime,cli,testing]' --group build --group workers
 	@.venv-tflite-runtime/bin/python -c 'import tflite_runtime.interpreter'
 	@touch $@
 

@@ -32,6 +32,19 @@ def find_models() -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let one worker of pytest-xdist have all tests of a file, and of a server that several files share."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            name = item.path.name
+            item.add_marker(pytest.mark.xdist_group("triton" if name.startswith("test_triton") else name))
+
+
+# what a test runs as a program of its own, another pytest for one, is no worker
+for _name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+    os.environ.pop(_name, None)
+
+
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
     """The folder of real models (see tests/README.md)."""

@@ -112,9 +112,14 @@ def test_the_toy_has_a_model_for_every_role() -> None:
 
 
 @pytest.fixture(scope="module")
-def failures() -> Mapping[str, list[str]]:
+def failures(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[str]]:
     """Run the suite over each mutant, in one child process; return the tests that failed."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+        # where no other pytest tidies up meanwhile, at which this one would stumble
+        "PYTEST_DEBUG_TEMPROOT": str(tmp_path_factory.mktemp("mutants")),
+    }
     command = [sys.executable, toy_mutations.__file__, str(Path(__file__))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
