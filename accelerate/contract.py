@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .diagnosis.facts import Conflict, Distribution, Facts
     from .formats.description import describe_source, interface_of
     from .formats.tflite.assumptions import ASSUMED_NORMALIZATION
+    from .system.kept import KeptEngine, kept_engine
 else:  # what only some backends need is imported when one names it
 
     def __getattr__(name: str) -> Any:
@@ -54,6 +55,8 @@ else:  # what only some backends need is imported when one names it
             "HeldOpen": ".calls.held_open",
             "describe_source": ".formats.description",
             "interface_of": ".formats.description",
+            "KeptEngine": ".system.kept",
+            "kept_engine": ".system.kept",
         }
         if name in modules:
             return getattr(import_module(modules[name], __package__), name)
@@ -76,6 +79,7 @@ __all__ = [
     "Facts",
     "HeldOpen",
     "InputAdapter",
+    "KeptEngine",
     "LoadOptions",
     "Match",
     "Model",
@@ -100,6 +104,7 @@ __all__ = [
     "host_and_port",
     "in_words",
     "interface_of",
+    "kept_engine",
     "left",
     "name_tensors",
     "random_tensor",

@@ -1,0 +1,207 @@
+"""Engines that a runtime has built for a model, kept in the cache folder: what takes minutes is done once.
+
+Each engine has a folder of its own, whose name stands for all that the engine depends on: where any of it changes,
+another folder is looked for. A file in it, ``about``, says what that is, and is written last: a folder without it holds
+what somebody has not finished. Who uses an engine holds a lock on its folder, so that no other process removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from time import time
+from typing import Any
+
+from .cache import folder, write
+
+fcntl: Any = None
+with contextlib.suppress(ImportError):  # not on Windows
+    import fcntl
+
+__all__ = ["MOST_BYTES", "KeptEngine", "kept_engine"]
+
+#: How much all engines together may take; what was not used for longest goes first.
+MOST_BYTES = 2 << 30
+_ABOUT = "about"
+_RECENT = 86400.0  # seconds; where folders have no locks, what was used since is taken to be in use
+_TRIES = 5
+
+
+def kept_engine(runtime: str, key: Mapping[str, object]) -> KeptEngine:
+    """Open the folder of an engine, which is empty where none is kept.
+
+    Parameters
+    ----------
+    runtime : str
+        The backend's name.
+    key : Mapping of str to object
+        All that the engine depends on, by name: the model's digest, device, driver, versions and options. What is equal
+        has the same text.
+
+    Raises
+    ------
+    OSError
+        Nothing can be kept: the cache folder cannot be used, or (`BlockingIOError`) somebody builds this engine now.
+    """
+    about = "".join(f"{name}={value!r}\n" for name, value in sorted(key.items()))
+    from hashlib import sha256
+
+    try:
+        path = folder() / "engines" / runtime / sha256(about.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+    except RuntimeError as error:  # a user without a home folder
+        raise OSError(str(error)) from error
+    for _ in range(_TRIES):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another program has just made room
+            return KeptEngine(path, about)
+    raise BlockingIOError(f"{path} is removed as often as it is made")
+
+
+class KeptEngine:
+    """The folder of an engine. It is in use until `close`, or until nobody refers to this object.
+
+    Attributes
+    ----------
+    path : Path
+        The runtime may write to it.
+    found : bool
+        Whether an engine is there from before.
+    """
+
+    def __init__(self, path: Path, about: str) -> None:
+        self.path = path
+        self.found = False
+        self._about = about
+        self._lock = _open(path)
+        try:
+            self._enter()
+        except BaseException:
+            self.close()
+            raise
+
+    def _enter(self) -> None:
+        if self._is_whole() and _locked(self._lock, exclusive=False):
+            self.found = self._is_whole()  # nobody has emptied it meanwhile
+        if self.found:
+            with contextlib.suppress(OSError):  # a folder that is only read from
+                os.utime(self.path / _ABOUT)
+            return
+        if not _locked(self._lock, exclusive=True):
+            raise BlockingIOError("another load builds this engine now")
+        if self._lock >= 0 and not os.path.samestat(os.fstat(self._lock), self.path.stat()):
+            raise FileNotFoundError(f"{self.path} was removed and made again")
+        self._empty()
+        write(self.path / _ABOUT, b"")  # whether this can be written to shows now, and not after minutes
+
+    def keep(self) -> bool:
+        """Let later loads find what was built; return whether anything was."""
+        if not self.found:
+            if not any(path.name != _ABOUT for path in self.path.iterdir()):
+                self.discard()
+                return False
+            write(self.path / _ABOUT, self._about.encode("utf-8", "backslashreplace"))
+            self.found = True
+            _locked(self._lock, exclusive=False)
+            _prune(self.path.parents[1], MOST_BYTES)
+        return True
+
+    def renew(self) -> None:
+        """Empty the folder, whose engine is of no use.
+
+        Raises
+        ------
+        OSError
+            It is in use elsewhere, or cannot be written to.
+        """
+        self.found = False
+        if not _locked(self._lock, exclusive=True):
+            raise BlockingIOError(f"the engine in {self.path} is in use")
+        self._empty()
+
+    def discard(self) -> None:
+        """Leave nothing behind of what was not built to its end."""
+        if not self.found:
+            with contextlib.suppress(OSError):
+                _remove(self.path)
+        self.close()
+
+    def close(self) -> None:
+        """Be done with the engine: it stays for later loads, but may be removed to make room."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _is_whole(self) -> bool:
+        try:
+            return (self.path / _ABOUT).read_text("utf-8") == self._about
+        except (OSError, ValueError):
+            return False
+
+    def _empty(self) -> None:
+        for path in self.path.iterdir():
+            _remove(path)
+
+
+def _open(path: Path) -> int:
+    """Return a descriptor of a folder that a lock can be had on; -1 where folders have none."""
+    return -1 if fcntl is None else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _locked(lock: int, *, exclusive: bool) -> bool:
+    """Try to take a lock, or to change it; where that fails there is none."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _prune(root: Path, most: int) -> None:
+    """Remove what nobody has finished, and the longest unused until all engines take no more than `most` bytes."""
+    total = 0
+    for _, size, finished, path in sorted(_engines(root), reverse=True):
+        total += size
+        if total > most or not finished:
+            with contextlib.suppress(OSError):
+                if _remove_unused(path):
+                    total -= size
+
+
+def _engines(root: Path) -> Iterator[tuple[float, int, bool, Path]]:
+    """Yield when an engine was last used, its bytes, whether it was finished, and its folder."""
+    for path in root.glob("*/*"):
+        with contextlib.suppress(OSError):
+            sizes = {file.name: file.stat().st_size for file in path.rglob("*") if file.is_file()}
+            about = path / _ABOUT
+            used = (about if _ABOUT in sizes else path).stat().st_mtime
+            yield used, sum(sizes.values()), sizes.get(_ABOUT, 0) > 0, path
+
+
+def _remove_unused(path: Path) -> bool:
+    """Remove a folder that nobody uses; return whether it is gone."""
+    if fcntl is None and path.stat().st_mtime > time() - _RECENT:
+        return False
+    lock = _open(path)
+    try:
+        free = _locked(lock, exclusive=True)
+        if free:
+            _remove(path)
+        return free
+    finally:
+        if lock >= 0:
+            os.close(lock)
