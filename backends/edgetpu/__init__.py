@@ -168,7 +168,7 @@ class EdgeTPU(Backend):
                 attempt, where = f"{__name__}.trial:try_model", f"the Edge TPU {device}"
                 Trial(KIND, library, engine).prove(source, attempt, where, delegate_options, device=device)
             options = replace(options, num_threads=default_threads(options))
-            return EdgeTPUModel.open(engine, library, held, source, options, delegate_options)
+            return EdgeTPUModel.open_on(engine, library, held, source, options, delegate_options)
         except BaseException:
             held.release()
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from time import monotonic
 from typing import Any
@@ -13,12 +13,13 @@ from typing import Any
 from accelerate.backends.tflite.allocation import allocate_tensors
 from accelerate.backends.tflite.calls import ENGINE_ERRORS, Calls
 from accelerate.backends.tflite.delegates.library import Delegate
+from accelerate.backends.tflite.delegates.model import DelegatedModel
+from accelerate.backends.tflite.delegates.share import Share, share_of
 from accelerate.backends.tflite.diagnosis import why_unresolved
 from accelerate.backends.tflite.engines import Engine
 from accelerate.backends.tflite.interpreter import make_interpreter
-from accelerate.backends.tflite.model import TFLiteModel
 from accelerate.backends.tflite.state import Variables
-from accelerate.contract import Array, Binding, LoadOptions, Model, RuntimeModel, Source
+from accelerate.contract import Array, LoadOptions, Model, Source
 from accelerate.errors import (
     AccelerateError,
     BackendNotAvailableError,
@@ -37,7 +38,6 @@ from .library import Library
 __all__ = ["EdgeTPUModel", "connect"]
 
 _log = logging.getLogger("accelerate")
-_DELEGATE_NODE = "DELEGATE"  # what both engines call an operator that a delegate runs
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 5.0  # seconds between attempts to open a lost device
 _SETTLING, _COMING_BACK = 0.5, 3.0  # seconds that a stick takes to appear with its firmware, and may take
 
@@ -61,30 +61,21 @@ def connect(library: Library, device: str, options: Mapping[str, str]) -> Delega
         raise DeviceNotFoundError(f"{error.reason}: {reason}", remedy) from error
 
 
-class EdgeTPUModel(TFLiteModel):
+class EdgeTPUModel(DelegatedModel):
     """See the module. A Model whose device has gone opens it again when it is called after a growing delay."""
 
     backend_name = "edgetpu"
+    _library: Library | None
 
     def __init__(self, engine: Engine, interpreter: Any, *arguments: Any) -> None:
-        self._library: Library | None = None  # None for an interpreter that is its owner's to open again
-        self._lease: Lease | None = None
-        self._delegate_options: Mapping[str, str] = {}
+        self._lease: Lease | None = None  # None for an interpreter that is its owner's to open again
         self._lost = False
         self._delay = _FIRST_DELAY
         self._next_attempt = 0.0
         super().__init__(engine, interpreter, *arguments)
-        self._delegate_nodes, delegated, others = _delegation(interpreter)
-        if self._subgraph == 0:  # the engines tell nothing of the nodes of other graphs
-            self.runtime = replace(self.runtime, delegated=delegated, total=delegated + len(others))
-            if others:
-                _log.warning(
-                    "%s: %d of %d operators run on the CPU: %s",
-                    self._source, len(others), delegated + len(others), ", ".join(dict.fromkeys(others)),
-                )  # fmt: skip
 
     @classmethod
-    def open(
+    def open_on(
         cls,
         engine: Engine,
         library: Library,
@@ -95,14 +86,13 @@ class EdgeTPUModel(TFLiteModel):
     ) -> EdgeTPUModel:
         """Open the device and build an interpreter; the model has been tried in a child process."""
         delegate = connect(library, lease.device.id, delegate_options)
-        model = cls.build(engine, source, options, verified=True, delegates=[delegate])
-        model._library, model._lease, model._delegate_options = library, lease, delegate_options
+        model = cls.open(engine, library, source, options, delegate_options, delegate)
+        model._lease = lease
         model.runtime = replace(
             model.runtime,
             device=lease.device.id,
             details={
                 **model.runtime.details,
-                "library": library.path,
                 "library_version": library.version,
                 "device_path": lease.device.path,
             },
@@ -122,10 +112,9 @@ class EdgeTPUModel(TFLiteModel):
             "load it again instead",
         )
 
-    def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
-        # Copies: 3 us for a picture of 224 x 224, of the milliseconds that its way over USB takes. Sharing would need
-        # a second interpreter, which would hold the device in the library while this one has to open it again.
-        return RuntimeModel.bind(self, shapes)
+    @classmethod
+    def _share_of(cls, interpreter: Any) -> Share:
+        return share_of(interpreter, COMPILED_OPERATOR)  # one that its owner has allocated has the engine's own, too
 
     def execute(self, feeds: list[Array]) -> list[Array]:
         if self._lost:
@@ -147,8 +136,10 @@ class EdgeTPUModel(TFLiteModel):
 
     def _device_failed(self, said: str) -> bool:
         """Tell whether it was the device that failed, and not an operator on the CPU."""
-        node = re.search(r"Node number (\d+)", said)
-        return node is not None and int(node[1]) in self._delegate_nodes
+        node = re.search(r"Node number (\d+) \((\w+)\)", said)
+        if node is None or self._share is None:
+            return node is not None and node[2] == "DELEGATE"
+        return int(node[1]) in self._share.nodes
 
     def _lose(self) -> None:
         if self._library is None or self._lease is None:
@@ -238,20 +229,3 @@ def _without_frames(error: BaseException) -> BaseException:
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
     return error
-
-
-def _delegation(interpreter: Any) -> tuple[frozenset[int], int, list[str]]:
-    """Return the delegate's nodes, how many of the file's operators they run, and the names of the others."""
-    native = interpreter._interpreter
-    names = [native.NodeName(i) for i in range(native.NumNodes())]
-    nodes = frozenset(i for i, name in enumerate(names) if name == _DELEGATE_NODE)
-    taken = {tuple(native.NodeOutputs(i)) for i in nodes}
-    delegated, others = 0, []
-    for i, name in enumerate(names):
-        if i in nodes:
-            continue
-        if name == COMPILED_OPERATOR and tuple(native.NodeOutputs(i)) in taken:
-            delegated += 1
-        else:
-            others.append(name)
-    return nodes, delegated, others

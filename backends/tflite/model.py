@@ -42,6 +42,8 @@ from .state import Variables, state_of_interpreter
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from .delegates.share import Share
+
 __all__ = ["TFLiteModel"]
 
 _log = logging.getLogger("accelerate")
@@ -67,8 +69,10 @@ class TFLiteModel(RuntimeModel):
         file: ModelFile | None,
         runtime: RuntimeInfo,
         options: LoadOptions,
+        share: Share | None = None,
     ) -> None:
         self._engine = engine
+        self._share = share  # of a delegate, where there is one
         self._source = source
         self._file = file  # kept until metadata() is asked for: the file may be gone by then
         self._content = source.held()
@@ -91,6 +95,8 @@ class TFLiteModel(RuntimeModel):
         # GetTensor gives an array of its own only for a tensor with at least one dimension and one element
         self._plain = all(t.shape and 0 not in t.shape for t in outputs)
         self._use(interpreter, calls)
+        if share is not None:
+            runtime = replace(runtime, delegated=share.delegated, total=share.total)
         super().__init__(self.backend_name, inputs, outputs, runtime, options)
 
     def _use(self, interpreter: Any, calls: Calls) -> None:
@@ -133,12 +139,13 @@ class TFLiteModel(RuntimeModel):
             plain = options.backend_options.get("xnnpack") is False
             interpreter = make_interpreter(engine, source, threads, verified=verified, delegates=delegates, plain=plain)
             calls = Calls.of_ours(interpreter, told.subgraph)
+            share = cls._share_of(interpreter) if told.subgraph == 0 else None  # of others the engines tell nothing
             allocate_tensors(calls, told.input_indices, told.inputs, options)
             details = {"engine": engine.option, "num_threads": threads, "signature": told.signature}
             if plain:
                 details["xnnpack"] = False
             runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
-            model = cls(engine, interpreter, calls, told, source, file, runtime, options)
+            model = cls(engine, interpreter, calls, told, source, file, runtime, options, share)
         except AccelerateError:
             raise
         except ENGINE_ERRORS as error:
@@ -153,6 +160,7 @@ class TFLiteModel(RuntimeModel):
         interpreter = source.object
         told = settled_interface(interface_of_interpreter(interpreter, options.signature), options)
         calls = Calls.of_users(interpreter, told.subgraph)
+        share = cls._share_of(interpreter) if told.subgraph == 0 else None
         try:
             allocate_tensors(calls, told.input_indices, told.inputs, options)
         except AccelerateError:  # ours is a ValueError, too
@@ -161,7 +169,16 @@ class TFLiteModel(RuntimeModel):
             raise ModelError(f"{source} does not allocate its tensors: {error}") from error
         details = {"engine": engine.option, "signature": told.signature, "adopted": True}
         runtime = RuntimeInfo(engine.title, engine.version(), "cpu", details=details)
-        return cls(engine, interpreter, calls, told, source, None, runtime, options)
+        return cls(engine, interpreter, calls, told, source, None, runtime, options, share)
+
+    @classmethod
+    def _share_of(cls, interpreter: Any) -> Share | None:
+        """Return what a delegate has taken of an interpreter whose tensors are not allocated yet."""
+        return None
+
+    def _new_delegates(self) -> Sequence[Any]:
+        """Return delegates for another interpreter of the same model."""
+        return ()
 
     @staticmethod
     def _why_refused(engine: Engine, source: Source, error: Exception) -> AccelerateError:
@@ -233,6 +250,8 @@ class TFLiteModel(RuntimeModel):
             normalization=None if isinstance(given, Mapping) else given,
         )
         runtime = replace(self.runtime, details={**self.runtime.details, "signature": name})
+        if told.subgraph != self._subgraph:
+            runtime = replace(runtime, delegated=None, total=None)
         view = type(self)(self._engine, self._interpreter, calls, told, self._source, file, runtime, options)
         self._shapes.update(view._shapes)
         view._parent, view._shapes = self, self._shapes
@@ -303,7 +322,8 @@ class TFLiteModel(RuntimeModel):
                 "load the model file",
             )
         self._check_again()
-        return type(self).build(self._engine, self._source, self.options, verified=True)
+        delegates = self._new_delegates()
+        return type(self).build(self._engine, self._source, self.options, verified=True, delegates=delegates)
 
     # Bindings
 
@@ -355,7 +375,10 @@ class TFLiteModel(RuntimeModel):
     def _new_interpreter(self, threads: int, *, plain: bool = False) -> Any:
         self._check_again()
         plain = plain or self.options.backend_options.get("xnnpack") is False
-        return make_interpreter(self._engine, self._source, threads, verified=True, content=self._content, plain=plain)
+        return make_interpreter(
+            self._engine, self._source, threads, verified=True, content=self._content, plain=plain,
+            delegates=self._new_delegates(),
+        )  # fmt: skip
 
     # What is known about the model
 

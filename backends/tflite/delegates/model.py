@@ -1,0 +1,78 @@
+"""A TFLite model, some of whose operators a delegate runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from accelerate.backends.tflite.calls import Calls
+from accelerate.backends.tflite.engines import Engine
+from accelerate.backends.tflite.model import TFLiteModel
+from accelerate.contract import LoadOptions, Source
+from accelerate.errors import ClosedError
+
+from .library import DelegateLibrary
+from .share import Share, share_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["DelegatedModel"]
+
+_log = logging.getLogger("accelerate")
+
+
+class DelegatedModel(TFLiteModel):
+    """See the module. Use `open`, or `adopt` for an interpreter that has a delegate already.
+
+    A Binding copies. Sharing would need a second interpreter with a delegate of its own, for which a driver compiles
+    the model once more, for seconds or minutes, or has no memory, or no second context; and what goes to a device is
+    copied on its way anyway.
+    """
+
+    def __init__(self, engine: Engine, interpreter: Any, *arguments: Any) -> None:
+        self._library: DelegateLibrary | None = None  # None for an interpreter that its owner has made
+        self._delegate_options: Mapping[str, str] = {}
+        super().__init__(engine, interpreter, *arguments)
+        if self._share is not None:
+            self._tell(self._share)
+
+    @classmethod
+    def open(
+        cls,
+        engine: Engine,
+        library: DelegateLibrary,
+        source: Source,
+        options: LoadOptions,
+        delegate_options: Mapping[str, str],
+        delegate: Any,
+    ) -> Self:
+        """Build an interpreter with a delegate of a library; the model has been tried in a child process."""
+        model = cls.build(engine, source, options, verified=True, delegates=[delegate])
+        model._library, model._delegate_options = library, delegate_options
+        model.runtime = replace(model.runtime, details={**model.runtime.details, "library": library.path})
+        return model
+
+    @classmethod
+    def _share_of(cls, interpreter: Any) -> Share | None:
+        return share_of(interpreter)
+
+    def _tell(self, share: Share) -> None:
+        """Say which operators stay on the CPU."""
+        if share.others:
+            _log.warning(
+                "%s: %d of %d operators run on the CPU: %s",
+                self._source, len(share.others), share.total, ", ".join(dict.fromkeys(share.others)),
+            )  # fmt: skip
+
+    def _another(self, shapes: Sequence[tuple[int, ...]]) -> Calls | None:
+        return None
+
+    def _new_delegates(self) -> Sequence[Any]:
+        root = self._parent or self
+        assert isinstance(root, DelegatedModel), "a signature is of its model's class"
+        if root._library is None:
+            raise ClosedError(f"this {self.backend} model is closed", "load it again")
+        return [root._library.create(root._delegate_options)]
