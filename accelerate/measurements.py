@@ -23,7 +23,7 @@ from .source import Source
 from .system.cache import folder, write
 from .system.cpus import usable_cpus
 
-__all__ = ["Measurement", "find", "forget", "keep", "stored"]
+__all__ = ["Measurement", "find", "forget", "in_threads", "keep", "stored"]
 
 _HEADER = "edge-accelerate tuned 1"
 _MOST_BYTES, _MOST_ENTRIES = 1 << 17, 100
@@ -72,7 +72,7 @@ class Measurement:
     weights: str = ""
 
     def __str__(self) -> str:
-        threads = f" with {self.num_threads} thread{'' if self.num_threads == 1 else 's'}" if self.num_threads else ""
+        threads = f" with {in_threads(self.num_threads)}" if self.num_threads else ""
         took = f"{self.p50_ms:.3g} ms" if self.p50_ms >= 0.1 else f"{1e3 * self.p50_ms:.3g} µs"
         return f"tuned on {self.date}: {took}{threads}{self._in_words()}"
 
@@ -80,6 +80,11 @@ class Measurement:
         if self.lead is None:
             return ""
         return ", as fast as the next" if self.lead < 1.05 else f", {self.lead:.2g} times as fast as the next"
+
+
+def in_threads(count: int) -> str:
+    """Return a number of threads in words."""
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def find(source: Source, options: LoadOptions) -> Measurement | None:

@@ -29,6 +29,8 @@ __all__ = ["Tuning", "TuningResult", "measure", "tune"]
 
 #: Of two that are that near to each other the one with fewer threads is taken, which leaves CPUs to the program.
 _AS_FAST = 1.03
+#: The figures of what failed.
+_UNKNOWN = (None,) * 6
 _GIVE_INPUTS = "give inputs of your own: on random values answers differ more than on real ones"
 
 
@@ -49,6 +51,10 @@ class TuningResult:
         How many times as long its p50 is as that of the chosen one.
     agrees : bool or None
         Whether its answers are those of the reference; None where there is none, and where it failed.
+    top1 : float or None
+        The share of the inputs on which both have the same class first; None where the answer is no class scores.
+    difference : float or None
+        The largest between two values, as a share of that output's range; None where it is not finite, or not known.
     reason : str
         Why it was chosen, or why not.
     remedy : str
@@ -63,6 +69,8 @@ class TuningResult:
     p99_ms: float | None
     ratio: float | None
     agrees: bool | None
+    top1: float | None
+    difference: float | None
     reason: str
     remedy: str = ""
 
@@ -79,6 +87,8 @@ class Tuning:
         The chosen one, then the others that agree, the fastest first, then those that were dropped.
     inputs : str
         What they ran on.
+    reference : str
+        Whose answers are right: the file's own engine on the CPU, else another one there; "" where there is none.
     line : str
         What a program may write to get the chosen one without `tune`.
     stored : bool
@@ -90,15 +100,14 @@ class Tuning:
     chosen: TuningResult
     results: tuple[TuningResult, ...]
     inputs: str
+    reference: str
     line: str
     stored: bool
     note: str = ""
 
     def __str__(self) -> str:
         several = len({one.source for one in self.results}) > 1
-        rows: list[tuple[str, ...]] = [
-            ("", "model", "backend", "device", "threads", "p50", "p99", "ratio", "why")
-        ]
+        rows: list[tuple[str, ...]] = [("", "model", "backend", "device", "threads", "p50", "p99", "ratio", "why")]
         for one in self.results:
             mark = "->" if one is self.chosen else "no" if one.p50_ms is None or one.agrees is False else "ok"
             took = [duration(None if time is None else 1e3 * time) for time in (one.p50_ms, one.p99_ms)]
@@ -191,7 +200,8 @@ def measure(
     stored = not note
     if stored and not environment.tuned():
         note = "EDGE_ACCELERATE_TUNED=0 keeps load from going by it"
-    return Tuning(results[0], tuple(results), contest.inputs, _line(winner, load_arguments), stored, note)
+    reference = "" if contest.reference is None else contest.reference.target
+    return Tuning(results[0], tuple(results), contest.inputs, reference, _line(winner, load_arguments), stored, note)
 
 
 def _seconds(given: Any) -> float:
@@ -234,12 +244,12 @@ def _nothing_runs(every: Sequence[Given], candidates: Sequence[Candidate], refus
     for given in every if not candidates else ():
         if given.source.format in ("", "directory"):
             return given.source.no_model()
-    said = []
+    said: dict[object, Row] = {}
     for one in candidates:
-        found = one.failure or {"reason": f"dropped: {_compared(one)}", "remedy": ""}
-        told = replace(one.row.candidate, **found)
-        said.append(replace(one.row, candidate=told, error=AccelerateError(found["reason"], found["remedy"])))
-    decided = summarize_rows([*said, *refused])
+        found = one.failure or {"reason": f"disagrees: {_compared(one)}", "remedy": ""}
+        candidate = replace(one.row.candidate, **found)  # of one device, threads make no difference here
+        said[candidate] = replace(one.row, candidate=candidate, error=AccelerateError(**found))
+    decided = summarize_rows([*said.values(), *refused])
     models = " or ".join(str(given.source) for given in every)
     return NoBackendError(f"no backend here can run {models}\n{decided}", decided)
 
@@ -269,20 +279,18 @@ def _lead(best: Candidate, fit: Sequence[Candidate]) -> float | None:
 def _result(one: Candidate, winner: Candidate, fastest: Candidate, contest: Contest) -> TuningResult:
     place = (one.given.name, one.backend, one.device, one.threads)
     if one.failure:
-        return TuningResult(*place, None, None, None, None, one.failure["reason"], one.failure["remedy"])
+        return TuningResult(*place, *_UNKNOWN, one.failure["reason"], one.failure["remedy"])
     figures = summarize(np.concatenate(one.rounds) / 1e3)
     agrees = one.agreement.get("agrees")
     reason, remedy = _compared(one) if one is not contest.reference else "the reference", ""
     if one is winner:
         reason = f"{'the fastest' if one is fastest else 'as fast as any, with fewer threads'}; {reason}"
     if agrees is False:
-        reason = f"dropped: {reason}"
-        remedy = (
-            "" if contest.given else "give inputs of your own: on random ones answers differ more than on real ones"
-        )
-    return TuningResult(
-        *place, figures["p50"], figures.get("p99"), figures["p50"] / _p50(winner), agrees, reason, remedy
-    )
+        reason = f"disagrees: {reason}"
+        remedy = "" if contest.given else _GIVE_INPUTS
+    took = (figures["p50"], figures.get("p99"), figures["p50"] / _p50(winner))
+    apart = (one.agreement.get("top1"), one.agreement.get("of_range"))
+    return TuningResult(*place, *took, agrees, *apart, reason, remedy)
 
 
 def _compared(one: Candidate) -> str:
@@ -305,7 +313,7 @@ def _missing(given: Given, rows: Sequence[Row]) -> TuningResult:
     """Return the result of a model that nothing here even tries."""
     row = next((row for row in rows if row.accepted or row.final), rows[0])
     told = row.candidate
-    return TuningResult(given.name, told.backend, told.device, None, None, None, None, None, told.reason, told.remedy)
+    return TuningResult(given.name, told.backend, told.device, None, *_UNKNOWN, told.reason, told.remedy)
 
 
 def _store(every: Sequence[Given], fit: Sequence[Candidate]) -> str:

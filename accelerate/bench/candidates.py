@@ -9,12 +9,12 @@ from typing import Any
 from .. import registry
 from ..api import load
 from ..calls.shapes import naming_sizes
-from ..errors import InferenceError, TensorError
+from ..errors import AccelerateError, InferenceError, TensorError, one_line
 from ..loading import Decision, decision
+from ..measurements import in_threads
 from ..planning import Row
 from ..source import Source
 from ..system.cpus import usable_cpus
-from .rows import told_of
 from .turns import Contestant
 
 __all__ = ["DEFAULTS", "Candidate", "Given", "find_candidates"]
@@ -102,7 +102,7 @@ class Candidate(Contestant):
     @property
     def target(self) -> str:
         """Backend, device and threads, such as "onnxruntime on cuda:0"."""
-        threads = "" if self.threads is None else f", {self.threads} thread{'' if self.threads == 1 else 's'}"
+        threads = "" if self.threads is None else f", {in_threads(self.threads)}"
         return f"{self.backend} on {self.device}{threads}"
 
     @property
@@ -127,7 +127,10 @@ class Candidate(Contestant):
         if isinstance(error, (InferenceError, TensorError)) and self.model is not None and self.cases:
             inputs = [info for info in self.model.metadata().inputs if info.name in self.cases[0]]
             error = naming_sizes(error, [(info, self.cases[0][info.name].shape) for info in inputs])
-        self.failure = told_of(error)
+        if isinstance(error, AccelerateError):
+            self.failure = {"reason": error.reason, "remedy": error.remedy}
+        else:
+            self.failure = {"reason": f"{type(error).__name__}: {one_line(error)}", "remedy": ""}
         self.close()
 
 

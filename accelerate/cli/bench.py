@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..bench.gates import Gate, compare_reports, differences, judge, read_report
-from ..bench.runner import Notify, Settings, run
+from ..bench.runner import Settings, run
 from ..errors import OptionError
 from .bench_tables import print_changes, print_report
 from .cleaning import clean
 from .parameters import POSITIVE, shape_option
+from .progress import shown_progress
 
 __all__ = ["bench"]
 
@@ -114,7 +111,7 @@ def bench(
     """
     if page is not None and not page.parent.is_dir():  # before the minutes of measuring
         raise OptionError(f"there is no folder {page.parent} for the report", "make it, or give another --html")
-    with _progress() as notify:
+    with shown_progress() as notify:
         options = {"shapes": shapes} if shapes else {}
         report = run(models, Settings(**settings), backends=backends, devices=devices, options=options, notify=notify)
     if page is not None:
@@ -161,12 +158,3 @@ def compare(before: Path, after: Path, gates: Sequence[Gate], as_json: bool) -> 
     else:
         print_changes(changes, notes, outcome)
     return 1 if outcome.failures else _NOT_JUDGED if outcome.not_judged else 0
-
-
-@contextmanager
-def _progress() -> Iterator[Notify]:
-    """Show a bar on stderr, where there is a terminal."""
-    columns = (BarColumn(20), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda what, done: bar.update(task, description=what, completed=done)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
-__all__ = ["POSITIVE", "shape_option"]
+__all__ = ["POSITIVE", "load_option", "shape_option"]
 
 
 class _Positive(click.FloatRange):
@@ -51,3 +54,36 @@ shape_option = click.option(
     callback=_parse_shapes,
     help="Settle the dynamic dimensions of an input; with one input its name may be left out. Repeatable.",
 )
+
+
+def load_option(elsewhere: Mapping[str, str]) -> Callable[[Any], Any]:
+    """Return ``--option``, which takes any argument of `load` but those that have another place in the command."""
+
+    def parse(_: click.Context, __: click.Parameter, given: Sequence[str]) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        for item in given:
+            key, equals, text = item.partition("=")
+            if not (key and equals):
+                raise click.BadParameter(f"{item!r}; wanted KEY=VALUE")
+            if key in elsewhere:
+                raise click.BadParameter(f"{key} is given by {elsewhere[key]}")
+            options[key] = _parse_value(text)
+        return options
+
+    return click.option(
+        "--option",
+        "options",
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=parse,
+        help="Another argument of accelerate.load(), such as dequantize=true; VALUE is JSON, a Python literal or text. "
+        "Repeatable.",
+    )
+
+
+def _parse_value(text: str) -> Any:
+    """Read JSON, or else what an error message of `load` shows: a Python literal such as ``(127.5, 127.5)``."""
+    for parse in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return parse(text)
+    return text

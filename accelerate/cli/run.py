@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,7 +19,7 @@ from ..model import Model
 from .answers import Answer, Runner
 from .cleaning import clean_line
 from .inputs import is_picture
-from .parameters import POSITIVE, shape_option
+from .parameters import POSITIVE, load_option, shape_option
 from .rendering import print_heading, print_line
 from .results import MOST_CLASSES, class_scores, describe_outputs, describe_results, print_answer
 from .vision import describe_preparation, task_name
@@ -37,26 +35,6 @@ _OWN_PLACE = {
     "num_threads": "--threads",
     "shapes": "--shape",
 }
-
-
-def _parse_options(_: click.Context, __: click.Parameter, given: Sequence[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for item in given:
-        key, equals, text = item.partition("=")
-        if not (key and equals):
-            raise click.BadParameter(f"{item!r}; wanted KEY=VALUE")
-        if key in _OWN_PLACE:
-            raise click.BadParameter(f"{key} is given by {_OWN_PLACE[key]}")
-        options[key] = _parse_value(text)
-    return options
-
-
-def _parse_value(text: str) -> Any:
-    """Read JSON, or else what an error message of `load` shows: a Python literal such as ``(127.5, 127.5)``."""
-    for parse in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return parse(text)
-    return text
 
 
 @click.command(short_help="Run a model on pictures or on arrays.")
@@ -87,15 +65,7 @@ def _parse_value(text: str) -> Any:
     help="Draw the results on the picture, and write it there; of several pictures into this folder.",
 )
 @click.option("--timeout", metavar="SECONDS", type=POSITIVE, help="Limit of each call.")
-@click.option(
-    "--option",
-    "options",
-    metavar="KEY=VALUE",
-    multiple=True,
-    callback=_parse_options,
-    help="Another argument of accelerate.load(), such as dequantize=true; VALUE is JSON, a Python literal or text. "
-    "Repeatable.",
-)
+@load_option(_OWN_PLACE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def run(
     model: str,

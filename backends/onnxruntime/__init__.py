@@ -70,6 +70,12 @@ class ONNXRuntime(Backend):
     def devices(self, options: LoadOptions) -> Sequence[Device]:
         return _devices(options, DTYPES)
 
+    def named_devices(self, options: LoadOptions) -> Sequence[str]:
+        from .providers import named_devices
+
+        chosen = options.backend_options.get("providers") is not None
+        return () if chosen or not shows_gpu() else named_devices()
+
     def devices_for(self, source: Source, options: LoadOptions) -> Sequence[Device]:
         if source.format != "object":
             return _devices(options, DTYPES[:1])  # whether it starts; a load has no time for more

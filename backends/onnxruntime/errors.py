@@ -15,12 +15,13 @@ from accelerate.errors import (
     one_line,
 )
 
-__all__ = ["while_loading", "while_running"]
+__all__ = ["while_loading", "while_running", "without_noise"]
 
 # by the name of the class: each of them derives from Exception directly, and some versions lack some
 _LOADING: dict[str, type[AccelerateError]] = {
     "NoSuchFile": ModelNotFoundError,
     "NotImplemented": UnsupportedModelError,
+    "EPFail": UnsupportedModelError,
 }
 _RUNNING: dict[str, type[AccelerateError]] = {
     "InvalidArgument": TensorError,
@@ -50,7 +51,7 @@ _EXTERNAL_DATA = "keep the files with the model's weights beside it, under the n
 
 def while_loading(error: Exception, where: str) -> AccelerateError:
     """Return the error for what building a session has raised."""
-    text = _text(error)
+    text = without_noise(error)
     for mark, remedy in _UNSUPPORTED:
         if mark.lower() in text.lower():
             return UnsupportedModelError(f"{where}: ONNX Runtime cannot run the model: {text}", remedy)
@@ -62,9 +63,9 @@ def while_loading(error: Exception, where: str) -> AccelerateError:
 
 def while_running(error: Exception) -> AccelerateError:
     """Return the error for what a run has raised."""
-    return _RUNNING.get(type(error).__name__, InferenceError)(f"ONNX Runtime failed: {_text(error)}")
+    return _RUNNING.get(type(error).__name__, InferenceError)(f"ONNX Runtime failed: {without_noise(error)}")
 
 
-def _text(error: Exception) -> str:
+def without_noise(error: Exception) -> str:
     """Return the message without ONNX Runtime's prefixes and the C++ functions that it names."""
     return _NOISE.sub("", one_line(error, 1000))[:400]

@@ -131,6 +131,11 @@ def devices(asked: str | None, *, gpu_here: bool, dtypes: Sequence[str]) -> list
     return [*found, Device("onnxruntime", "cpu", "cpu", _processor())]
 
 
+def named_devices() -> list[str]:
+    """Return those that `devices` lists only where they are named, as far as this build has them."""
+    return ["tensorrt:0"] if _PROVIDERS["tensorrt"] in available() else []
+
+
 def devices_of_providers(providers: object, dtypes: Sequence[str]) -> list[Device]:
     """Return the device that ``providers=`` of `load` names, with whether it is ready."""
     import onnxruntime
