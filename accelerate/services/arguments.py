@@ -80,6 +80,20 @@ def _translated(model: str, attributes: Mapping[str, Any]) -> tuple[Any, dict[st
         for name, value in attributes.items()
         if value is not None and name not in _PASSED_OVER
     }
+    if "failover" in given:
+        given["failover"] = _entries(given["failover"])
+    source, given = _placed(backend, given)
+    if source is None:
+        raise OptionError("there is no model_path", 'write "model_path": the path of the model file')
+    if "://" not in source:
+        _check_file({"model_path": source}, "model_path", "the model file", ModelNotFoundError)
+    if "providers" in given:  # they say themselves where it runs
+        implied = {}
+    return source, {"backend": backend, **implied, **given}
+
+
+def _placed(backend: str, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the source that attributes name, None for none, and the other arguments."""
     if given.get("label_path") == "":  # so Viam's app writes that there is none
         del given["label_path"]
     if given.get("num_threads") is not None:
@@ -91,15 +105,37 @@ def _translated(model: str, attributes: Mapping[str, Any]) -> tuple[Any, dict[st
     if "label_path" in given:
         _check_file(given, "label_path", "the label file, or leave label_path out", OptionError)
     if backend == server.BACKEND:
-        source, given = server.server_arguments(given)
-    else:
-        source = _model_path(given)
-        del given["model_path"]
-    if "://" not in source:
-        _check_file({"model_path": source}, "model_path", "the model file", ModelNotFoundError)
-    if "providers" in given:  # they say themselves where it runs
-        implied = {}
-    return source, {"backend": backend, **implied, **given}
+        return server.server_arguments(given)
+    source = _model_path(given)
+    return source, {name: value for name, value in given.items() if name != "model_path"}
+
+
+def _entries(said: Any) -> list[Any]:
+    """Return `failover` as `load` takes it: names of backends, or objects with the attributes of a service.
+
+    What an object leaves out is as in the service, the model's file included; one that is not there may come later.
+    """
+    entries = []
+    for position, entry in enumerate(said if isinstance(said, list) else [said]):
+        if not isinstance(entry, Mapping):
+            entries.append(entry)
+            continue
+        try:
+            entries.append(_entry(entry))
+        except AccelerateError as error:
+            raise error.about(f"failover[{position}]") from error.__cause__
+    return entries
+
+
+def _entry(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in attributes.items() if value is not None}
+    backend = given.get("backend", "auto")
+    one = backend if isinstance(backend, str) else "auto"  # else it is an order, which `load` checks
+    _backend_of(f"{OURS}{one}")
+    _check_names(f"{OURS}{one}", one, {name: value for name, value in given.items() if name != "backend"})
+    on_server = backend == server.BACKEND and given.keys() & {"model_path", *server.ATTRIBUTES}
+    source, arguments = _placed(server.BACKEND if on_server else "auto", given)
+    return arguments if source is None else {"source": source, **arguments}
 
 
 def _backend_of(model: str) -> tuple[str, Mapping[str, Any]]:
@@ -173,12 +209,11 @@ def _normalization(said: Any) -> Any:
     return {name: mean_and_std(one) for name, one in pair.items()} if isinstance(pair, Mapping) else pair
 
 
-def _model_path(given: Mapping[str, Any]) -> str:
+def _model_path(given: Mapping[str, Any]) -> str | None:
     path = given.get("model_path")
-    if isinstance(path, str) and path:
+    if path is None or (isinstance(path, str) and path):
         return path
-    said = f"model_path is {path!r:.60}" if path is not None else "there is no model_path"
-    raise OptionError(said, 'write "model_path": the path of the model file')
+    raise OptionError(f"model_path is {path!r:.60}", 'write "model_path": the path of the model file')
 
 
 def _check_file(given: Mapping[str, Any], name: str, wanted: str, kind: type[AccelerateError]) -> None:

@@ -49,7 +49,7 @@ def read(arguments: Mapping[str, Any], failover: Any, folder: str) -> list[Entry
     OptionError
         It names the entry.
     """
-    entries = [Entry(_FIRST, {}, arguments, folder)]
+    entries = [Entry(_FIRST, {}, dict(arguments), folder)]
     for position, given in enumerate(_listed(failover)):
         entries.append(Entry(f"failover[{position}]", given, _merged(arguments, given), folder))
     return entries

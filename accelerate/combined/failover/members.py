@@ -40,7 +40,9 @@ _LONGEST_TO_LOAD = 60.0  # of what is no device or server that may be back at an
 #: that it is left alone where it is not: after a loss, and after a failure of which trying it on zeros shows nothing.
 _SETTLED, _SETTLED_DOUBTFUL = 1.0, 60.0
 _LONGEST_DOUBTFUL = 600.0
-_PROBE = 1.0  # seconds that a run on zeros may take, at the least
+_PROBE, _FIRST_RUN = 1.0, 30.0  # seconds that a run on zeros may take, at the least; and one of unknown duration
+_MARGIN = 1.1  # over a p99: for the hand-off to a thread that keeps the deadline, and the histogram's buckets
+_OF_ONE_RUN = 2.0  # times what one run took is what more of them may take
 _SHORT = 0.05  # seconds: a first run that took no longer is measured again, without what only the first one does
 _LOAD_SHARE = 4  # an attempt to load takes CPU from those that answer: at most a fifth of the time goes to that
 
@@ -55,7 +57,7 @@ class Opened:
     translation : Translation or None
         None for the one that the others are compared with.
     usual : float or None
-        Seconds that a call takes; None where that is not known.
+        Seconds in which nearly every call ends; None where that is not known.
     on_zeros : bool
         Whether it runs on zeros, so that trying it shows whether it works.
     error : AccelerateError or None
@@ -99,19 +101,20 @@ class Service:
     def share(self, until: float | None) -> float | None:
         """Return how many seconds of a call's time are this model's: it leaves those behind it what they need.
 
-        That is the p99 of their calls, and a tenth at the least, for all callers come at once then; a half at most.
+        That is the p99 of their calls; a quarter at the least, for all callers come at once then, and on a busy system
+        it takes milliseconds until a thread runs; a half at most.
         """
         seconds = left(until)
         if seconds is None or self.last:
             return seconds
         half = seconds / 2
-        return seconds - (half if self.reserve is None else min(half, max(self.reserve, seconds / 10)))
+        return seconds - (half if self.reserve is None else min(half, max(self.reserve, seconds / 4)))
 
     def measured(self) -> float | None:
-        """Return the seconds that a call takes, p99 where there were enough calls."""
+        """Return the seconds in which nearly every call ends, by its p99 where there were enough calls."""
         with contextlib.suppress(Exception):  # a stranger's command
             p99 = self.model.do_command({"command": "stats"}).get("p99_ms")
-            return self.usual if p99 is None else p99 / 1e3
+            return self.usual if p99 is None else _MARGIN * p99 / 1e3
         return self.usual
 
 
@@ -215,7 +218,7 @@ class Member:
         opened = self.opened
         if opened is None:
             return None
-        self._limit = _PROBE if opened.usual is None else max(_PROBE, 3 * opened.usual)
+        self._limit = _FIRST_RUN if opened.usual is None else max(_PROBE, 3 * opened.usual)
         if isinstance(error, InferenceTimeoutError) and limit is not None:
             self._limit = min(self._limit, limit)  # what it missed then
         if isinstance(error, (ClosedError, ModelError)):  # nothing opens such a model again
@@ -272,8 +275,10 @@ def _tried(model: Model, translation: Translation | None) -> Opened:
     usual = None
     try:
         for _ in range(2):
-            usual = model.do_command({"command": "warmup", "runs": 1}, timeout=model.patience)["total_ms"] / 1e3
-            if usual > _SHORT:
+            # with a deadline: the thread that keeps it is there by then, too
+            took = model.do_command({"command": "warmup", "runs": 1}, timeout=_FIRST_RUN)["total_ms"] / 1e3
+            usual = _OF_ONE_RUN * took
+            if took > _SHORT:
                 break
     except (InferenceError, TensorError):  # they are no input for every model
         return Opened(model, translation, None, on_zeros=False)

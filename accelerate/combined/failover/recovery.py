@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import weakref
@@ -14,6 +15,8 @@ from ...errors import AccelerateError, InferenceError, one_line
 from .members import Opened, bare
 
 __all__ = ["Patient", "start"]
+
+_log = logging.getLogger("accelerate")
 
 
 class Patient(Protocol):
@@ -79,6 +82,7 @@ def _try(patients: Callable[[], Patient | None], place: int, attempt: Callable[[
     except AccelerateError as error:
         failure = bare(error)  # its frames are this one's, too
     except Exception as error:  # a stranger's code
+        _log.debug("an attempt to have a model back", exc_info=error)
         failure = InferenceError(f"it raised {type(error).__name__}: {one_line(error)}")
     patient = patients()
     if patient is None:

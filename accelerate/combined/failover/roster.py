@@ -136,7 +136,7 @@ class Roster:
         failed.failures += 1
         if not failed.told:
             failed.told = True
-            _log.warning("%s fails on some inputs, which %s answers: %s", failed.name, answered.name, error)
+            _log.warning("%s fails on some inputs, which %s answers: %s", failed.name, answered.name, str(error))
         return True
 
     def _lose(self, service: Service, error: AccelerateError, limit: float | None) -> None:
@@ -150,11 +150,12 @@ class Roster:
         self._attend()
         if useless is not None:
             useless.close()
+        said = str(error)  # a handler may keep what is logged, and the error keeps the arrays of its call
         if switch is None:
-            _log.warning("%s, which stands by, does not answer: %s", service.name, error)
+            _log.warning("%s, which stands by, does not answer: %s", service.name, said)
         else:
             after = f"{switch['to']} answers from now on" if switch["to"] else "no other is left"
-            _log.warning("%s does not answer (%s); %s", service.name, error, after)
+            _log.warning("%s does not answer (%s); %s", service.name, said, after)
 
     def _arrange(self, reason: str = "") -> dict[str, Any] | None:
         """Settle who answers, and return the switch where that is another one now. Called with the lock."""
@@ -228,4 +229,4 @@ class Roster:
                 member.failed_again(error, took)
                 return
             member.drop(error)
-        _log.warning("%s does not fit, and is left out for good: %s", member.name, error)
+        _log.warning("%s does not fit, and is left out for good: %s", member.name, str(error))
