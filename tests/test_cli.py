@@ -198,7 +198,7 @@ def test_an_option_is_written_as_the_remedy_shows_it(text: str) -> None:
 
 
 def test_options_are_json_or_python_or_text() -> None:
-    from accelerate.cli.run import _parse_value
+    from accelerate.cli.parameters import _parse_value
 
     given = ["true", "True", "None", "2", "litert", "a,b", "{'a': 1}", "[1, 2", "/dev/x", "(1,2)"]
     assert [_parse_value(text) for text in given] == [
