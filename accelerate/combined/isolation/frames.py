@@ -1,7 +1,7 @@
 """The messages between a program and its child: packets of a socketpair, small ones, with the tensors elsewhere.
 
-A request begins with a number of 4 bytes, and so does all that answers it: what comes for a call that its caller has
-left is told from the answer of the next one by it. The plain answer of a run is the number alone.
+A request begins with a number of 4 bytes, and so does all that answers it, so that no answer is taken for another
+call's. The plain answer of a run is the number alone.
 """
 
 from __future__ import annotations

@@ -441,11 +441,14 @@ class Link:
             count = int.from_bytes(content[:8], "little")
             positions = np.frombuffer(content[8 : 8 + 8 * count], np.int64).tolist()
             missing = set(range(len(target.outputs))) - {i for i, _ in target.taken} - set(positions)
-            if missing or len(positions) != count:
+            if missing or not count or len(positions) != count:
                 raise ValueError("outputs are missing")  # noqa: TRY301
             infos = [target.outputs[i] for i in positions]
             arrays = read_loose(content[8 + 8 * count :], infos, self._room.get("out"))
-            return {i: array for i, array in zip(positions, arrays, strict=True) if array is not None}
+            found = {i: array for i, array in zip(positions, arrays, strict=True) if array is not None}
+            if len(found) != count:
+                raise ValueError("outputs are left out")  # noqa: TRY301
+            return found
         except (ValueError, LookupError, MemoryError, TypeError) as error:
             raise child.nonsense(error) from error
 

@@ -141,7 +141,8 @@ class Child:
     ) -> tuple[Packet, bytes, list[bytes]] | None:
         """Return the answer of a request, its whole content, and the notes before it; None without one in time.
 
-        What comes for others is passed over: their callers have left. `first` is the first packet, where it has come.
+        `first` is the first packet, where it has come. There is none for others: a request whose caller has left is
+        answered, or its child ended, before the next one is sent.
         """
         parts: list[bytes] = []
         notes: list[bytes] = []
@@ -153,7 +154,7 @@ class Child:
             except ValueError as error:
                 raise self.nonsense(error) from error
             if packet.number != number:
-                continue
+                raise self.nonsense(f"an answer to call {packet.number} in the place of {number}")
             parts.append(packet.content)
             size += len(packet.content)
             if size > LONGEST:

@@ -1,0 +1,147 @@
+"""A stranger's backend that crashes, hangs and lies on command, installed into a folder as `pip` does it.
+
+Its models are JSON behind "PERIL": what to do when it is loaded ("load"), and in which calls ("every") to do what
+("do"). Else a call doubles its three numbers; it also adds the number of calls so far to them where "counts" is true.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import accelerate
+
+__all__ = ["MAGIC", "install", "peril"]
+
+MAGIC = b"PERIL"
+
+_PLUGIN = '''\
+import ctypes, json, logging, os, signal, socket, sys, time
+from accelerate.contract import *
+from accelerate.errors import *
+from accelerate.metadata import Metadata, TensorInfo
+
+
+def crash():
+    print("driver: the bus has gone", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(60)
+
+
+def spin():
+    """In native code, without letting the GIL go."""
+    sum(range(10**15))
+
+
+def block():
+    """In the kernel, without letting the GIL go."""
+    ctypes.PyDLL(None).sleep(60)
+
+
+def chatter():
+    os.write(2, b"".join(b"line %d of what a driver says\\n" % n for n in range(200_000)))
+
+
+def babble():
+    """Write into whatever socket is open."""
+    for descriptor in range(3, 64):
+        try:
+            socket.socket(fileno=os.dup(descriptor)).send(b"\\xff" * 100)
+        except OSError:
+            pass
+
+
+def lie(table):
+    """Have each later answer give this as the table of the outputs that have no place."""
+    from accelerate.combined.isolation import child
+    child._Child._outputs = lambda self, target, left: (17, table)
+    child.np.copyto = lambda *_: None
+    child._Target.run = lambda self, *_: [(0, None)]
+
+
+ACTS = {
+    "crash": crash, "spin": spin, "block": block, "chatter": chatter, "babble": babble,
+    "sleep": lambda: time.sleep(60), "nap": lambda: time.sleep(1), "exit": lambda: os._exit(3),
+    "raise": lambda: [].pop(), "leave": sys.exit, "hide": lambda: os.close(2),
+    "lie": lambda: lie(bytes.fromhex(os.environ["PERIL_TABLE"])),
+}
+
+
+class Perilous(RuntimeModel):
+    def execute(self, feeds):
+        self.calls += 1
+        if self.calls % self.told.get("every", 1) == 0 and "do" in self.told:
+            ACTS[self.told["do"]]()
+        return [2 * feeds[0] + (self.calls if self.told.get("counts") else 0)]
+
+    def describe(self):
+        return Metadata("perilous", "", "", self.inputs, self.outputs, stateful=bool(self.told.get("counts")))
+
+    def reset(self):
+        self.calls = 0
+
+
+class Plugin(Backend):
+    name, description, extra = "peril", "a stranger's", ""
+    formats = {"peril": "a perilous model"}
+    options = ("tag",)
+
+    @classmethod
+    def sniff(cls, head):
+        return "peril" if head.startswith(b"PERIL") else ""
+
+    def match(self, source, options):
+        return Match(source.format == "peril", f"{source} is {source.likeness}")
+
+    def availability(self):
+        return Availability(True, "Peril 1")
+
+    def devices(self, options):
+        return [Device(self.name, "cpu", "cpu", "the CPU")]
+
+    def load(self, source, options):
+        told = json.loads(source.read()[5:])
+        if "load" in told and self.name == "peril":
+            ACTS[told["load"]]()
+        if told.get("log"):
+            logging.getLogger("accelerate").warning("%s", told["log"])
+        tensors = [TensorInfo("x", shape=(3,))], [TensorInfo("y", shape=(3,))]
+        details = {"tag": options.backend_options.get("tag"), "home": os.getcwd(), "process": os.getpid()}
+        model = Perilous(self.name, *tensors, RuntimeInfo("Peril", "1", options.device, details=details), options)
+        model.told, model.calls = told, 0
+        return model
+
+
+class Gentle(Plugin):
+    """Who loads what the other one dies of."""
+
+    name, formats = "gentle", {}
+'''
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch | None = None) -> Path:
+    """Install it into a folder, and put that on the path."""
+    info = folder / "perilous_plugin-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "entry_points.txt").write_text(
+        "[accelerate.backends]\nperil = perilous_plugin:Plugin\ngentle = perilous_plugin:Gentle\n"
+    )
+    (folder / "perilous_plugin.py").write_text(_PLUGIN)
+    if monkeypatch is not None:
+        monkeypatch.syspath_prepend(folder)
+        sys.modules.pop("perilous_plugin", None)
+    return folder
+
+
+def peril(**told: Any) -> bytes:
+    """Return a model."""
+    return MAGIC + json.dumps(told).encode()
+
+
+def load(told: bytes, **options: Any) -> accelerate.Model:
+    """Load a model in a child."""
+    return accelerate.load(told, backend="peril", **{"isolation": "process", **options})

@@ -1,0 +1,497 @@
+"""Models in child processes: what crashes, hangs and lies there, and what a program sees of it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import engines
+import numpy as np
+import odd_models
+import pytest
+from perilous_backend import install, load, peril
+
+import accelerate
+from accelerate import (
+    BackendNotAvailableError,
+    ClosedError,
+    InferenceError,
+    InferenceTimeoutError,
+    ModelError,
+    OptionError,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation is for Linux")
+
+WITH_LITERT = pytest.mark.skipif("litert" not in engines.INSTALLED, reason="LiteRT is not installed here")
+DIGITS = Path(accelerate.__file__).parent / "data" / "digits_uint8.tflite"
+RANDOM = np.random.default_rng(7)
+MARGIN = 0.05  # seconds over the deadline
+
+
+@pytest.fixture(autouse=True)
+def _perilous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "site", monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    """Whatever a test does, no child, no descriptor and no file in /dev/shm is left by it."""
+    gc.collect()
+    files, shared = open_files(), set(os.listdir("/dev/shm"))
+    yield
+    gc.collect()
+    wait_for(lambda: not children(), "children are left")
+    wait_for(lambda: not open_files() - files, "descriptors are left")
+    assert set(os.listdir("/dev/shm")) <= shared
+
+
+def children() -> list[int]:
+    """Return the processes that this one has started and not seen the end of, those of earlier tests' servers aside."""
+    found = []
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):
+            found += Path(f"/proc/self/task/{task}/children").read_text().split()
+    return [int(one) for one in found if b"isolation" in command(int(one))]
+
+
+def command(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes() or b"isolation, a zombie"
+    return b""
+
+
+def open_files() -> set[str]:
+    found = set()
+    for one in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            name = os.readlink(f"/proc/self/fd/{one}")
+            if name.startswith(("socket:", "pipe:", "/memfd:")):
+                found.add(f"{name} {one if name.startswith('/memfd:') else ''}")
+    return found
+
+
+def wait_for(condition: Any, otherwise: str, patience: float = 10) -> None:
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, otherwise
+        time.sleep(0.01)
+
+
+def given() -> Any:
+    return RANDOM.random(3).astype(np.float32)
+
+
+def answers(model: accelerate.Model, **options: Any) -> bool:
+    x = given()
+    return bool(np.array_equal(model.infer(x, **options)["y"], 2 * x))
+
+
+# The argument
+
+
+@pytest.mark.parametrize("isolation", ["thread", "", True, 1, ["process"]])
+def test_another_word_for_it(isolation: Any) -> None:
+    for ask in (accelerate.load, accelerate.plan):
+        with pytest.raises(OptionError, match=r"isolation is .*wanted 'process', or None"):
+            ask(peril(), isolation=isolation)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "said"),
+    [
+        ("platform", "darwin", "needs Linux, and this is darwin"),
+        ("frozen", True, "this program is frozen"),
+        ("executable", "/usr/bin/robot", "embedded in this program"),
+        ("executable", None, "embedded in this program"),
+    ],
+)
+def test_where_there_can_be_no_child(attribute: str, value: object, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for ask in (accelerate.load, accelerate.plan):
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, attribute, value, raising=False)
+            with pytest.raises(OptionError, match=said) as caught:
+                ask(DIGITS, isolation="process")
+        assert "leave isolation out" in caught.value.remedy
+
+
+@WITH_LITERT
+def test_an_existing_object_stays_here() -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=odd_models.add3())
+    for ask in (accelerate.load, accelerate.plan):
+        with pytest.raises(OptionError, match="cannot move .*an existing object, into another process"):
+            ask(interpreter, isolation="process")
+
+
+def test_options_go_as_they_are_or_not_at_all() -> None:
+    tag = {"a": (1, [2.5, None, True]), "path": Path("x/ y"), "bytes": b"\xff\0", "text": "ä\udcff", "set": {1, 2}}
+    with load(peril(), tag=tag) as model:
+        assert model.runtime.details["tag"] == tag
+        assert isinstance(model.runtime.details["tag"]["a"], tuple)
+    for ask in (accelerate.load, accelerate.plan):
+        with pytest.raises(OptionError, match=r"cannot hand tag= to another process: there is <object"):
+            ask(peril(), backend="peril", isolation="process", tag=[object()])
+    accelerate.load(peril(), backend="peril", tag=[object()]).close()  # where nothing has to go anywhere
+
+
+def test_session_options_say_so() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    import odd_onnx
+
+    with pytest.raises(OptionError, match="cannot hand session_options= to another process"):
+        accelerate.load(odd_onnx.double(), isolation="process", session_options=onnxruntime.SessionOptions())
+
+
+# What a program sees of it
+
+
+@WITH_LITERT
+def test_a_model_says_where_it_runs() -> None:
+    with accelerate.load(odd_models.add3(), isolation="process") as model:
+        details = model.runtime.details
+        assert details["isolation"] == "process"
+        assert details["pid"] in children()
+        assert (model.backend, model.device) == ("tflite_cpu", "cpu")
+        plain = accelerate.load(odd_models.add3())
+        assert model.metadata() == plain.metadata()
+        assert {**details, "isolation": None, "pid": None} == {**plain.runtime.details, "isolation": None, "pid": None}
+    assert model.runtime.details["pid"] is None
+
+
+def test_the_backend_is_not_asked_to_load_here() -> None:
+    with load(peril()) as model:
+        assert model.runtime.details["process"] == model.runtime.details["pid"] != os.getpid()
+
+
+def test_replicas_are_children(caplog: pytest.LogCaptureFixture) -> None:
+    with load(peril(), replicas=3) as model:
+        assert len(children()) == 3
+        callers = [threading.Thread(target=lambda: [answers(model) for _ in range(20)]) for _ in range(3)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert answers(model, timeout=5)
+        assert len({one.runtime.details["pid"] for one in model.models}) == 3  # type: ignore[attr-defined]
+
+
+def test_lines_of_the_log_arrive(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "accelerate")
+    with load(peril(log="%s is 100 % odd")):
+        assert "%s is 100 % odd" in [record.getMessage() for record in caplog.records]
+
+
+def test_the_bytes_of_a_large_model_arrive() -> None:
+    with load(peril(padding="x" * (3 << 20))) as model:
+        assert answers(model)
+
+
+def test_a_binding_copies_nothing_here() -> None:
+    with load(peril()) as model, model.bind() as binding:
+        x, y = binding.inputs["x"], binding.outputs["y"]
+        for timeout in (None, 5.0):
+            x[...] = given()
+            binding.run(timeout)
+            assert np.array_equal(y, 2 * x), "the array taken at first shows every run's output"
+        assert binding.zero_copy is False
+        kept = y.copy()
+        assert answers(model)
+        assert np.array_equal(y, kept), "another call has changed it"
+    assert np.array_equal(y, kept)
+    x[...] = 5  # after the end it is memory like any other
+
+
+@WITH_LITERT
+def test_signatures_share_a_child_and_its_state() -> None:
+    counting = accelerate.load(odd_models.counting(), isolation="process")
+    plain = accelerate.load(odd_models.counting())
+    with counting, plain:
+        assert counting.metadata() == plain.metadata()
+        assert counting.metadata().stateful
+        x = {t.name: RANDOM.random([max(n, 1) for n in t.shape]).astype(t.data_type) for t in plain.metadata().inputs}
+        for _ in range(3):
+            ours, theirs = counting.infer(x), plain.infer(x)
+            assert all(np.array_equal(ours[name], value) for name, value in theirs.items())
+    with accelerate.load(odd_models.two_signatures(), isolation="process") as model:
+        other = model.signature("multiply")
+        inputs = {t.name: np.full(t.shape, 3, t.data_type) for t in other.metadata().inputs}
+        assert next(iter(other.infer(inputs).values())).ravel()[0] == 9
+        os.kill(model.runtime.details["pid"], signal.SIGKILL)
+        wait_until_dead(model)
+        assert next(iter(other.infer(inputs).values())).ravel()[0] == 9
+        assert len(children()) == 1
+    with pytest.raises(ClosedError):
+        other.infer(inputs)
+
+
+# Crashes
+
+
+def crash_and_go_on(calls: int) -> None:
+    with load(peril(every=3, do="crash")) as model:
+        right = 0
+        for number in range(calls):
+            try:
+                right += answers(model, timeout=None if number % 2 else 60)
+            except InferenceError as error:
+                assert "SIGSEGV" in error.reason
+                assert "driver: the bus has gone" in error.reason
+                assert "next call" in error.remedy
+        assert right == calls - calls // 3
+        stats = model.do_command({"command": "stats"})
+        assert (stats["calls"], stats["errors"]) == (calls, calls // 3)
+
+
+def test_a_crash_is_an_error_and_the_next_call_has_a_new_child() -> None:
+    crash_and_go_on(10)
+
+
+@pytest.mark.long
+def test_a_thousand_calls_of_which_every_third_crashes() -> None:
+    crash_and_go_on(1000)
+
+
+def test_a_binding_goes_on_in_a_new_child() -> None:
+    with load(peril(every=3, do="crash")) as model, model.bind() as binding:
+        x, y = binding.inputs["x"], binding.outputs["y"]
+        for number in range(1, 8):
+            x[...] = given()
+            if number % 3:
+                binding.run()
+                assert np.array_equal(y, 2 * x)
+            else:
+                with pytest.raises(InferenceError, match="SIGSEGV"):
+                    binding.run(timeout=60 if number == 6 else None)
+    assert np.array_equal(y, 2 * x)
+
+
+def test_a_crash_tells_that_state_is_lost() -> None:
+    with load(peril(every=3, do="crash", counts=True)) as model:
+        x = given()
+        assert np.array_equal(model.infer(x)["y"], 2 * x + 1)
+        assert np.array_equal(model.infer(x)["y"], 2 * x + 2)
+        with pytest.raises(InferenceError, match=r"with it what the model kept.*SIGSEGV"):
+            model.infer(x)
+        assert np.array_equal(model.infer(x)["y"], 2 * x + 1)
+        os.kill(model.runtime.details["pid"], signal.SIGKILL)
+        wait_until_dead(model)
+        with pytest.raises(InferenceError, match=r"with it what the model kept"):
+            model.infer(x)
+        assert np.array_equal(model.infer(x)["y"], 2 * x + 1)
+        assert model.do_command({"command": "reset"}) == {}
+        assert np.array_equal(model.infer(x)["y"], 2 * x + 1)
+
+
+def wait_until_dead(model: accelerate.Model) -> None:
+    pid = model.runtime.details["pid"]
+    wait_for(lambda: b"zombie" in command(pid) or not command(pid), f"{pid} lives")
+
+
+@pytest.mark.parametrize(
+    ("do", "said"),
+    [("crash", "killed by SIGSEGV; the last that it wrote: driver: the bus"), ("exit", "ended with status 3")],
+)
+def test_a_crash_while_it_is_loaded(do: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        load(peril(load=do))
+    with pytest.raises(ModelError, match=said):
+        load(peril(load=do), replicas=2)
+    for backend in ("auto", ["peril", "gentle"]):
+        with accelerate.load(peril(load=do), backend=backend, isolation="process") as model:
+            assert model.backend == "gentle"
+            (passed_over,) = model.runtime.details["passed_over"]
+            assert said in passed_over
+            assert answers(model)
+
+
+@pytest.mark.parametrize(("do", "kind"), [("raise", ModelError), ("leave", BackendNotAvailableError)])
+def test_what_a_load_raises_is_as_without(do: str, kind: type[Exception]) -> None:
+    said = []
+    for isolation in (None, "process"):
+        with pytest.raises(kind) as caught:
+            load(peril(load=do), isolation=isolation)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+def test_what_a_run_raises_is_as_without() -> None:
+    said = []
+    for isolation in (None, "process"):
+        with load(peril(do="raise"), isolation=isolation) as model:
+            with pytest.raises(InferenceError) as caught:
+                model.infer(given())
+            said.append(str(caught.value))
+            assert str(caught.value.__cause__).endswith("pop from empty list")
+            with pytest.raises(NotImplementedError, match="known: reset, stats, warmup"):
+                model.do_command({"command": "dance"})
+    assert said[0] == said[1]
+
+
+def test_a_child_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    link = tmp_path / "python3"
+    link.symlink_to(sys.executable)
+    with load(peril(do="crash")) as model:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", str(tmp_path / "gone" / "python3"))
+            with pytest.raises(BackendNotAvailableError, match="no child process can be started.*No such file"):
+                load(peril())
+            with pytest.raises(InferenceError, match="SIGSEGV"):
+                model.infer(given())
+            for _ in range(2):
+                with pytest.raises(InferenceError, match="no other has loaded it: no child process can be started"):
+                    model.infer(given())
+        with pytest.raises(InferenceError, match="SIGSEGV"):
+            model.infer(given())
+
+
+def test_a_python_that_does_not_find_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "python3").write_text("#!/bin/sh\necho no such interpreter here >&2\nexit 7\n")
+    (tmp_path / "python3").chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+    with pytest.raises(ModelError, match="ended with status 7; the last that it wrote: no such interpreter here"):
+        load(peril())
+
+
+def test_no_descriptor_left() -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with load(peril(do="crash")) as model, load(peril()) as other:
+        with contextlib.ExitStack() as stack:
+            highest = max(map(int, os.listdir("/proc/self/fd")))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
+            stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+            with contextlib.suppress(OSError):
+                while True:
+                    stack.callback(os.close, os.dup(0))
+            with pytest.raises(BackendNotAvailableError, match="Too many open files.*ulimit -n"):
+                load(peril())
+            with pytest.raises(InferenceError, match="no memory to share with the child process: Too many"):
+                other.infer(given())
+            with pytest.raises(InferenceError):
+                model.infer(given())
+        assert answers(other)
+        with pytest.raises(InferenceError, match="SIGSEGV"):
+            model.infer(given())
+
+
+# Hangs
+
+
+def leave_at_the_deadline(model: accelerate.Model, timeout: float = 0.2) -> None:
+    started = time.monotonic()
+    with pytest.raises(InferenceTimeoutError, match=f"no answer within {timeout:g} s"):
+        model.infer(given(), timeout=timeout)
+    assert time.monotonic() - started < timeout + MARGIN
+
+
+@pytest.mark.parametrize("do", ["spin", *(pytest.param(do, marks=pytest.mark.long) for do in ("sleep", "block"))])
+def test_a_hang_is_left_at_the_deadline_and_ended_later(do: str) -> None:
+    with load(peril(every=2, do=do)) as model:
+        assert answers(model)
+        leave_at_the_deadline(model)
+        leave_at_the_deadline(model, 0.1)  # it waits for the first one
+        pid = model.runtime.details["pid"]
+        started = time.monotonic()
+        wait_for(lambda: not command(pid), "nobody has ended it", 5)
+        assert 1 < time.monotonic() - started < 3
+        assert answers(model, timeout=60)
+        assert model.runtime.details["pid"] != pid
+
+
+def test_a_call_waits_for_an_old_answer_and_never_takes_it() -> None:
+    with load(peril(every=2, do="nap")) as model:
+        for _ in range(2):
+            assert answers(model)
+            leave_at_the_deadline(model)
+            assert answers(model, timeout=60)
+            idle = threading.Event()
+            leave_at_the_deadline(model)
+            model.when_idle(idle.set)
+            assert not idle.is_set()
+            assert idle.wait(5)
+            assert len(children()) == 1
+
+
+def test_a_binding_is_left_at_the_deadline() -> None:
+    with load(peril(every=2, do="spin")) as model, model.bind() as binding:
+        binding.run()
+        started = time.monotonic()
+        with pytest.raises(InferenceTimeoutError):
+            binding.run(timeout=0.1)
+        assert time.monotonic() - started < 0.1 + MARGIN
+        binding.inputs["x"][...] = x = given()
+        binding.run(timeout=60)
+        assert np.array_equal(binding.outputs["y"], 2 * x)
+
+
+def test_close_does_not_hang() -> None:
+    model = load(peril(do="spin"))
+    with pytest.raises(InferenceTimeoutError):
+        model.infer(given(), timeout=0.1)
+    started = time.monotonic()
+    model.close()
+    model.close()
+    assert time.monotonic() - started < 0.1
+    with pytest.raises(ClosedError):
+        model.infer(given())
+
+
+def test_a_forgotten_model_ends_its_child() -> None:
+    model = load(peril())
+    assert answers(model)
+    del model
+    gc.collect()
+    wait_for(lambda: not children(), "its child lives")
+
+
+# What it writes
+
+
+def test_what_it_writes_to_stderr_is_kept_in_bounds() -> None:
+    with load(peril(do="chatter")) as model:  # 6 MB a call, which no pipe holds
+        for _ in range(3):
+            assert answers(model)
+        assert answers(model, timeout=60)
+        os.kill(model.runtime.details["pid"], signal.SIGKILL)
+    with load(peril(load="hide")) as model:
+        assert answers(model)
+
+
+def test_nonsense_ends_the_child_alone() -> None:
+    with load(peril(every=2, do="babble")) as model:
+        assert answers(model)
+        with pytest.raises(InferenceError, match="answered nonsense"):
+            model.infer(given())
+        assert answers(model)
+
+
+def table(*numbers: int) -> str:
+    return np.array([1, 0, *numbers], np.int64).tobytes().hex()
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        table(), table(0, 12, 1), table(0, 12, 1, 1 << 40), table(1 << 40, 12, 1, 3), table(-64, 12, 1, 3),
+        table(0, 12, 1, -3), table(0, 12, 2, 1 << 32, 1 << 32), table(0, 12, -5), table(0, 12, 1 << 50, 3),
+        table(0, 0, -1), table(0, 12, 1, 3, 7), "00" * 5, "",
+        np.array([1 << 60, 0], np.int64).tobytes().hex(), np.array([1, 9, 0, 12, 1, 3], np.int64).tobytes().hex(),
+    ],
+)  # fmt: skip
+def test_a_table_that_lies_is_nonsense(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERIL_TABLE", lie)
+    with load(peril(load="lie")) as model, pytest.raises(InferenceError, match="answered nonsense"):
+        model.infer(given())
