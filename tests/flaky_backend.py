@@ -15,10 +15,13 @@ from __future__ import annotations
 import collections
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 
 from accelerate.contract import (
     Array,
@@ -79,6 +82,34 @@ def forget() -> None:
     """Begin anew."""
     for kept in (_said, _refused, _runs, _loads, _models):
         kept.clear()
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install the backend for a test, which no failover's thread may outlive."""
+    info = tmp_path / "site" / "flaky_backend-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "entry_points.txt").write_text("[accelerate.backends]\nflaky = flaky_backend:Plugin\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    forget()
+    yield
+    forget()
+    assert eventually(lambda: not watchers())
+
+
+def watchers() -> list[threading.Thread]:
+    """Return the threads that try lost models."""
+    return [thread for thread in threading.enumerate() if thread.name == "accelerate-failover"]
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Wait until something is so, and return whether it is."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return condition()
 
 
 def _tensor(said: Mapping[str, Any]) -> TensorInfo:

@@ -82,7 +82,7 @@ class Service:
         self.told = False  # that it fails on some inputs
         self.usual = opened.usual
         self.reserve: float | None = 0.0  # seconds for those behind it; None where that is not known
-        self.last = True
+        self.behind = 0  # how many stand by behind it
         self._translation = opened.translation
 
     def infer(self, given: Any, timeout: float | None, dequantize: bool | None) -> dict[str, Array]:
@@ -101,14 +101,14 @@ class Service:
     def share(self, until: float | None) -> float | None:
         """Return how many seconds of a call's time are this model's: it leaves those behind it what they need.
 
-        That is the p99 of their calls; a quarter at the least, for all callers come at once then, and on a busy system
-        it takes milliseconds until a thread runs; a half at most.
+        That is the p99 of their calls; at least a quarter for each, for all callers come at once then, and on a busy
+        system it takes milliseconds until a thread runs; at most a half.
         """
         seconds = left(until)
-        if seconds is None or self.last:
+        if seconds is None or not self.behind:
             return seconds
         half = seconds / 2
-        return seconds - (half if self.reserve is None else min(half, max(self.reserve, seconds / 4)))
+        return seconds - (half if self.reserve is None else min(half, max(self.reserve, self.behind * seconds / 4)))
 
     def measured(self) -> float | None:
         """Return the seconds in which nearly every call ends, by its p99 where there were enough calls."""

@@ -161,8 +161,8 @@ class Roster:
         """Settle who answers, and return the switch where that is another one now. Called with the lock."""
         serving = [member.service for member in self._members if member.service is not None]
         reserve: float | None = 0.0
-        for service in reversed(serving):
-            service.reserve, service.last = reserve, service is serving[-1]
+        for behind, service in enumerate(reversed(serving)):
+            service.reserve, service.behind = reserve, behind
             reserve = None if reserve is None or service.usual is None else reserve + service.usual
         before, self.serving = self.serving[:1], tuple(serving)
         if serving:

@@ -21,6 +21,8 @@ from ...metadata import Metadata, Normalization, TensorInfo
 
 __all__ = ["Translation", "is_transposed", "transposed_shape"]
 
+_QUANTISED = frozenset({"uint8", "int8", "int16"})
+
 
 class Translation:
     """See the module.
@@ -98,11 +100,18 @@ class _Way:
         array = as_array(value)
         if array.dtype.hasobject:
             return value
-        # a flat array is one of the caller's shape
-        info = replace(self._mine, data_type=array.dtype.name, quantization=None, normalization=None)
+        mine = self._mine
+        pixels = bool(mine.layout) and array.dtype == np.uint8
+        levels = (
+            mine.data_type in _QUANTISED and array.dtype.kind in "iub" and (not pixels or mine.data_type == "uint8")
+        )
+        # as the first model takes it: a flat array is one of its shape, and any whole numbers are its levels
+        info = replace(mine, normalization=None)
+        if not levels:
+            info = replace(info, data_type=array.dtype.name, quantization=None)
         array = InputAdapter(info, lambda: info).adapt(array)
-        if self._levels and array.dtype.name == self._mine.data_type:
-            array = dequantize(array, self._mine.quantization)
+        if levels and self._levels:
+            array = dequantize(array, mine.quantization)
         if self._rescale is not None and array.dtype.kind == "f":
             factor, summand = self._rescale
             array = array * factor + summand
@@ -127,7 +136,7 @@ def transposed_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:
 
 def _levels_differ(mine: TensorInfo, other: TensorInfo) -> bool:
     """Return whether whole numbers of our type are levels that the other model would take for something else."""
-    if mine.quantization is None or mine.data_type not in ("uint8", "int8", "int16"):
+    if mine.quantization is None or mine.data_type not in _QUANTISED:
         return False
     if (mine.data_type, mine.quantization) == (other.data_type, other.quantization):
         return False
