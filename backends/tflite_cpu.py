@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from accelerate.backends.tflite.delegates.adopted import libraries_of
 from accelerate.backends.tflite.engines import availability, check_option, engine_of, pick
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, refusal
 from accelerate.errors import OptionError
@@ -52,6 +53,9 @@ class TFLiteCPU(Backend):
                     reason = f"{source} does not tell what its tensors' integers stand for, as an Interpreter does"
                     return Match(False, reason, "give the path or the bytes that it was made from")
                 return Match(False, f"{source} is no TFLite interpreter", "give the model file, or an interpreter")
+            if libraries_of(source.object):
+                reason = f"{source} has a delegate, which runs what it takes of the model elsewhere"
+                return Match(False, reason, "leave backend out, or give backend='tflite_delegate'")
             check_settled(options, "interpreter")
             return Match(True, f"an interpreter of {engine.title}")
         from accelerate.formats.tflite.compiled import COMPILED_OPERATOR, compiled_for_edgetpu

@@ -21,6 +21,15 @@
  *     EDGETPU_STAND_IN_AWAY_MS     ... for so long; what was created before never works again
  *     EDGETPU_STAND_IN_VERSION     the runtime version, default 14
  *
+ * Built with -DGENERIC it is a stand-in for any other delegate's library: it lists no devices and has no version, its
+ * settings begin with DELEGATE_STAND_IN_, and like most delegates it takes the interpreter's own operators, as many in a
+ * row as there are into one kernel: ADD, MUL and MAXIMUM of two tensors of equal shape, in float32 and int32, MAXIMUM in
+ * uint8 and int8, too. It knows the option StandIn.DelayUs and refuses others. In the place of devices it has
+ *
+ *     DELEGATE_STAND_IN_CREATE     also "say": it writes to stdout and stderr, and creates a delegate
+ *     DELEGATE_STAND_IN_PREPARE    "refuse": refuses every model; "static": refuses one whose shapes a run finds out
+ *     DELEGATE_STAND_IN_RUN        also "fail", and "wrong": every value is twice what it should be
+ *
  * The structs are those of tensorflow/lite/core/c/common.h, as far as they are used. Their order is kept from version
  * to version and new members come last; so a registration, which is passed by value, is given room for the newest.
  * Linux on x86-64 and aarch64: there a callee that knows a shorter one reads the beginning of it. */
@@ -73,6 +82,7 @@ typedef struct {
   IntArray *intermediates;
   IntArray *temporaries;
   void *user_data;
+  void *builtin_data;
 } Node;
 
 typedef struct Context Context;
@@ -128,18 +138,15 @@ typedef struct {
   int delay_us;
 } Connection;
 
-static int runs, losses, refusals;
-static double gone_until;
-
-static double now_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
-}
+#ifdef GENERIC
+#define PREFIX "DELEGATE_STAND_IN_"
+#else
+#define PREFIX "EDGETPU_STAND_IN_"
+#endif
 
 static const char *setting(const char *name, const char *otherwise) {
   char full[64];
-  snprintf(full, sizeof full, "EDGETPU_STAND_IN_%s", name);
+  snprintf(full, sizeof full, PREFIX "%s", name);
   const char *value = getenv(full);
   return value ? value : otherwise;
 }
@@ -152,6 +159,200 @@ static void misbehave(const char *how) {
     signal(SIGSEGV, SIG_DFL);
     raise(SIGSEGV);
   }
+}
+
+#ifdef GENERIC
+enum { ADD = 0, MUL = 18, MAXIMUM = 55 }; /* of tensorflow/lite/builtin_ops.h */
+
+/* One operator of a kernel: y = a (kind) b. */
+typedef struct {
+  int kind, a, b, y;
+} Step;
+
+typedef struct {
+  const Connection *connection;
+  int size;
+  Step steps[];
+} Program;
+
+static bool equal(const IntArray *one, const IntArray *other) {
+  return one->size == other->size && !memcmp(one->data, other->data, sizeof(int) * (size_t)one->size);
+}
+
+static bool can(Context *context, const Node *node, int kind) {
+  if ((kind != ADD && kind != MUL && kind != MAXIMUM) || node->inputs->size != 2) return false;
+  if (kind != MAXIMUM && *(const int *)node->builtin_data) return false; /* an activation */
+  const Tensor *a = &context->tensors[node->inputs->data[0]], *b = &context->tensors[node->inputs->data[1]];
+  bool integers = kind == MAXIMUM && (a->type == UINT8 || a->type == INT8);
+  return a->type == b->type && equal(a->dims, b->dims) && (a->type == FLOAT32 || a->type == INT32 || integers);
+}
+
+static void *kernel_init(Context *context, const char *buffer, size_t length) {
+  (void)length;
+  const DelegateParams *params = (const DelegateParams *)buffer;
+  int size = params->nodes_to_replace->size;
+  Program *program = malloc(sizeof *program + sizeof(Step) * (size_t)size);
+  program->connection = params->delegate->data;
+  program->size = size;
+  for (int i = 0; i < size; ++i) {
+    Node *node;
+    Registration *registration;
+    context->get_node_and_registration(context, params->nodes_to_replace->data[i], &node, &registration);
+    program->steps[i] = (Step){
+        registration->builtin_code, node->inputs->data[0], node->inputs->data[1], node->outputs->data[0]};
+  }
+  return program;
+}
+
+static void kernel_free(Context *context, void *buffer) {
+  (void)context;
+  free(buffer);
+}
+
+/* Tell whether a kernel's result leaves it; what does not has no memory of the interpreter's. */
+static bool leaves(const Node *node, int tensor) {
+  for (int i = 0; i < node->outputs->size; ++i)
+    if (node->outputs->data[i] == tensor) return true;
+  return false;
+}
+
+static int kernel_prepare(Context *context, Node *node) {
+  const Program *program = node->user_data;
+  const IntArray **dims = calloc(context->tensors_size, sizeof *dims);
+  int status = OK;
+  for (int i = 0; i < program->size && status == OK; ++i) {
+    const Step *step = &program->steps[i];
+    const IntArray *wanted = dims[step->a] ? dims[step->a] : context->tensors[step->a].dims;
+    dims[step->y] = wanted;
+    Tensor *y = &context->tensors[step->y];
+    if (leaves(node, step->y) && !equal(y->dims, wanted)) {
+      size_t bytes = sizeof *wanted + sizeof(int) * (size_t)wanted->size;
+      IntArray *copy = malloc(bytes);
+      memcpy(copy, wanted, bytes);
+      status = context->resize_tensor(context, y, copy);
+    }
+  }
+  free(dims);
+  return status;
+}
+
+#define APPLY(type)                                                     \
+  for (size_t k = 0; k < bytes / sizeof(type); ++k) {                   \
+    type l = ((const type *)a)[k], r = ((const type *)b)[k];            \
+    type v = kind == ADD ? l + r : kind == MUL ? l * r : l > r ? l : r; \
+    ((type *)y)[k] = wrong ? (type)(2 * v) : v;                         \
+  }
+
+static void compute(int kind, int type, const void *a, const void *b, void *y, size_t bytes, bool wrong) {
+  switch (type) {
+    case FLOAT32:
+      APPLY(float);
+      break;
+    case INT32:
+      APPLY(int32_t);
+      break;
+    case UINT8:
+      APPLY(uint8_t);
+      break;
+    case INT8:
+      APPLY(int8_t);
+      break;
+  }
+}
+
+static int kernel_invoke(Context *context, Node *node) {
+  const Program *program = node->user_data;
+  const char *how = setting("RUN", "");
+  misbehave(how);
+  if (program->connection->delay_us) usleep((useconds_t)program->connection->delay_us);
+  if (!strcmp(how, "fail")) {
+    context->report_error(context, "the stand-in fails on demand");
+    return ERROR;
+  }
+  void **own = calloc(context->tensors_size, sizeof *own);
+  size_t *sizes = calloc(context->tensors_size, sizeof *sizes);
+  for (int i = 0; i < program->size; ++i) {
+    const Step *step = &program->steps[i];
+    const Tensor *a = &context->tensors[step->a], *b = &context->tensors[step->b], *y = &context->tensors[step->y];
+    size_t bytes = own[step->a] ? sizes[step->a] : a->bytes;
+    if (!leaves(node, step->y)) own[step->y] = malloc(bytes + 1), sizes[step->y] = bytes;
+    compute(step->kind, y->type, own[step->a] ? own[step->a] : a->data, own[step->b] ? own[step->b] : b->data,
+            own[step->y] ? own[step->y] : y->data, bytes, !strcmp(how, "wrong"));
+  }
+  for (size_t i = 0; i < context->tensors_size; ++i) free(own[i]);
+  free(own);
+  free(sizes);
+  return OK;
+}
+
+static int claim_operators(Context *context, Delegate *delegate) {
+  if (!strcmp(setting("PREPARE", ""), "refuse")) {
+    context->report_error(context, "the stand-in refuses every model");
+    return ERROR;
+  }
+  IntArray *plan;
+  if (context->get_execution_plan(context, &plan) != OK) return ERROR;
+  int left = atoi(setting("CLAIM", "1000000"));
+  IntArray *claimed = malloc(sizeof *claimed + sizeof(int) * (size_t)(plan->size + 1));
+  claimed->size = 0;
+  for (int i = 0; i < plan->size && left; ++i) {
+    Node *node;
+    Registration *registration;
+    if (context->get_node_and_registration(context, plan->data[i], &node, &registration) != OK) return ERROR;
+    if (can(context, node, registration->builtin_code)) {
+      claimed->data[claimed->size++] = plan->data[i];
+      --left;
+    }
+  }
+  Registration kernel = {
+      .init = kernel_init, .free = kernel_free, .prepare = kernel_prepare, .invoke = kernel_invoke,
+      .custom_name = "DelegateStandIn", .version = 1};
+  int status = context->replace_node_subsets_with_delegate_kernels(context, kernel, claimed, delegate);
+  free(claimed);
+  return status;
+}
+
+Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count, void (*report)(const char *)) {
+  const char *how = setting("CREATE", "");
+  misbehave(how);
+  if (!strcmp(how, "refuse")) { /* as most do: a line on stderr, and no reason to the caller */
+    fprintf(stderr, "the stand-in finds no device\n");
+    return NULL;
+  }
+  if (!strcmp(how, "say")) {
+    fprintf(stderr, "the stand-in says so on stderr\n");
+    printf("the stand-in says so on stdout\n");
+    fflush(stdout);
+  }
+  int delay_us = 0;
+  for (size_t i = 0; i < count; ++i) {
+    if (strcmp(keys[i], "StandIn.DelayUs")) {
+      char text[256];
+      snprintf(text, sizeof text, "unknown option %s", keys[i]);
+      report(text);
+      return NULL;
+    }
+    delay_us = atoi(values[i]);
+  }
+  Connection *connection = calloc(1, sizeof *connection);
+  connection->delegate.data = connection;
+  connection->delegate.prepare = claim_operators;
+  connection->delegate.flags = strcmp(setting("PREPARE", ""), "static") ? 1 : 0; /* dynamic tensors are fine */
+  connection->delay_us = delay_us;
+  return &connection->delegate;
+}
+
+void tflite_plugin_destroy_delegate(Delegate *delegate) { free(delegate); }
+
+#else
+
+static int runs, losses, refusals;
+static double gone_until;
+
+static double now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
 }
 
 /* Count the devices of a kind, or all of them for "". */
@@ -324,3 +525,5 @@ const char *edgetpu_version(void) {
   snprintf(text, sizeof text, "BuildLabel(stand-in), RuntimeVersion(%s)", setting("VERSION", "14"));
   return text;
 }
+
+#endif

@@ -1,4 +1,4 @@
-"""Builds the stand-in for the Edge TPU's library, and the models that it runs. No Edge TPU takes part."""
+"""Builds the stand-ins for the Edge TPU's library and for other delegates', and models. No Edge TPU takes part."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +17,40 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_writer import Graph, build
 
 OPERATOR = "edgetpu-custom-op"
+#: Adds an operator to a graph that doubles its input, or adds two.
+Operation = Callable[[Graph, Sequence[int], Sequence[int]], None]
+
+
+def compiled_operator(graph: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    """What the Edge TPU compiler makes of operators."""
+    graph.custom_op(OPERATOR, inputs, outputs)
+
+
+def addition(graph: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    """An ADD, which the interpreter has itself."""
+    graph.op("ADD", [inputs[0], inputs[-1]], outputs, schema.AddOptionsT())
 
 
 @functools.cache
 def library() -> str:
     """Return the path of the stand-in, built by this machine's C compiler."""
+    return compiled(Path(__file__).with_suffix(".c"), "edgetpu_stand_in.so")
+
+
+@functools.cache
+def generic_library() -> str:
+    """Return the path of the stand-in for any other delegate's library."""
+    return compiled(Path(__file__).with_suffix(".c"), "delegate_stand_in.so", "-DGENERIC")
+
+
+@functools.cache
+def compiled(source: Path, name: str, *arguments: str) -> str:
+    """Return the path of a library, built of a C file."""
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
-        pytest.skip("the stand-in for the Edge TPU's library needs Linux and a C compiler (apt install gcc)")
-    path = Path(_folder().name) / "edgetpu_stand_in.so"
-    source = Path(__file__).with_suffix(".c")
-    command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+        pytest.skip("the stand-ins for libraries need Linux and a C compiler (apt install gcc)")
+    path = Path(_folder().name) / name
+    command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *arguments]
     subprocess.run([*command, str(source), "-o", str(path)], check=True)
     return str(path)
 
@@ -52,11 +75,11 @@ def bits(shape: Sequence[int] = (1, 4), y_shape: Sequence[int] | None = None) ->
     return _one_operator("uint8", shape, y_shape, scale=0.5, zero_point=100)
 
 
-def two_inputs() -> bytes:
+def two_inputs(operation: Operation = compiled_operator) -> bytes:
     """Float32 a, b [2, 3] -> sum."""
     graph = Graph()
     a, b, total = (graph.tensor(name, [2, 3], "float32") for name in ("a", "b", "sum"))
-    graph.custom_op(OPERATOR, [a, b], [total])
+    operation(graph, [a, b], [total])
     graph.inputs, graph.outputs = [a, b], [total]
     return build([graph])
 
@@ -72,45 +95,45 @@ def partly(first: str = OPERATOR) -> bytes:
     return build([graph])
 
 
-def with_strings() -> bytes:
+def with_strings(operation: Operation = compiled_operator) -> bytes:
     """String x [3] -> y [3] backwards, on the CPU; float32 f [3] -> g = 2 f."""
     graph = Graph()
     x, y = (graph.tensor(name, [3], "string") for name in "xy")
     f, g = (graph.tensor(name, [3], "float32") for name in "fg")
     order = graph.constant("order", np.array([2, 1, 0], np.int32))
     graph.op("GATHER", [x, order], [y], schema.GatherOptionsT())
-    graph.custom_op(OPERATOR, [f], [g])
+    operation(graph, [f], [g])
     graph.inputs, graph.outputs = [x, f], [y, g]
     return build([graph])
 
 
-def passed_through() -> bytes:
+def passed_through(operation: Operation = compiled_operator) -> bytes:
     """Float32 x [3] -> x itself and y = 2 x."""
     graph = Graph()
     x, y = (graph.tensor(name, [3], "float32") for name in "xy")
-    graph.custom_op(OPERATOR, [x], [y])
+    operation(graph, [x], [y])
     graph.inputs, graph.outputs = [x], [x, y]
     return build([graph])
 
 
-def two_signatures() -> bytes:
+def two_signatures(operation: Operation = compiled_operator) -> bytes:
     """Signatures "double", float32 x [3] -> y = 2 x, and "add", float32 a, b [3] -> sum."""
     double, add = Graph(), Graph()
     x, y = (double.tensor(name, [3], "float32") for name in "xy")
-    double.custom_op(OPERATOR, [x], [y])
+    operation(double, [x], [y])
     double.inputs, double.outputs = [x], [y]
     a, b, total = (add.tensor(name, [3], "float32") for name in ("a", "b", "total"))
-    add.custom_op(OPERATOR, [a, b], [total])
+    operation(add, [a, b], [total])
     add.inputs, add.outputs = [a, b], [total]
     signatures = [("double", 0, {"x": x}, {"y": y}), ("add", 1, {"a": a, "b": b}, {"sum": total})]
     return build([double, add], signatures=signatures)
 
 
-def labelled() -> bytes:
+def labelled(operation: Operation = compiled_operator) -> bytes:
     """Float32 x [1, 3] -> scores = 2 x, with the labels red, green, blue."""
     graph = Graph()
     x, scores = (graph.tensor(name, [1, 3], "float32") for name in ("x", "scores"))
-    graph.custom_op(OPERATOR, [x], [scores])
+    operation(graph, [x], [scores])
     graph.inputs, graph.outputs = [x], [scores]
     files = [writer.File("labels.txt", type="tensor_axis_labels")]
     told = writer.metadata(
@@ -119,27 +142,27 @@ def labelled() -> bytes:
     return writer.pack(build([graph], metadata={writer.ENTRY: told}), {"labels.txt": b"red\ngreen\nblue\n"})
 
 
-def failing() -> bytes:
+def failing(operation: Operation = compiled_operator) -> bytes:
     """Float32 x [3] -> g = 2 x, and y [3] = 5, 5, 5 from the CPU, which fails where an x is not between -1 and 1."""
     graph = Graph()
     x, g, y = (graph.tensor(name, [3], "float32") for name in "xgy")
     index = graph.tensor("index", [3], "int32")
     values = graph.constant("values", np.array([5], np.float32))
-    graph.custom_op(OPERATOR, [x], [g])
+    operation(graph, [x], [g])
     graph.op("CAST", [x], [index], schema.CastOptionsT())
     graph.op("GATHER", [values, index], [y], schema.GatherOptionsT())
     graph.inputs, graph.outputs = [x], [y, g]
     return build([graph])
 
 
-def found() -> bytes:
+def found(operation: Operation = compiled_operator) -> bytes:
     """Float32 x [4] -> g = 2 x, and int64 y [-1, 1] from the CPU, the indices at which x > 0."""
     graph = Graph()
     x, g = (graph.tensor(name, [4], "float32") for name in "xg")
     zero = graph.constant("zero", np.float32(0))
     positive = graph.tensor("positive", [4], "bool")
     y = graph.tensor("y", [-1, 1], "int64")
-    graph.custom_op(OPERATOR, [x], [g])
+    operation(graph, [x], [g])
     graph.op("GREATER", [x, zero], [positive], schema.GreaterOptionsT())
     graph.op("WHERE", [positive], [y], schema.WhereOptionsT())
     graph.inputs, graph.outputs = [x], [y, g]

@@ -23,13 +23,23 @@ _LOWER = ("errors", "metadata", "source", "formats", "calls", "system", "diagnos
 #: All of the core that a backend imports.
 _DOORS = ("accelerate.contract", "accelerate.errors", "accelerate.metadata", "accelerate.formats")
 #: Backends that share another one's code.
-_SHARED = {"tflite_cpu": "tflite", "edgetpu": "tflite"}
+_SHARED = {"tflite_cpu": "tflite", "edgetpu": "tflite", "tflite_delegate": "tflite"}
 _RUNTIMES = re.compile(
     "litert|tflite[-_]?runtime|onnx[-_ ]?runtime|openvino|triton|grpc|edge ?tpu|coral|tensorrt|cuda|nvidia|xnnpack",
     re.I,
 )
 #: Which files of the core may name a runtime all the same, and why.
 _EXCUSED = {
+    **dict.fromkeys(
+        (
+            "accelerate.cli.inspection",
+            "accelerate.formats.description",
+            "accelerate.formats.openvino.description",
+            "accelerate.formats.sniffing",
+            "accelerate.source",
+        ),
+        "a format that is called by the name of its runtime",
+    ),
     "accelerate.diagnosis.board": "boards, by the names that their makers give them and their packages",
     "accelerate.diagnosis.permissions": "device files, by the names that their drivers give them",
     # "edgetpu-custom-op" stands in the files that its compiler writes; what such a file needs, two backends say

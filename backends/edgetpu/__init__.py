@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from accelerate.backends.tflite.delegates.adopted import libraries_of
 from accelerate.backends.tflite.delegates.library_file import wanted_file
+from accelerate.backends.tflite.delegates.options import check_delegate_options
 from accelerate.backends.tflite.engines import availability as engine_availability
 from accelerate.backends.tflite.engines import check_option, engine_of, pick
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, check_settled, refusal
@@ -206,18 +208,14 @@ def _edgetpu_library(interpreter: Any) -> str | None:
     """Return the path of the Edge TPU's library that an interpreter's delegates come from."""
     if engine_of(interpreter) is None:
         return None
-    for delegate in getattr(interpreter, "_delegates", None) or ():
-        library = getattr(delegate, "_library", None)
+    for library in libraries_of(interpreter):
         if hasattr(library, "edgetpu_list_devices"):  # a ctypes library looks the function up
             return str(getattr(library, "_name", ""))
     return None
 
 
-def _delegate_options(given: Any) -> dict[str, str]:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-        raise OptionError(f"delegate_options is {given!r}; wanted a mapping such as {{'Performance': 'Max'}}")
-    if "device" in given:
+def _delegate_options(given: object) -> dict[str, str]:
+    options = check_delegate_options(given, "{'Performance': 'Max'}")
+    if "device" in options:
         raise OptionError("delegate_options has 'device'", "give load(..., device=...) instead")
-    return {key: str(value) for key, value in given.items()}
+    return options

@@ -113,7 +113,7 @@ class EdgeTPUModel(DelegatedModel):
         )
 
     @classmethod
-    def _share_of(cls, interpreter: Any) -> Share:
+    def _share_of(cls, interpreter: Any, *, adopted: bool = False) -> Share:
         return share_of(interpreter, COMPILED_OPERATOR)  # one that its owner has allocated has the engine's own, too
 
     def execute(self, feeds: list[Array]) -> list[Array]:

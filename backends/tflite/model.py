@@ -160,7 +160,7 @@ class TFLiteModel(RuntimeModel):
         interpreter = source.object
         told = settled_interface(interface_of_interpreter(interpreter, options.signature), options)
         calls = Calls.of_users(interpreter, told.subgraph)
-        share = cls._share_of(interpreter) if told.subgraph == 0 else None
+        share = cls._share_of(interpreter, adopted=True) if told.subgraph == 0 else None
         try:
             allocate_tensors(calls, told.input_indices, told.inputs, options)
         except AccelerateError:  # ours is a ValueError, too
@@ -172,8 +172,8 @@ class TFLiteModel(RuntimeModel):
         return cls(engine, interpreter, calls, told, source, None, runtime, options, share)
 
     @classmethod
-    def _share_of(cls, interpreter: Any) -> Share | None:
-        """Return what a delegate has taken of an interpreter whose tensors are not allocated yet."""
+    def _share_of(cls, interpreter: Any, *, adopted: bool = False) -> Share | None:
+        """Return what a delegate has taken of an interpreter, whose tensors its owner alone may have allocated."""
         return None
 
     def _new_delegates(self) -> Sequence[Any]:

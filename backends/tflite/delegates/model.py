@@ -36,8 +36,6 @@ class DelegatedModel(TFLiteModel):
         self._library: DelegateLibrary | None = None  # None for an interpreter that its owner has made
         self._delegate_options: Mapping[str, str] = {}
         super().__init__(engine, interpreter, *arguments)
-        if self._share is not None:
-            self._tell(self._share)
 
     @classmethod
     def open(
@@ -53,10 +51,19 @@ class DelegatedModel(TFLiteModel):
         model = cls.build(engine, source, options, verified=True, delegates=[delegate])
         model._library, model._delegate_options = library, delegate_options
         model.runtime = replace(model.runtime, details={**model.runtime.details, "library": library.path})
+        if model._share is not None:
+            model._tell(model._share)
         return model
 
     @classmethod
-    def _share_of(cls, interpreter: Any) -> Share | None:
+    def adopt(cls, engine: Engine, source: Source, options: LoadOptions) -> Self:
+        model = super().adopt(engine, source, options)
+        if model._share is not None:
+            model._tell(model._share)
+        return model
+
+    @classmethod
+    def _share_of(cls, interpreter: Any, *, adopted: bool = False) -> Share | None:
         return share_of(interpreter)
 
     def _tell(self, share: Share) -> None:
