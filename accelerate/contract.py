@@ -28,7 +28,7 @@ from .model import Model
 from .reports import Availability, Device, LoadOptions, Match, RuntimeInfo
 from .runtime_model import Command, RuntimeModel
 from .source import Source, without_secrets
-from .system.cache import folder, recall, remember
+from .system.cache import folder, recall, remember, write
 from .system.children import ChildError, Verdict, run_in_child, verdict, verdicts
 from .system.cpus import default_threads, usable_cpus
 from .system.known_answers import DTYPES, try_digits, try_runtime
@@ -125,6 +125,7 @@ __all__ = [
     "whole_number",
     "with_image_meaning",
     "without_secrets",
+    "write",
 ]
 
 

@@ -189,13 +189,8 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
 
 def _weights(source: Source) -> str:
     """Return the stamps and names of the other files of a model."""
-    if source.format != "onnx":
-        return ""
-    from .formats.onnx.external_data import external_paths
-    from .formats.onnx.file import ModelFile
-
     try:
-        others = external_paths(source.opened(ModelFile), source.path)
+        others = source.other_files()
     except ModelError:
         return ""
     return "\n".join(f"{_name(_stamp(str(path)) or (0, 0, 0))} {name}" for name, path in sorted(others.items()))

@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,7 +25,7 @@ _HEAD = 4096
 _NAMES = 10_000  # of a folder, looked through for a model
 #: Files of these formats, which their runtimes would map, are read into memory up to this size: a program that writes
 #: into a mapped file changes the answers of the model, or ends the process where it makes it shorter (SIGBUS).
-_HELD = {"tflite": 16 << 20}
+_HELD = {"tflite": 16 << 20, "openvino": 64 << 20}
 
 
 class Source:
@@ -43,8 +43,8 @@ class Source:
     object : object or None
         For an existing interpreter or session.
     format : str
-        "tflite", "onnx", "url", "object", "directory", or "" for content of no format known here; a backend may still
-        know it.
+        "tflite", "onnx", "openvino", "url", "object", "directory", or "" for content of no format known here; a backend
+        may still know it.
     head : bytes
         The first 4096 bytes of a file.
     likeness : str
@@ -262,17 +262,35 @@ class Source:
         from hashlib import sha256  # loads OpenSSL, 2.5 ms
 
         own = sha256(self.read()).hexdigest() if self.path is None else _sha256(self.path)
-        if self.format != "onnx":
-            return own
-        from .formats.onnx.external_data import external_paths
-        from .formats.onnx.file import ModelFile
-
         try:
-            others = external_paths(self.opened(ModelFile), self.path)
+            # of a pair of files of one name only the ending belongs to the model
+            others = {name if self.format == "onnx" else Path(name).suffix: path
+                      for name, path in self.other_files().items()}  # fmt: skip
             lines = [f"{_sha256(path)}  {name}\n" for name, path in sorted(others.items())]
         except ModelError:
             return None
         return sha256("".join((f"{own}  \n", *lines)).encode()).hexdigest() if lines else own
+
+    def other_files(self) -> Mapping[str, Path]:
+        """Return where the files lie in which the model keeps weights, by their names in its folder; most have none.
+
+        Raises
+        ------
+        ModelError
+            One is missing or cannot be the model's, or lies outside of its folder.
+        """
+        if self.format == "onnx":
+            from .formats.onnx.external_data import external_paths
+            from .formats.onnx.file import ModelFile as ONNXFile
+
+            return external_paths(self.opened(ONNXFile), self.path)
+        if self.format == "openvino":
+            from .formats.openvino.file import ModelFile as OpenVINOFile
+            from .formats.openvino.weights import weights_path
+
+            path = weights_path(self.opened(OpenVINOFile), self.path)
+            return {} if path is None else {path.name: path}
+        return {}
 
     def _open_path(self, path: Path) -> None:
         self.path = path

@@ -125,7 +125,6 @@ FILES: Mapping[str, tuple[bytes, str, str]] = {
     "Keras 3": (archive({"config.json": b"{}", "model.weights.h5": b""}), "a Keras model", "export"),
     "PyTorch": (archive({"net/data.pkl": b"", "net/version": b"3"}), "PyTorch model", "export"),
     "safetensors": (len(_WEIGHTS).to_bytes(8, "little") + _WEIGHTS, "safetensors", "export"),
-    "OpenVINO": (b'<?xml version="1.0"?>\n<net name="m" version="11">', "OpenVINO", "made from"),
     "SavedModel": (b"\x08\x01" + message((2, message((1, message((4, b"serve")))))), "SavedModel", "export"),
     "GraphDef": (message((1, _NODE), (1, _NODE)), "a TensorFlow graph", "export"),
     "Core ML": (b"\x08\x04" + message((2, message((1, message((1, b"image")))))), "Core ML", "export"),

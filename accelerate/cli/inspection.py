@@ -16,6 +16,7 @@ from ..formats.beside import Beside, path_beside, read_beside, with_described
 from ..formats.classes import with_labels
 from ..formats.description import describe_source
 from ..formats.onnx.file import ModelFile as ONNXFile
+from ..formats.openvino.file import ModelFile as OpenVINOFile
 from ..formats.tflite.assumptions import ASSUMED_NORMALIZATION
 from ..formats.tflite.file import ModelFile
 from ..metadata import Metadata, Normalization, TensorInfo
@@ -144,6 +145,28 @@ def _onnx_content(source: Source, described: Metadata, shapes: Shapes) -> dict[s
     }
 
 
+def _openvino_content(source: Source, described: Metadata, shapes: Shapes) -> dict[str, Any]:
+    file = source.opened(OpenVINOFile)
+    weights, problem = "", ""
+    try:
+        weights = ", ".join(source.other_files())
+    except ModelError as error:
+        problem = str(error)
+    shown = {key: text for key, text in file.properties.items() if key != "labels"}
+    return {
+        "schema_version": file.version,
+        "description": described.description,
+        "operators": dict(file.operators),
+        "custom_operators": [],
+        "metadata": {"name": file.name, "producer": file.producer, **shown},
+        "external_files": [weights] if weights else [],
+        "labels": {"file": "the property 'labels'", "count": len(described.labels)} if described.labels else None,
+        "signatures": [],
+        "graphs": [_graph(0, [], described, None, shapes)],
+        "problems": [problem] if problem else [],
+    }
+
+
 def _tflite_content(source: Source, main: Metadata, shapes: Shapes) -> dict[str, Any]:
     """Describe a .tflite file; damage that does not keep the model from running is listed as a problem."""
     file = source.opened(ModelFile)
@@ -241,4 +264,4 @@ def _inputs(
     return tuple(with_image_meaning(t, user, assumed) for t in settle(described.inputs, shapes))
 
 
-_READERS = {"onnx": _onnx_content, "tflite": _tflite_content}
+_READERS = {"onnx": _onnx_content, "openvino": _openvino_content, "tflite": _tflite_content}

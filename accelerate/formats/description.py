@@ -33,9 +33,15 @@ def interface_of(source: Source, signature: str | None = None) -> Interface | No
         from .tflite.interface import interface as tflite_interface
 
         return tflite_interface(source.opened(TFLiteFile), signature)
+    if source.format in ("onnx", "openvino") and signature is not None:
+        kind = "ONNX" if source.format == "onnx" else "OpenVINO IR"
+        raise OptionError(f"an {kind} model has no signatures", "leave signature out")
+    if source.format == "openvino":
+        from .openvino.description import interface as openvino_interface
+        from .openvino.file import ModelFile as OpenVINOFile
+
+        return openvino_interface(source.opened(OpenVINOFile))
     if source.format == "onnx":
-        if signature is not None:
-            raise OptionError("an ONNX model has no signatures", "leave signature out")
         from .onnx.description import interface as onnx_interface
         from .onnx.file import ModelFile as ONNXFile
 
@@ -60,6 +66,11 @@ def describe_source(source: Source, signature: str | None = None) -> Metadata | 
             from .tflite.file import ModelFile as TFLiteFile
 
             return describe_tflite(source.opened(TFLiteFile), found.subgraph, found.inputs, found.outputs)
+        if source.format == "openvino":
+            from .openvino.description import describe as describe_openvino
+            from .openvino.file import ModelFile as OpenVINOFile
+
+            return describe_openvino(source.opened(OpenVINOFile))
         from .onnx.description import describe as describe_onnx
         from .onnx.description import with_producers
         from .onnx.file import ModelFile as ONNXFile

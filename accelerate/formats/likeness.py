@@ -36,7 +36,6 @@ _KINDS: Sequence[tuple[int, bytes, str, str]] = (
 #: The same by expressions, where no fixed bytes tell it.
 _LIKE: Sequence[tuple[re.Pattern[bytes], str, str]] = (
     (re.compile(rb"(?s).{4}\x00{4}\{"), "weights without a model (safetensors)", _EXPORT),
-    (re.compile(rb"(?s)\s*(<\?xml[^>]*>\s*)?<net\s"), "the .xml file of an OpenVINO model", _CONVERT),
     (re.compile(rb"(?is)\s*(<!doctype html|<html)"), "a web page, as a failed download leaves it", "fetch it again"),
     # a message of protobuf each: SavedModel, CoreML's Model, GraphDef
     (re.compile(rb"(?s)\x08\x01\x12.{1,5}\x0a.{1,3}[\x12\x22]"), "a TensorFlow SavedModel (saved_model.pb)", _EXPORT),
@@ -95,7 +94,9 @@ def of_folder(names: Collection[str]) -> tuple[str, str]:
 
 
 def _models(names: Collection[str]) -> list[str]:
-    return sorted(name for name in names if name.endswith((".tflite", ".onnx", ".ort")))
+    alone = (name for name in names if name.endswith((".tflite", ".onnx", ".ort")))
+    pairs = (name for name in names if name.endswith(".xml") and f"{name[:-4]}.bin" in names)
+    return sorted((*alone, *pairs))
 
 
 def _listed(models: Sequence[str]) -> str:

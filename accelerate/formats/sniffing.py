@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 __all__ = ["judge"]
 
-_FORMATS = {"tflite": "a TFLite model", "onnx": "an ONNX model"}
+_FORMATS = {"tflite": "a TFLite model", "onnx": "an ONNX model", "openvino": "an OpenVINO IR model"}
+#: An XML file of the element "net"; one with a document type is refused by its reader.
+_NET = re.compile(rb"(?s)(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<net[\s>]|<!DOCTYPE\s+net\b)")
 
 _VARINT, _BYTES = 0, 2
 _LONG = 1024  # bytes: chance has no such fields
@@ -21,7 +24,7 @@ _MESSAGES = {7: _GRAPH, 8: frozenset({1, 2}), 14: frozenset({1, 2}), 20: frozens
 
 def judge(head: bytes) -> tuple[str, str, str]:
     """Return a file's format ("" where none is known here), what a person calls it, and what to do with it then."""
-    kind = "tflite" if head[4:8] == b"TFL3" else "onnx" if _is_onnx(head) else ""
+    kind = "tflite" if head[4:8] == b"TFL3" else "openvino" if _NET.match(head) else "onnx" if _is_onnx(head) else ""
     if kind:
         return kind, _FORMATS[kind], ""
     from .likeness import of_content

@@ -142,6 +142,11 @@ class ModelFile:
         root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
         return computed_tensors(root.tables(2, "SubGraph")[subgraph])
 
+    def tensor_names(self, subgraph: int = 0) -> tuple[str, ...]:
+        """Return the own names of all tensors of a subgraph, weights included."""
+        root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
+        return tuple(tensor.text(3) for tensor in root.tables(2, "SubGraph")[subgraph].tables(0, "Tensor"))
+
     @cached_property
     def version(self) -> int:
         """The schema's version, 3 in every model of the last years."""

@@ -1,0 +1,134 @@
+"""TFLite, ONNX and OpenVINO IR models on CPUs, Intel GPUs and NPUs, by OpenVINO."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from accelerate.contract import (
+    Availability,
+    Backend,
+    Device,
+    LoadOptions,
+    Match,
+    Model,
+    Source,
+    Wheels,
+    check_settled,
+    describe_source,
+    refusal,
+    try_runtime,
+)
+from accelerate.errors import AccelerateError, OptionError
+from accelerate.metadata import Metadata
+
+if TYPE_CHECKING:
+    from .model import OpenVINOModel
+
+__all__ = ["OpenVINO"]
+
+_ARM = hasattr(os, "uname") and os.uname().machine == "aarch64"
+_WHEELS = Wheels(
+    "openvino", (3, 14), ("linux x86_64", "linux aarch64", "darwin arm64", "win32 amd64"), (2, 35) if _ARM else (2, 28)
+)
+
+
+class OpenVINO(Backend):
+    """See the module. On the CPU a file's own engine goes before it."""
+
+    name = "openvino"
+    description = "TFLite, ONNX and OpenVINO IR models on the CPU and on Intel GPUs and NPUs, by OpenVINO"
+    extra = "openvino"
+    options = ("config",)
+    formats: ClassVar[Mapping[str, str]] = {"openvino": "an OpenVINO IR model"}
+
+    def kinds(self) -> Sequence[str]:
+        from .devices import kinds
+
+        return kinds()
+
+    def availability(self) -> Availability:
+        from .runtime import known_answers, version
+
+        return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version, known_answers)
+
+    def availability_for(self, source: Source, options: LoadOptions) -> Availability:
+        from .runtime import version
+
+        return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version)
+
+    def devices(self, options: LoadOptions) -> Sequence[Device]:
+        from .devices import check_properties, devices
+
+        found = devices(options.device)
+        if config := options.backend_options.get("config"):
+            wanted = (row for row in found if options.device in (None, row.id, row.kind, *row.aliases))
+            if (first := next(wanted, None)) is not None and first.ready:
+                check_properties(first.id, config)
+        return found
+
+    def devices_for(self, source: Source, options: LoadOptions) -> Sequence[Device]:
+        if source.format != "object":
+            return self.devices(options)
+        from .devices import device_of
+
+        found = device_of(source.object)
+        kind = found.partition(":")[0]
+        return [Device(self.name, found, kind if kind in ("cpu", "gpu") else "npu", found)]
+
+    def match(self, source: Source, options: LoadOptions) -> Match:
+        if source.format == "object":
+            return self._match_object(source, options)
+        from .fitness import READS, judge
+
+        if source.format not in READS:
+            return refusal(source, *READS.values())
+        if (config := options.backend_options.get("config")) is not None:
+            from .compiling import check_config
+
+            check_config(config, options.num_threads)
+        return judge(source, options)
+
+    def _match_object(self, source: Source, options: LoadOptions) -> Match:
+        if not source.holds("openvino", "CompiledModel"):
+            if source.holds("openvino", "Model"):
+                return Match(False, f"{source} is not compiled for a device", "give core.compile_model(model, 'CPU')")
+            return refusal(source, "a model file", "a CompiledModel")
+        check_settled(options, "CompiledModel")
+        if options.signature is not None:
+            raise OptionError("a CompiledModel has no signatures", "leave signature out")
+        return Match(True, "an existing CompiledModel")
+
+    def describe(self, source: Source, signature: str | None) -> Metadata | None:
+        if source.format != "object":
+            return None
+        from .ports import described_ports
+
+        return described_ports(source.object)
+
+    def load(self, source: Source, options: LoadOptions) -> OpenVINOModel:
+        return self._models(source, options, 1)[0]
+
+    def load_replicas(self, source: Source, options: LoadOptions, count: int) -> list[Model]:
+        return [*self._models(source, options, count)]
+
+    def _models(self, source: Source, options: LoadOptions, count: int) -> list[OpenVINOModel]:
+        from .compiling import compiled, with_required
+        from .model import OpenVINOModel
+
+        if source.format == "object":
+            return [OpenVINOModel(source.object, source, self._told(source, options), options)]
+        told = with_required(self._told(source, options))
+        made, kept = compiled(source, told, options, count)
+        return [OpenVINOModel(made, source, told, options, kept) for _ in range(count)]
+
+    def _told(self, source: Source, options: LoadOptions) -> Metadata:
+        told = self.describe(source, None) or describe_source(source, options.signature)
+        assert told is not None, "match has taken it"
+        return told
+
+    def translate(self, error: Exception, source: Source) -> AccelerateError:
+        from .errors import while_loading
+
+        return while_loading(error, str(source))

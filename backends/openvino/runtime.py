@@ -1,0 +1,76 @@
+"""OpenVINO itself: its import without telemetry, and the one Core of this process."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from accelerate.contract import Array, held_back, try_digits
+
+__all__ = ["LINES", "core", "import_runtime", "known_answers", "settings", "version"]
+
+#: What it writes to stderr while it tries its readers, one after another, on a file.
+LINES = re.compile(rb"WARNING: All log messages before absl|[EWI]\d{4} [\d:.]+ +\d+ \S+\.cc:")
+_TELEMETRY = "openvino_telemetry"
+
+
+@functools.cache
+def import_runtime() -> Any:
+    """Return the module ``openvino``, imported without its telemetry.
+
+    That sends an event at each import and writes ~/intel/openvino_ga_cid and stats, unless the user has declined.
+    Without the module openvino takes a stand-in of its own that does nothing.
+    """
+    absent = _TELEMETRY not in sys.modules and "openvino" not in sys.modules  # else it is too late to forbid anything
+    if absent:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # to Python a module that is not there
+    try:
+        with held_back(LINES):
+            import openvino
+    finally:
+        if absent:
+            sys.modules.pop(_TELEMETRY, None)
+    return openvino
+
+
+@functools.cache
+def core() -> Any:
+    """Return a Core of our own: what a program sets on its own concerns neither."""
+    made = import_runtime().Core()
+    # weights that are mapped change with their file, and one that is cut short ends the process (SIGBUS)
+    made.set_property({"ENABLE_MMAP": False})
+    return made
+
+
+def version() -> str:
+    """Return the version without the build: "2026.4.1"."""
+    return str(import_runtime().__version__).partition("-")[0]
+
+
+def settings(device: str, threads: int | None) -> dict[str, Any]:
+    """Return the properties of a model that nobody has other wishes for.
+
+    Unless told to be accurate, a CPU that has bfloat16 computes float32 models in it: scores differ by up to 0.08.
+    """
+    chosen: dict[str, Any] = {"EXECUTION_MODE_HINT": "ACCURACY", "PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None and device == "CPU":  # others refuse it
+        chosen["INFERENCE_NUM_THREADS"] = threads
+    return chosen
+
+
+def known_answers() -> dict[str, tuple[str, str]]:
+    """Run the project's digit models on the CPU; return what is wrong by data type, as `try_digits` does."""
+
+    def run(path: Path, pixels: Array) -> Array:
+        with held_back(LINES):
+            model = core().read_model(str(path))
+            request = core().compile_model(model, "CPU", settings("CPU", 1)).create_infer_request()
+        request.get_input_tensor(0).data[...] = pixels.reshape(request.get_input_tensor(0).shape)
+        request.infer(share_outputs=True)
+        answer: Array = request.get_output_tensor(0).data.copy()
+        return answer
+
+    return try_digits(run, ".tflite")
