@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 import pytest
 import recorded_boards as boards
 
-from accelerate import registry
-from accelerate.contract import Backend, Conflict, Facts
+import accelerate
+from accelerate import measurements, registry
+from accelerate.contract import Backend, Conflict, Facts, LoadOptions, Source
 from accelerate.diagnosis.board import Board, find_board
 from accelerate.diagnosis.limits import find_limits
 from accelerate.diagnosis.throttling import Throttling, find_throttling
@@ -28,6 +29,9 @@ from click.testing import CliRunner
 
 from accelerate.cli import doctor as command
 from accelerate.cli.doctor import doctor, examine
+
+PREFIX = "EDGE_ACCELERATE_"  # of names that nobody documents
+DATA = Path(accelerate.__file__).parent / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -461,12 +465,12 @@ def test_devices_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_variables_known_unknown_and_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EDGE_ACCELERATE_TRITON_URL", "triton://user:secret@host:8001")
-    monkeypatch.setenv("EDGE_ACCELERATE_BACKENDS", "onnxruntime")
+    monkeypatch.setenv(f"{PREFIX}BACKENDS", "onnxruntime")
     monkeypatch.setenv("EDGE_ACCELERATE_TUNED", "yes")
     report = examine(boards.recorded(tmp_path, {}))
     rows = {row["found"]: row for row in report["machine"] if row["what"] == "environment"}
-    typo = "EDGE_ACCELERATE_BACKENDS is set, and nobody reads it (did you mean 'EDGE_ACCELERATE_BACKEND'?)"
-    assert rows[typo]["remedy"] == "unset EDGE_ACCELERATE_BACKENDS"
+    typo = f"{PREFIX}BACKENDS is set, and nobody reads it (did you mean 'EDGE_ACCELERATE_BACKEND'?)"
+    assert rows[typo]["remedy"] == f"unset {PREFIX}BACKENDS"
     assert any("EDGE_ACCELERATE_TUNED is 'yes'" in found and row["verdict"] == "WARN" for found, row in rows.items())
     assert "secret" not in json.dumps(report)
     assert any(found.startswith("EDGE_ACCELERATE_TRITON_URL=") and not row["remedy"] for found, row in rows.items())
@@ -491,12 +495,31 @@ def test_a_look_at_the_cache_folder_leaves_nothing(monkeypatch: pytest.MonkeyPat
     assert stat.S_ISDIR((tmp_path / "a" / "b").stat().st_mode)
 
 
+# What tune has stored
+
+
+def test_what_tune_has_stored(tmp_path: Path, show: Show) -> None:
+    model = tmp_path / "digits.tflite"
+    model.write_bytes((DATA / "digits_int8.tflite").read_bytes())
+    facts = boards.recorded(tmp_path / "root", {})
+    assert "Tuned" not in show(facts)[1]
+    measured = measurements.Measurement("tflite_cpu", "cpu", 2, "LiteRT 2.3.0", "2026-11-27", 0.0123, None)
+    assert measurements.keep(Source(model), LoadOptions(), measured) == ""
+    report, printed = show(facts)
+    (entry,) = report["tuned"]
+    assert (entry["path"], entry["num_threads"], entry["outdated"]) == (str(model), 2, "")
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "digits.tflite tflite_cpu cpu 2 0.0123 2026-11-27 in use" in " ".join(printed.split())
+    model.unlink()
+    assert "outdated: the file is gone" in " ".join(show(facts)[1].split())
+
+
 # A stranger's backend
 
 
 class _Stranger(Backend):
     name, description, extra = "stranger", "", ""
-    variables: ClassVar[tuple[str, ...]] = ("EDGE_ACCELERATE_STRANGER",)
+    variables: ClassVar[tuple[str, ...]] = (f"{PREFIX}STRANGER",)
     answer: Any = ()
 
     def conflicts(self, facts: Facts) -> Sequence[Conflict]:
@@ -528,12 +551,12 @@ def test_what_a_strangers_backend_says(answer: Any, said: str, tmp_path: Path, m
     stranger.answer = answer
     known = {**registry.backends(), "stranger": stranger}
     monkeypatch.setattr(registry, "backends", lambda: known)
-    monkeypatch.setenv("EDGE_ACCELERATE_STRANGER", "1")
+    monkeypatch.setenv(f"{PREFIX}STRANGER", "1")
     report = examine(boards.recorded(tmp_path, {}))
     (found,) = (each for each in report["conflicts"] if each["backend"] == "stranger")
     assert said in found["reason"]
     assert found["remedy"]
-    assert "EDGE_ACCELERATE_STRANGER=1" in [row["found"] for row in report["machine"]]
+    assert f"{PREFIX}STRANGER=1" in [row["found"] for row in report["machine"]]
 
 
 # The exit status

@@ -50,12 +50,12 @@ def wrong_kernels(
     return WRONG_KERNELS.format(module=module, dtypes=tuple(dtypes), plain_is_right=plain_is_right)
 
 
-def asked(code: str, path: str = "") -> Any:
-    """Return what tflite_cpu says of itself in a new process that has run some code before."""
+def asked(code: str, path: str = "", engine: str | None = None) -> Any:
+    """Return what tflite_cpu says of itself, or of an engine, in a new process that has run some code before."""
     tail = (
         "import dataclasses, json\n"
-        "from accelerate import registry\n"
-        "print(json.dumps(dataclasses.asdict(registry.find('tflite_cpu').availability())))"
+        "from accelerate.backends.tflite.engines import availability\n"
+        f"print(json.dumps(dataclasses.asdict(availability({engine!r}))))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (path, os.environ.get("PYTHONPATH", ""))))}
     done = subprocess.run(
@@ -90,16 +90,16 @@ def test_onnx_runtime_is_right_in_all_of_them() -> None:
 
 @pytest.mark.skipif("litert" not in engines.INSTALLED, reason="needs LiteRT")
 def test_the_wrong_data_type_is_named_with_a_remedy_that_was_tried() -> None:
-    info = asked(wrong_kernels(["int8"]))
+    info = asked(wrong_kernels(["int8"]), engine="litert")
     assert info["available"]
     assert "computes float32 and uint8 rightly, but int8 wrongly: got 0." in info["reason"]
     assert info["remedy"] == "load(..., xnnpack=False) computes int8 rightly here"
-    info = asked(wrong_kernels(["int8", "uint8"], plain_is_right=False))
+    info = asked(wrong_kernels(["int8", "uint8"], plain_is_right=False), engine="litert")
     assert info["available"]
     assert "computes float32 rightly, but uint8 wrongly: got " in info["reason"]
     assert "xnnpack" not in info["remedy"]
     assert info["remedy"] == "on this machine use models in float32 with it"
-    info = asked(wrong_kernels(DTYPES, plain_is_right=False))
+    info = asked(wrong_kernels(DTYPES, plain_is_right=False), engine="litert")
     assert not info["available"]
     assert "LiteRT is installed but computes float32 wrongly: got " in info["reason"]
 

@@ -31,6 +31,7 @@ __all__ = ["doctor", "examine"]
 
 _PACKAGE = Path(__file__).parents[1]
 _PASS, _WARN, _FAIL = "PASS", "WARN", "FAIL"
+_VARIABLES_OF_TESTS = ("EDGE_ACCELERATE_TEST_MODELS", "EDGE_ACCELERATE_FUZZ_SCALE")
 
 
 @click.command(short_help="Check the backends and devices here.")
@@ -70,7 +71,7 @@ def examine(facts: Facts) -> dict[str, Any]:
     denied, cache, variables = find_denied(root), find_cache(), set_variables()
     backends = registry.backends()
     own = [name for backend in backends.values() for name in backend.variables]
-    unknown = unknown_variables([*environment.VARIABLES, *own])
+    unknown = unknown_variables([*environment.VARIABLES, *own, *_VARIABLES_OF_TESTS])
     lines = [
         *judge_machine(board, processor, throttling, cpus),
         *judge_limits(limits, cpus),
@@ -163,13 +164,15 @@ def _print_tuned(stored: Sequence[Mapping[str, Any]]) -> None:
                 Path(each["path"]).name,
                 each["backend"],
                 each["device"],
+                str(each["num_threads"] or ""),
                 f"{each['p50_ms']:.3g}",
                 each["date"],
                 f"outdated: {each['outdated']}" if each["outdated"] else "in use",
             )
             for each in stored
         ]
-        print_table(("model", "backend", "device", "p50 ms", "date", "state"), rows, wrap=["model", "state"])
+        columns = ("model", "backend", "device", "threads", "p50 ms", "date", "state")
+        print_table(columns, rows, wrap=["model", "state"])
 
 
 def _import_name(namesakes: Sequence[object]) -> Iterator[tuple[str, str]]:

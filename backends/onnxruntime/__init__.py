@@ -24,6 +24,8 @@ from accelerate.contract import (
 from accelerate.errors import AccelerateError, OptionError
 from accelerate.metadata import Metadata
 
+from .runtime import GPU_FILES
+
 if TYPE_CHECKING:
     from accelerate.contract import Conflict, Facts
 
@@ -34,10 +36,6 @@ __all__ = ["ONNXRuntime"]
 _WHEELS = Wheels(
     "onnxruntime", (3, 14), ("linux x86_64", "linux aarch64", "darwin arm64", "win32 amd64", "win32 arm64"), (2, 28)
 )
-
-
-#: By which Linux shows an NVIDIA GPU: of a card, of a Jetson.
-GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu")
 
 
 class ONNXRuntime(Backend):

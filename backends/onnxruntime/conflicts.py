@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from accelerate.contract import Conflict, Distribution, Facts
 
-from . import GPU_FILES
+from .runtime import GPU_FILES
 
 __all__ = ["find_conflicts"]
 

@@ -12,9 +12,12 @@ from typing import Any, TypeVar
 
 from accelerate.contract import held_back
 
-__all__ = ["ERROR", "LINES", "cancellable", "import_runtime", "run_options"]
+__all__ = ["ERROR", "GPU_FILES", "LINES", "cancellable", "import_runtime", "run_options"]
 
 Result = TypeVar("Result")
+
+#: By which Linux shows an NVIDIA GPU: of a card, of a Jetson.
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu")
 
 #: How ONNX Runtime begins its lines ("<time> [W:onnxruntime:..."), and what it says of a CPU that it does not know, as
 #: on most ARM boards: "onnxruntime cpuid_info warning: Unknown CPU vendor. cpuinfo_vendor value: 0".
