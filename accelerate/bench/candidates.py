@@ -179,7 +179,7 @@ def _place(row: Row) -> tuple[str, str]:
 
 def _only_named(given: Given, decided: Decision, rows: Sequence[Row]) -> Iterator[Row]:
     """Yield the rows of the devices that a plan has only where they are named."""
-    for backend in {id(row.backend): row.backend for row in rows if row.error is None}.values():
+    for backend in {id(row.backend): row.backend for row in rows if row.accepted}.values():
         try:
             names = [str(name) for name in backend.named_devices(decided.options)]
         except (Exception, SystemExit) as error:  # a stranger's code
