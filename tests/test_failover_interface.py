@@ -89,7 +89,7 @@ _DIFFERENT = [
     (
         ([{**PICTURE, "data_type": "uint8", "levels": [0.0078125, 128]}], [ANSWER]),
         ([PICTURE], [ANSWER]),
-        "the model does not say how pixels become its values; say it: load(..., normalization=(mean, std))",
+        "the model does not say how pixels become its values; give it normalization=(mean, std) in 0..255 units",
     ),
     (([X], [Y], {"stateful": True}), ([X], [Y]), "the first model: the model keeps state from one call to the next"),
     (([X], [Y]), ([X], [Y], {"said": {"stateful": True}}), "failover[0]: the model keeps state from one call to the"),
@@ -231,10 +231,10 @@ def test_types_of_answers_do_not_change_with_who_answers() -> None:
     with load(([X], [q]), ([X], [Y]), dequantize=True) as model, model.bind() as binding:
         for _ in range(2):
             answer = model.infer(x)["y"]
-            assert (answer.dtype, answer.tolist()) == ("float32", [2, 5, 18])
+            assert (answer.dtype.name, answer.tolist()) == ("float32", [2, 5, 18])
             binding.inputs["x"][...] = x
             binding.run()
-            assert (binding.outputs["y"].dtype, binding.outputs["y"].tolist()) == ("float32", [2, 5, 18])
+            assert (binding.outputs["y"].dtype.name, binding.outputs["y"].tolist()) == ("float32", [2, 5, 18])
             with pytest.raises(OptionError, match=r"infer\(dequantize=False\) would give other types after a sw"):
                 model.infer(x, dequantize=False)
             switched(model)

@@ -160,7 +160,7 @@ class Interface:
                 raise OptionError(
                     f"{who}: what {self._name} takes as input {mine.name!r}, {given.dtype}{list(given.shape)}, it does "
                     f"not: {refused.reason}",
-                    refused.remedy,
+                    _for_pixels(mine) if given.dtype == np.uint8 and "float" in other.data_type else refused.remedy,
                 ) from refused
 
     def _compare_labels(self, who: str, theirs: Metadata) -> None:
@@ -213,6 +213,17 @@ def _refusal(info: TensorInfo, value: Array, *, strict: bool) -> TensorError | N
     except TensorError as error:
         return error
     return None
+
+
+def _for_pixels(mine: TensorInfo) -> str:
+    """Return what to do about a model that does not say how pixels become its values."""
+    n = mine.normalization
+    pair = (
+        "(mean, std)" if n is None else f"({', '.join(str(s[0] if len(set(s)) == 1 else s) for s in (n.mean, n.std))})"
+    )
+    return f"give it normalization={pair} in 0..255 units" + (
+        "" if n is None else f", which is that of {mine.name!r} here"
+    )
 
 
 def _type_of(info: TensorInfo, *, dequantize: bool) -> str:
