@@ -569,8 +569,11 @@ class Link:
             child, self._child = self._child, None
             if child is not None and child.alive:
                 child.dismiss()
-            for region in self._regions():
-                region.close()
+            for room in self._room.values():
+                room.close()
+            self._room = {}
+            for target in tuple(self._targets):
+                target.close()
         finally:
             self._lock.release()
 

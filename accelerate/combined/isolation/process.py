@@ -194,7 +194,11 @@ class Child:
     # Its end
 
     def __del__(self) -> None:
-        if getattr(self, "alive", False) and hasattr(self, "pid") and not sys.is_finalizing():
+        if not self.alive or not hasattr(self, "pid"):  # or it has never started
+            return
+        if sys.is_finalizing():  # which ends it as well
+            self._ends.close()
+        else:
             self.dismiss()
 
     def kill(self) -> None:

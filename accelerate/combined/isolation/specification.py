@@ -88,6 +88,9 @@ class Specification:
         folder = None
         with contextlib.suppress(OSError):  # somebody has removed it: then no path is a relative one
             folder = os.getcwd()
+        # the program may be in another folder by then
+        self._path = None if source.path is None else os.path.join(folder or "", source.path)
+        self._stamp = None if self._path is None else _stamp(self._path)
         self._arguments: dict[str, Any] = {
             "backend": f"{kind.__module__}:{kind.__qualname__}",
             "format": source.format,
@@ -133,7 +136,7 @@ class Specification:
         ------
         InferenceError
         """
-        if self.source.url is None and not self.source.unchanged():
+        if self._path is not None and _stamp(self._path) != self._stamp:
             raise InferenceError(
                 f"{self.source} has changed since it was loaded, and the child process that ran it is gone",
                 "load it again",
@@ -145,3 +148,11 @@ class Specification:
             f"the child process in which {self.backend} loaded {self.source} did not live: {why}",
             "another backend or device may run it; the same model without isolation would end the program",
         )
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -121,6 +121,7 @@ class Target:
         return [left[i] if i in left else placed[i].copy() for i in range(len(self.outputs))]
 
     def close(self) -> None:
-        """Let go of the memory's descriptor; arrays over it stay readable."""
+        """Let go of the memory; a Binding's arrays stay readable."""
         if self.region is not None:
             self.region.close()
+        self.given, self.taken, self.region, self.known_to = [], [], None, None
