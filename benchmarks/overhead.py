@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _PAIRS = 3
 
 
 def rows() -> Iterator[Row]:
-    """Measure four models, and what a dynamic batch and a user's own interpreter add."""
+    """Measure four models, and what a dynamic batch, a user's own interpreter and failover add."""
     yield _row(MOBILENET_V1, 1.02, seconds=20)
     yield _row(ADD, 2.0, seconds=5)
     yield _row(DIGITS, None, seconds=5)
@@ -30,6 +31,7 @@ def rows() -> Iterator[Row]:
     yield _beyond("a dynamic batch", ADD_DYNAMIC, 1.5, adopted=False)
     yield _beyond("a user's interpreter of a fixed batch", ADD, 3.0, adopted=True)
     yield _beyond("a user's interpreter of a dynamic batch", ADD_DYNAMIC, 3.0, adopted=True)
+    yield _wrapped()
 
 
 def _row(path: Path, target: float | None, *, seconds: float) -> Row:
@@ -66,6 +68,29 @@ def _beyond(what: str, path: Path, target: float, *, adopted: bool) -> Row:
     cost, base = timings.difference("infer", "raw"), timings.difference("infer, fixed", "raw, fixed")
     note = f"{1e6 * cost.value:.2f} ({1e6 * cost.low:.2f} .. {1e6 * cost.high:.2f}) against {1e6 * base.value:.2f} us"
     return Row(what, 1e6 * (cost.value - base.value), target, form, note)
+
+
+def _wrapped() -> Row:
+    """Measure `infer` through a failover of which nothing fails, against `infer` through replicas."""
+    what = f"infer through failover over infer through replicas=2, {ADD.stem}"
+    if not present(ADD):
+        return missing(what, 1.0, _FORM, ADD)
+    options: dict[str, Any] = {"backend": "tflite_cpu", "num_threads": 1}
+    with (
+        accelerate.load(ADD, **options) as plain,
+        accelerate.load(ADD, **options, replicas=2) as replicas,
+        accelerate.load(ADD, **options, failover="tflite_cpu") as failover,
+    ):
+        random = np.random.default_rng(0)
+        given = {t.name: random.random(t.shape, np.float32) for t in plain.metadata().inputs}
+        models = {"plain": plain, "replicas": replicas, "failover": failover}
+        timings = measure({name: partial(model.infer, given) for name, model in models.items()}, seconds=8)
+    ratio, costs = timings.ratio("failover", "replicas"), [timings.difference(n, "plain") for n in list(models)[1:]]
+    note = f"{ratio.low:.3f} .. {ratio.high:.3f}; " + " and ".join(
+        f"{name} {1e6 * cost.value:.2f} ({1e6 * cost.low:.2f} .. {1e6 * cost.high:.2f})"
+        for name, cost in zip(list(models)[1:], costs, strict=True)
+    )
+    return Row(what, ratio.value, 1.0, _FORM, f"{note} us over plain")
 
 
 def _pair(path: Path, seconds: float) -> tuple[Estimate, str]:
