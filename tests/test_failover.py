@@ -213,6 +213,7 @@ def test_an_input_that_one_model_fails_on_does_not_switch_for_ever(caplog: pytes
         said = [record.message for record in caplog.records if "fails on some inputs" in record.message]
         assert len(said) == 1
         assert "index out of range" in said[0]
+        assert model.runtime.details["fails_on_inputs"] == {"the first model": "index out of range"}
 
 
 def test_a_model_that_works_on_zeros_alone_is_tried_ever_more_rarely() -> None:
@@ -363,6 +364,9 @@ def test_if_none_can_be_loaded_all_are_told_of() -> None:
     for said in ("the first model: not connected", "failover[0]: connection refused"):
         assert said in str(caught.value)
     assert [row.reason for row in caught.value.plan.skipped] == ["not connected", "connection refused"]
+    flaky.refuse("far", DeviceNotFoundError("not connected"))
+    with pytest.raises(DeviceNotFoundError, match=r"^not connected$"):  # what all say is said once
+        load("near", "far")
 
 
 def test_a_file_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

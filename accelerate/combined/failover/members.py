@@ -79,7 +79,7 @@ class Service:
         self.model = opened.model
         self.name = f"{self.model.backend} on {self.model.device}"
         self.failures = 0  # in a row, that were not taken for the model's own
-        self.told = False  # that it fails on some inputs
+        self.fails_on_inputs = ""  # why, where it works and fails on some of them
         self.usual = opened.usual
         self.reserve: float | None = 0.0  # seconds for those behind it; None where that is not known
         self.behind = 0  # how many stand by behind it

@@ -70,8 +70,8 @@ class Failover(ModelWrapper):
         ------
         OptionError
             An option of one is wrong, or two do not fit together.
-        NoBackendError
-            None can be loaded.
+        AccelerateError
+            None can be loaded: a NoBackendError that tells of all, or what all of them say.
         """
         interface: Interface | None = None
         with ExitStack() as stack:
@@ -111,7 +111,7 @@ class Failover(ModelWrapper):
         """What the model that answers now runs on.
 
         ``details`` has ``failover``, the latest switches, each with ``time`` (of `time.time`), ``from``, ``to`` and
-        ``reason``, and ``lost``, what does not answer now and why.
+        ``reason``; ``lost``, what does not answer now and why; ``fails_on_inputs``, what leaves some calls to others.
         """
         runtime = self.current.runtime
         return replace(runtime, details={**runtime.details, **self._roster.told()})
@@ -288,8 +288,11 @@ class Failover(ModelWrapper):
                 stack.callback(model.close)
 
 
-def _none_loads(members: Sequence[Member]) -> NoBackendError:
-    """Return the error of a load of which nothing came; each has its row."""
+def _none_loads(members: Sequence[Member]) -> AccelerateError:
+    """Return the error of a load of which nothing came: what all say, else each has its row."""
+    errors = [member.error for member in members if member.error is not None]
+    if len({(type(error), str(error)) for error in errors}) == 1:
+        return errors[0]
     told = "\n".join(f"  {member.name}: {member.error}" for member in members)
     rows = [Candidate(m.name, "-", m.error.reason, m.error.remedy) for m in members if m.error is not None]
     return NoBackendError(f"none of the models of this failover can be loaded:\n{told}", Plan(None, (), tuple(rows)))

@@ -71,11 +71,12 @@ class Roster:
             service.failures = service.failures or 1  # its next answer is looked at
 
     def told(self) -> dict[str, Any]:
-        """Return the latest switches, and what does not answer and why, for `RuntimeInfo.details`."""
+        """Return the latest switches, who does not answer and who fails on some inputs, for `RuntimeInfo.details`."""
         with self._lock:
             history = tuple(dict(entry) for entry in self._history)
             lost = {member.name: str(member.error) for member in self._members if member.error is not None}
-        return {"failover": history, "lost": lost}
+            fails = {self._members[one.place].name: one.fails_on_inputs for one in self.serving if one.fails_on_inputs}
+        return {"failover": history, "lost": lost, "fails_on_inputs": fails}
 
     def models(self) -> list[Model]:
         """Return all that have been loaded."""
@@ -134,8 +135,8 @@ class Roster:
         if not forgiving or failed.failures + 1 >= _IN_A_ROW:
             return False
         failed.failures += 1
-        if not failed.told:
-            failed.told = True
+        if not failed.fails_on_inputs:
+            failed.fails_on_inputs = str(error)
             _log.warning("%s fails on some inputs, which %s answers: %s", failed.name, answered.name, str(error))
         return True
 
