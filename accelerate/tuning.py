@@ -288,7 +288,7 @@ def _result(one: Candidate, winner: Candidate, fastest: Candidate, contest: Cont
     if agrees is False:
         reason = f"disagrees: {reason}"
         remedy = "" if contest.given else _GIVE_INPUTS
-    took = (figures["p50"], figures.get("p99"), figures["p50"] / _p50(winner))
+    took = (_p50(one), figures.get("p99"), _p50(one) / _p50(winner))
     apart = (one.agreement.get("top1"), one.agreement.get("of_range"))
     return TuningResult(*place, *took, agrees, *apart, reason, remedy)
 

@@ -81,12 +81,13 @@ def warm_up(contestants: Sequence[Contestant], seconds: float, notify: Notify) -
         turn += 1
         if (perf_counter() - started) / len(contestants) > seconds:
             break
-        for one in waiting:
-            notify(f"warming up {one.target}", min(1.0, turn / 20))
-            with caught(one), without_collector():
-                taken = _block(one, one.windows)
-                one.windows.append(float(np.median(taken)))
-                one.warmup_calls += len(taken)
+        with without_collector():
+            for one in waiting:
+                notify(f"warming up {one.target}", min(1.0, turn / 20))
+                with caught(one):
+                    taken = _block(one, one.windows)
+                    one.windows.append(float(np.median(taken)))
+                    one.warmup_calls += len(taken)
 
 
 def take_turns(

@@ -20,6 +20,7 @@ from ..reports import LoadOptions
 from ..source import Source
 from ..system.cache import folder
 from ..tuning import Tuning, TuningResult, measure
+from .cleaning import clean_line
 from .inputs import read_inputs
 from .parameters import POSITIVE, load_option, shape_option
 from .progress import shown_progress
@@ -106,7 +107,7 @@ def _print(found: Tuning, seconds: float) -> None:
     print_heading("Chosen")
     threads = f", {in_threads(found.chosen.num_threads)}" if found.chosen.num_threads else ""
     print_line(f"{_place(found.chosen, names)}{threads}: {found.chosen.reason}. The same without tune:")
-    print_line(found.line)
+    click.echo(clean_line(found.line))  # not folded, to be copied
     if found.stored:
         print_line(f"It is stored in {folder()}: load goes by it where the backend is left to auto.")
     if found.note:
@@ -153,7 +154,7 @@ def _list(models: Sequence[str], as_json: bool) -> int:
         print_line(f"nothing is stored{' for these models' if models else ''} in {folder()}")
         return 0
     for one, reason in entries:
-        print_heading(one.path)
+        click.echo(clean_line(one.path))
         print_line(f"{_chosen(one)}, {duration(1e3 * one.p50_ms)}, on {one.date}: {_state(one, reason)}")
     return 0
 
