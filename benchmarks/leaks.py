@@ -16,7 +16,7 @@ from .fresh import run_python
 from .models import ADD, DIGITS, MOBILENET_V1, present
 from .table import Row, show
 
-__all__ = ["count_infers", "count_loads", "rows"]
+__all__ = ["count_infers", "count_loads", "growth", "rows"]
 
 _INFERS, _LOADS = 100_000, 1_000
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -50,10 +50,10 @@ def count_infers(path: str, side: str) -> tuple[float, int]:
             interpreter.get_tensor(index)
 
     if side == "raw":
-        return _growth(raw, _INFERS)
+        return growth(raw, _INFERS)
     with accelerate.load(path, backend="tflite_cpu") as model:
         given = {t.name: feed for t, feed in zip(model.metadata().inputs, feeds.values(), strict=True)}
-        return _growth(lambda: model.infer(given), _INFERS)
+        return growth(lambda: model.infer(given), _INFERS)
 
 
 def count_loads(path: str, side: str) -> tuple[float, int]:
@@ -72,10 +72,11 @@ def count_loads(path: str, side: str) -> tuple[float, int]:
             model.metadata()  # reads the file, what a load alone puts off
             model.infer(frame)
 
-    return _growth(raw if side == "raw" else ours, _LOADS)
+    return growth(raw if side == "raw" else ours, _LOADS)
 
 
-def _growth(call: Callable[[], object], calls: int) -> tuple[float, int]:
+def growth(call: Callable[[], object], calls: int) -> tuple[float, int]:
+    """Return by how many MB and descriptors this process has grown over so many calls."""
     for _ in range(calls // 10):  # until the allocators have what they keep
         call()
     memory, descriptors = _held()

@@ -20,6 +20,7 @@ _CHANGE = "run it by the backend of its own format"
 # (what the message says, what it means, what to do). Nearly all that it raises is a RuntimeError
 _LOADING: tuple[tuple[str, type[AccelerateError], str], ...] = (
     ("No translator found", UnsupportedModelError, _CHANGE),
+    ("No conversion rule found", UnsupportedModelError, _CHANGE),
     ("does not support the following ONNX operations", UnsupportedModelError, _CHANGE),
     ("Unexpected type", UnsupportedModelError, _CHANGE),
     ("Memory has not been allocated", UnsupportedModelError, _CHANGE),  # strings and complex numbers in TFLite
@@ -35,7 +36,7 @@ _OPTIONS = ("Unsupported property", "NotFound: Option", "Wrong value", "for prop
 # OpConversionFailure: " before what a person can read
 _NOISE = re.compile(
     r"Exception from \S+:\d+:?\s*|Check '.*?' failed at \S+:\d+:?\s*|FrontEnd API failed with \w+:\s*"
-    r"|\[ ?[A-Z]+ ?\]\s*|\[ ?(?:NOT_FOUND|GENERAL_ERROR) ?\]\s*"
+    r"|To facilitate the conversion .*|-- (?=No )|Summary: |\[ ?[A-Z]+ ?\]\s*|\[ ?(?:NOT_FOUND|GENERAL_ERROR) ?\]\s*"
 )
 _MOST = 400
 

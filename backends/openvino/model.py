@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,7 +34,11 @@ from .runtime import version
 
 __all__ = ["OpenVINOModel"]
 
-_LEAST, _GREATEST = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+_log = logging.getLogger("accelerate")
+#: What a CPU computes in 32 bits, and the numbers that these can hold.
+_INTEGERS = (int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max))
+_FLOATS = (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
+_NARROWED = {"int64": _INTEGERS, "uint64": _INTEGERS, "float64": _FLOATS}
 
 
 class OpenVINOModel(RuntimeModel):
@@ -57,8 +62,10 @@ class OpenVINOModel(RuntimeModel):
         device = device_of(compiled)
         self._plain = all(min(t.shape, default=0) >= 0 and "rank" not in t.extra for t in (*inputs, *outputs))
         self._strings = any(t.data_type == "string" for t in (*inputs, *outputs))
-        # a CPU counts in 32 bits
-        self._narrowed = [device == "cpu" and t.data_type in ("int64", "uint64") for t in inputs]
+        self._limits = [_NARROWED.get(t.data_type) if device == "cpu" else None for t in inputs]
+        self._limited = any(self._limits)
+        if _FLOATS in self._limits:
+            _log.warning("%s takes float64, which OpenVINO computes in float32 on this device", source)
         self._views: tuple[list[Array], list[Array]] | None = None
         details: dict[str, Any] = {"adopted": True} if source.format == "object" else {"engine_cache": kept}
         runtime = RuntimeInfo("OpenVINO", version(), device, details={**details, **_properties(compiled)})
@@ -80,8 +87,8 @@ class OpenVINOModel(RuntimeModel):
             else:
                 request.infer(share_outputs=True)
             return self._results(request)
-        if True in self._narrowed:
-            self._check_narrowed(feeds)
+        if self._limited:
+            self._check_limits(feeds)
         for view, feed in zip(views[0], feeds, strict=True):
             view[...] = feed
         request.infer(share_outputs=True)
@@ -101,7 +108,8 @@ class OpenVINOModel(RuntimeModel):
         return call, cancel
 
     def _fill(self, request: Any, feeds: Sequence[Array]) -> None:
-        self._check_narrowed(feeds)
+        if self._limited:
+            self._check_limits(feeds)
         for place, info, feed in zip(self._places[0], self.inputs, feeds, strict=True):
             tensor = request.get_input_tensor(place)
             if tuple(tensor.shape) != feed.shape:
@@ -133,12 +141,16 @@ class OpenVINOModel(RuntimeModel):
             for place, info in zip(self._places[1], self.outputs, strict=True)
         ]
 
-    def _check_narrowed(self, feeds: Sequence[Array]) -> None:
-        """Refuse numbers that would wrap around: OpenVINO's CPU device computes 64-bit integers in 32."""
-        for narrowed, info, feed in zip(self._narrowed, self.inputs, feeds, strict=True):
-            if narrowed and feed.size and (feed.max() > _GREATEST or feed.min() < _LEAST):
+    def _check_limits(self, feeds: Sequence[Array]) -> None:
+        """Refuse numbers that would become others: OpenVINO's CPU device computes those of 64 bits in 32."""
+        for limits, info, feed in zip(self._limits, self.inputs, feeds, strict=True):
+            if limits is None or not feed.size:
+                continue
+            values = feed[~np.isnan(feed)] if limits is _FLOATS else feed
+            low, high = (values.min(), values.max()) if values.size else (0, 0)
+            if low < limits[0] or high > limits[1]:
                 raise TensorError(
-                    f"input {info.name!r} holds numbers beyond 32 bits, {feed.min()} to {feed.max()}, which OpenVINO's "
+                    f"input {info.name!r} holds numbers beyond 32 bits, {low} to {high}, which OpenVINO's "
                     "CPU device would change",
                     "run the model by the backend of its own format",
                 )
@@ -155,7 +167,7 @@ class OpenVINOModel(RuntimeModel):
 
         An output larger than its array is lost, one that is an input is never written, and two of one port are one.
         """
-        if self.device != "cpu" or self._strings or True in self._narrowed:
+        if self.device != "cpu" or self._strings or self._limited:
             return False
         given = set().union(*(port.get_names() for port in self._compiled.inputs))
         passed = any(port.get_names() & given for port in self._compiled.outputs)

@@ -1,0 +1,226 @@
+"""Compiled models in the cache folder: found again, never another model's, and no load fails for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("openvino")
+pytest.importorskip("onnx")  # builds models
+
+import odd_onnx
+from onnx import TensorProto, helper
+from openvino_models import compiled, raw_answer, written
+
+import accelerate
+from accelerate.contract import Array, random_tensor
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("EDGE_ACCELERATE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(odd_onnx.convolution())
+    return path
+
+
+def loaded(path: Any, **options: Any) -> tuple[str, list[Array]]:
+    """Return what the cache did for a load, and the model's answer to something."""
+    with accelerate.load(path, backend="openvino", num_threads=1, **options) as model:
+        random = np.random.default_rng(0)
+        inputs = {t.name: random_tensor(t, random) for t in model.metadata().inputs}
+        return model.runtime.details["engine_cache"], list(model.infer(inputs).values())
+
+
+def engines(cache: Path) -> list[Path]:
+    return sorted(cache.rglob("*.engine"))
+
+
+def same(one: list[Array], other: list[Array]) -> bool:
+    return all(map(np.array_equal, one, other)) and len(one) == len(other)
+
+
+def test_a_second_load_finds_the_first_ones(path: Path, cache: Path) -> None:
+    first, answer = loaded(path)
+    second, again = loaded(path)
+    assert (first, second) == ("written", "read")
+    assert same(answer, again)
+    (engine,) = engines(cache)
+    assert engine.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1_0.25_128_quant.tflite", "yolox_nano.onnx", "vww_96_int8.tflite"])
+def test_what_was_kept_answers_as_what_was_compiled(models_dir: Path, name: str) -> None:
+    raw = compiled(models_dir / name)
+    for wanted in ("written", "read"):
+        with accelerate.load(models_dir / name, backend="openvino", num_threads=1) as model:
+            assert model.runtime.details["engine_cache"] == wanted
+            random = np.random.default_rng(3)
+            inputs = [random_tensor(t, random) for t in model.metadata().inputs]
+            if -1 in model.metadata().inputs[0].shape:
+                inputs = [np.repeat(inputs[0], 2, axis=0)]
+            outputs = model.infer({str(i): value for i, value in enumerate(inputs)})
+            assert same(list(outputs.values()), raw_answer(raw, inputs))
+
+
+def test_another_model_of_the_same_size_and_time_is_another(tmp_path: Path) -> None:
+    """OpenVINO's own cache takes it for the old one."""
+    path = tmp_path / "model.onnx"
+    answers = []
+    for operator in ("Mul", "Add"):
+        tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (3,)) for name in ("a", "b", "c")]
+        graph = helper.make_graph([helper.make_node(operator, ["a", "b"], ["c"])], "g", tensors[:2], tensors[2:])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        path.write_bytes(model.SerializeToString())
+        os.utime(path, (1e9, 1e9))
+        answers.append(loaded(path)[1])
+    assert not same(*answers)
+
+
+def test_what_decides_about_it_is_part_of_its_name(path: Path, cache: Path) -> None:
+    ways: list[dict[str, Any]] = [
+        {},
+        {"config": {"EXECUTION_MODE_HINT": "PERFORMANCE"}},
+        {"replicas": 2},
+    ]
+    for options in ways:
+        with accelerate.load(path, backend="openvino", **options) as model:
+            assert model.runtime.details["engine_cache"] == "written"
+    assert len(engines(cache)) == len(ways)
+    dynamic = path.with_name("dynamic.onnx")
+    dynamic.write_bytes(odd_onnx.double(("batch", 3)))
+    for shapes in (None, {"x": (2, 3)}, {"x": (4, 3)}):
+        with accelerate.load(dynamic, backend="openvino", shapes=shapes) as model:
+            assert model.runtime.details["engine_cache"] == "written"
+            assert model.metadata().inputs[0].shape == ((-1, 3) if shapes is None else shapes["x"])
+
+
+def test_weights_in_another_file_are_part_of_its_name(tmp_path: Path) -> None:
+    path = written(odd_onnx.convolution(), tmp_path / "model.xml")
+    before = loaded(path)
+    weights = path.with_suffix(".bin")
+    content = np.frombuffer(weights.read_bytes(), np.float32).copy()
+    content[:4] += 1
+    weights.write_bytes(content.tobytes())
+    after = loaded(path)
+    assert (before[0], after[0]) == ("written", "written")
+    assert not same(before[1], after[1])
+
+
+def test_bytes_and_a_users_own_cache_leave_nothing_in_ours(path: Path, cache: Path, tmp_path: Path) -> None:
+    for source, options in (
+        (path.read_bytes(), {}),
+        (path, {"config": {"CACHE_DIR": ""}}),
+        (path, {"config": {"CACHE_DIR": str(tmp_path / "theirs")}}),
+    ):
+        assert loaded(source, **options)[0] == ""
+    assert engines(cache) == []
+    assert any((tmp_path / "theirs").iterdir())
+
+
+def test_another_versions_engines_are_not_taken(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    loaded(path)
+    monkeypatch.setattr(openvino, "__version__", "2027.0.0-1-other")
+    assert loaded(path)[0] == "written"
+    assert len(engines(cache)) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "grown", "another's", "a folder"])
+def test_damaged_ones_are_compiled_anew(path: Path, cache: Path, damage: str) -> None:
+    _, answer = loaded(path)
+    (engine,) = engines(cache)
+    content = bytearray(engine.read_bytes())
+    middle = len(content) // 2
+    if damage == "changed":
+        content[middle] ^= 4
+    engine.unlink()
+    if damage == "a folder":
+        engine.mkdir()
+    else:
+        pieces = {"cut": content[:middle], "empty": b"", "grown": content + b"0", "another's": b"PK\3\4" + bytes(99)}
+        engine.write_bytes(pieces.get(damage, content))
+    told, again = loaded(path)
+    assert told == ("" if damage == "a folder" else "written")
+    assert same(answer, again)
+    if damage != "a folder":
+        assert loaded(path)[0] == "read"
+
+
+def test_one_whose_digest_is_right_and_that_openvino_does_not_take(path: Path, cache: Path) -> None:
+    from hashlib import sha256
+
+    loaded(path)
+    (engine,) = engines(cache)
+    magic, content = engine.read_bytes().partition(b"\n")[0] + b"\n", b"compiled by somebody else"
+    engine.write_bytes(magic + sha256(content).digest() + content)
+    assert loaded(path)[0] == "written"
+
+
+def test_a_folder_that_cannot_be_written(path: Path, cache: Path) -> None:
+    cache.mkdir()
+    (cache / "openvino").write_text("a file")
+    assert loaded(path)[0] == ""
+
+
+@pytest.fixture
+def small_disk(cache: Path) -> Iterator[Path]:
+    """A file system of 64 kB as the cache folder."""
+    cache.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or os.geteuid():
+        pytest.skip("only root can mount a small file system")
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=64k", "none", str(cache)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr!r}")
+    yield cache
+    subprocess.run(["umount", str(cache)], check=True)
+
+
+def test_a_full_folder(small_disk: Path, tmp_path: Path) -> None:
+    (small_disk / "filler").write_bytes(bytes(60 << 10))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(odd_onnx.convolution())
+    for _ in range(2):
+        told, answer = loaded(path)
+        assert told == ""
+        assert answer
+    assert [one for one in small_disk.rglob("*") if one.is_file()] == [small_disk / "filler"]
+
+
+def test_a_read_only_folder(small_disk: Path, path: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert loaded(path)[0] == ""
+
+
+def test_the_least_used_ones_go(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.backends.openvino import engines as module
+
+    loaded(path)
+    (first,) = engines(cache)
+    os.utime(first, (1e9, 1e9))
+    other = path.with_name("other.onnx")
+    other.write_bytes(odd_onnx.pointwise())
+    monkeypatch.setattr(module, "_MOST", first.stat().st_size + 100)
+    assert loaded(other)[0] == "written"
+    assert first not in engines(cache)
+    assert len(engines(cache)) == 1
+    os.utime(engines(cache)[0], (1e9, 1e9))
+    assert loaded(other)[0] == "read"
+    assert engines(cache)[0].stat().st_mtime > 1e9  # it was used
