@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from tflite_writer import Graph, build
 
-__all__ = ["CONSTANT", "chain", "doubled", "greater", "partly", "resized", "untouched"]
+__all__ = ["CONSTANT", "chain", "doubled", "greater", "partly", "remembering", "resized", "untouched"]
 
 CONSTANT = np.array([[0, 50, 200, 255]], np.uint8)
 
@@ -74,4 +74,17 @@ def resized() -> bytes:
     graph.op("RESHAPE", [x, shape], [h], schema.ReshapeOptionsT())
     graph.op("ADD", [h, h], [y], schema.AddOptionsT())
     graph.inputs, graph.outputs = [x, shape], [y]
+    return build([graph])
+
+
+def remembering() -> bytes:
+    """Float32 x [1, 1] -> y [1, 1], twice the sum of every x since the variables were last reset."""
+    graph = Graph()
+    x, h, y = (graph.tensor(name, [1, 1], "float32") for name in "xhy")
+    state = graph.tensor("state", [1, 1], "float32", is_variable=True)
+    weights = [graph.constant(name, np.ones([1, 1], np.float32)) for name in ("of_input", "of_state")]
+    bias = graph.constant("bias", np.zeros([1], np.float32))
+    graph.op("RNN", [x, *weights, bias, state], [h], schema.RNNOptionsT())
+    graph.op("ADD", [h, h], [y], schema.AddOptionsT())
+    graph.inputs, graph.outputs = [x], [y]
     return build([graph])

@@ -28,7 +28,7 @@
  *
  *     DELEGATE_STAND_IN_CREATE     also "say": it writes to stdout and stderr, and creates a delegate
  *     DELEGATE_STAND_IN_PREPARE    "refuse": refuses every model; "static": refuses one whose shapes a run finds out
- *     DELEGATE_STAND_IN_RUN        also "fail", and "wrong": every value is twice what it should be
+ *     DELEGATE_STAND_IN_RUN        also "fail", and "wrong": every value has the opposite sign
  *
  * The structs are those of tensorflow/lite/core/c/common.h, as far as they are used. Their order is kept from version
  * to version and new members come last; so a registration, which is passed by value, is given room for the newest.
@@ -240,7 +240,7 @@ static int kernel_prepare(Context *context, Node *node) {
   for (size_t k = 0; k < bytes / sizeof(type); ++k) {                   \
     type l = ((const type *)a)[k], r = ((const type *)b)[k];            \
     type v = kind == ADD ? l + r : kind == MUL ? l * r : l > r ? l : r; \
-    ((type *)y)[k] = wrong ? (type)(2 * v) : v;                         \
+    ((type *)y)[k] = wrong ? (type)-v : v;                                \
   }
 
 static void compute(int kind, int type, const void *a, const void *b, void *y, size_t bytes, bool wrong) {

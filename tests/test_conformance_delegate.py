@@ -73,16 +73,16 @@ def _on_xnnpack(engine: str) -> Mapping[str, Case]:
     return {
         "plain": Case(models.partly(), lambda x: {"y": (2 * x["x"] - x["x"] ** 2) ** 2}, option, rtol=1e-5),
         "several": Case(stand_in.two_inputs(stand_in.addition), lambda x: {"sum": x["a"] + x["b"]}, option),
-        "quantized": Case(odd_models.uint8_quantised(), _uint8_double, option),
+        "quantized": Case(odd_models.int8_quantised(), _int8_double, option),
         "image": Case(models.doubled([1, 2, 2, 3]), lambda x: {"y": 2 * x["x"]}, option),
         "dynamic": Case(models.chain([-1, 3]), lambda x: {"y": 3 * x["x"] * x["x"]}, option, rtol=1e-5),
         "slow": Case(odd_models.slow(0.2), lambda x: {"y": x["x"]}, option, rtol=1e-3),
     }
 
 
-def _uint8_double(x: dict[str, Any]) -> dict[str, Any]:
-    """x (scale 0.5, zero 100) -> x + x (scale 1, zero 120)."""
-    return {"y": np.clip(x["x"].astype(int) + 20, 0, 255).astype(np.uint8)}
+def _int8_double(x: dict[str, Any]) -> dict[str, Any]:
+    """x (scale 0.5, zero -3) -> x + x (scale 1, zero 5)."""
+    return {"y": np.clip(x["x"].astype(int) + 8, -128, 127).astype(np.int8)}
 
 
 def _xnnpack() -> str:

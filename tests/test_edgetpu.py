@@ -709,8 +709,8 @@ def test_another_device_only_where_none_was_named(tell: Any) -> None:
 
 def test_an_error_on_the_cpu_is_no_lost_device() -> None:
     with load(stand_in.bits()) as loaded:
-        assert not loaded._device_failed("Node number 0 (GATHER) failed to invoke.")  # type: ignore[attr-defined]
-        assert loaded._device_failed("Node number 1 (DELEGATE) failed to invoke.")  # type: ignore[attr-defined]
+        assert not loaded.delegate_failed("Node number 0 (GATHER) failed to invoke.")  # type: ignore[attr-defined]
+        assert loaded.delegate_failed("Node number 1 (DELEGATE) failed to invoke.")  # type: ignore[attr-defined]
     assert not issubclass(DeviceLostError, InferenceError)
 
 

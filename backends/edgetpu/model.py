@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -125,7 +124,7 @@ class EdgeTPUModel(DelegatedModel):
             raise
         except ENGINE_ERRORS as error:
             cause: Exception = error
-            if not self._device_failed(str(cause)):
+            if not self.delegate_failed(str(cause)):
                 raise
         self._lose()
         raise DeviceLostError(
@@ -133,13 +132,6 @@ class EdgeTPUModel(DelegatedModel):
             + (", and with it the state that the model kept" if self._state else ""),
             "call the model again once the device is back: it opens it then",
         ) from _without_frames(cause)
-
-    def _device_failed(self, said: str) -> bool:
-        """Tell whether it was the device that failed, and not an operator on the CPU."""
-        node = re.search(r"Node number (\d+) \((\w+)\)", said)
-        if node is None or self._share is None:
-            return node is not None and node[2] == "DELEGATE"
-        return int(node[1]) in self._share.nodes
 
     def _lose(self) -> None:
         if self._library is None or self._lease is None:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 
 from accelerate.backends.tflite.delegates.library import CREATE_SECONDS, Delegate, DelegateLibrary, stamp
 from accelerate.backends.tflite.delegates.library import open_library as open_delegate_library
+from accelerate.backends.tflite.delegates.overhearing import overheard
 from accelerate.contract import ChildError, __version__, folder, verdict
 from accelerate.errors import BackendNotAvailableError, DeviceNotFoundError
 
 from .known import KIND, needs_of
 
 __all__ = ["NamedLibrary", "open_library", "refusal_of"]
-
-_STDERR = 2
-_MOST_SAID = 300  # characters of what a library writes, in a message
 
 
 class NamedLibrary(DelegateLibrary):
@@ -105,19 +102,10 @@ def try_creating(_: bytes, path: str, delegate_options: Mapping[str, str]) -> tu
 
 
 def _attempt(library: NamedLibrary, delegate_options: Mapping[str, str]) -> str | None:
-    """Return why a library creates no delegate, with what it writes to stderr meanwhile; None where it creates one."""
-    with tempfile.TemporaryFile() as written:
-        real = os.dup(_STDERR)
-        os.dup2(written.fileno(), _STDERR)
+    """Return why a library creates no delegate, with what it writes meanwhile; None where it creates one."""
+    with overheard() as said:
         try:
             Delegate(library, delegate_options)
         except DeviceNotFoundError as error:
-            reason = error.reason
-        else:
-            return None
-        finally:
-            os.dup2(real, _STDERR)
-            os.close(real)
-        written.seek(0)
-        said = " ".join(written.read().decode("utf-8", "replace").split())[-_MOST_SAID:]
-    return f"{reason}: {said}" if said else reason
+            return ": ".join(filter(None, (error.reason, said())))
+    return None

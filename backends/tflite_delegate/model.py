@@ -39,15 +39,12 @@ class TFLiteDelegateModel(DelegatedModel):
 
     @staticmethod
     def _why_refused(engine: Engine, source: Source, error: Exception) -> AccelerateError:
-        said = one_line(error)
-        if "static-sized tensors" in said:
-            return UnsupportedModelError(
-                f"{source} has tensors whose size only a run tells, which the delegate cannot take", _ON_THE_CPU
-            )
         refused = why_unresolved(engine, source, source.opened(ModelFile).custom_operators, error)
-        if type(refused) is UnsupportedModelError or "elegate" not in said:
+        said = str(error)  # "" where a delegate takes none whose shapes only a run tells: that goes to stderr alone
+        if type(refused) is UnsupportedModelError or (said and "elegate" not in said):
             return refused
-        return UnsupportedModelError(f"{source}: with the delegate the interpreter refuses it: {said}", _ON_THE_CPU)
+        about = f": {one_line(error)}" if said else ""
+        return UnsupportedModelError(f"{source}: with the delegate the interpreter refuses it{about}", _ON_THE_CPU)
 
 
 def _is_allocated(interpreter: Any) -> bool:

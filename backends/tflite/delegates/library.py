@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from accelerate.contract import ChildError, __version__, folder, verdict
+from accelerate.backends.tflite.engines import LINES
+from accelerate.contract import ChildError, __version__, folder, held_back, verdict
 from accelerate.errors import BackendNotAvailableError, DeviceNotFoundError
 
 from .library_file import LibraryKind, find_file, wanted_file, why_unloadable
@@ -74,8 +75,9 @@ class DelegateLibrary:
 
         # one that hangs is left behind, while the program goes on
         thread = threading.Thread(target=attempt, name="accelerate-delegate", daemon=True)
-        thread.start()
-        thread.join(CREATE_SECONDS)
+        with held_back(LINES):
+            thread.start()
+            thread.join(CREATE_SECONDS)
         if not outcome:
             raise BackendNotAvailableError(f"{self.path} {self.refuses} within {CREATE_SECONDS:g} s", self.revive)
         (result,) = outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,10 @@ from accelerate.backends.tflite.calls import Calls
 from accelerate.backends.tflite.engines import Engine
 from accelerate.backends.tflite.model import TFLiteModel
 from accelerate.contract import LoadOptions, Source
-from accelerate.errors import ClosedError
+from accelerate.errors import AccelerateError, ClosedError, InferenceError, one_line
 
 from .library import DelegateLibrary
-from .share import Share, share_of
+from .share import DELEGATE_NODE, Share, share_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -73,6 +74,19 @@ class DelegatedModel(TFLiteModel):
                 "%s: %d of %d operators run on the CPU: %s",
                 self._source, len(share.others), share.total, ", ".join(dict.fromkeys(share.others)),
             )  # fmt: skip
+
+    def delegate_failed(self, said: str) -> bool:
+        """Tell whether it was the delegate that failed, and not an operator on the CPU, by what the engine has said."""
+        node = re.search(r"Node number (\d+) \((\w+)\)", said)
+        if node is None or self._share is None:
+            return node is not None and node[2] == DELEGATE_NODE
+        return int(node[1]) in self._share.nodes
+
+    def translate(self, error: Exception) -> AccelerateError:
+        if self.delegate_failed(str(error)):
+            library = self.runtime.details.get("library")
+            return InferenceError(f"the delegate{f' of {library}' if library else ''} failed: {one_line(error)}")
+        return super().translate(error)
 
     def _another(self, shapes: Sequence[tuple[int, ...]]) -> Calls | None:
         return None

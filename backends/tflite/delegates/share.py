@@ -7,9 +7,10 @@ from typing import Any
 
 from accelerate.contract import record
 
-__all__ = ["Share", "share_of"]
+__all__ = ["DELEGATE_NODE", "Share", "share_of"]
 
-_DELEGATE_NODE = "DELEGATE"  # what both engines call an operator that a delegate runs
+#: What both engines call an operator that a delegate runs.
+DELEGATE_NODE = "DELEGATE"
 
 
 @record(frozen=True)
@@ -51,12 +52,12 @@ def share_of(interpreter: Any, operator: str = "") -> Share:
     """
     native = interpreter._interpreter
     names = [native.NodeName(i) for i in range(native.NumNodes())]
-    own = [i for i, name in enumerate(names) if name != _DELEGATE_NODE]
+    own = [i for i, name in enumerate(names) if name != DELEGATE_NODE]
     makers = {int(output): i for i in own for output in native.NodeOutputs(i)}
     nodes: set[int] = set()
     taken: set[int] = set()
     for i, name in enumerate(names):
-        replaced = _replaced(native, i, makers) if name == _DELEGATE_NODE else set()
+        replaced = _replaced(native, i, makers) if name == DELEGATE_NODE else set()
         if replaced and (not operator or any(names[n] == operator for n in replaced)):
             nodes.add(i)
             taken |= replaced

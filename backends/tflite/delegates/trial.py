@@ -13,12 +13,13 @@ import numpy as np
 
 from accelerate import errors
 from accelerate.backends.tflite.engines import Engine
-from accelerate.backends.tflite.model import TFLiteModel
 from accelerate.contract import ChildError, Source, __version__, folder, record, verdict, verdicts
-from accelerate.errors import AccelerateError, BackendNotAvailableError
+from accelerate.errors import AccelerateError, BackendNotAvailableError, InferenceError
 
 from .library import DelegateLibrary, stamp
 from .library_file import LibraryKind
+from .model import DelegatedModel
+from .overhearing import overheard
 
 __all__ = ["SECONDS", "Trial", "outcome"]
 
@@ -132,16 +133,27 @@ class Trial:
         )
 
 
-def outcome(source: Source, build: Callable[[], TFLiteModel]) -> tuple[str, str, str] | None:
+def outcome(source: Source, build: Callable[[], DelegatedModel]) -> tuple[str, str, str] | None:
     """Load and run a model as the parent is going to (child's side); return the error's name, reason and remedy."""
-    try:
-        with build() as loaded:
-            loaded.warmup()
-    except AccelerateError as error:
-        return type(error).__name__, error.reason, error.remedy
-    except Exception as error:  # it is no crash, and not to be remembered as one
-        return "InferenceError", f"{source}: {type(error).__name__}: {error}", ""
+    with overheard() as said:
+        try:
+            _run(build)
+        except AccelerateError as error:
+            # the interpreter leaves out of its exceptions what it writes
+            return type(error).__name__, f"{error.reason} ({said()})" if said() else error.reason, error.remedy
+        except Exception as error:  # it is no crash, and not to be remembered as one
+            return "InferenceError", f"{source}: {type(error).__name__}: {error}", ""
     return None
+
+
+def _run(build: Callable[[], DelegatedModel]) -> None:
+    with build() as loaded:
+        try:
+            loaded.warmup()
+        except InferenceError as error:
+            if loaded.delegate_failed(error.reason):
+                raise
+            # zeros may not suit an operator on the CPU, for which the delegate cannot be blamed
 
 
 def _key(model: bytes, delegate_options: Mapping[str, str]) -> str:
