@@ -60,7 +60,7 @@ def test_answers_are_those_of_the_runtime_itself(models_dir: Path, name: str) ->
         for seed in range(3):
             random = np.random.default_rng(seed)
             inputs = {t.name: random_tensor(t, random) for t in model.metadata().inputs}
-            wanted = raw_answer(raw, inputs.values())
+            wanted = raw_answer(raw, list(inputs.values()))
             for array, value in zip(binding.inputs.values(), inputs.values(), strict=True):
                 array[...] = value
             binding.run(timeout=60 if seed else None)
@@ -77,7 +77,8 @@ def test_an_ir_and_the_file_that_it_was_made_of_answer_alike(models_dir: Path, t
     frame = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3)).astype(np.uint8)
     with accelerate.load(path, backend=BACKEND) as one, accelerate.load(twin) as other:
         assert other.backend == BACKEND
-        np.testing.assert_array_equal(*(next(iter(m.infer(frame).values())) for m in (one, other)))
+        answers = [next(iter(model.infer(frame).values())) for model in (one, other)]
+        np.testing.assert_array_equal(answers[0], answers[1])
 
 
 def test_a_tflite_file_means_what_it_means_to_its_own_engine(models_dir: Path) -> None:

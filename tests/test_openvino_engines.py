@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +39,22 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+def state(model: accelerate.Model) -> str:
+    """Return what the cache had to do with a load: "built", "kept", "not kept", or nothing."""
+    told: str = model.runtime.details.get("engine_cache", {}).get("state", "")
+    return told
+
+
 def loaded(path: Any, **options: Any) -> tuple[str, list[Array]]:
-    """Return what the cache did for a load, and the model's answer to something."""
+    """Return what the cache had to do with a load, and the model's answer to something."""
     with accelerate.load(path, backend="openvino", num_threads=1, **options) as model:
         random = np.random.default_rng(0)
         inputs = {t.name: random_tensor(t, random) for t in model.metadata().inputs}
-        return model.runtime.details["engine_cache"], list(model.infer(inputs).values())
+        return state(model), list(model.infer(inputs).values())
 
 
 def engines(cache: Path) -> list[Path]:
-    return sorted(cache.rglob("*.engine"))
+    return sorted(cache.rglob("compiled"))
 
 
 def same(one: list[Array], other: list[Array]) -> bool:
@@ -56,7 +64,7 @@ def same(one: list[Array], other: list[Array]) -> bool:
 def test_a_second_load_finds_the_first_ones(path: Path, cache: Path) -> None:
     first, answer = loaded(path)
     second, again = loaded(path)
-    assert (first, second) == ("written", "read")
+    assert (first, second) == ("built", "kept")
     assert same(answer, again)
     (engine,) = engines(cache)
     assert engine.parent.stat().st_mode & 0o777 == 0o700
@@ -65,9 +73,9 @@ def test_a_second_load_finds_the_first_ones(path: Path, cache: Path) -> None:
 @pytest.mark.parametrize("name", ["mobilenet_v1_0.25_128_quant.tflite", "yolox_nano.onnx", "vww_96_int8.tflite"])
 def test_what_was_kept_answers_as_what_was_compiled(models_dir: Path, name: str) -> None:
     raw = compiled(models_dir / name)
-    for wanted in ("written", "read"):
+    for wanted in ("built", "kept"):
         with accelerate.load(models_dir / name, backend="openvino", num_threads=1) as model:
-            assert model.runtime.details["engine_cache"] == wanted
+            assert state(model) == wanted
             random = np.random.default_rng(3)
             inputs = [random_tensor(t, random) for t in model.metadata().inputs]
             if -1 in model.metadata().inputs[0].shape:
@@ -98,13 +106,13 @@ def test_what_decides_about_it_is_part_of_its_name(path: Path, cache: Path) -> N
     ]
     for options in ways:
         with accelerate.load(path, backend="openvino", **options) as model:
-            assert model.runtime.details["engine_cache"] == "written"
+            assert state(model) == "built"
     assert len(engines(cache)) == len(ways)
     dynamic = path.with_name("dynamic.onnx")
     dynamic.write_bytes(odd_onnx.double(("batch", 3)))
     for shapes in (None, {"x": (2, 3)}, {"x": (4, 3)}):
         with accelerate.load(dynamic, backend="openvino", shapes=shapes) as model:
-            assert model.runtime.details["engine_cache"] == "written"
+            assert state(model) == "built"
             assert model.metadata().inputs[0].shape == ((-1, 3) if shapes is None else shapes["x"])
 
 
@@ -116,7 +124,7 @@ def test_weights_in_another_file_are_part_of_its_name(tmp_path: Path) -> None:
     content[:4] += 1
     weights.write_bytes(content.tobytes())
     after = loaded(path)
-    assert (before[0], after[0]) == ("written", "written")
+    assert (before[0], after[0]) == ("built", "built")
     assert not same(before[1], after[1])
 
 
@@ -136,11 +144,11 @@ def test_another_versions_engines_are_not_taken(path: Path, cache: Path, monkeyp
 
     loaded(path)
     monkeypatch.setattr(openvino, "__version__", "2027.0.0-1-other")
-    assert loaded(path)[0] == "written"
+    assert loaded(path)[0] == "built"
     assert len(engines(cache)) == 2
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "grown", "another's", "a folder"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "grown", "another's", "a folder", "gone"])
 def test_damaged_ones_are_compiled_anew(path: Path, cache: Path, damage: str) -> None:
     _, answer = loaded(path)
     (engine,) = engines(cache)
@@ -151,30 +159,40 @@ def test_damaged_ones_are_compiled_anew(path: Path, cache: Path, damage: str) ->
     engine.unlink()
     if damage == "a folder":
         engine.mkdir()
-    else:
-        pieces = {"cut": content[:middle], "empty": b"", "grown": content + b"0", "another's": b"PK\3\4" + bytes(99)}
-        engine.write_bytes(pieces.get(damage, content))
+    elif damage != "gone":
+        pieces = {"cut": bytes(content[:middle]), "empty": b"", "grown": bytes(content) + b"0", "another's": bytes(99)}
+        engine.write_bytes(pieces.get(damage, bytes(content)))
     told, again = loaded(path)
-    assert told == ("" if damage == "a folder" else "written")
+    assert told == "built"
     assert same(answer, again)
-    if damage != "a folder":
-        assert loaded(path)[0] == "read"
+    assert loaded(path)[0] == "kept"
 
 
 def test_one_whose_digest_is_right_and_that_openvino_does_not_take(path: Path, cache: Path) -> None:
-    from hashlib import sha256
-
     loaded(path)
     (engine,) = engines(cache)
-    magic, content = engine.read_bytes().partition(b"\n")[0] + b"\n", b"compiled by somebody else"
-    engine.write_bytes(magic + sha256(content).digest() + content)
-    assert loaded(path)[0] == "written"
+    content = b"compiled by somebody else"
+    engine.write_bytes(sha256(content).digest() + content)
+    assert loaded(path)[0] == "built"
+
+
+def test_one_that_another_program_builds_now(path: Path, cache: Path) -> None:
+    with accelerate.load(path, backend="openvino", num_threads=1) as model:
+        folder = Path(model.runtime.details["engine_cache"]["path"])
+    (folder / "about").unlink()
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert loaded(path)[0] == "not kept"
+    finally:
+        os.close(lock)
+    assert loaded(path)[0] == "built"
 
 
 def test_a_folder_that_cannot_be_written(path: Path, cache: Path) -> None:
     cache.mkdir()
-    (cache / "openvino").write_text("a file")
-    assert loaded(path)[0] == ""
+    (cache / "engines").write_text("a file")
+    assert loaded(path)[0] == "not kept"
 
 
 @pytest.fixture
@@ -199,28 +217,11 @@ def test_a_full_folder(small_disk: Path, tmp_path: Path) -> None:
     path.write_bytes(odd_onnx.convolution())
     for _ in range(2):
         told, answer = loaded(path)
-        assert told == ""
+        assert told == "not kept"
         assert answer
     assert [one for one in small_disk.rglob("*") if one.is_file()] == [small_disk / "filler"]
 
 
 def test_a_read_only_folder(small_disk: Path, path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    assert loaded(path)[0] == ""
-
-
-def test_the_least_used_ones_go(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from accelerate.backends.openvino import engines as module
-
-    loaded(path)
-    (first,) = engines(cache)
-    os.utime(first, (1e9, 1e9))
-    other = path.with_name("other.onnx")
-    other.write_bytes(odd_onnx.pointwise())
-    monkeypatch.setattr(module, "_MOST", first.stat().st_size + 100)
-    assert loaded(other)[0] == "written"
-    assert first not in engines(cache)
-    assert len(engines(cache)) == 1
-    os.utime(engines(cache)[0], (1e9, 1e9))
-    assert loaded(other)[0] == "read"
-    assert engines(cache)[0].stat().st_mtime > 1e9  # it was used
+    assert loaded(path)[0] == "not kept"

@@ -6,6 +6,7 @@ import logging
 import shutil
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,10 +56,10 @@ def pair(convolution: Path, tmp_path: Path) -> Path:
     return tmp_path / convolution.name
 
 
-def refused(path: Path, **options: object) -> str:
+def refused(path: Path) -> str:
     """Return why a model cannot be loaded, which a plan says in the same words."""
     with pytest.raises(accelerate.ModelError) as caught:
-        accelerate.load(path, backend="openvino", **options)
+        accelerate.load(path, backend="openvino")
     (row,) = accelerate.plan(path, backend="openvino").skipped
     assert str(caught.value) == f"{row.reason}; {row.remedy}"
     return str(caught.value)
@@ -83,7 +84,7 @@ def test_names_types_and_shapes_are_those_that_openvino_has(tmp_path: Path) -> N
 
 def test_what_the_exporter_noted(tmp_path: Path) -> None:
     """The keys are those that Ultralytics' exporter writes."""
-    info = {
+    info: dict[str, Any] = {
         "model_type": "YOLO", "reverse_input_channels": True, "pad_value": 114, "scale_values": [255.0],
         "iou_threshold": 0.7, "labels": ["person", "traffic_light"], "resize_type": "fit_to_window_letterbox",
     }  # fmt: skip
@@ -107,12 +108,13 @@ def test_what_the_exporter_noted(tmp_path: Path) -> None:
 
 
 def test_a_mean_alone_and_numbers_that_cannot_be(tmp_path: Path) -> None:
-    for values, wanted in (
+    cases: list[tuple[dict[str, Any], Any]] = [
         ({"mean_values": [1.0, 2.0, 3.0]}, ((1.0, 2.0, 3.0), (1.0,))),
         ({"scale_values": [0.0]}, None),
         ({"scale_values": [1.0, 2.0]}, None),
         ({"mean_values": "many"}, None),
-    ):
+    ]
+    for values, wanted in cases:
         told = describe_source(Source(written(odd_onnx.image(), tmp_path / "m.xml", **values)))
         assert told is not None
         found = told.inputs[0].normalization

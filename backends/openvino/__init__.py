@@ -118,7 +118,7 @@ class OpenVINO(Backend):
         from .model import OpenVINOModel
 
         if source.format == "object":
-            return [OpenVINOModel(source.object, source, self._told(source, options), options)]
+            return [OpenVINOModel(source.object, source, self._told(source, options), options, {})]
         told = with_required(self._told(source, options))
         made, kept = compiled(source, told, options, count)
         return [OpenVINOModel(made, source, told, options, kept) for _ in range(count)]

@@ -41,18 +41,18 @@ def check_config(given: Any, num_threads: int | None) -> None:
         raise OptionError(f"num_threads={num_threads} and config's INFERENCE_NUM_THREADS={threads} differ", "give one")
 
 
-def compiled(source: Source, told: Metadata, options: LoadOptions, count: int) -> tuple[Any, str]:
+def compiled(source: Source, told: Metadata, options: LoadOptions, count: int) -> tuple[Any, dict[str, str]]:
     """Compile a model file for the device that was chosen, for `count` callers at once.
 
     Returns
     -------
-    CompiledModel, str
-        And "read" or "written" where the cache has a part in it, else "".
+    CompiledModel, dict
+        And what the cache has to do with it; empty for nothing.
     """
     assert options.device is not None, "the core has chosen one"
     device = native_name(options.device)
     given = options.backend_options.get("config") or {}
-    config: dict[str, Any] = {**settings(device, default_threads(options) * count)}
+    config = settings(device, default_threads(options) * count)
     if count > 1 and device == "CPU":
         config["NUM_STREAMS"] = count
     config |= given
@@ -63,13 +63,15 @@ def compiled(source: Source, told: Metadata, options: LoadOptions, count: int) -
         digest = source.digest()
         engine = None if digest is None else Engine(digest, device, repr(shapes), config)
     with held_back(LINES):
-        if engine is not None and (made := engine.read(device, config)) is not None:
-            return made, "read"
-        model = _read(source)
-        if shapes:
-            _reshape(model, source, told, shapes)
-        made = core().compile_model(model, device, config)
-    return made, "written" if engine is not None and engine.keep(made) else ""
+        made = None if engine is None else engine.read()
+        if made is None:
+            model = _read(source)
+            if shapes:
+                _reshape(model, source, told, shapes)
+            made = core().compile_model(model, device, config)
+            if engine is not None:
+                engine.keep(made)
+    return made, {} if engine is None else engine.told()
 
 
 def _settled_shapes(told: Metadata, options: LoadOptions) -> Sequence[tuple[int, ...]]:

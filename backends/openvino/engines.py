@@ -1,6 +1,6 @@
-"""Compiled models in the cache folder: a warm load takes a fifth of a cold one.
+"""Compiled models in the cache folder: a warm load takes a tenth of a cold one.
 
-They are kept by content, not by OpenVINO's own CACHE_DIR: that knows a model by its path, size and time, and gives the
+They are known by the model's content. OpenVINO's own CACHE_DIR knows a model by its path, size and time, and gives the
 old one for another of the same (2026.4).
 """
 
@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from accelerate.contract import __version__, folder, write
+from accelerate.contract import __version__, kept_engine, write
 
 from .runtime import core, import_runtime
+
+if TYPE_CHECKING:
+    from accelerate.contract import KeptEngine
 
 __all__ = ["Engine"]
 
 _log = logging.getLogger("accelerate")
-_MAGIC = b"edge-accelerate engine 1\n"
-_SUFFIX = ".engine"
-_MOST = 1 << 30  # of all together
-_MOST_OF_ONE = 1 << 28
+_FILE = "compiled"
+_MOST_BYTES = 1 << 28  # it is held in memory twice while it is written
+_DIGEST = 32
 
 
 class Engine:
@@ -35,77 +35,81 @@ class Engine:
         Of the model with its weights.
     device : str
         OpenVINO's name.
-    settled : str
-        The shapes that the model was given.
+    shapes : str
+        Those that the inputs were given.
     config : Mapping
         OpenVINO's properties.
     """
 
-    def __init__(self, digest: str, device: str, settled: str, config: Mapping[str, Any]) -> None:
-        from hashlib import sha256  # loads OpenSSL, 2.5 ms
+    def __init__(self, digest: str, device: str, shapes: str, config: Mapping[str, Any]) -> None:
+        self._device, self._config = device, dict(config)
+        self._kept: KeptEngine | None = None
+        self._state = self._reason = ""
+        key = {
+            "model": digest, "shapes": shapes, "device": device, "hardware": _hardware(device), "ours": __version__,
+            "openvino": str(import_runtime().__version__), "config": sorted((k, str(v)) for k, v in config.items()),
+        }  # fmt: skip
+        try:
+            self._kept = kept_engine("openvino", key)
+        except OSError as error:
+            self._without(error)
 
-        properties = sorted((key, str(value)) for key, value in config.items())
-        said = (__version__, import_runtime().__version__, _hardware(device), digest, settled, properties)
-        self._name = sha256(repr(said).encode()).hexdigest() + _SUFFIX
-
-    @property
-    def path(self) -> Path:
-        """Where it lies. RuntimeError: a user without a home folder."""
-        return folder() / "openvino" / self._name
-
-    def read(self, device: str, config: Mapping[str, Any]) -> Any:
+    def read(self) -> Any:
         """Return the compiled model, None where there is none that is whole and that OpenVINO takes."""
-        from hashlib import sha256
-
-        try:
-            content = self.path.read_bytes()
-        except (OSError, RuntimeError):
-            return None
-        start = len(_MAGIC) + 32
-        head, content = content[:start], content[start:]
-        if head != _MAGIC + sha256(content).digest():
-            _log.info("%s is damaged; the model is compiled anew", self.path)
+        if self._kept is None or not self._kept.found:
             return None
         try:
-            compiled = core().import_model(content, device, dict(config))
-        except Exception as error:  # of another processor or driver, say: it raises RuntimeError for all
-            _log.info("OpenVINO does not take %s (%s); the model is compiled anew", self.path, type(error).__name__)
+            compiled = core().import_model(self._content(), self._device, self._config)
+        except Exception as error:  # it raises RuntimeError for all that is wrong with it
+            _log.info("the compiled model in %s is of no use (%s), and made anew", self._kept.path, error)
+            try:
+                self._kept.renew()
+            except OSError as why:
+                self._without(why)
             return None
-        with contextlib.suppress(OSError):
-            os.utime(self.path)  # the least used ones go first
+        self._state = "kept"
+        self._kept.close()
         return compiled
 
-    def keep(self, compiled: Any) -> bool:
-        """Write a compiled model, and return whether that could be done: the folder may be full, or not ours."""
+    def _content(self) -> bytes:
         from hashlib import sha256
 
+        assert self._kept is not None
+        whole = (self._kept.path / _FILE).read_bytes()
+        digest, content = whole[:_DIGEST], whole[_DIGEST:]
+        if sha256(content).digest() != digest:
+            raise ValueError("it is damaged")
+        return content
+
+    def keep(self, compiled: Any) -> None:
+        """Write a compiled model, where that can be done: the folder may be full, or not ours."""
+        from hashlib import sha256
+
+        if self._kept is None:
+            return
         try:
             content = compiled.export_model().getbuffer()
-            if not content.nbytes or content.nbytes > _MOST_OF_ONE:
-                return False
-            write(self.path, b"".join((_MAGIC, sha256(content).digest(), content)))
-        except Exception as error:  # devices that cannot export say so by RuntimeError
-            _log.info("the compiled model is not kept: %s", error)
-            return False
-        with contextlib.suppress(OSError):
-            self._tidy()
-        return True
+            if content.nbytes > _MOST_BYTES:
+                raise OSError(f"it has {content.nbytes} bytes; at most {_MOST_BYTES} are kept")  # noqa: TRY301
+            write(self._kept.path / _FILE, sha256(content).digest() + content)
+            self._kept.keep()
+            self._state = "built"
+            self._kept.close()
+        except Exception as error:  # a device that exports nothing raises RuntimeError
+            self._without(error)
 
-    def _tidy(self) -> None:
-        """Remove those that were not used for longest, until the rest is no more than may be."""
-        found = []
-        with os.scandir(self.path.parent) as entries:
-            for entry in entries:
-                if entry.name.endswith(_SUFFIX):
-                    status = entry.stat()
-                    found.append((status.st_mtime_ns, status.st_size, entry.path))
-        left = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
-            if left <= _MOST:
-                break
-            left -= size
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+    def told(self) -> dict[str, str]:
+        """Return what `Model.runtime.details` says of it."""
+        if self._kept is None:
+            return {"state": "not kept", "reason": self._reason}
+        return {"state": self._state, "path": str(self._kept.path)}
+
+    def _without(self, error: Exception) -> None:
+        self._reason = getattr(error, "strerror", None) or str(error)
+        _log.info("the compiled model is not kept: %s", self._reason)
+        if self._kept is not None:
+            self._kept.discard()
+            self._kept = None
 
 
 def _hardware(device: str) -> tuple[str, ...]:
@@ -114,4 +118,4 @@ def _hardware(device: str) -> tuple[str, ...]:
     for name in ("FULL_DEVICE_NAME", "DEVICE_ARCHITECTURE", "OPTIMIZATION_CAPABILITIES", "GPU_DRIVER_VERSION"):
         with contextlib.suppress(Exception):  # a property that this device has not
             told.append(str(core().get_property(device, name)))
-    return (device, *told)
+    return tuple(told)

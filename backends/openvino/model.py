@@ -44,7 +44,9 @@ _NARROWED = {"int64": _INTEGERS, "uint64": _INTEGERS, "float64": _FLOATS}
 class OpenVINOModel(RuntimeModel):
     """One request of a compiled model, which replicas share."""
 
-    def __init__(self, compiled: Any, source: Source, told: Metadata, options: LoadOptions, kept: str = "") -> None:
+    def __init__(
+        self, compiled: Any, source: Source, told: Metadata, options: LoadOptions, kept: Mapping[str, str]
+    ) -> None:
         self._compiled = compiled
         self._request: Any = compiled.create_infer_request()
         self._told = told
@@ -67,7 +69,9 @@ class OpenVINOModel(RuntimeModel):
         if _FLOATS in self._limits:
             _log.warning("%s takes float64, which OpenVINO computes in float32 on this device", source)
         self._views: tuple[list[Array], list[Array]] | None = None
-        details: dict[str, Any] = {"adopted": True} if source.format == "object" else {"engine_cache": kept}
+        details: dict[str, Any] = {"adopted": True} if source.format == "object" else {}
+        if kept:
+            details["engine_cache"] = dict(kept)
         runtime = RuntimeInfo("OpenVINO", version(), device, details={**details, **_properties(compiled)})
         super().__init__("openvino", inputs, outputs, runtime, options)
         if self._plain and not self._strings and device == "cpu":
