@@ -219,7 +219,10 @@ class Backend(abc.ABC):
         """
 
     def named_devices(self, options: LoadOptions) -> Sequence[str]:
-        """Name the devices that `devices` lists only where they are named, as they start slowly: `tune` tries them."""
+        """Name the devices that `devices_for` lists only where they are named, since they start slowly, say.
+
+        `tune` tries them.
+        """
         return ()
 
     def devices_for(self, source: Source, options: LoadOptions) -> Sequence[Device]:

@@ -18,6 +18,7 @@ from accelerate.contract import (
     Source,
     Wheels,
     check_settled,
+    default_threads,
     refusal,
     try_runtime,
 )
@@ -66,17 +67,17 @@ class ONNXRuntime(Backend):
         return find_conflicts(facts)
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
-        return _devices(options, DTYPES)
+        return _devices(options, DTYPES, all_plugins=True)
 
     def named_devices(self, options: LoadOptions) -> Sequence[str]:
         from .providers import named_devices
 
-        chosen = options.backend_options.get("providers") is not None
-        return () if chosen or not shows_gpu() else named_devices()
+        settled = {"providers", "session_options"} & options.backend_options.keys()
+        return () if settled else named_devices(gpu_here=shows_gpu())
 
     def devices_for(self, source: Source, options: LoadOptions) -> Sequence[Device]:
         if source.format != "object":
-            return _devices(options, DTYPES[:1])  # whether it starts; a load has no time for more
+            return _devices(options, DTYPES[:1], all_plugins=False)  # whether it starts; a load has no time for more
         from .providers import device_of_session
 
         return [device_of_session(source.object)]
@@ -120,7 +121,8 @@ class ONNXRuntime(Backend):
         if source.format == "object":
             return ONNXModel.adopt(source, options)
         assert options.device is not None, "the core has chosen one"
-        return ONNXModel.build(chain_for(options.device, options.backend_options.get("providers")), source, options)
+        chain = chain_for(options.device, options.backend_options.get("providers"), default_threads(options))
+        return ONNXModel.build(chain, source, options)
 
     def translate(self, error: Exception, source: Source) -> AccelerateError:
         from .errors import while_loading
@@ -129,10 +131,11 @@ class ONNXRuntime(Backend):
 
 
 def _check_options(options: LoadOptions) -> None:
-    if options.backend_options.get("session_options") is not None:
+    settings = options.backend_options.get("session_options")
+    if settings is not None:
         from .settings import check_session_options
 
-        check_session_options(options.backend_options["session_options"], options.num_threads)
+        check_session_options(settings, options.num_threads)
     given = options.backend_options.get("full_delegation", False)
     if not isinstance(given, bool):
         raise OptionError(f"full_delegation is {given!r:.60}; wanted True or False")
@@ -143,14 +146,23 @@ def _check_options(options: LoadOptions) -> None:
         parse_providers(providers)
         if options.asked is not None:
             raise OptionError(f"device={options.asked!r} and providers={providers!r:.200} both say where", "give one")
+    if settings is not None:
+        from .plugin_packages import is_plugged
+        from .providers import parse_providers
+
+        if is_plugged(options.device, [name for name, _ in parse_providers(providers)] if providers else ()):
+            raise OptionError(
+                "session_options cannot go with a plugin's device: what a plugin adds to them stays in them",
+                "leave session_options out",
+            )
 
 
-def _devices(options: LoadOptions, dtypes: Sequence[str]) -> Sequence[Device]:
+def _devices(options: LoadOptions, dtypes: Sequence[str], *, all_plugins: bool) -> Sequence[Device]:
     from .providers import devices, devices_of_providers
 
     if options.backend_options.get("providers") is not None:
         return devices_of_providers(options.backend_options["providers"], dtypes)
-    return devices(options.device, gpu_here=shows_gpu(), dtypes=dtypes)
+    return devices(options.device, gpu_here=shows_gpu(), dtypes=dtypes, all_plugins=all_plugins)
 
 
 def shows_gpu() -> bool:

@@ -21,7 +21,6 @@ __all__ = ["while_loading", "while_running", "without_noise"]
 _LOADING: dict[str, type[AccelerateError]] = {
     "NoSuchFile": ModelNotFoundError,
     "NotImplemented": UnsupportedModelError,
-    "EPFail": UnsupportedModelError,
 }
 _RUNNING: dict[str, type[AccelerateError]] = {
     "InvalidArgument": TensorError,
@@ -55,6 +54,8 @@ def while_loading(error: Exception, where: str) -> AccelerateError:
     for mark, remedy in _UNSUPPORTED:
         if mark.lower() in text.lower():
             return UnsupportedModelError(f"{where}: ONNX Runtime cannot run the model: {text}", remedy)
+    if type(error).__name__ == "EPFail":
+        return UnsupportedModelError(f"{where}: the device cannot run the model: {text}", "use device='cpu'")
     kind = _LOADING.get(type(error).__name__, ModelError)
     if "external data" in text.lower():
         return ModelError(f"{where}: its external data cannot be used: {text}", _EXTERNAL_DATA)

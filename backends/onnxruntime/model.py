@@ -39,6 +39,7 @@ from accelerate.metadata import Metadata, TensorInfo
 
 from .binding import SessionBinding, can_share
 from .element_types import data_type, from_value, needs_value, strings_in, strings_out, to_value
+from .engines import EngineCache
 from .errors import while_loading, while_running
 from .profile import profile
 from .providers import CPU, ProviderChain
@@ -59,8 +60,16 @@ class ONNXModel(RuntimeModel):
 
     concurrent = True
 
-    def __init__(self, session: Any, source: Source, runtime: RuntimeInfo, options: LoadOptions) -> None:
+    def __init__(
+        self,
+        session: Any,
+        source: Source,
+        runtime: RuntimeInfo,
+        options: LoadOptions,
+        engines: EngineCache | None = None,
+    ) -> None:
         self._session: Any = session
+        self._engines = engines
         self._source = source
         self._run_options = run_options()
         with _readable(source):
@@ -79,31 +88,31 @@ class ONNXModel(RuntimeModel):
     @classmethod
     def build(cls, chain: ProviderChain, source: Source, options: LoadOptions) -> Self:
         """Build a session for a model file."""
-        runtime = import_runtime()
-
-        full = options.backend_options.get("full_delegation", False)
-        entries, providers = _TELL_NODES, chain.providers
-        if full and chain.provider != CPU and not _tells_nodes(runtime.InferenceSession):
-            entries = {**entries, "session.disable_cpu_ep_fallback": "1"}
-            providers = [entry for entry in providers if entry != CPU]  # refused beside that setting
-        with settings_for(options, entries) as settings:
-            _settle_dimensions(settings, source, options)
-            try:
-                session = _session(runtime, providers, source, settings)
-            except ModelError as error:
-                if not (options.shapes and "ShapeInferenceError" in error.reason):
-                    raise
-                raise OptionError(f"shapes: {error.reason}", "give others, or leave them out") from error.__cause__
-            threads = settings.intra_op_num_threads
-        nodes = _nodes(session)
-        with _readable(source):
-            _check_delegation(session, nodes, chain, full=full)
-        counts = None if nodes is None else {name: len(each) for name, each in nodes.items()}
-        delegated = None if counts is None else counts.get(chain.provider, 0)
-        total = None if counts is None else sum(counts.values())
-        details = {"providers": session.get_providers(), "nodes": counts or {}, "num_threads": threads}
-        info = RuntimeInfo("ONNX Runtime", runtime.__version__, chain.device, delegated, total, details)
-        return cls(session, source, info, options)
+        engines = EngineCache(chain, source, options)
+        try:
+            engines.announce()
+            while True:
+                try:
+                    session, threads = _start(engines, source, options)
+                    break
+                except AccelerateError as error:
+                    if not engines.retry(error):
+                        raise
+            nodes = _nodes(session)
+            with _readable(source):
+                _check_delegation(session, nodes, chain, full=options.backend_options.get("full_delegation", False))
+            counts = engines.finish(None if nodes is None else {name: len(each) for name, each in nodes.items()})
+            delegated = None if counts is None else counts.get(chain.provider, 0)
+            total = None if counts is None else sum(counts.values())
+            details = {"providers": session.get_providers(), "nodes": counts or {}, "num_threads": threads}
+            if told := engines.told():
+                details["engine_cache"] = told
+            version = import_runtime().__version__
+            info = RuntimeInfo("ONNX Runtime", version, chain.device, delegated, total, details)
+            return cls(session, source, info, options, engines)
+        except BaseException:
+            engines.close()
+            raise
 
     @classmethod
     def adopt(cls, source: Source, options: LoadOptions) -> Self:
@@ -210,23 +219,29 @@ class ONNXModel(RuntimeModel):
         return profile(self._profiled, command.get("runs", 10), until)
 
     def _profiled(self, prefix: str) -> tuple[Model, Any]:
-        import onnxruntime
-
         if not self._source.unchanged():
             raise ModelError(f"{self._source} has changed since it was loaded", "load it again")
 
+        with settings_for(self.options, {}, enable_profiling=True, profile_file_prefix=prefix) as settings:
+            session = _session(self._chain(), self._source, settings)
+        settled = LoadOptions(tensor_names=self.options.tensor_names, shapes=self.options.shapes)
+        return type(self)(session, self._source, self.runtime, settled), session
+
+    def _chain(self) -> ProviderChain:
+        """Return what the session runs on, for another one."""
+        if self._engines is not None and self._engines.chain.plugged:
+            return self._engines.chain
         given = self._session.get_provider_options()
         providers = [
             (name, {k: v for k, v in given.get(name, {}).items() if k == "device_id"})
             for name in self._session.get_providers()
         ]
-        with settings_for(self.options, {}, enable_profiling=True, profile_file_prefix=prefix) as settings:
-            session = _session(onnxruntime, providers, self._source, settings)
-        settled = LoadOptions(tensor_names=self.options.tensor_names, shapes=self.options.shapes)
-        return type(self)(session, self._source, self.runtime, settled), session
+        return ProviderChain(self.device, "", providers)
 
     def release(self) -> None:
         self._session = None
+        if self._engines is not None:
+            self._engines.close()
 
 
 @contextlib.contextmanager
@@ -259,15 +274,37 @@ def _settle_dimensions(settings: Any, source: Source, options: LoadOptions) -> N
             settings.add_free_dimension_override_by_name(name, *found)
 
 
-def _session(runtime: Any, providers: Sequence[Any], source: Source, settings: Any) -> Any:
+def _start(engines: EngineCache, source: Source, options: LoadOptions) -> tuple[Any, int]:
+    """Return a session, and how many threads it has."""
+    full = options.backend_options.get("full_delegation", False)
+    chain, entries = engines.chain, {**_TELL_NODES, **engines.entries}
+    if full and chain.provider != CPU and not _tells_nodes(import_runtime().InferenceSession):
+        entries["session.disable_cpu_ep_fallback"] = "1"
+        # the CPU is refused beside that setting
+        chain = replace(chain, providers=[entry for entry in chain.providers if entry != CPU])
+    with settings_for(options, entries) as settings:
+        _settle_dimensions(settings, source, options)
+        try:
+            session = _session(chain, source, settings, engines.compiled)
+        except ModelError as error:
+            if not (options.shapes and "ShapeInferenceError" in error.reason):
+                raise
+            raise OptionError(f"shapes: {error.reason}", "give others, or leave them out") from error.__cause__
+        return session, settings.intra_op_num_threads
+
+
+def _session(chain: ProviderChain, source: Source, settings: Any, compiled: str | None = None) -> Any:
     if source.format == "ort":  # which ONNX Runtime tells by the name alone
         settings.add_session_config_entry("session.load_model_format", "ORT")
-    model = source.utf8_path or source.read()
+    model = compiled or source.utf8_path or source.read()
     try:
+        chain.add_to(settings)
         # a user whose options ask for more lines than errors gets them
         with held_back(LINES) if settings.log_severity_level >= ERROR else contextlib.nullcontext():
             # without the fallback: it would print, and run on the CPU what was asked of another device
-            session = runtime.InferenceSession(model, settings, providers=list(providers), enable_fallback=0)
+            session = import_runtime().InferenceSession(
+                model, settings, providers=chain.providers or None, enable_fallback=0
+            )
     except Exception as error:
         raise while_loading(error, str(source)) from error
     finally:

@@ -8,12 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelerate.contract import Array, Device, held_back, suggestion, try_digits
 from accelerate.errors import InferenceError, OptionError
 
 from .runtime import LINES, import_runtime
+
+if TYPE_CHECKING:
+    from .plugins import PluginDevice
 
 __all__ = [
     "CPU",
@@ -47,15 +50,28 @@ class ProviderChain:
 
     device: str  # in our words: "cpu", "cuda:0", ...
     provider: str  # the execution provider that has to take part
-    providers: list[Any]  # what InferenceSession takes, in order of preference
+    providers: list[Any]  # what InferenceSession takes, in order of preference; nothing where plugins take part
+    plugged: Sequence[tuple[PluginDevice, dict[str, str]]] = ()  # plugins' devices, with options of theirs
+
+    def add_to(self, settings: Any) -> None:
+        """Add what plugins bring to SessionOptions: a session takes them by no name."""
+        for device, options in self.plugged:
+            settings.add_provider_for_devices([device.handle], options)
 
 
-def chain_for(device: str, providers: Sequence[Any] | None) -> ProviderChain:
-    """Turn a device that `devices` has listed, or ``providers=`` of `load`, into execution providers."""
+def chain_for(device: str, providers: Sequence[Any] | None, threads: int) -> ProviderChain:
+    """Turn a device that `devices` has listed, or ``providers=`` of `load`, into execution providers.
+
+    `threads`: for plugins that have their own.
+    """
     if providers is not None:
         pairs = parse_providers(providers)
+        if _is_plugged(pairs[0][0]):
+            return _plugged(device, [pair for pair in pairs if pair[0] != CPU], threads)
         return ProviderChain(device, pairs[0][0], [pair if pair[1] else pair[0] for pair in pairs])
     kind, _, index = device.partition(":")
+    if kind not in _PROVIDERS:
+        return _plugged(device, [("", {})], threads)
     provider = _PROVIDERS[kind]
     if provider == CPU:
         return ProviderChain(device, CPU, [CPU])
@@ -63,6 +79,17 @@ def chain_for(device: str, providers: Sequence[Any] | None) -> ProviderChain:
     if kind == "tensorrt" and _PROVIDERS["cuda"] in available():
         chain.append((_PROVIDERS["cuda"], {"device_id": index}))  # what TensorRT leaves
     return ProviderChain(device, provider, [*chain, CPU])
+
+
+def _plugged(name: str, pairs: Sequence[tuple[str, Mapping[str, Any]]], threads: int) -> ProviderChain:
+    """Return a chain of plugins' devices: the first is known, others are the first that their options name."""
+    from . import plugins
+    from .provider_options import plugin_options
+
+    ids = [name, *(_row_of(*pair).id for pair in pairs[1:])]
+    found = [(plugins.find_device(one), given) for one, (_, given) in zip(ids, pairs, strict=True)]
+    chain = [(device, plugin_options(device, given, threads)) for device, given in found]
+    return ProviderChain(name, chain[0][0].provider, [], chain)
 
 
 def parse_providers(given: object) -> list[tuple[str, dict[str, Any]]]:
@@ -98,8 +125,11 @@ def _not_built_in(provider: str) -> tuple[str, str]:
     reason = (
         f"this onnxruntime {onnxruntime.__version__} was built without {provider} (it has {', '.join(available())})"
     )
-    gpu = provider in (_PROVIDERS["cuda"], _PROVIDERS["tensorrt"])
-    return reason, _GPU_REMEDY if gpu else "install a build of ONNX Runtime with this provider"
+    if provider in (_PROVIDERS["cuda"], _PROVIDERS["tensorrt"]):
+        return reason, _GPU_REMEDY
+    from .plugin_packages import remedy_for, short_name
+
+    return reason, remedy_for(short_name(provider)) or "install a build of ONNX Runtime with this provider"
 
 
 def available() -> list[str]:
@@ -108,11 +138,12 @@ def available() -> list[str]:
     return [str(name) for name in onnxruntime.get_available_providers()]
 
 
-def devices(asked: str | None, *, gpu_here: bool, dtypes: Sequence[str]) -> list[Device]:
+def devices(asked: str | None, *, gpu_here: bool, dtypes: Sequence[str], all_plugins: bool) -> list[Device]:
     """Return the devices, preferred first; what computes nothing, or needs another build, is not ready.
 
     What a user has asked for is listed even where the system shows none, and TensorRT, which starts for seconds and
-    builds an engine for minutes, only then. `gpu_here`: the system shows an NVIDIA GPU. `dtypes`: what to compute.
+    builds an engine for minutes, only then; so are those of plugins, unless all are wanted. `gpu_here`: the system
+    shows an NVIDIA GPU. `dtypes`: what to compute.
     """
     built, found = available(), []
     if _PROVIDERS["cuda"] in built:
@@ -128,12 +159,25 @@ def devices(asked: str | None, *, gpu_here: bool, dtypes: Sequence[str]) -> list
             found.append(_row(name, "", ""))
         else:
             found.append(_tried(name, provider, dtypes))
-    return [*found, Device("onnxruntime", "cpu", "cpu", _processor())]
+    return [*found, Device("onnxruntime", "cpu", "cpu", _processor()), *_of_plugins(asked, found, all_of=all_plugins)]
 
 
-def named_devices() -> list[str]:
-    """Return those that `devices` lists only where they are named, as far as this build has them."""
-    return ["tensorrt:0"] if _PROVIDERS["tensorrt"] in available() else []
+def _of_plugins(asked: str | None, others: Sequence[Device], *, all_of: bool) -> list[Device]:
+    """Return the devices of plugins that are asked for: by name, or by a kind that nothing else here is of."""
+    there = {"cpu", *(device.kind for device in others if device.ready)}
+    if (asked is None and not all_of) or asked in there or (asked or "").partition(":")[0] in _PROVIDERS:
+        return []
+    from . import plugins
+
+    return plugins.devices(asked)
+
+
+def named_devices(*, gpu_here: bool) -> list[str]:
+    """Return those that `devices` lists only where they are named, as far as they are here."""
+    from . import plugins
+
+    built = ["tensorrt:0"] if gpu_here and _PROVIDERS["tensorrt"] in available() else []
+    return built + [device.id for device in plugins.devices(None) if device.ready]
 
 
 def devices_of_providers(providers: object, dtypes: Sequence[str]) -> list[Device]:
@@ -141,6 +185,8 @@ def devices_of_providers(providers: object, dtypes: Sequence[str]) -> list[Devic
     import onnxruntime
 
     pairs, known = parse_providers(providers), onnxruntime.get_all_providers()
+    if plugged := [pair for pair in pairs if _is_plugged(pair[0])]:
+        return _plugged_rows(plugged, [name for name, _ in pairs])
     name = device_name(*pairs[0])
     for provider, _ in pairs:
         if provider not in known:
@@ -150,6 +196,44 @@ def devices_of_providers(providers: object, dtypes: Sequence[str]) -> list[Devic
         if provider not in available():
             return [_row(name, *_not_built_in(provider))]
     return [Device("onnxruntime", "cpu", "cpu", _processor()) if name == "cpu" else _tried(name, pairs[0][0], dtypes)]
+
+
+def _is_plugged(provider: str) -> bool:
+    """Tell whether a provider is a plugin's and not part of the build, which lists those that are registered, too."""
+    if provider in _PROVIDERS.values():
+        return False
+    from . import plugins
+
+    if any(provider == device.provider for device in plugins.registered_devices()):
+        return True
+    return provider not in available() and plugins.brings(provider)
+
+
+def _plugged_rows(plugged: Sequence[tuple[str, Mapping[str, Any]]], names: Sequence[str]) -> list[Device]:
+    own = [name for name, _ in plugged]
+    if names[: len(own)] != own or names[len(own) :] not in ([], [CPU]):
+        raise OptionError(
+            f"providers is {list(names)}; {own[0]} is a plugin's: beside it are only those of others, and {CPU} last",
+            f"give providers={[*own, CPU]}",
+        )
+    rows = [_row_of(*pair) for pair in plugged]
+    return [next((row for row in rows if not row.ready), rows[0])]
+
+
+def _row_of(provider: str, options: Mapping[str, Any]) -> Device:
+    """Return the device of a plugin's provider that its options name, by kind and number; the first without."""
+    from . import plugins
+    from .plugin_packages import short_name
+
+    name, kind = short_name(provider), str(options.get("device_type", "")).lower()
+    rows = plugins.devices(name)
+    fitting = [row for row in rows if kind in ("", row.kind)]
+    number = str(options.get("device_id", 0))
+    if not number.isdecimal() or int(number) >= len(fitting):
+        said = {key: options[key] for key in ("device_type", "device_id") if key in options}
+        raise OptionError(f"{provider} has no device {said}", f"its devices: {', '.join(row.id for row in rows)}")
+    chosen = fitting[int(number)]
+    return next(row for row in plugins.devices(chosen.id) if row.id == chosen.id)
 
 
 def _tried(name: str, provider: str, dtypes: Sequence[str]) -> Device:

@@ -17,6 +17,8 @@ from ...errors import (
     NoBackendError,
     OptionError,
 )
+from ...registry import find
+from ...reports import LoadOptions
 from ..inputs import random_inputs
 from .cases import CaseTests
 from .children import ask_child
@@ -55,8 +57,9 @@ class DecidingTests(CaseTests):
         case = self.cases()["plain"]
         decided = plan(case.source, backend=self.backend, **case.options)
         listed = [d for d in list_devices() if d.backend == self.backend]
+        planned = [*(c.device for c in decided.candidates), *find(self.backend).named_devices(LoadOptions())]
         for device in (d for d in listed if d.ready):
-            assert device.id in [c.device for c in decided.candidates], f"{device.id} is ready, but in no plan"
+            assert device.id in planned, f"{device.id} is ready, but in no plan"
             for word in (device.id, device.kind, *device.aliases):
                 model, _ = opened("plain", device=word)
                 inputs = random_inputs(model)
