@@ -78,6 +78,11 @@ def newest(name: str) -> Flaky:
     return _models[name]
 
 
+def let_go() -> None:
+    """Hold no model any more."""
+    _models.clear()
+
+
 def forget() -> None:
     """Begin anew."""
     for kept in (_said, _refused, _runs, _loads, _models):

@@ -81,7 +81,7 @@ def test_a_call_that_meets_a_failure_is_answered_by_the_next(
 ) -> None:
     with load("near", "far") as model:
         assert answers(model, timeout=timeout)
-        assert (model.device, flaky.runs("far")) == ("near:0", 2)  # which is ready by then
+        assert (model.device, flaky.runs("far") > 0) == ("near:0", True)  # which is ready by then
         flaky.tell("near", error)
         assert answers(model, 1, timeout=timeout)
         assert (model.device, model.runtime.device) == ("far:0", "far:0")
@@ -109,7 +109,7 @@ def test_calls_go_to_the_next_directly_while_the_first_is_lost() -> None:
             assert answers(model, n)
             time.sleep(0.02)
         assert flaky.runs("near") < 10  # it is tried ever more rarely, and by no call
-        assert flaky.runs("far") >= 22
+        assert flaky.runs("far") > 20
 
 
 def test_a_mistake_of_the_caller_never_switches() -> None:
@@ -523,9 +523,9 @@ def test_closing_ends_all_of_it() -> None:
             call()
 
 
-def test_closing_while_others_call(hang: Callable[[Any], None]) -> None:
+def test_closing_while_others_call() -> None:
     model = load("near", "far")
-    slow = threading.Event()
+    slow, standing_by = threading.Event(), flaky.runs("far")
     flaky.tell("near", lambda _: slow.wait(10) and None)
     with ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(answers, model, n) for n in range(3)]
@@ -535,7 +535,7 @@ def test_closing_while_others_call(hang: Callable[[Any], None]) -> None:
         outcomes = [call.exception() for call in calls]
     assert outcomes.count(None) == 1  # the one that was running
     assert {type(one) for one in outcomes} == {type(None), ClosedError}
-    assert flaky.runs("far") == 2
+    assert flaky.runs("far") == standing_by
 
 
 def test_a_model_that_is_forgotten_while_one_is_lost_goes() -> None:
@@ -544,9 +544,8 @@ def test_a_model_that_is_forgotten_while_one_is_lost_goes() -> None:
     answers(model)
     assert eventually(lambda: len(watchers()) == 1)
     kept = [weakref.ref(flaky.newest(name)) for name in ("near", "far")]
-    flaky.forget()
-    del model
-    gc.collect()
+    flaky.let_go()
+    del model  # "near" is still lost
     assert eventually(lambda: not any(one() for one in kept), 2)
     assert eventually(lambda: not watchers(), 2)
 

@@ -37,11 +37,11 @@ if "litert" in engines.INSTALLED:
             return self._cases
 
         # looks into the replicas, which are each model's here
-        test_replicas_answer_like_one: Any = None  # type: ignore[assignment]
+        test_replicas_answer_like_one: Any = None
         # a thread that keeps deadlines is there, and has to say so
-        test_says_when_an_abandoned_call_has_ended: Any = None  # type: ignore[assignment]
+        test_says_when_an_abandoned_call_has_ended: Any = None
         # it is the first model's alone: the other one answers
-        test_unknown_device_is_an_error: Any = None  # type: ignore[assignment]
+        test_unknown_device_is_an_error: Any = None
 
 
 del BackendConformance  # pytest collects what a module holds
