@@ -428,6 +428,13 @@ def test_what_an_entry_takes_over_and_what_it_does_not() -> None:
         assert "replicas" not in model.runtime.details
 
 
+def test_the_environment_stands_in_for_what_the_call_leaves_open_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_ACCELERATE_DEVICE", "nowhere")
+    with load("near", "far") as model:
+        assert model.device == "far:0"
+        assert "EDGE_ACCELERATE_DEVICE=nowhere" in model.runtime.details["lost"]["the first model"]
+
+
 def test_nothing_given_is_no_failover() -> None:
     for nothing in [(), [], None]:  # type: ignore[var-annotated]
         with accelerate.load(flaky.write("near"), failover=nothing) as model:  # type: ignore[arg-type]
