@@ -310,7 +310,7 @@ def test_doctor_passes_here() -> None:
 
 
 def test_doctor_without_a_runtime_fails_with_the_remedy() -> None:
-    runtimes = ("ai_edge_litert", "tflite_runtime", "onnxruntime", "grpc", "viam")
+    runtimes = ("ai_edge_litert", "tflite_runtime", "onnxruntime", "openvino", "grpc", "viam")
     done = call("doctor", program=without(*runtimes), status=1)
     assert "FAIL   tflite_cpu" in done.stdout
     assert 'pip install "edge-accelerate[litert]"' in done.stdout
