@@ -1,1 +1,1 @@
-"""The TFLite interpreter, which the backends `tflite_cpu` and `edgetpu` share."""
+"""The TFLite interpreter, which the backends `tflite_cpu`, `edgetpu` and `tflite_delegate` share."""

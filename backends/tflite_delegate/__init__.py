@@ -133,7 +133,7 @@ class TFLiteDelegate(Backend):
             return Availability(
                 False,
                 reason="no delegate's library is named",
-                remedy=f"name one: load(..., library='/usr/lib/lib....so'), or {KIND.variable} (docs/delegates.md)",
+                remedy=f"name one: load(..., library=path), or {KIND.variable}=path (docs/delegates.md)",
             )
         state = engine_availability(given.get("engine"), tried=tried)
         if not state.available:

@@ -32,8 +32,8 @@ _KNOWN = {
     ),
     "libQnnTFLiteDelegate": (
         "Qualcomm's QNN delegate",
-        "it wants to know where it runs: delegate_options={'backend_type': 'htp'}, and on a Hexagon DSP the folder of "
-        "its skel libraries in ADSP_LIBRARY_PATH",
+        "it wants to know where it runs: delegate_options={'backend_type': 'htp'}, or dsp or gpu; and its libQnn*.so "
+        "with their skel libraries where the system finds them",
     ),
     "libarmnnDelegate": (
         "the Arm NN delegate",

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from accelerate.backends.tflite.engines import LINES
 from accelerate.contract import ChildError, __version__, folder, held_back, verdict
 from accelerate.errors import BackendNotAvailableError, DeviceNotFoundError
 
+from ..engines import LINES
 from .library_file import LibraryKind, find_file, wanted_file, why_unloadable
 
 __all__ = ["CREATE_SECONDS", "Delegate", "DelegateLibrary", "open_library", "stamp"]

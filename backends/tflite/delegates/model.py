@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from accelerate.backends.tflite.calls import Calls
-from accelerate.backends.tflite.engines import Engine
-from accelerate.backends.tflite.model import TFLiteModel
 from accelerate.contract import LoadOptions, Source
 from accelerate.errors import AccelerateError, ClosedError, InferenceError, one_line
 
+from ..calls import Calls
+from ..engines import Engine
+from ..model import TFLiteModel
 from .library import DelegateLibrary
 from .share import DELEGATE_NODE, Share, share_of
 

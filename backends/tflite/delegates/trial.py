@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from accelerate import errors
-from accelerate.backends.tflite.engines import Engine
 from accelerate.contract import ChildError, Source, __version__, folder, record, verdict, verdicts
 from accelerate.errors import AccelerateError, BackendNotAvailableError, InferenceError
 
+from ..engines import Engine
 from .library import DelegateLibrary, stamp
 from .library_file import LibraryKind
 from .model import DelegatedModel
