@@ -132,6 +132,7 @@ NEEDS_ONNX = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))),
     reason="ONNX Runtime or the package onnx is missing",
 )
+NEEDS_OPENVINO = pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="OpenVINO is missing")
 NEEDS_TFLITE = pytest.mark.skipif(not engines.INSTALLED, reason="no TFLite engine is installed")
 
 
@@ -166,3 +167,64 @@ def test_a_child_closes_calls_and_outlives_its_parents_models(model: str, backen
 def test_a_model_that_was_at_work_says_so_in_the_child() -> None:
     lines = run("odd_models.slow(0.5)", "tflite_cpu", BUSY, first="import odd_models")
     assert lines == ["call [True, True, True, True]", "0 call 7 (1,)"]
+
+
+#: OpenVINO's threads are the process's, not a model's: what needs them is refused in a child, where it would hang.
+OF_ONE_STREAM = """
+def without(call):
+    try:
+        call()
+    except accelerate.AccelerateError as error:
+        return type(error).__name__, error.remedy != ""
+
+for threads in (1, 4):
+    model, inputs = load(threads)
+    binding = model.bind()
+    for name, value in inputs.items():
+        binding.inputs[name][...] = value
+    binding.run()
+    wanted = model.infer(inputs)
+    model.infer(inputs, timeout=60)
+    double, _ = load(threads, replicas=2)
+    double_binding = double.bind()
+    double.infer(inputs)
+
+    def same(outputs):
+        return all(np.array_equal(outputs[name], value) for name, value in wanted.items())
+
+    def close():
+        for one in (binding, model, double):
+            one.close()
+        return True
+
+    def forget():
+        global model, double, binding, double_binding
+        model = double = binding = double_binding = None
+        return gc.collect() >= 0
+
+    def calls():
+        binding.run(timeout=60)
+        return same(model.infer(inputs)) and same(model.infer(inputs, timeout=60)) and same(binding.outputs)
+
+    def replicas():
+        return without(lambda: double.infer(inputs)), without(double_binding.run), without(double.bind)
+
+    def load_another():
+        return without(lambda: load(threads))
+
+    for do in (close, forget, calls, replicas, load_another):
+        print(threads, do.__name__, forked(do), same(model.infer(inputs)))
+"""
+
+
+@NEEDS_OPENVINO
+@pytest.mark.slow
+def test_what_needs_the_parents_threads_is_refused() -> None:
+    lines = run("odd_models.add3()", "openvino", OF_ONE_STREAM, first="import odd_models")
+    names = ("close", "forget", "calls", "replicas", "load_another")
+    assert [line for line in lines if line[0].isdigit()] == [f"{n} {name} 7 True" for n in (1, 4) for name in names]
+    refused = "(('InferenceError', True), ('ClosedError', True), ('InferenceError', True))"
+    told = ["close True", "forget True", "calls True", f"replicas {refused}"]
+    assert [line for line in lines if not line[0].isdigit()] == [
+        *told, "load_another ('BackendNotAvailableError', True)",
+    ] * 2  # fmt: skip

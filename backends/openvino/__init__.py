@@ -33,6 +33,12 @@ _WHEELS = Wheels(
     "openvino", (3, 14), ("linux x86_64", "linux aarch64", "darwin arm64", "win32 amd64"), (2, 35) if _ARM else (2, 28)
 )
 
+_INHERITED = Availability(
+    False,
+    reason="OpenVINO was started in the process that this one was forked from, and without its threads it would hang",
+    remedy="fork before the first model is loaded by it, or start the process by spawn",
+)
+
 
 class OpenVINO(Backend):
     """See the module. On the CPU a file's own engine goes before it."""
@@ -49,13 +55,17 @@ class OpenVINO(Backend):
         return kinds()
 
     def availability(self) -> Availability:
-        from .runtime import known_answers, version
+        from .runtime import inherited, known_answers, version
 
+        if inherited():
+            return _INHERITED
         return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version, known_answers)
 
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
-        from .runtime import version
+        from .runtime import inherited, version
 
+        if inherited():
+            return _INHERITED
         return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version)
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:

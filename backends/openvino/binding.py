@@ -29,6 +29,7 @@ class SharedBinding(Binding):
             request.set_output_tensor(place, tensor)
         self._request = request
         self._here = True
+        self._streams = model.runtime.details.get("streams", 1)
         super().__init__(model, inputs, outputs, zero_copy=True)
 
     def step(self) -> None:
@@ -40,3 +41,5 @@ class SharedBinding(Binding):
     def forked(self) -> None:
         super().forked()
         self._here = False  # the threads that would run it are the parent's
+        if self._streams > 1:  # and a plain run would wait for them, too
+            self._turn.forked(busy=True)

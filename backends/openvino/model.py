@@ -22,7 +22,7 @@ from accelerate.contract import (
     allocate,
     dtype_of,
 )
-from accelerate.errors import AccelerateError, TensorError
+from accelerate.errors import AccelerateError, InferenceError, TensorError
 from accelerate.metadata import Metadata, TensorInfo
 
 from .binding import SharedBinding
@@ -50,6 +50,7 @@ class OpenVINOModel(RuntimeModel):
         self._compiled = compiled
         self._request: Any = compiled.create_infer_request()
         self._told = told
+        self._left: object = None  # what a forked child must not let go of
         self.assumed_normalization = ASSUMED_NORMALIZATION if source.format == "tflite" else None
         names = own_names(source, told)
         self._places = [
@@ -74,9 +75,7 @@ class OpenVINOModel(RuntimeModel):
             details["engine_cache"] = dict(kept)
         runtime = RuntimeInfo("OpenVINO", version(), device, details={**details, **_properties(compiled)})
         super().__init__("openvino", inputs, outputs, runtime, options)
-        if self._plain and not self._strings and device == "cpu":
-            # tensors of a settled shape stay where they are
-            self._views = self._tensors_in(self._request), self._tensors_out(self._request)
+        self._look()
 
     def translate(self, error: Exception) -> AccelerateError:
         return while_running(error)
@@ -84,6 +83,7 @@ class OpenVINOModel(RuntimeModel):
     def execute(self, feeds: list[Array]) -> list[Array]:
         request, views = self._request, self._views  # a call that runs keeps them alive after close()
         if views is None:
+            request = self._present()
             self._fill(request, feeds)
             if self._strings:  # infer() would convert the outputs, and warn of it
                 request.start_async()
@@ -110,6 +110,28 @@ class OpenVINOModel(RuntimeModel):
             return self._results(request)
 
         return call, cancel
+
+    def _look(self) -> None:
+        """Take the arrays of the request's tensors: on a CPU those of a settled shape stay where they are."""
+        if self._plain and not self._strings and self.device == "cpu":
+            self._views = self._tensors_in(self._request), self._tensors_out(self._request)
+
+    def forked(self) -> None:
+        super().forked()
+        if self.runtime.details.get("streams", 1) > 1:  # its requests wait for threads that are the parent's
+            self._left = self._compiled, self._request, self._views
+            self._compiled = self._request = self._views = None
+
+    def _present(self) -> Any:
+        """Return the request, which a forked child may be without."""
+        request = self._request
+        if request is None:
+            self.check_open()
+            raise InferenceError(
+                "replicas of OpenVINO do not run in a forked child, where their threads are missing",
+                "load them in the child alone, without replicas before the fork, or start it by spawn",
+            )
+        return request
 
     def _fill(self, request: Any, feeds: Sequence[Array]) -> None:
         if self._limited:
@@ -161,6 +183,7 @@ class OpenVINOModel(RuntimeModel):
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
+        self._present()
         inputs = allocate(self.sized_inputs, self.input_index, shapes)
         if self._shares(inputs):
             return SharedBinding(self, self._compiled.create_infer_request(), inputs, self._places)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 
 from accelerate.contract import Array, held_back, try_digits
 
-__all__ = ["LINES", "core", "import_runtime", "known_answers", "settings", "version"]
+__all__ = ["LINES", "core", "import_runtime", "inherited", "known_answers", "settings", "version"]
 
 #: What it writes to stderr while it tries its readers, one after another, on a file.
 LINES = re.compile(rb"WARNING: All log messages before absl|[EWI]\d{4} [\d:.]+ +\d+ \S+\.cc:")
 _TELEMETRY = "openvino_telemetry"
+_started_in: int | None = None  # the process that has made the Core
 
 
 @functools.cache
@@ -42,7 +44,14 @@ def core() -> Any:
     made = import_runtime().Core()
     # weights that are mapped change with their file, and one that is cut short ends the process (SIGBUS)
     made.set_property({"ENABLE_MMAP": False})
+    global _started_in
+    _started_in = os.getpid()
     return made
+
+
+def inherited() -> bool:
+    """Return whether the Core is that of a process which this one was forked from."""
+    return _started_in not in (None, os.getpid())
 
 
 def version() -> str:
