@@ -1,24 +1,37 @@
-"""The conformance suite over models in child processes: what holds in process holds there."""
+"""The conformance suite over models in child processes: what holds in process holds there. Most of it; `long` is all."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
 
 import engines
 import pytest
-import test_conformance_tflite
 
 from accelerate.testing import BackendConformance, Case
+from accelerate.testing.conformance.calling import CallingTests
+from accelerate.testing.conformance.ending import EndingTests
+from accelerate.testing.conformance.memory import MemoryTests
+from accelerate.testing.conformance.naming import NamingTests
+from accelerate.testing.conformance.values import ValueTests
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="isolation is for Linux")]
 
 
-def _isolated(cases: Mapping[str, Case]) -> Mapping[str, Case]:
-    """Return the cases with the argument; an existing object cannot leave the process."""
+@functools.cache
+def _isolated(runtime: str) -> Mapping[str, Case]:
+    """Return a runtime's cases with the argument; an existing object cannot leave the process."""
+    if runtime == "onnxruntime":
+        import test_conformance_onnxruntime
+
+        cases = test_conformance_onnxruntime._cases()
+    else:
+        import test_conformance_tflite
+
+        cases = test_conformance_tflite._cases(runtime)
     return {
         role: replace(case, options={**case.options, "isolation": "process"})
         for role, case in cases.items()
@@ -28,26 +41,35 @@ def _isolated(cases: Mapping[str, Case]) -> Mapping[str, Case]:
 
 if "litert" in engines.INSTALLED:
 
-    class TestLiteRT(BackendConformance):
+    class TestLiteRT(NamingTests, ValueTests, MemoryTests, CallingTests, EndingTests):
         backend = "tflite_cpu"
 
-        @functools.cached_property
-        def _cases(self) -> Mapping[str, Case]:
-            return _isolated(test_conformance_tflite._cases("litert"))
+        def cases(self) -> Mapping[str, Case]:
+            return _isolated("litert")
+
+    @pytest.mark.long
+    class TestAllOfLiteRT(BackendConformance):
+        backend = "tflite_cpu"
 
         def cases(self) -> Mapping[str, Case]:
-            return self._cases
+            return _isolated("litert")
 
 
 if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
-    import test_conformance_onnxruntime
 
-    class TestONNXRuntime(BackendConformance):
+    class TestONNXRuntime(ValueTests, MemoryTests):
         backend = "onnxruntime"
-        more_arguments: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
         def cases(self) -> Mapping[str, Case]:
-            return _isolated(test_conformance_onnxruntime._cases())
+            return _isolated("onnxruntime")
+
+    @pytest.mark.long
+    class TestAllOfONNXRuntime(BackendConformance):
+        backend = "onnxruntime"
+
+        def cases(self) -> Mapping[str, Case]:
+            return _isolated("onnxruntime")
 
 
-del BackendConformance  # pytest collects what a module holds
+# pytest collects what a module holds
+del BackendConformance, CallingTests, EndingTests, MemoryTests, NamingTests, ValueTests

@@ -460,9 +460,14 @@ def test_close_does_not_hang() -> None:
 def test_a_forgotten_model_ends_its_child() -> None:
     model = load(peril())
     assert answers(model)
-    del model
-    gc.collect()
-    wait_for(lambda: not children(), "its child lives")
+    with model.bind() as binding:
+        binding.run()
+    gc.disable()
+    try:
+        del model, binding
+        wait_for(lambda: not children(), "its child lives")
+    finally:
+        gc.enable()
 
 
 # What it writes

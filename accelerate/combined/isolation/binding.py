@@ -70,4 +70,4 @@ class IsolatedBinding(Binding):
 
     def close(self) -> None:
         super().close()
-        self._target.close()
+        self._link.retire(self._target)

@@ -40,6 +40,25 @@ class Died(Exception):
         self.unsent = unsent
 
 
+#: The program's ends of all sockets, also of a child that another thread is just starting. Held here, they outlive a
+#: `Child` that is collected with a cycle, and it is that which closes them.
+_ours: set[socket.socket] = set()
+
+
+def _close(end: socket.socket) -> None:
+    _ours.discard(end)
+    end.close()
+
+
+def _close_parents_ends() -> None:
+    """In a forked child: the lifelines are the parent's, and would outlive it here."""
+    for end in tuple(_ours):
+        _close(end)
+
+
+os.register_at_fork(after_in_child=_close_parents_ends)
+
+
 class _Process(subprocess.Popen[bytes]):
     def __del__(self, *_: object) -> None:
         """Warn of nothing: the kernel ends a child that nobody has ended, with this process at the latest."""
@@ -69,10 +88,12 @@ class Child:
         self._tail = bytearray()
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             self.channel, channel = new_pair()
-            ours.callback(self.channel.close)
+            _ours.add(self.channel)
+            ours.callback(_close, self.channel)
             theirs.callback(channel.close)
             self._lifeline, lifeline = socket.socketpair()
-            ours.callback(self._lifeline.close)
+            _ours.add(self._lifeline)
+            ours.callback(_close, self._lifeline)
             theirs.callback(lifeline.close)
             self._stderr, stderr = os.pipe()
             ours.callback(os.close, self._stderr)

@@ -43,6 +43,7 @@ class Target:
     whole : bool
         Every output has a place.
     known_to : Child or None
+    closed : bool
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Target:
         self.loose: list[int] = []
         self.whole = False
         self.known_to: Child | None = None
+        self.closed = False
         self.run = run_of(number)
         self.region: Region | None = None
         self.places: list[list[Place]] = []
@@ -124,4 +126,4 @@ class Target:
         """Let go of the memory; a Binding's arrays stay readable."""
         if self.region is not None:
             self.region.close()
-        self.given, self.taken, self.region, self.known_to = [], [], None, None
+        self.given, self.taken, self.region, self.known_to, self.closed = [], [], None, None, True
