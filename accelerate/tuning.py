@@ -229,7 +229,8 @@ def _to_measure(sources: Sequence[Any], load_arguments: Mapping[str, Any]) -> tu
     """Return the models with what is asked about each, and whether it is asked of all backends."""
     arguments = dict(load_arguments)
     backend = arguments.pop("backend", "auto")
-    read = [registry.recognize(Source(source)) for source in sources]
+    opened = [registry.recognize(Source(source)) for source in sources]
+    read = list({one.path or id(one): one for one in opened}.values())  # a file is no twin of itself
     if all(one.format not in ("object", "url") for one in read):  # these leave nothing for the environment to say
         backend = environment.in_place_of(backend, None)[0]
     titles = [str(one) for one in read]

@@ -120,17 +120,26 @@ class Contest:
             best = min(fit, key=lambda one: one.unfitness)
             self._notify(f"asking {best.target} for the answers", 0.1)
             with caught(best):
-                known = [Reference(_model(best), case) for case in best.cases]
+                model = _fresh(best)
+                known = [Reference(model, case) for case in best.cases]
                 self.reference = best
         for n, one in enumerate(self._open_ones if self.reference is not None else ()):
             self._notify(f"comparing the answers of {one.target}", 0.1 + 0.1 * n / len(self._candidates))
             with caught(one):
-                one.agreement = compare_answers(known, _model(one))
+                one.agreement = compare_answers(known, _fresh(one))
 
 
 def _model(candidate: Candidate) -> Model:
     assert candidate.model is not None, "only those that are open are asked"
     return candidate.model
+
+
+def _fresh(candidate: Candidate) -> Model:
+    """Return a model that remembers nothing: its answers are compared with those of another that did not, either."""
+    model = _model(candidate)
+    if model.metadata().stateful:
+        model.do_command({"command": "reset"})
+    return model
 
 
 def _adapted(metadata: Metadata, name: str, given: Any) -> dict[str, Array]:
