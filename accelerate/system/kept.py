@@ -173,9 +173,9 @@ def _remove(path: Path) -> None:
 
 def _prune(root: Path, most: int) -> None:
     """Remove what nobody has finished, and the longest unused until all engines take no more than `most` bytes."""
-    total = 0
-    for _, size, finished, path in sorted(_engines(root), reverse=True):
-        total += size
+    engines = sorted(_engines(root))
+    total = sum(size for _, size, _, _ in engines)
+    for _, size, finished, path in engines:
         if total > most or not finished:
             with contextlib.suppress(OSError):
                 if _remove_unused(path):

@@ -55,7 +55,8 @@ class DecidingTests(CaseTests):
 
     def test_every_device_that_is_ready_loads(self, opened: Any) -> None:
         case = self.cases()["plain"]
-        decided = plan(case.source, backend=self.backend, **case.options)
+        options = {name: value for name, value in case.options.items() if name != "device"}
+        decided = plan(case.source, backend=self.backend, **options)
         listed = [d for d in list_devices() if d.backend == self.backend]
         planned = [*(c.device for c in decided.candidates), *find(self.backend).named_devices(LoadOptions())]
         for device in (d for d in listed if d.ready):
