@@ -83,7 +83,7 @@ test: lint model-servers
 
 test-quick: .venv/.ready-dev
 	$(say) 'the tests that are not slow: core, LiteRT, ONNX Runtime'
-	@.venv/bin/python -m pytest -q $(WORKERS) -m 'not slow and not long and not zoo' --ignore-glob='tests/test_triton*' --ignore-glob='tests/test_*edgetpu*' --ignore-glob='tests/test_*viam*'
+	@.venv/bin/python -m pytest -q $(WORKERS) -m 'not slow and not long and not zoo' --ignore-glob='tests/test_triton*' --ignore-glob='tests/test_*edgetpu*' --ignore-glob='tests/test_*delegate*' --ignore-glob='tests/test_*viam*'
 
 test-long: .venv/.ready-dev
 	$(say) 'the tests that take long'

@@ -20,7 +20,9 @@ import numpy as np
 import odd_models
 import pytest
 
+import accelerate
 from accelerate.testing import BackendConformance, Case
+from accelerate.testing.inputs import random_inputs
 
 
 @functools.cache
@@ -93,6 +95,23 @@ def _xnnpack() -> str:
     wrapper = Path(spec.origin).with_name("_pywrap_tensorflow_interpreter_wrapper.so")
     source = Path(__file__).with_name("xnnpack_delegate.c")
     return stand_in.compiled(source, "xnnpack_delegate.so", f'-DWRAPPER="{wrapper}"', "-ldl")
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1_0.25_128_quant.tflite", "vww_96_float.tflite", "vww_96_int8.tflite"])
+def test_real_models_on_xnnpack(models_dir: Path, name: str) -> None:
+    """The same delegate, as LiteRT's own and as a library of another version: the answers are the same."""
+    path = models_dir / name
+    with (
+        accelerate.load(path, backend="tflite_delegate", library=_xnnpack()) as delegated,
+        accelerate.load(path, backend="tflite_cpu") as plain,
+    ):
+        assert delegated.runtime.delegated is not None
+        assert delegated.runtime.total is not None
+        assert delegated.runtime.total - 2 <= delegated.runtime.delegated <= delegated.runtime.total
+        feeds = random_inputs(plain)
+        wanted = plain.infer(feeds)
+        for output, answer in delegated.infer(feeds).items():
+            np.testing.assert_allclose(answer.astype(float), wanted[output].astype(float), rtol=1e-4, atol=1e-5)
 
 
 class _OnADelegate(BackendConformance):

@@ -290,6 +290,7 @@ def test_a_crash_is_a_reason_and_remembered(tell: Any, step: str) -> None:
         assert load(models.doubled([2])).infer([1.0, 2.0])["y"].tolist() == [2, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["CREATE", "RUN"])
 def test_a_hang_is_a_reason_and_not_remembered(tell: Any, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "SECONDS", 2.0)
@@ -356,6 +357,7 @@ def test_a_delegate_that_fails_at_each_run(tell: Any, monkeypatch: pytest.Monkey
 # What it computes
 
 
+@pytest.mark.slow
 def test_wrong_answers_are_told_by_bench_and_tune(tell: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("click", reason="needs the extra: cli")
     path = tmp_path / "model.tflite"
