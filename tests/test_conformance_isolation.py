@@ -1,4 +1,4 @@
-"""The conformance suite over models in child processes: what holds in process holds there. Most of it; `long` is all."""
+"""The conformance suite over models in child processes: what holds in process holds there; all of it as `long`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from accelerate.testing import BackendConformance, Case
 from accelerate.testing.conformance.calling import CallingTests
 from accelerate.testing.conformance.ending import EndingTests
 from accelerate.testing.conformance.memory import MemoryTests
-from accelerate.testing.conformance.naming import NamingTests
 from accelerate.testing.conformance.values import ValueTests
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="isolation is for Linux")]
@@ -41,7 +40,7 @@ def _isolated(runtime: str) -> Mapping[str, Case]:
 
 if "litert" in engines.INSTALLED:
 
-    class TestLiteRT(NamingTests, ValueTests, MemoryTests, CallingTests, EndingTests):
+    class TestLiteRT(ValueTests, MemoryTests, CallingTests, EndingTests):
         backend = "tflite_cpu"
 
         def cases(self) -> Mapping[str, Case]:
@@ -57,7 +56,7 @@ if "litert" in engines.INSTALLED:
 
 if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
 
-    class TestONNXRuntime(ValueTests, MemoryTests):
+    class TestONNXRuntime(ValueTests):
         backend = "onnxruntime"
 
         def cases(self) -> Mapping[str, Case]:
@@ -72,4 +71,4 @@ if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
 
 
 # pytest collects what a module holds
-del BackendConformance, CallingTests, EndingTests, MemoryTests, NamingTests, ValueTests
+del BackendConformance, CallingTests, EndingTests, MemoryTests, ValueTests

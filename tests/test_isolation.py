@@ -29,6 +29,7 @@ from accelerate import (
     ModelError,
     OptionError,
 )
+from accelerate.testing.inputs import random_inputs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation is for Linux")
 
@@ -194,6 +195,42 @@ def test_replicas_are_children() -> None:
             caller.join()
         assert answers(model, timeout=5)
         assert len({one.runtime.details["pid"] for one in model.models}) == 3  # type: ignore[attr-defined]
+
+
+@WITH_LITERT
+def test_replicas_of_a_tpu_have_devices_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the stand-in of an Edge TPU; no two processes can open one."""
+    import edgetpu_stand_in
+
+    monkeypatch.setenv("EDGE_ACCELERATE_EDGETPU_LIBRARY", edgetpu_stand_in.library())
+    monkeypatch.setenv("EDGETPU_STAND_IN_DEVICES", "usb,usb")
+    source = edgetpu_stand_in.bits()
+    with accelerate.load(source, backend="edgetpu", isolation="process", replicas=2) as model:
+        assert [one.device for one in model.models] == ["usb:0", "usb:1"]  # type: ignore[attr-defined]
+        assert model.runtime.details["devices"] == ("usb:0", "usb:1")
+        x = RANDOM.integers(0, 256, (1, 4)).astype(np.uint8)
+        with accelerate.load(source, backend="edgetpu") as plain:
+            (ours,), (theirs,) = model.infer(x).values(), plain.infer(x).values()
+        assert np.array_equal(ours, theirs)
+
+
+@WITH_LITERT
+@pytest.mark.parametrize("make", ["bfloat16", "four_bits", "scalar", "no_inputs"])
+def test_odd_tensors(make: str) -> None:
+    source = getattr(odd_models, make)()
+    with accelerate.load(source) as plain, accelerate.load(source, isolation="process") as model:
+        assert model.metadata() == plain.metadata()
+        inputs = random_inputs(plain, 3)
+        want = plain.infer(inputs)
+        for got in (model.infer(inputs), model.infer(inputs, timeout=60)):
+            assert [(a.dtype, a.shape, a.tobytes()) for a in got.values()] == [
+                (a.dtype, a.shape, a.tobytes()) for a in want.values()
+            ]
+        with model.bind() as binding:
+            for name, value in inputs.items():
+                binding.inputs[name][...] = value
+            binding.run()
+            assert [a.tobytes() for a in binding.outputs.values()] == [a.tobytes() for a in want.values()]
 
 
 def test_lines_of_the_log_arrive(caplog: pytest.LogCaptureFixture) -> None:
@@ -489,6 +526,11 @@ def test_nonsense_ends_the_child_alone() -> None:
         with pytest.raises(InferenceError, match="answered nonsense"):
             model.infer(given())
         assert answers(model)
+
+
+def test_memory_cannot_be_taken_away() -> None:
+    with load(peril(do="shrink")) as model, pytest.raises(InferenceError, match="refused: 1, done: 0"):
+        model.infer(given())
 
 
 def table(*numbers: int) -> str:

@@ -65,10 +65,7 @@ class IsolatedModel(RuntimeModel):
     def runtime(self) -> RuntimeInfo:
         """As the child told last, with its process."""
         told: RuntimeInfo = self._link.runtime if self._root is None else self._told["runtime"]
-        details = {**told.details, "isolation": "process", "pid": self._link.pid}
-        if self.options.passed_over:
-            details["passed_over"] = self.options.passed_over
-        return replace(told, details=details)
+        return replace(told, details={**told.details, "isolation": "process", "pid": self._link.pid})
 
     @runtime.setter
     def runtime(self, info: RuntimeInfo) -> None:

@@ -17,7 +17,6 @@ from ...reports import LoadOptions
 from ...source import Source
 from ...system.children import why_impossible
 from .coding import encode
-from .memory import sealed_file
 
 __all__ = ["Specification", "check_isolation"]
 
@@ -82,7 +81,6 @@ class Specification:
         options = replace(
             options,
             isolation=None,
-            passed_over=(),  # the program says it of its own model
             label_path=label_path if isinstance(label_path, (str, PurePath, type(None))) else os.fspath(label_path),
         )
         folder = None
@@ -111,6 +109,8 @@ class Specification:
         given: Any = source.url if source.path is None else source.path
         descriptors = []
         if given is None:  # not through the socket: it may be large
+            from .memory import sealed_file  # which only Linux has
+
             content = source.read()
             descriptors.append(sealed_file(len(content)))
             left = memoryview(content)
