@@ -5,10 +5,12 @@ KIND is "tflite" or "onnx". Run by test_fuzz_isolated.py. Whatever becomes of a 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a fifth of what the start of a child takes is NumPy's threads
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tools")]
 
 from mutation import count_outcomes, outcome  # noqa: E402

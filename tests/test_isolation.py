@@ -220,7 +220,9 @@ def test_odd_tensors(make: str) -> None:
     source = getattr(odd_models, make)()
     with accelerate.load(source) as plain, accelerate.load(source, isolation="process") as model:
         assert model.metadata() == plain.metadata()
-        inputs = random_inputs(plain, 3)
+        inputs = {
+            name: value % 8 if value.dtype == np.int8 else value for name, value in random_inputs(plain, 3).items()
+        }
         want = plain.infer(inputs)
         for got in (model.infer(inputs), model.infer(inputs, timeout=60)):
             assert [(a.dtype, a.shape, a.tobytes()) for a in got.values()] == [
