@@ -21,6 +21,7 @@ from accelerate.contract import Backend, Conflict, Facts, LoadOptions, Source
 from accelerate.diagnosis.board import Board, find_board
 from accelerate.diagnosis.limits import find_limits
 from accelerate.diagnosis.throttling import Throttling, find_throttling
+from accelerate.system.files import read_text
 
 pytest.importorskip("click", reason="needs the extra: cli")
 pytest.importorskip("rich", reason="needs the extra: cli")
@@ -197,6 +198,7 @@ def test_a_board_by_its_files(name: str, tmp_path: Path, show: Show) -> None:
     [
         ("# R32 (release), REVISION: 7.1, GCID: 29818004", "", ("32.7.1", "4.6.1")),
         ("# R36 (release), REVISION: 4.0, GCID: 37537400", "", ("36.4.0", "6.1")),
+        ("# R36 (release), REVISION: 4.3, GCID: 38968081", "", ("36.4.3", "6.2")),
         ("# R36 (release), REVISION: 5, GCID: 1", "", ("36.5", "6.2.2")),
         ("# R36 (release), REVISION: 9.9, GCID: 1", "", ("36.9.9", "6")),
         ("# R39 (release), REVISION: 2.0, GCID: 1", "", ("39.2.0", "7.2")),
@@ -343,6 +345,10 @@ def test_files_that_are_not_what_they_should_be(how: str, tmp_path: Path, show: 
     assert not any(each["verdict"] == "FAIL" for each in report["machine"])
     assert report["board"]["l4t"] == ""
     assert printed.isprintable() or set(filter(lambda c: not c.isprintable(), printed)) == {"\n"}
+
+
+def test_no_device_is_opened() -> None:
+    assert read_text("/dev/urandom") == ""  # to open some, such as a watchdog, does something
 
 
 def test_a_folder_that_does_not_exist(show: Show, tmp_path: Path) -> None:
