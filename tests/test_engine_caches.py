@@ -415,7 +415,7 @@ class TestTensorRT:
         opened.close()
 
     def test_the_users_options_go_first_and_belong_to_the_key(self, module: Any) -> None:
-        mine = {"trt_engine_cache_path": "/mine", "trt_fp16_enable": "1"}
+        mine = {"trt_fp16_enable": "1"}
         plain, given = self.opened(module), self.opened(module, options=mine)
         assert given.chain.providers[0][1].items() >= mine.items()
         assert (
@@ -423,6 +423,18 @@ class TestTensorRT:
         )
         plain.close()
         given.close()
+
+    def test_who_says_something_of_caches_is_left_alone(
+        self, module: Any, cache: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        mine = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": "/mine"}
+        given = self.opened(module, options=mine)
+        given.announce()
+        given.finish({})
+        assert given.chain.providers[0][1] == {"device_id": "0", **mine}
+        assert not given.told()
+        assert not caplog.records
+        assert not engines(cache)
 
     def test_a_build_that_takes_minutes_is_said_before_it_and_only_then(
         self, module: Any, caplog: pytest.LogCaptureFixture

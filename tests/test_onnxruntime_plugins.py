@@ -204,6 +204,7 @@ def test_answers_are_the_cpus_and_all_operators_are_delegated() -> None:
     with load() as model, load(device="cpu") as reference:
         assert (model.device, model.runtime.delegated, model.runtime.total) == ("openvino:cpu", 5, 5)
         assert model.runtime.details["nodes"] == {OPENVINO: 5}
+        assert model.runtime.details["plugin"].startswith("onnxruntime-ep-openvino 1.")
         # not in bfloat16, which is OpenVINO's own choice on a CPU that has it
         np.testing.assert_allclose(model.infer(x)["scores"], reference.infer(x)["scores"], atol=1e-6)
         np.testing.assert_allclose(model.infer(x, timeout=60)["scores"], reference.infer(x)["scores"], atol=1e-6)
@@ -255,6 +256,13 @@ def test_providers_name_a_plugin(providers: Sequence[Any]) -> None:
     chosen = accelerate.plan(DIGITS, backend="onnxruntime", providers=providers).chosen
     assert chosen is not None
     assert (chosen.device, chosen.kind) == ("openvino:cpu", "cpu")
+
+
+@NEEDS_OPENVINO
+def test_a_plan_says_which_version_of_a_plugin() -> None:
+    chosen = accelerate.plan(DIGITS, backend="onnxruntime", device="openvino:cpu").chosen
+    assert chosen is not None
+    assert re.search(r"ONNX Runtime \S+ with onnxruntime-ep-openvino \d\S+ on .*, by OpenVINO", chosen.reason)
 
 
 @NEEDS_OPENVINO

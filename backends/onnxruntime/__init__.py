@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -59,7 +60,13 @@ class ONNXRuntime(Backend):
         )
 
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
-        return try_runtime("ONNX Runtime", "onnxruntime", _WHEELS.remedy(), _version)
+        found = try_runtime("ONNX Runtime", "onnxruntime", _WHEELS.remedy(), _version)
+        if not found.available or (options.device or "cpu").partition(":")[0] in ("cpu", "cuda", "tensorrt"):
+            return found
+        from .plugin_packages import plugin_of
+
+        plugin = plugin_of(options.device or "")  # `tune` goes by its version, too
+        return found if plugin is None else replace(found, version=f"{found.version} with {plugin}")
 
     def conflicts(self, facts: Facts) -> Sequence[Conflict]:
         from .conflicts import find_conflicts

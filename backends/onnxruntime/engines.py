@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate.contract import LoadOptions, Source, __version__
 from accelerate.errors import AccelerateError
 
-from .provider_options import COMPILING, KEEPING, keeping
-from .providers import ProviderChain
+from .providers import COMPILING, KEEPING, ProviderChain
 from .runtime import import_runtime
 
 if TYPE_CHECKING:
@@ -45,9 +44,8 @@ class EngineCache:
         self._kept: KeptEngine | None = None
         self._state = ""
         self._reason = ""
-        keeps, compiles = chain.provider in KEEPING, chain.provider in COMPILING
-        # what is compiled goes into the place of the model, which only one that was read from a file or bytes has
-        if not (keeps or compiles) or (compiles and source.format != "onnx"):
+        compiles = chain.provider in COMPILING and source.format == "onnx"
+        if not (compiles or chain.provider in KEEPING) or _settled_by_user(chain):
             return
         from accelerate.contract import kept_engine
 
@@ -79,7 +77,7 @@ class EngineCache:
 
     def announce(self) -> None:
         """Say that what follows takes long, where it does and nobody has done it before."""
-        if self._kept is not None and self._kept.found:
+        if (self._kept is not None and self._kept.found) or _settled_by_user(self._plain):
             return
         if self.chain.provider in KEEPING | COMPILING and not self.chain.device.startswith("openvino:cpu"):
             then = "it is kept for the next load" if self._kept is not None else (
@@ -151,19 +149,25 @@ class EngineCache:
         self.chain = self._plain
         if self._kept is None or self._plain.provider not in KEEPING:
             return
+        from .provider_options import keeping
+
         folder, provider = str(self._kept.path), self._plain.provider
         if self._plain.plugged:
             (device, options), *rest = self._plain.plugged
             plugged = [(device, keeping(provider, options, folder, device)), *rest]
             self.chain = replace(self._plain, plugged=plugged)
         else:
-            providers = [_given(entry, provider, folder) for entry in self._plain.providers]
+            providers: list[Any] = []
+            for entry in self._plain.providers:
+                name, options = (entry, {}) if isinstance(entry, str) else entry
+                providers.append((name, keeping(name, options, folder, None)) if name == provider else entry)
             self.chain = replace(self._plain, providers=providers)
 
 
-def _given(entry: Any, provider: str, folder: str) -> Any:
-    name, options = (entry, {}) if isinstance(entry, str) else entry
-    return (name, keeping(name, options, folder, None)) if name == provider else entry
+def _settled_by_user(chain: ProviderChain) -> bool:
+    """Tell whether the options of the provider that builds say something of caches."""
+    given: Any = chain.plugged[0][1] if chain.plugged else chain.providers[0]
+    return "cache" in str(given).lower()
 
 
 def _key(chain: ProviderChain, digest: str, options: LoadOptions) -> dict[str, object]:
@@ -186,10 +190,10 @@ def _key(chain: ProviderChain, digest: str, options: LoadOptions) -> dict[str, o
 
 def _libraries(chain: ProviderChain) -> Sequence[str]:
     if chain.plugged:
-        from .plugin_packages import installed
+        from .plugin_packages import plugin_of
 
-        name = chain.device.partition(":")[0]
-        return [f"{plugin} {plugin.stamp}" for plugin in installed() if plugin.name == name]
+        plugin = plugin_of(chain.device)
+        return [f"{plugin} {plugin.stamp}"] if plugin is not None else []
     import ctypes
 
     for library in _TENSORRT:

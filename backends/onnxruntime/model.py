@@ -107,6 +107,10 @@ class ONNXModel(RuntimeModel):
             details = {"providers": session.get_providers(), "nodes": counts or {}, "num_threads": threads}
             if told := engines.told():
                 details["engine_cache"] = told
+            if chain.plugged:
+                from .plugin_packages import plugin_of
+
+                details["plugin"] = str(plugin_of(chain.device) or "registered by the program")
             version = import_runtime().__version__
             info = RuntimeInfo("ONNX Runtime", version, chain.device, delegated, total, details)
             return cls(session, source, info, options, engines)

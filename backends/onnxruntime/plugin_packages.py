@@ -14,7 +14,7 @@ from pathlib import Path
 
 from accelerate.contract import Wheels, record
 
-__all__ = ["Plugin", "installed", "is_plugged", "remedy_for", "short_name"]
+__all__ = ["Plugin", "installed", "is_plugged", "plugin_of", "remedy_for", "short_name"]
 
 _DISTRIBUTION = re.compile(r"(onnxruntime[-_](?:ep[-_]\w[\w.]*?|qnn))-([^-]+)\.dist-info", re.I)
 
@@ -70,10 +70,15 @@ def installed() -> list[Plugin]:
     return list(found.values())
 
 
+def plugin_of(device: str) -> Plugin | None:
+    """Return the installed plugin that a device's id names, if it names one."""
+    name = device.partition(":")[0]
+    return next((plugin for plugin in installed() if plugin.name == name), None)
+
+
 def is_plugged(device: str | None, providers: Sequence[str]) -> bool:
     """Tell whether a device's id or one of these providers is of a plugin that is installed."""
-    names = {plugin.name for plugin in installed()}
-    return (device or "").partition(":")[0] in names or any(short_name(provider) in names for provider in providers)
+    return any(plugin_of(name) is not None for name in (device or "", *map(short_name, providers)))
 
 
 def _packages(where: Path, distribution: str) -> Sequence[str]:

@@ -28,7 +28,7 @@ from accelerate.contract import (
 from accelerate.errors import DeviceNotFoundError, InferenceError
 
 from .errors import without_noise
-from .plugin_packages import Plugin, installed, remedy_for, short_name
+from .plugin_packages import Plugin, installed, plugin_of, remedy_for, short_name
 from .runtime import LINES, import_runtime
 
 __all__ = [
@@ -112,7 +112,7 @@ def devices(wanted: str | None) -> list[Device]:
 
 def brings(provider: str) -> bool:
     """Tell whether a provider is that of an installed plugin, by their names."""
-    return "." not in provider and short_name(provider) in {plugin.name for plugin in installed()}
+    return "." not in provider and plugin_of(short_name(provider)) is not None
 
 
 _used_in: dict[str, int] = {}  # a provider -> the process that has first built a session on it
@@ -125,9 +125,8 @@ def find_device(name: str) -> PluginDevice:
     ------
     DeviceNotFoundError
     """
-    for plugin in installed():
-        if plugin.name == name.partition(":")[0]:
-            _register(plugin)
+    if (plugin := plugin_of(name)) is not None:
+        _register(plugin)
     for device in registered_devices():
         if device.id == name:
             if _used_in.setdefault(device.provider, os.getpid()) != os.getpid():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .plugins import PluginDevice
 
-__all__ = ["COMPILING", "KEEPING", "keeping", "plugin_options"]
+__all__ = ["keeping", "plugin_options"]
 
 Options = Mapping[str, str]
 
@@ -42,7 +42,7 @@ def _configured(options: Options, device: PluginDevice, more: Options) -> dict[s
 
 
 def keeping(provider: str, options: Options, folder: str, device: PluginDevice | None) -> dict[str, str]:
-    """Return the options under which a provider keeps what it builds in a folder; the user's go first."""
+    """Return the options under which a provider keeps what it builds in a folder."""
     if provider == _OPENVINO and device is not None:
         return _configured(options, device, {"CACHE_DIR": folder})
     if provider == _TENSORRT:
@@ -53,7 +53,3 @@ def keeping(provider: str, options: Options, folder: str, device: PluginDevice |
 
 
 _OPENVINO, _TENSORRT = "OpenVINOExecutionProvider", "TensorrtExecutionProvider"
-#: Providers that keep what they build for a model in a folder, if they are told to.
-KEEPING = frozenset({_OPENVINO, _TENSORRT})
-#: Providers for which ONNX Runtime writes another model, which holds what was compiled ("EP context").
-COMPILING = frozenset({"QNNExecutionProvider", "NvTensorRTRTXExecutionProvider"})

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from .plugins import PluginDevice
 
 __all__ = [
+    "COMPILING",
     "CPU",
+    "KEEPING",
     "ProviderChain",
     "chain_for",
     "device_name",
@@ -38,6 +40,10 @@ _KINDS = {
     **dict.fromkeys(("qnn", "vitisai"), "npu"),
     "azure": "server",
 }
+#: Providers that keep what they build for a model in a folder, if they are told to.
+KEEPING = frozenset({"OpenVINOExecutionProvider", "TensorrtExecutionProvider"})
+#: Providers for which ONNX Runtime writes another model, which holds what was compiled ("EP context").
+COMPILING = frozenset({"QNNExecutionProvider", "NvTensorRTRTXExecutionProvider"})
 _GPU_REMEDY = (
     "install a build with this provider (pip uninstall onnxruntime; pip install onnxruntime-gpu; on a Jetson NVIDIA's "
     "own wheel)"
