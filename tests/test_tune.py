@@ -327,6 +327,22 @@ def test_only_tune_measures(install: Install, model: Path) -> None:
         assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux")
+def test_in_isolation_a_crash_is_a_row(install: Install, model: Path) -> None:
+    install("own", own=True, body="ms = 1.0")
+    crash = "def compute(self, x): import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    install("crashing", kind="gpu", body=crash)
+    install("fast", kind="npu", body="ms = 0.1")
+    found = tune(model, isolation="process")
+    assert found.chosen.backend == "fast"
+    (crashed,) = (one for one in found.results if one.backend == "crashing")
+    assert crashed.p50_ms is None
+    assert "SIGSEGV" in crashed.reason
+    assert found.line == f'accelerate.load("{model}", backend="fast", device="npu", isolation="process")'
+    with accelerate.load(model) as loaded:
+        assert loaded.backend == "fast"
+
+
 # Twins, and what is not stored
 
 

@@ -79,15 +79,18 @@ Install = Callable[..., Any]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Install a backend and return it: `own` for the format's own engine; attributes of its class as keywords."""
+    """Install a backend and return it: `own` for the format's own engine; attributes of its class as keywords.
 
-    def write(name: str, *, own: bool = False, **attributes: Any) -> Any:
+    A `body` of the class is what a child process has of it, too.
+    """
+
+    def write(name: str, *, own: bool = False, body: str = "", **attributes: Any) -> Any:
         site, module = tmp_path / "site", f"tune_{name}_{next(_numbers)}"
         info = site / f"{module}-1.dist-info"
         info.mkdir(parents=True)
         (info / "entry_points.txt").write_text(f"[accelerate.backends]\n{name} = {module}:Plugin\n")
         formats = {"toy": "a toy model"} if own else {}
-        (site / f"{module}.py").write_text(_PLUGIN.format(name=name) + f"\n    formats = {formats}\n")
+        (site / f"{module}.py").write_text(_PLUGIN.format(name=name) + f"\n    formats = {formats}\n    {body}\n")
         if str(site) not in sys.path:
             monkeypatch.syspath_prepend(site)
         backend = registry.backends()[name]
