@@ -31,7 +31,7 @@ __all__ = ["doctor", "examine"]
 
 _PACKAGE = Path(__file__).parents[1]
 _PASS, _WARN, _FAIL = "PASS", "WARN", "FAIL"
-_VARIABLES_OF_TESTS = ("EDGE_ACCELERATE_TEST_MODELS", "EDGE_ACCELERATE_FUZZ_SCALE")
+_READ_BY_TESTS = tuple(map("EDGE_ACCELERATE_{}".format, ("TEST_MODELS", "FUZZ_SCALE")))
 
 
 @click.command(short_help="Check the backends and devices here.")
@@ -71,7 +71,7 @@ def examine(facts: Facts) -> dict[str, Any]:
     denied, cache, variables = find_denied(root), find_cache(), set_variables()
     backends = registry.backends()
     own = [name for backend in backends.values() for name in backend.variables]
-    unknown = unknown_variables([*environment.VARIABLES, *own, *_VARIABLES_OF_TESTS])
+    unknown = unknown_variables([*environment.VARIABLES, *own, *_READ_BY_TESTS])
     lines = [
         *judge_machine(board, processor, throttling, cpus),
         *judge_limits(limits, cpus),
