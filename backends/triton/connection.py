@@ -14,8 +14,8 @@ from typing import Any
 
 from accelerate.contract import HeldOpen, LoadOptions, suggestion
 from accelerate.errors import BackendNotAvailableError, OptionError
+from accelerate.formats.open_inference import messages
 
-from . import messages
 from .address import Address, Target
 from .errors import timed_out, translate
 

@@ -11,17 +11,12 @@ import numpy as np
 
 from accelerate.contract import concrete_shape
 from accelerate.errors import DeviceNotFoundError, ModelError, UnsupportedModelError
+from accelerate.formats.open_inference import messages
+from accelerate.formats.open_inference.datatypes import DTYPES
 from accelerate.metadata import AssociatedFile, Metadata, TensorInfo
 
-from . import messages
+__all__ = ["ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
 
-__all__ = ["DTYPES", "ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
-
-#: Datatypes of the Open Inference Protocol by the names that NumPy and this package use.
-DTYPES = {
-    "BOOL": "bool", "BYTES": "string", "BF16": "bfloat16", "FP16": "float16", "FP32": "float32", "FP64": "float64",
-    **{f"{kind}{bits}": f"{kind.lower()}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)},
-}  # fmt: skip
 _LAYOUTS = {"FORMAT_NHWC": "HWC", "FORMAT_NCHW": "CHW"}
 _ONLY_RANKS = (3, 4)
 _IDENTIFIERS = ("TYPE_STRING", "TYPE_INT32", "TYPE_UINT32", "TYPE_INT64", "TYPE_UINT64")

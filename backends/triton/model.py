@@ -23,9 +23,9 @@ from accelerate.contract import (
     seconds,
 )
 from accelerate.errors import AccelerateError, OptionError, UnsupportedModelError
+from accelerate.formats.open_inference import messages
 from accelerate.metadata import Metadata
 
-from . import messages
 from .address import Address
 from .calls.answer import read_answer, unpack_strings
 from .calls.binding import SequenceBinding, SharedBinding

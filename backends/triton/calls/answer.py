@@ -14,9 +14,9 @@ import numpy as np
 
 from accelerate.contract import Array
 from accelerate.errors import InferenceError, ModelError
+from accelerate.formats.open_inference import messages
 from accelerate.formats.protobuf import BYTES, Message
 
-from .. import messages
 from ..description import TensorSpec
 
 __all__ = ["pair", "read_answer", "read_output", "unpack_strings"]

@@ -11,8 +11,8 @@ import threading
 
 from accelerate.contract import Array
 from accelerate.errors import AccelerateError, ClosedError
+from accelerate.formats.open_inference import messages
 
-from .. import messages
 from ..connection import Connection, Deadline
 from ..errors import SharingError, region_in_use, translate
 from .request import Layout

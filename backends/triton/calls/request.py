@@ -15,9 +15,9 @@ import numpy as np
 
 from accelerate.contract import Array
 from accelerate.errors import TensorError
+from accelerate.formats.open_inference import messages
 from accelerate.formats.protobuf import varint
 
-from .. import messages
 from ..connection import Parameter
 from ..description import ModelDescription, TensorSpec
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.errors import ModelError, OptionError
+from accelerate.formats.open_inference import messages
 
-from .. import messages
 from ..connection import import_grpc
 from .formats import CONFIG
 from .package import Package

@@ -17,12 +17,12 @@ from typing import Any
 from accelerate.contract import Source, with_image_meaning
 from accelerate.errors import DeviceNotFoundError, OptionError, UnsupportedModelError
 from accelerate.formats.description import describe_source, interface_of
+from accelerate.formats.open_inference.datatypes import DTYPES
 from accelerate.formats.tflite.compiled import COMPILED_OPERATOR, compiled_for_edgetpu
 from accelerate.formats.tflite.file import ModelFile as TFLiteFile
 from accelerate.formats.tflite.interface import choose_signature
 from accelerate.metadata import Metadata, TensorInfo
 
-from ..description import DTYPES
 from .formats import Format, files_of, format_of, users_config
 
 __all__ = ["Package", "check_shippable", "describe", "pack"]

@@ -20,8 +20,8 @@ from time import monotonic, sleep
 from typing import Any
 
 from accelerate.errors import AccelerateError, DeviceNotFoundError, ModelError, ServerError, UnsupportedModelError
+from accelerate.formats.open_inference import messages
 
-from .. import messages
 from ..connection import Connection, Deadline
 from ..errors import translate
 from .configuration import to_json
