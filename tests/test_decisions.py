@@ -18,8 +18,9 @@ import odd_models
 import pytest
 
 import accelerate
-from accelerate import AccelerateError, Availability, Device, LoadOptions, RuntimeInfo, registry
+from accelerate import AccelerateError, Availability, Device, LoadOptions, RuntimeInfo, Source, measurements, registry
 from accelerate.contract import RuntimeModel
+from accelerate.measurements import Measurement
 from accelerate.metadata import TensorInfo
 
 DATA = Path(accelerate.__file__).parent / "data"
@@ -38,6 +39,7 @@ class Machine:
     gpu_build: bool = True  # of ONNX Runtime
     gpu_fault: str = ""
     tensorrt: bool = True
+    openvino: Sequence[str] = ()  # its devices
 
 
 LAPTOP = Machine()
@@ -48,12 +50,15 @@ BARE = Machine(litert=False, onnx=False, grpc=False)
 JETSON = Machine(gpus=1)
 JETSON_WITHOUT_BUILD = Machine(gpus=1, gpu_build=False)
 JETSON_BROKEN = Machine(gpus=1, gpu_fault="no CUDA-capable device is detected")
+INTEL = Machine(openvino=("gpu:0", "cpu"))
+WITH_OPENVINO = Machine(openvino=("cpu",))
 EVERYTHING = Machine(sticks=("pci:0",), gpus=1)
 
 TPU = "edgetpu on usb:0"
 CPU = "tflite_cpu on cpu"
 ORT = "onnxruntime on cpu"
 CUDA = "onnxruntime on cuda:0"
+OPENVINO = "openvino on cpu"
 SIDECAR = {"EDGE_ACCELERATE_TRITON_URL": "jetson:8001"}
 SERVER = "triton on server"
 
@@ -67,6 +72,7 @@ class Case:
     model: str
     given: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    tuned: tuple[str, str] | None = None  # the backend and device that `tune` found to be the fastest
     why: str = ""  # stands in the reason or remedy of a row that was skipped, or in the error before any row
 
 
@@ -124,6 +130,24 @@ TABLE = [
     Case("nothing", LAPTOP, "onnx", {"signature": "serve"}, why="no signatures"),
     Case(f"edgetpu on pci:0, {CPU}", EVERYTHING, "plain with twin"),
     Case(f"{CUDA}, {ORT}", EVERYTHING, "onnx"),
+    # OpenVINO: a GPU before the files' own engines, its CPU behind them
+    Case(f"{CPU}, {OPENVINO}", WITH_OPENVINO, "plain"),
+    Case(f"{ORT}, {OPENVINO}", WITH_OPENVINO, "onnx"),
+    Case(f"openvino on gpu:0, {CPU}, {OPENVINO}", INTEL, "plain"),
+    Case("openvino on gpu:0", INTEL, "plain", {"device": "gpu"}),
+    Case(OPENVINO, Machine(litert=False, onnx=False, openvino=("cpu",)), "onnx"),
+    Case(f"{OPENVINO}, {CPU}", INTEL, "plain", {"device": "cpu", "backend": ["openvino", "tflite_cpu"]}),
+    # What was measured here goes before all of that, as far as it can be had
+    Case(f"{OPENVINO}, {CPU}", WITH_OPENVINO, "plain", tuned=("openvino", "cpu")),
+    Case(f"{CPU}, openvino on gpu:0, {OPENVINO}", INTEL, "plain", tuned=("tflite_cpu", "cpu")),
+    Case(f"{CPU}, {TPU}", CORAL, "plain with twin", tuned=("tflite_cpu", "cpu")),
+    Case(f"{ORT}, {CUDA}", JETSON, "onnx", tuned=("onnxruntime", "cpu")),
+    Case(f"{CUDA}, {ORT}", JETSON, "onnx", {"backend": ["onnxruntime"]}, tuned=("onnxruntime", "cpu")),
+    Case(f"{CUDA}, {ORT}", JETSON, "onnx", {}, {"EDGE_ACCELERATE_TUNED": "0"}, tuned=("onnxruntime", "cpu")),
+    Case(CUDA, JETSON, "onnx", {"device": "gpu"}, tuned=("onnxruntime", "cpu")),
+    Case(CPU, LAPTOP, "plain", tuned=("openvino", "cpu")),
+    Case(CPU, BUSY, "plain with twin", tuned=("edgetpu", "usb:0"), why="usb:0 is in use"),
+    Case(f"{CPU}, {SERVER}", LAPTOP, "plain", {}, SIDECAR, tuned=("tflite_cpu", "cpu")),
     # Servers: behind the GPUs where they are named, not there where they are not
     Case(f"{SERVER}, {CPU}", LAPTOP, "plain", environment=SIDECAR),
     Case(f"{CUDA}, {SERVER}, {ORT}", JETSON, "onnx", environment=SIDECAR),
@@ -204,6 +228,7 @@ def inject(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     library = (
         Availability(False, reason="there is no libedgetpu", remedy="install it") if not machine.libedgetpu else litert
     )
+    openvino = Availability(bool(machine.openvino), "OpenVINO 2026.4.1", reason="OpenVINO's", remedy="install it")
     seen = bool(machine.sticks)
     stubs: Mapping[str, Mapping[str, Any]] = {
         "tflite_cpu": {"availability_for": lambda *_: litert},
@@ -214,6 +239,11 @@ def inject(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
         },
         "onnxruntime": {"availability_for": lambda *_: onnx},
         "triton": {"availability": lambda: grpc},
+        "openvino": {
+            "kinds": lambda: [one.partition(":")[0] for one in machine.openvino or ["cpu"]],
+            "availability_for": lambda *_: openvino,
+            "devices": lambda _: [Device("openvino", one, one.partition(":")[0], one) for one in machine.openvino],
+        },
     }  # fmt: skip
     for name, answers in stubs.items():
         backend = registry.find(name)
@@ -227,13 +257,29 @@ def inject(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "available", lambda: built)
     monkeypatch.setattr(ort, "shows_gpu", lambda: machine.gpus > 0)
     monkeypatch.setattr(ort, "_has_gpu_build", lambda: machine.gpu_build)
-    beyond = "device ordinal out of range"
-    monkeypatch.setattr(
-        providers, "_try_provider", lambda _, index: machine.gpu_fault or (beyond if int(index) >= machine.gpus else "")
-    )
+
+    def tried(_: str, index: str, dtypes: Sequence[str]) -> dict[str, tuple[str, str]]:
+        fault = machine.gpu_fault or ("device ordinal out of range" if int(index) >= machine.gpus else "")
+        return dict.fromkeys(dtypes, (fault, "")) if fault else {}
+
+    monkeypatch.setattr(providers, "_try_provider", tried)
 
 
 _NO_STICK = Availability(False, reason="no Edge TPU is connected", remedy="connect one")
+
+
+#: The version of each backend's runtime, as `inject` has it.
+_VERSIONS = {
+    "tflite_cpu": "LiteRT 2.3.0", "edgetpu": "LiteRT 2.3.0", "onnxruntime": "ONNX Runtime 1.32.0",
+    "openvino": "OpenVINO 2026.4.1",
+}  # fmt: skip
+
+
+def measure(source: Path, given: Mapping[str, Any], backend: str, device: str) -> None:
+    """Store what `tune` would have found out about a model for the arguments of a load."""
+    options = LoadOptions(**{name: value for name, value in given.items() if name != "backend"})
+    measured = Measurement(backend, device, None, _VERSIONS[backend], "2026-11-27", 1.5, 2.0, str(source), "", "", "")
+    assert measurements.keep(Source(source), options, measured) == ""
 
 
 def _stick(said: str) -> Device:
@@ -250,9 +296,10 @@ def _load_of(name: str) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BACKEND", "DEVICE", "TRITON_URL", "EDGETPU_LIBRARY"):
+def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("BACKEND", "DEVICE", "TUNED", "TRITON_URL", "EDGETPU_LIBRARY", "TFLITE_DELEGATE"):
         monkeypatch.delenv(f"EDGE_ACCELERATE_{name}", raising=False)
+    monkeypatch.setenv("EDGE_ACCELERATE_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: f"{case.model} -> {case.words}".replace(" ", "_"))
@@ -267,6 +314,8 @@ def test_decision(case: Case, models: Mapping[str, Any], monkeypatch: pytest.Mon
                 function(source, **given)
             assert case.why in str(caught.value)
         return
+    if case.tuned is not None:
+        measure(source, case.given, *case.tuned)
     decided = accelerate.plan(source, **given)
     assert ", ".join(f"{c.backend} on {c.device}" for c in decided.candidates) == case.words.replace("nothing", "")
     told = [f"{one.reason}; {one.remedy}" for one in decided.skipped]
