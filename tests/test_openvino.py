@@ -21,7 +21,7 @@ pytest.importorskip("onnx")  # builds models
 import odd_models
 import odd_onnx
 from conftest import ROOT
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from openvino_models import compiled, raw_answer, read, written
 
 import accelerate
@@ -69,6 +69,40 @@ def test_answers_are_those_of_the_runtime_itself(models_dir: Path, name: str) ->
                     np.testing.assert_array_equal(got, want)
         if fixed:
             assert addresses == [a.ctypes.data for a in (*binding.inputs.values(), *binding.outputs.values())]
+
+
+#: What docs/openvino.md says of the largest difference from the file's own engine, as a share of the outputs' range.
+APART = {
+    "mobilenet_v1_0.25_224_float_metadata.tflite": 0.0001,
+    "mobilenet_v1_0.25_128_quant.tflite": 0.1,
+    "mobilenet_v2_1.0_224_quant.tflite": 0.1,
+    "vww_96_int8.tflite": 0.01,
+    "yolox_nano_float16_quantize.tflite": 0.001,
+    "yolox_nano_int8_quantize.tflite": 0.02,
+    "mobilenet_v1_0.25_128_quant.onnx": 0.2,
+    "yolox_nano.onnx": 0.0001,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", APART)
+def test_answers_are_near_those_of_the_files_own_engine(models_dir: Path, name: str) -> None:
+    photograph = models_dir.parent / "images" / "grace_hopper.bmp"
+    if not photograph.is_file():
+        pytest.skip(f"there is no {photograph}")
+    levels = None if name.endswith(".tflite") and "yolox" not in name else (0, 1)
+    shapes = (1, 96, 96, 3) if "vww" in name else None
+    given: dict[str, Any] = {"normalization": levels, "shapes": shapes}
+    with (
+        accelerate.load(models_dir / name, backend=BACKEND, **given) as model,
+        accelerate.load(models_dir / name, **given) as own,
+    ):
+        assert own.backend != BACKEND
+        theirs = own.infer_image(photograph)
+        for key, value in model.infer_image(photograph).items():
+            wanted = theirs[key].astype(np.float64)
+            assert np.abs(value - wanted).max() <= APART[name] * np.ptp(wanted)
+            assert value.argmax() == wanted.argmax()
 
 
 def test_an_ir_and_the_file_that_it_was_made_of_answer_alike(models_dir: Path, tmp_path: Path) -> None:
@@ -253,6 +287,17 @@ def test_an_operator_that_it_lacks_is_told_by_the_runtime() -> None:
     for source in (odd_onnx.unknown_operator(), odd_onnx.custom_operator()):
         with pytest.raises(accelerate.UnsupportedModelError, match=r"OpenVINO cannot run the model: .*; run it by"):
             accelerate.load(source, backend=BACKEND)
+
+
+@pytest.mark.parametrize(("operator", "inputs"), [("GlobalAveragePool", []), ("Conv", ["x"]), ("Relu", [""])])
+def test_an_operator_without_its_inputs_is_refused_before_it_crashes_the_reader(
+    operator: str, inputs: list[str]
+) -> None:
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 3, 8, 8)) for name in "xy"]
+    graph = helper.make_graph([helper.make_node(operator, inputs, ["y"])], "odd", tensors[:1], tensors[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    error = _refusal(model.SerializeToString())
+    assert f"an operator {operator} has {len(inputs)} inputs" in str(error)
 
 
 def test_a_signature_of_another_graph_is_refused(models_dir: Path) -> None:

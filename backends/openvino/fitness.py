@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from accelerate.contract import LoadOptions, Match, Source, interface_of
-from accelerate.errors import OptionError
+from accelerate.errors import ModelError, OptionError
+from accelerate.formats import REFETCH
 from accelerate.formats.onnx.file import ModelFile as ONNXFile
 from accelerate.formats.tflite.compiled import COMPILED_OPERATOR, compiled_for_edgetpu
 from accelerate.formats.tflite.file import ModelFile as TFLiteFile
@@ -23,6 +25,22 @@ _REFUSED = {
 }
 #: Of less than a byte: it packs several into one, and so does no array.
 _PACKED = frozenset({"int2", "uint2", "int4", "uint4", "float4_e2m1fn", "nf4", "u1", "u2", "u3", "u6"})
+#: How many of their inputs ONNX's operators cannot do without, where it is not one, since version 13 of the operators
+#: (onnx.defs); before that some had as attributes what are inputs now.
+_RECENT = 13
+_LEAST_BY_COUNT: Mapping[int, str] = {
+    0: "Constant Loop Optional OptionalHasElement RandomNormal RandomUniform SequenceEmpty",
+    2: "Add AffineGrid And BitShift BitwiseAnd BitwiseOr BitwiseXor CastLike CenterCropPad Compress Conv ConvInteger "
+    "ConvTranspose CumProd CumSum DequantizeLinear Div Equal Expand Gather GatherElements GatherND Gemm Greater "
+    "GreaterOrEqual GridSample LayerNormalization Less LessOrEqual MatMul MatMulInteger MaxRoiPool MaxUnpool Mod Mul "
+    "NegativeLogLikelihoodLoss NonMaxSuppression Or PRelu Pad Pow QuantizeLinear RMSNormalization Reshape "
+    "ReverseSequence SequenceAt SequenceInsert SoftmaxCrossEntropyLoss StringConcat Sub Tile TopK Unsqueeze Xor",
+    3: "Attention Col2Im DeformConv GRU GroupNormalization InstanceNormalization LSTM OneHot RNN Range RoiAlign "
+    "RotaryEmbedding ScatterElements ScatterND Slice Where",
+    5: "BatchNormalization MelWeightMatrix",
+    8: "QLinearConv QLinearMatMul",
+}
+_LEAST = {name: count for count, names in _LEAST_BY_COUNT.items() for name in names.split()}
 _OWN = "run it by the backend of its own format"
 
 
@@ -48,10 +66,23 @@ def judge(source: Source, options: LoadOptions) -> Match:
         return _judge_tflite(source)
     source.other_files()
     if source.format == "onnx":
+        _check_operands(source)
         twice = [name for name, n in Counter(v.name for v in source.opened(ONNXFile).outputs).items() if n > 1]
         if twice:
             return Match(False, f"{source} has several outputs of the name {twice[0]!r}, one to OpenVINO", _OWN)
     return Match(True, READS[source.format])
+
+
+def _check_operands(source: Source) -> None:
+    """Raise for an operator without an input that OpenVINO's reader takes without a look, which crashes it (2026.4)."""
+    file = source.opened(ONNXFile)
+    recent = file.opsets.get("", file.opsets.get("ai.onnx", 0)) >= _RECENT
+    for operator, inputs in file.operands():
+        least = _LEAST.get(operator, 1)
+        least = least if recent else min(least, 1)
+        if len(inputs) < least or b"" in inputs[:least]:
+            reason = f"{source}: an operator {operator:.80} has {len(inputs)} inputs, wanted {least} or more"
+            raise ModelError(f"{reason}; the file is damaged", REFETCH)
 
 
 def _problem(tensor: TensorInfo, form: str) -> str:

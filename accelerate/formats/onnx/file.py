@@ -189,6 +189,30 @@ class ModelFile:
                 value = before
         return found
 
+    def operands(self) -> Iterator[tuple[str, tuple[bytes, ...]]]:
+        """Yield each standard operator of the main graph and of those inside of it, with the names of its inputs."""
+        yield from self._operands_of(self._graph, 0)
+
+    def _operands_of(self, graph: Message | _Merged, depth: int) -> Iterator[tuple[str, tuple[bytes, ...]]]:
+        if depth > _DEPTH_LIMIT:
+            raise ModelError(f"{self.where}: its graphs are nested over {_DEPTH_LIMIT} deep; the file is hostile")
+        for node in graph.messages(1):
+            texts: dict[int, bytes] = {}
+            inputs: list[bytes] = []
+            for field, wire, span in node.fields():
+                if wire != BYTES:
+                    continue
+                if field == 1:
+                    inputs.append(node.bytes(span))
+                elif field in (4, 7):
+                    texts[field] = node.bytes(span)
+                elif field == 5:
+                    for number, kind, place in (attribute := node.message(span)).fields():
+                        if kind == BYTES and number in (6, 11):
+                            yield from self._operands_of(attribute.message(place), depth + 1)
+            if texts.get(7, b"") in (b"", b"ai.onnx"):
+                yield texts.get(4, b"").decode(errors="replace"), tuple(inputs)
+
     @cached_property
     def external_files(self) -> tuple[str, ...]:
         """The files that hold weights, as the model writes them: those of all graphs and functions."""
