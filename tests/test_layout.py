@@ -47,6 +47,7 @@ _EXCUSED = {
     "accelerate.services.arguments": "which backend is the counterpart of whose models",
     "accelerate.services.server": "the configuration of another program's module, which is called by its runtime",
     "accelerate.serve.viam.rpc": "the protocol of Viam's SDK, called by its library",
+    "accelerate.formats.open_inference.library": "the protocol's library, called by its name",
     "accelerate.formats.open_inference.messages": "the library that the protocol's descriptors are taken from",
     "accelerate.formats.likeness": "files that only the tools of other runtimes write, called by their names",
 }

@@ -16,9 +16,10 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from accelerate.backends.triton.calls.answer import pair, read_answer, read_output, unpack_strings
-from accelerate.backends.triton.calls.request import Span, bytes_of, join, pack_strings, request_head
+from accelerate.backends.triton.calls.request import Span, bytes_of, join, request_head
 from accelerate.backends.triton.description import TensorSpec
 from accelerate.errors import InferenceError
+from accelerate.formats.open_inference.raw import pack_strings
 
 names = st.text(max_size=8)
 shapes = st.lists(st.integers(0, 2**40), max_size=4)

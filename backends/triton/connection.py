@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from accelerate.contract import HeldOpen, LoadOptions, suggestion
 from accelerate.errors import BackendNotAvailableError, OptionError
-from accelerate.formats.open_inference import messages
+from accelerate.formats.open_inference import library, messages
 
 from .address import Address, Target
 from .errors import timed_out, translate
@@ -47,22 +46,13 @@ _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 
 
 def import_grpc() -> Any:
-    """Import gRPC, keeping it from writing to stderr unless ``GRPC_VERBOSITY`` asks for that."""
-    quiet = "grpc" not in sys.modules and "GRPC_VERBOSITY" not in os.environ
-    if quiet:
-        os.environ["GRPC_VERBOSITY"] = "NONE"  # read once, while the library is being loaded
+    """Import gRPC, or say how to install it."""
     try:
-        import grpc
-
-        messages.ModelInferRequest  # noqa: B018 - made once, here
+        return library.import_grpc()
     except ImportError as error:
         raise BackendNotAvailableError(
             f"triton needs tritonclient and grpcio: {error}", "pip install 'edge-accelerate[triton]'"
         ) from error
-    finally:
-        if quiet:
-            del os.environ["GRPC_VERBOSITY"]
-    return grpc
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ from accelerate.contract import (
 )
 from accelerate.errors import AccelerateError, OptionError, UnsupportedModelError
 from accelerate.formats.open_inference import messages
+from accelerate.formats.open_inference.raw import pack_strings
 from accelerate.metadata import Metadata
 
 from .address import Address
 from .calls.answer import read_answer, unpack_strings
 from .calls.binding import SequenceBinding, SharedBinding
 from .calls.regions import Regions, Slot
-from .calls.request import bytes_of, join, pack_strings, request_head
+from .calls.request import bytes_of, join, request_head
 from .calls.sequence import CallSequence, sequence_of
 from .calls.transport import Restore, Transport
 from .connection import Connection, Deadline, Settings

@@ -15,7 +15,8 @@ import numpy as np
 from accelerate.contract import Array
 from accelerate.errors import InferenceError, ModelError
 from accelerate.formats.open_inference import messages
-from accelerate.formats.protobuf import BYTES, Message
+from accelerate.formats.open_inference.raw import split
+from accelerate.formats.open_inference.raw import unpack_strings as raw_strings
 
 from ..description import TensorSpec
 
@@ -34,28 +35,13 @@ def read_answer(message: bytes) -> tuple[Sequence[Any], list[memoryview]]:
     """Return the outputs of a serialised ModelInferResponse, and the raw contents in it as views of it."""
     from google.protobuf.message import DecodeError
 
-    head, raw = _split(message)
     try:
+        head, raw = split(message, _RAW_OUTPUT, "the server's answer")
         return messages.ModelInferResponse.FromString(head).outputs, raw
-    except DecodeError as error:
-        raise InferenceError(f"the server's answer is no ModelInferResponse ({error})") from error
-
-
-def _split(message: bytes) -> tuple[bytes, list[memoryview]]:
-    """Separate the raw contents from the rest of a ModelInferResponse."""
-    view, end = memoryview(message), 0
-    raw: list[memoryview] = []
-    rest: list[memoryview] = []
-    try:
-        for number, wire, value in Message(message, "the server's answer").fields():
-            start, end = end, value[1]
-            if number == _RAW_OUTPUT and wire == BYTES:
-                raw.append(view[value[0] : end])
-            else:
-                rest.append(view[start:end])
     except ModelError as error:
         raise InferenceError(error.reason) from error
-    return b"".join(rest), raw
+    except DecodeError as error:
+        raise InferenceError(f"the server's answer is no ModelInferResponse ({error})") from error
 
 
 def pair(answers: Sequence[Any], raw: Sequence[memoryview], shared: Collection[str]) -> dict[str, memoryview]:
@@ -122,21 +108,10 @@ def _misfit(spec: TensorSpec, shape: tuple[int, ...], size: int) -> InferenceErr
 
 def unpack_strings(content: memoryview, shape: Sequence[int]) -> Array:
     """Read the raw contents of a BYTES tensor."""
-    count = math.prod(shape)
-    if count * 4 > len(content):
-        raise InferenceError(f"the server's answer has {len(content)} bytes for {count} strings")
-    words = np.empty(count, object)
-    at = 0
-    for i in range(count):
-        length = int.from_bytes(content[at : at + 4], "little")
-        end = at + 4 + length
-        if end > len(content):
-            raise InferenceError(f"the server's answer ends within string {i} of {count}")
-        words[i] = bytes(content[at + 4 : end])
-        at = end
-    if at != len(content):
-        raise InferenceError(f"the server's answer has {len(content) - at} bytes after the last of {count} strings")
-    return _shaped(words, shape)
+    try:
+        return _shaped(raw_strings(content, shape), shape)
+    except ValueError as error:
+        raise InferenceError(f"the server's answer {error}") from error
 
 
 def _shaped(array: Array, shape: Sequence[int]) -> Array:

@@ -21,7 +21,7 @@ from accelerate.formats.protobuf import varint
 from ..connection import Parameter
 from ..description import ModelDescription, TensorSpec
 
-__all__ = ["Layout", "Span", "bytes_of", "join", "pack_parameters", "pack_strings", "request_head"]
+__all__ = ["Layout", "Span", "bytes_of", "join", "pack_parameters", "request_head"]
 
 _ALIGNMENT = 64  # a cache line, and more than any vector instruction asks for
 _RAW_INPUT = b"\x3a"  # ModelInferRequest.raw_input_contents: field 7, length-delimited
@@ -202,11 +202,3 @@ def bytes_of(array: Array) -> Array:
     """Return the memory of a C-contiguous array as uint8."""
     flat: Array = array.reshape(-1).view(np.uint8)
     return flat
-
-
-def pack_strings(words: Array) -> bytes:
-    """Return the raw contents of a BYTES tensor: each element behind its length (little-endian, 4 bytes)."""
-    parts: list[bytes] = []
-    for word in words.ravel().tolist():
-        parts += (len(word).to_bytes(4, "little"), word)
-    return b"".join(parts)

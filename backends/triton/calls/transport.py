@@ -13,13 +13,14 @@ import numpy as np
 
 from accelerate.contract import Array
 from accelerate.errors import AccelerateError, ClosedError, InferenceError, InferenceTimeoutError, ServerError
+from accelerate.formats.open_inference.raw import pack_strings
 
 from ..connection import Connection, Deadline
 from ..description import ModelDescription
 from ..errors import SharingError, lost_registration, repeatable, translate
 from .answer import pair, read_answer, read_output
 from .regions import Regions, Slot
-from .request import Layout, bytes_of, join, pack_parameters, pack_strings
+from .request import Layout, bytes_of, join, pack_parameters
 from .sequence import CallSequence
 
 __all__ = ["Restore", "Transport"]
