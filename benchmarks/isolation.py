@@ -90,7 +90,7 @@ def _row(what: str, timings: Timings, call: str, target: float | None) -> Row:
     cost = timings.difference(child, here)
     note = (
         f"{1e6 * cost.low:.1f} .. {1e6 * cost.high:.1f}; {1e6 * timings.median(child):.1f} against "
-        f"{1e6 * timings.median(here):.1f} us"
+        f"{1e6 * timings.median(here):.1f} us; undisturbed {1e6 * (timings.least(child) - timings.least(here)):.1f}"
     )
     return Row(what, 1e6 * cost.value, target, _US, note)
 

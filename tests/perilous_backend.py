@@ -59,8 +59,7 @@ def lie(table):
     """Have each later answer give this as the table of the outputs that have no place."""
     from accelerate.combined.isolation import child
     child._Child._outputs = lambda self, target, left: (17, table)
-    child.np.copyto = lambda *_: None
-    child._Target.run = lambda self, *_: [(0, None)]
+    child.Served.run = lambda self, *_: [(0, None)]
 
 
 def shrink():

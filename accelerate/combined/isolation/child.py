@@ -14,13 +14,12 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ... import registry
-from ...calls.binding import Binding
 from ...calls.conversion import Array
 from ...contract import Backend
 from ...errors import AccelerateError, InferenceError
@@ -31,7 +30,8 @@ from ...source import Source
 from .coding import decode, encode, encode_error
 from .frames import FAILED, LOOSE, MOST, NEED, NOTE, ROOM, RUN, TOLD, Packet, split
 from .memory import Region
-from .placing import Loose, known_dtype, read_loose
+from .placing import Loose
+from .served import Served
 
 __all__ = ["serve"]
 
@@ -78,133 +78,13 @@ class _Notes(logging.Handler):
             self.kept.append((record.name, record.levelno, record.getMessage()))
 
 
-class _Target:
-    """What a run is of: a model or a Binding, with the places of its tensors."""
-
-    def __init__(self, model: Model, binding: Binding | None) -> None:
-        told = model if isinstance(model, RuntimeModel) else model.metadata()
-        self.inputs, self.outputs = told.inputs, told.outputs
-        self.model = model
-        self.binding = binding
-        bound = None if binding is None else binding.inputs
-        # by position; None for an optional input that is not bound
-        self.bound = [None if bound is None else bound.get(t.name) for t in self.inputs]
-        self.given: list[tuple[int, Array]] = []
-        self.taken: list[tuple[int, Array]] = []
-        self.loose_inputs = list(range(len(self.inputs)))
-        self.loose_outputs = list(range(len(self.outputs)))
-        self._runs = _runner(model, [t.name for t in self.inputs], [t.name for t in self.outputs])
-
-    def place(self, region: Region, inputs: Any, outputs: Any) -> None:
-        """Give tensors their places in a region."""
-        for found, infos, told, loose in (
-            (self.given, self.inputs, inputs, self.loose_inputs),
-            (self.taken, self.outputs, outputs, self.loose_outputs),
-        ):
-            for position, start, shape in told:
-                found.append((position, region.array(start, known_dtype(infos[position]), shape)))
-                loose.remove(position)
-        if self.binding is not None:  # one that is optional and not bound is not sent either
-            self.loose_inputs = [i for i in self.loose_inputs if self.bound[i] is not None]
-
-    def run(self, table: bytes, room: Region | None, seconds: float) -> list[tuple[int, Array]]:
-        """Run once and return the outputs that have no place, or did not fit it."""
-        loose = [self.inputs[i] for i in self.loose_inputs]
-        feeds = (*self.given, *zip(self.loose_inputs, read_loose(table, loose, room) if loose else (), strict=True))
-        if self.binding is None:
-            given: list[Any] = [None] * len(self.inputs)
-            for position, array in feeds:
-                given[position] = array
-            results = self._runs(given, seconds)
-        else:
-            for position, array in feeds:
-                bound = self.bound[position]
-                if bound is not None and array is not None:
-                    np.copyto(bound, array)
-            results = _run_binding(self.model, self.binding, [t.name for t in self.outputs], seconds)
-        left = [(position, results[position]) for position in self.loose_outputs]
-        for position, view in self.taken:
-            result = results[position]
-            if result.shape == view.shape and result.dtype == view.dtype:
-                np.copyto(view, result)
-            else:
-                left.append((position, result))
-        return left
-
-
-def _runner(model: Model, inputs: list[str], outputs: list[str]) -> Callable[[list[Any], float], list[Array]]:
-    """Return what runs a model on feeds in the order of its inputs, and ends a call early where the runtime can."""
-    if not isinstance(model, RuntimeModel) or type(model).adapter is not RuntimeModel.adapter:
-
-        def infer(feeds: list[Any], _: float) -> list[Array]:
-            given = {name: feed for name, feed in zip(inputs, feeds, strict=True) if feed is not None}
-            answer = model.infer(given, dequantize=False)
-            return [answer[name] for name in outputs]
-
-        return infer
-
-    def run(feeds: list[Any], seconds: float) -> list[Array]:
-        if not seconds or not model.cancels:
-            return _sound(model, model.run(feeds, None))
-        call, cancel = model.cancellable(feeds)
-        with _cancelled_after(cancel, seconds), _translated(model):
-            return _sound(model, call())
-
-    return run
-
-
-def _sound(model: RuntimeModel, results: object) -> list[Array]:
-    if isinstance(results, list) and len(results) == len(model.outputs):
-        return results
-    got = f"a list of {len(results)}" if isinstance(results, list) else f"a {type(results).__name__}"
-    raise InferenceError(f"{model.backend} returned {got}, wanted a list of {len(model.outputs)} arrays")
-
-
-def _run_binding(model: Model, binding: Binding, outputs: list[str], seconds: float) -> list[Array]:
-    if not seconds or not model.cancels or not isinstance(model, RuntimeModel):
-        binding.run()
-    else:
-        step, cancel = binding.cancellable()
-        with _cancelled_after(cancel, seconds), _translated(model):
-            step()
-    found = binding.outputs
-    return [found[name] for name in outputs]
-
-
-@contextlib.contextmanager
-def _cancelled_after(cancel: Callable[[], None] | None, seconds: float) -> Iterator[None]:
-    """Ask a call to end early at the deadline; its caller has left it then, and the next one waits for it."""
-    if cancel is None:
-        yield
-        return
-    import threading
-
-    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), cancel)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-@contextlib.contextmanager
-def _translated(model: RuntimeModel) -> Iterator[None]:
-    try:
-        yield
-    except AccelerateError:
-        raise
-    except Exception as error:
-        raise model.translate(error) from error
-
-
 class _Child:
     """The state of a child: its models, what may be run of them, and the memory that it shares."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._models: dict[int, Model] = {}
-        self._targets: dict[int, _Target] = {}
+        self._targets: dict[int, Served] = {}
         self._room: dict[str, Region] = {}  # for inputs and outputs that have no place of their own
         self._results: Loose | None = None  # that wait for room
         self._positions: list[int] = []
@@ -286,7 +166,7 @@ class _Child:
 
     # Outputs without a place
 
-    def _outputs(self, target: _Target, left: list[tuple[int, Array]]) -> tuple[int, bytes]:
+    def _outputs(self, target: Served, left: list[tuple[int, Array]]) -> tuple[int, bytes]:
         self._positions = [position for position, _ in left]
         self._results = Loose([(target.outputs[position], array) for position, array in left])
         return self._lay()
@@ -370,7 +250,7 @@ class _Child:
     def _open(self, model: int, target: int, bound: bool, shapes: Any) -> Any:
         found = self._models[model]
         binding = found.bind(shapes) if bound else None
-        self._targets[target] = _Target(found, binding)
+        self._targets[target] = Served(found, binding)
         if binding is None:
             return None
         return tuple({name: array.shape for name, array in side.items()} for side in (binding.inputs, binding.outputs))

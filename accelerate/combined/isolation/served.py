@@ -1,0 +1,138 @@
+"""What a child runs: a model or a Binding on tensors in shared memory, ended early at a deadline where it can be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ...calls.binding import Binding
+from ...calls.conversion import Array
+from ...errors import AccelerateError, InferenceError
+from ...model import Model
+from ...runtime_model import RuntimeModel
+from .memory import Region
+from .placing import known_dtype, read_loose
+
+__all__ = ["Served"]
+
+
+class Served:
+    """What a run is of: a model or a Binding, with the places of its tensors."""
+
+    def __init__(self, model: Model, binding: Binding | None) -> None:
+        told = model if isinstance(model, RuntimeModel) else model.metadata()
+        self.inputs, self.outputs = told.inputs, told.outputs
+        self.model = model
+        self.binding = binding
+        bound = None if binding is None else binding.inputs
+        # by position; None for an optional input that is not bound
+        self.bound = [None if bound is None else bound.get(t.name) for t in self.inputs]
+        self.given: list[tuple[int, Array]] = []
+        self.taken: list[tuple[int, Array]] = []
+        # one that is optional and not bound is not sent either
+        self.loose_inputs = [i for i, array in enumerate(self.bound) if binding is None or array is not None]
+        self.loose_outputs = list(range(len(self.outputs)))
+        self._runs = _runner(model, [t.name for t in self.inputs], [t.name for t in self.outputs])
+
+    def place(self, region: Region, inputs: Any, outputs: Any) -> None:
+        """Give tensors their places in a region."""
+        for found, infos, told, loose in (
+            (self.given, self.inputs, inputs, self.loose_inputs),
+            (self.taken, self.outputs, outputs, self.loose_outputs),
+        ):
+            for position, start, shape in told:
+                found.append((position, region.array(start, known_dtype(infos[position]), shape)))
+                loose.remove(position)
+
+    def run(self, table: bytes, room: Region | None, seconds: float) -> list[tuple[int, Array]]:
+        """Run once and return the outputs that have no place, or did not fit it."""
+        loose = [self.inputs[i] for i in self.loose_inputs]
+        feeds = (*self.given, *zip(self.loose_inputs, read_loose(table, loose, room) if loose else (), strict=True))
+        if self.binding is None:
+            given: list[Any] = [None] * len(self.inputs)
+            for position, array in feeds:
+                given[position] = array
+            results = self._runs(given, seconds)
+        else:
+            for position, array in feeds:
+                bound = self.bound[position]
+                if bound is not None and array is not None:
+                    np.copyto(bound, array)
+            results = _run_binding(self.model, self.binding, [t.name for t in self.outputs], seconds)
+        left = [(position, results[position]) for position in self.loose_outputs]
+        for position, view in self.taken:
+            result = results[position]
+            if result.shape == view.shape and result.dtype == view.dtype:
+                np.copyto(view, result)
+            else:
+                left.append((position, result))
+        return left
+
+
+def _runner(model: Model, inputs: list[str], outputs: list[str]) -> Callable[[list[Any], float], list[Array]]:
+    """Return what runs a model on feeds in the order of its inputs, and ends a call early where the runtime can."""
+    if not isinstance(model, RuntimeModel) or type(model).adapter is not RuntimeModel.adapter:
+
+        def infer(feeds: list[Any], _: float) -> list[Array]:
+            given = {name: feed for name, feed in zip(inputs, feeds, strict=True) if feed is not None}
+            answer = model.infer(given, dequantize=False)
+            return [answer[name] for name in outputs]
+
+        return infer
+
+    def run(feeds: list[Any], seconds: float) -> list[Array]:
+        if not seconds or not model.cancels:
+            return _sound(model, model.run(feeds, None))
+        call, cancel = model.cancellable(feeds)
+        with _cancelled_after(cancel, seconds), _translated(model):
+            return _sound(model, call())
+
+    return run
+
+
+def _sound(model: RuntimeModel, results: object) -> list[Array]:
+    if isinstance(results, list) and len(results) == len(model.outputs):
+        return results
+    got = f"a list of {len(results)}" if isinstance(results, list) else f"a {type(results).__name__}"
+    raise InferenceError(f"{model.backend} returned {got}, wanted a list of {len(model.outputs)} arrays")
+
+
+def _run_binding(model: Model, binding: Binding, outputs: list[str], seconds: float) -> list[Array]:
+    if not seconds or not model.cancels or not isinstance(model, RuntimeModel):
+        binding.run()
+    else:
+        step, cancel = binding.cancellable()
+        with _cancelled_after(cancel, seconds), _translated(model):
+            step()
+    found = binding.outputs
+    return [found[name] for name in outputs]
+
+
+@contextlib.contextmanager
+def _cancelled_after(cancel: Callable[[], None] | None, seconds: float) -> Iterator[None]:
+    """Ask a call to end early at the deadline; its caller has left it then, and the next one waits for it."""
+    if cancel is None:
+        yield
+        return
+    import threading
+
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
+def _translated(model: RuntimeModel) -> Iterator[None]:
+    try:
+        yield
+    except AccelerateError:
+        raise
+    except Exception as error:
+        raise model.translate(error) from error
