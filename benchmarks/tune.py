@@ -11,7 +11,7 @@ from pathlib import Path
 
 import accelerate
 from accelerate import measurements
-from accelerate.cli.inputs import read_inputs
+from accelerate.inputs.folder import read_inputs
 from accelerate.reports import LoadOptions
 from accelerate.source import Source
 from accelerate.tuning import Tuning, TuningResult

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..calls.conversion import Array, InputAdapter, concrete_shape, dequantize, dtype_of
+from ..calls.names import NameIndex
 from ..calls.random_tensors import random_tensor
 from ..calls.shapes import default_shape
+from ..errors import TensorError
+from ..metadata import Metadata
 from ..model import Model
 from ..testing.comparison import OutputDifference, Reference, turned
 
@@ -23,7 +26,15 @@ _INPUTS = 8
 _WITHIN = 0.05  # of an output's range, as far as answers that agree may differ
 _ROUNDING = 1e-5  # of its largest value, which floats in another order of computing may differ by
 
-__all__ = ["are_twins", "compare_answers", "feeds_from", "random_answers", "random_real_inputs", "real_values"]
+__all__ = [
+    "adapted_feeds",
+    "are_twins",
+    "compare_answers",
+    "feeds_from",
+    "random_answers",
+    "random_real_inputs",
+    "real_values",
+]
 
 
 def random_answers(model: Model, seed: int) -> list[Reference]:
@@ -63,6 +74,34 @@ def feeds_from(real: Sequence[Array], reference: Model, model: Model) -> dict[st
         with _Quiet():
             feeds[ours.name] = InputAdapter(ours, lambda info=ours: info).adapt(fitting)  # type: ignore[misc]
     return feeds
+
+
+def adapted_feeds(metadata: Metadata, name: str, given: Any) -> dict[str, Array]:
+    """Return an input of the caller's as the model takes it, without conversions.
+
+    Raises
+    ------
+    TensorError
+        Naming the input by what it is called.
+    """
+    try:
+        if not isinstance(given, Mapping):
+            if len(metadata.required_inputs) != 1:
+                wanted = ", ".join(repr(t.name) for t in metadata.required_inputs)
+                raise TensorError(  # noqa: TRY301
+                    f"it is one array, and the model has {len(metadata.required_inputs)} inputs",
+                    f"give {wanted} by name",
+                )
+            given = {metadata.required_inputs[0].name: given}
+        index, adapted = NameIndex(metadata.inputs, "input"), {}
+        for key, value in given.items():
+            info = metadata.inputs[index.find(key)]
+            adapted[info.name] = InputAdapter(info, lambda info=info: info).adapt(value)  # type: ignore[misc]
+        if missing := [t.name for t in metadata.required_inputs if t.name not in adapted]:
+            raise TensorError(f"input {missing[0]!r} is missing", "give every input that is not optional")  # noqa: TRY301
+    except TensorError as error:
+        raise error.about(name) from error.__cause__
+    return adapted
 
 
 def are_twins(one: Model, other: Model) -> bool:

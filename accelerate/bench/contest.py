@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from ..calls.conversion import Array, InputAdapter
-from ..calls.names import NameIndex
-from ..errors import TensorError, UnsupportedModelError
+from ..calls.conversion import Array
+from ..errors import UnsupportedModelError
 from ..metadata import Metadata
 from ..model import Model
 from ..testing.comparison import Reference
-from .agreement import compare_answers, feeds_from, random_real_inputs, real_values
+from .agreement import adapted_feeds, compare_answers, feeds_from, random_real_inputs, real_values
 from .candidates import Candidate
 from .turns import Notify, caught, take_turns, warm_up
 
@@ -101,7 +100,7 @@ class Contest:
             self.inputs = f"{_RANDOM} random inputs"
         else:
             given = self._inputs(first.model.metadata())
-            cases = [_adapted(first.model.metadata(), name, value) for name, value in given]
+            cases = [adapted_feeds(first.model.metadata(), name, value) for name, value in given]
             reals = [real_values(first.model, case) for case in cases]
             self.inputs = f"{len(cases)} input{'' if len(cases) == 1 else 's'} of yours"
         made: dict[tuple[int, str], list[dict[str, Any]]] = {}  # threads make no difference
@@ -140,34 +139,6 @@ def _fresh(candidate: Candidate) -> Model:
     if model.metadata().stateful:
         model.do_command({"command": "reset"})
     return model
-
-
-def _adapted(metadata: Metadata, name: str, given: Any) -> dict[str, Array]:
-    """Return an input of the caller's as the model takes it, without conversions.
-
-    Raises
-    ------
-    TensorError
-        Naming the input by what it is called.
-    """
-    try:
-        if not isinstance(given, Mapping):
-            if len(metadata.required_inputs) != 1:
-                wanted = ", ".join(repr(t.name) for t in metadata.required_inputs)
-                raise TensorError(  # noqa: TRY301
-                    f"it is one array, and the model has {len(metadata.required_inputs)} inputs",
-                    f"give {wanted} by name",
-                )
-            given = {metadata.required_inputs[0].name: given}
-        index, adapted = NameIndex(metadata.inputs, "input"), {}
-        for key, value in given.items():
-            info = metadata.inputs[index.find(key)]
-            adapted[info.name] = InputAdapter(info, lambda info=info: info).adapt(value)  # type: ignore[misc]
-        if missing := [t.name for t in metadata.required_inputs if t.name not in adapted]:
-            raise TensorError(f"input {missing[0]!r} is missing", "give every input that is not optional")  # noqa: TRY301
-    except TensorError as error:
-        raise error.about(name) from error.__cause__
-    return adapted
 
 
 def _for_twin(

@@ -11,12 +11,12 @@ from ..calls.conversion import Array
 from ..calls.shapes import naming_sizes
 from ..errors import InferenceError, OptionError, TensorError
 from ..image import Geometry
+from ..inputs.files import is_picture, no_picture, open_picture, picture_tensor, read_arrays
 from ..metadata import Metadata, TensorInfo
 from ..model import Model
 from ..vision import Segmenter, VisionTask, task_for
 from ..vision.outputs import known_of, picture_input
 from ..vision.recognition import unrecognized
-from .inputs import is_picture, no_picture, open_picture, picture_tensor, read_arrays
 
 __all__ = ["Answer", "Runner"]
 

@@ -15,10 +15,10 @@ from click.core import ParameterSource
 
 from ..api import load
 from ..errors import OptionError
+from ..inputs.files import is_picture
 from ..model import Model
 from .answers import Answer, Runner
 from .cleaning import clean_line
-from .inputs import is_picture
 from .parameters import POSITIVE, load_option, shape_option
 from .rendering import print_heading, print_line
 from .results import MOST_CLASSES, class_scores, describe_outputs, describe_results, print_answer

@@ -15,13 +15,13 @@ import click
 from .. import measurements, registry
 from ..bench.report_text import NOTHING, digits, duration
 from ..errors import AccelerateError
+from ..inputs.folder import read_inputs
 from ..measurements import Measurement, in_threads
 from ..reports import LoadOptions
 from ..source import Source
 from ..system.cache import folder
 from ..tuning import Tuning, TuningResult, measure
 from .cleaning import clean_line
-from .inputs import read_inputs
 from .parameters import POSITIVE, load_option, shape_option
 from .progress import shown_progress
 from .rendering import print_fields, print_heading, print_line, print_table

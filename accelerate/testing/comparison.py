@@ -16,7 +16,7 @@ from ..errors import OptionError, TensorError
 from ..metadata import TensorInfo
 from ..model import Model
 
-__all__ = ["Comparison", "OutputDifference", "Reference", "compare", "turned"]
+__all__ = ["Comparison", "OutputDifference", "Reference", "compare", "in_shape", "partners_of", "turned"]
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,13 @@ class Reference:
         """Run a model on the same inputs; the errors are those of `compare`."""
         tensors, given = self._tensors, self._given
         theirs = _taken(model, {name for t in tensors for name in (t.name, *t.aliases)})
-        order = _partners(tensors, theirs, f"{label}: inputs")
+        order = partners_of(tensors, theirs, f"{label}: inputs")
         ours: list[Any] = [None] * len(order)
         last: list[bool | None] = [None] * len(order)
         for i, position in enumerate(order):
             ours[position], last[position] = _as_known_to(theirs[position], given[i], tensors[i]), self._last[i]
         answers = _answers(model, theirs, ours, last)
-        partners = _partners(self._outputs, model.metadata().outputs, f"{label}: outputs")
+        partners = partners_of(self._outputs, model.metadata().outputs, f"{label}: outputs")
         differences = [
             _difference(info.name, want, answers[position], scores=len(self._answers) == 1)
             for info, want, position in zip(self._outputs, self._answers, partners, strict=True)
@@ -232,7 +232,7 @@ def _holds_a_batch(info: TensorInfo, array: Array) -> bool:
     return array.ndim == len(info.shape) > 1 and info.shape[0] == 1 < array.shape[0]
 
 
-def _partners(reference: Sequence[TensorInfo], other: Sequence[TensorInfo], what: str) -> list[int]:
+def partners_of(reference: Sequence[TensorInfo], other: Sequence[TensorInfo], what: str) -> list[int]:
     """Return the position in `other` of each tensor of `reference`."""
     if len(reference) != len(other):
         raise TensorError(
@@ -252,7 +252,7 @@ def _partners(reference: Sequence[TensorInfo], other: Sequence[TensorInfo], what
 
 
 def _difference(name: str, want: Array, got: Array, *, scores: bool) -> OutputDifference:
-    got = _in_shape(got, want)
+    got = in_shape(got, want)
     rows = _score_rows(want) if scores else None
     finite = want[np.isfinite(want)] if want.dtype.kind in "biuf" else want[:0]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (math.nan, math.nan)
@@ -271,7 +271,7 @@ def _difference(name: str, want: Array, got: Array, *, scores: bool) -> OutputDi
     return OutputDifference(name, float(distance.max(initial=0.0)), at, agreement, low, high)
 
 
-def _in_shape(got: Array, want: Array) -> Array:
+def in_shape(got: Array, want: Array) -> Array:
     """Return an output in the other's shape where only dimensions of 1 or the place of the channels differ."""
     if got.shape == want.shape:
         return got

@@ -1,11 +1,9 @@
-"""Reads what commands run a model on: pictures, or NumPy arrays."""
+"""Reads a file that a model is to be run on: a picture, or NumPy arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 from zlib import error as ZlibError
 
@@ -14,55 +12,12 @@ import numpy as np
 from ..calls.conversion import Array
 from ..errors import OptionError, TensorError
 from ..image import read_picture, to_tensor
-from ..metadata import Metadata, TensorInfo
-from ..vision import VisionTask, task_for
+from ..metadata import TensorInfo
 
-__all__ = ["is_picture", "no_picture", "open_picture", "picture_tensor", "read_arrays", "read_inputs"]
+__all__ = ["is_picture", "no_picture", "open_picture", "picture_tensor", "read_arrays"]
 
 _NPY = b"\x93NUMPY"
 _NPZ = (b"PK\x03\x04", b"PK\x05\x06")
-
-
-#: Of a folder with more of them so many are taken: enough to tell whether answers agree.
-_MOST = 100
-
-
-def read_inputs(folder: Path, metadata: Metadata) -> list[tuple[str, Any]]:
-    """Read the files of a folder, or one file, as a model takes them; each with its path.
-
-    Of a folder with more than a hundred a hundred are taken, evenly spread.
-
-    Raises
-    ------
-    OptionError
-        There is none, or one cannot be read.
-    TensorError
-        One does not fit the model.
-    """
-    try:
-        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    except NotADirectoryError:
-        files = [folder]
-    except OSError as error:
-        raise OptionError(f"the inputs in {folder} cannot be read: {error.strerror}", "check the path") from error
-    if not files:
-        raise OptionError(f"there are no files in {folder}", "give a folder of pictures, .npy or .npz files")
-    task = None
-    with suppress(OptionError):  # nothing tells what the outputs say of a picture: it is stretched
-        task = task_for(metadata)
-    step = max(1, len(files) / _MOST)
-    taken = [files[int(n * step)] for n in range(min(len(files), _MOST))]
-    return [(str(path), _read_input(path, task, metadata.required_inputs)) for path in taken]
-
-
-def _read_input(path: Path, task: VisionTask[Any] | None, inputs: Sequence[TensorInfo]) -> Any:
-    if not is_picture(path):
-        return read_arrays(path, inputs)
-    picture = open_picture(path)
-    try:
-        return picture_tensor(picture, path, inputs) if task is None else task.prepare(picture)[0]
-    except TensorError as error:
-        raise (error if str(path) in error.reason else error.about(str(path))) from error.__cause__
 
 
 def is_picture(path: Path) -> bool:

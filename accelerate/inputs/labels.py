@@ -1,0 +1,161 @@
+"""What files are said to show: the table that says so, and which of a model's classes a label is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import OptionError
+
+__all__ = ["ClassNames", "find_table", "listed", "read_labels"]
+
+_MOST_BYTES = 64 << 20  # of a table: a million lines
+_FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "picture", "name")
+_LABEL_COLUMNS = ("label", "class", "class_name", "category")
+_NAMED = 3  # of many names so many are in a message
+
+
+class ClassNames:
+    """Finds classes by what people call them: capitals, blanks, hyphens and underlines make no difference.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        The model's, by index; "" for a class without one.
+    count : int
+        How many classes there are, for labels that are indices.
+    """
+
+    def __init__(self, labels: Sequence[str], count: int) -> None:
+        self._count = count
+        self._places: dict[str, set[int]] = {}
+        for index, label in enumerate(labels):
+            if label:
+                self._places.setdefault(_plain(label), set()).add(index)
+
+    def find(self, label: str) -> frozenset[int]:
+        """Return the classes of that name, of which there may be two; of none, the one of that index; else none."""
+        if found := self._places.get(_plain(label)):
+            return frozenset(found)
+        is_index = label.isascii() and label.isdigit() and int(label) < self._count
+        return frozenset((int(label),)) if is_index else frozenset()
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.casefold().replace("_", " ").replace("-", " ").split())
+
+
+# The table
+
+
+def find_table(folder: Path) -> Path | None:
+    """Return the only .csv file of a folder, None where there is none.
+
+    Raises
+    ------
+    OptionError
+        There are several.
+    """
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.is_file())
+    if len(tables) > 1:
+        raise OptionError(
+            f"there are {len(tables)} tables in {folder}: {listed([path.name for path in tables])}",
+            "leave the one there that says what the files show",
+        )
+    return next(iter(tables), None)
+
+
+def read_labels(table: Path, names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return what a table says the files of its folder show, and what a user should know of it.
+
+    Raises
+    ------
+    OptionError
+        It cannot be read, is of another form, says two things of one file, or is of other files altogether.
+    """
+    rows = _rows(table)
+    file, label, first = _columns(table, rows, frozenset(names))
+    known, told, gone = set(names), dict[str, str](), []
+    for number, row in rows[first:]:
+        if len(row) <= max(file, label) or not row[file].strip() or not row[label].strip():
+            raise _malformed(table, number, row)
+        name = _within(row[file].strip(), table.parent)
+        if told.setdefault(name, row[label].strip()) != row[label].strip():
+            raise OptionError(
+                f"{table}, line {number}: {name} is {row[label].strip()!r}, and {told[name]!r} before",
+                "leave one label for each file",
+            )
+        if name not in known:
+            gone.append(name)
+    if told and len(gone) == len(told):
+        raise OptionError(
+            f"{table} names {len(told)} files, none of which is in {table.parent}: {listed(gone)}",
+            "write their paths from that folder on",
+        )
+    notes = []
+    if gone:
+        notes.append(f"{table.name} names {len(gone)} files that are not there: {listed(gone)}")
+    if without := [name for name in names if name not in told]:
+        notes.append(f"{table.name} does not say what {len(without)} of the files show: {listed(without)}")
+    return told, notes
+
+
+def _rows(table: Path) -> list[tuple[int, list[str]]]:
+    """Return the lines of a table that are not empty, with their numbers."""
+    try:
+        if table.stat().st_size > _MOST_BYTES:
+            raise OptionError(f"{table} is larger than {_MOST_BYTES >> 20} MiB", "give a table of a path and a label")
+        text = table.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise OptionError(f"the labels in {table} cannot be read: {error.strerror}", "check the path") from error
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{table} is no text in UTF-8", "save it as UTF-8") from error
+    head = text.partition("\n")[0]
+    separator = max(",;\t", key=head.count)
+    try:
+        reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+        return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise OptionError(f"{table} is no table: {error}", _FORM) from error
+
+
+_FORM = "wanted a path and a label a line, such as 'front/0001.jpg,stop sign'"
+
+
+def _columns(table: Path, rows: Sequence[tuple[int, list[str]]], names: frozenset[str]) -> tuple[int, int, int]:
+    """Return which columns have the file and the label, and the place of the first row of values."""
+    if not rows:
+        raise OptionError(f"{table} is empty", _FORM)
+    head = [cell.strip().lower() for cell in rows[0][1]]
+    file, label = (
+        next((place for wanted in known for place, cell in enumerate(head) if cell == wanted), None)
+        for known in (_FILE_COLUMNS, _LABEL_COLUMNS)
+    )
+    is_head = not any(_within(cell.strip(), table.parent) in names for cell in rows[0][1])
+    if is_head and file is not None and label is not None:
+        return file, label, 1
+    if len(head) != 2:
+        raise _malformed(table, *rows[0])
+    # one line that names no file, above others: a heading in words of its own
+    return 0, 1, int(is_head and len(rows) > 1 and _within(rows[1][1][0].strip(), table.parent) in names)
+
+
+def _malformed(table: Path, number: int, row: Sequence[str]) -> OptionError:
+    return OptionError(f"{table}, line {number} is {','.join(row)!r:.80}; {_FORM.removeprefix('wanted ')} is wanted")
+
+
+def _within(text: str, folder: Path) -> str:
+    """Return a path as the folder's files are named, whichever way it is written."""
+    path = os.path.normpath(text.replace("\\", "/"))
+    if os.path.isabs(path):
+        path = os.path.relpath(path, folder.absolute())
+    return path.replace(os.sep, "/")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first few of some names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
