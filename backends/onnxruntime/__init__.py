@@ -26,8 +26,6 @@ from accelerate.contract import (
 from accelerate.errors import AccelerateError, OptionError
 from accelerate.metadata import Metadata
 
-from .runtime import GPU_FILES
-
 if TYPE_CHECKING:
     from accelerate.contract import Conflict, Facts
 
@@ -39,12 +37,15 @@ _WHEELS = Wheels(
     "onnxruntime", (3, 14), ("linux x86_64", "linux aarch64", "darwin arm64", "win32 amd64", "win32 arm64"), (2, 28)
 )
 
+#: By which Linux shows an NVIDIA GPU: of a card, of a Jetson.
+_GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu")
+
 
 class ONNXRuntime(Backend):
     """See the module."""
 
     name = "onnxruntime"
-    description = "ONNX models on the CPU and on NVIDIA GPUs, by ONNX Runtime"
+    description = "ONNX models on the CPU, on NVIDIA GPUs and on what plugins bring, by ONNX Runtime"
     extra = "onnxruntime"
     options = ("full_delegation", "providers", "session_options")
     formats: ClassVar[Mapping[str, str]] = {"onnx": "an ONNX model", "ort": "an ONNX model in ORT format"}
@@ -71,7 +72,7 @@ class ONNXRuntime(Backend):
     def conflicts(self, facts: Facts) -> Sequence[Conflict]:
         from .conflicts import find_conflicts
 
-        return find_conflicts(facts)
+        return find_conflicts(facts, _GPU_FILES)
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
         return _devices(options, DTYPES, all_plugins=True)
@@ -174,7 +175,7 @@ def _devices(options: LoadOptions, dtypes: Sequence[str], *, all_plugins: bool) 
 
 def shows_gpu() -> bool:
     """Tell whether this system has an NVIDIA GPU."""
-    return any(map(os.path.exists, GPU_FILES))
+    return any(map(os.path.exists, _GPU_FILES))
 
 
 def _has_gpu_build() -> bool:

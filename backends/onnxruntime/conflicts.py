@@ -5,11 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from accelerate.contract import Conflict, Distribution, Facts
-
-from .runtime import GPU_FILES
 
 __all__ = ["find_conflicts"]
 
@@ -26,9 +24,12 @@ _FOLDERS = (
 )  # fmt: skip
 
 
-def find_conflicts(facts: Facts) -> list[Conflict]:
-    """Find several builds in one folder, and a build for another CUDA than the machine's."""
-    return [*_together(facts), *_cuda(facts)]
+def find_conflicts(facts: Facts, gpu_files: Sequence[str]) -> list[Conflict]:
+    """Find several builds in one folder, and a build for another CUDA than the machine's.
+
+    `gpu_files`: of which a system with an NVIDIA GPU has one.
+    """
+    return [*_together(facts), *_cuda(facts, gpu_files)]
 
 
 def _together(facts: Facts) -> Iterator[Conflict]:
@@ -50,10 +51,10 @@ def _together(facts: Facts) -> Iterator[Conflict]:
             )
 
 
-def _cuda(facts: Facts) -> Iterator[Conflict]:
+def _cuda(facts: Facts, gpu_files: Sequence[str]) -> Iterator[Conflict]:
     build = next((d for name, d in sorted(facts.distributions.items()) if name.startswith("onnxruntime-gpu")), None)
     wanted = _built_for(facts, build) if build is not None else 0
-    if build is None or not wanted or not facts.find(*GPU_FILES):
+    if build is None or not wanted or not facts.find(*gpu_files):
         return
     what = f"{build.name} {build.version} is built for CUDA {wanted}"
     jetpack = facts.board.jetpack

@@ -29,7 +29,7 @@ from accelerate.errors import DeviceNotFoundError, InferenceError
 
 from .errors import without_noise
 from .plugin_packages import Plugin, installed, plugin_of, remedy_for, short_name
-from .runtime import LINES, import_runtime
+from .runtime import IN_BUILDS, LINES, import_runtime
 
 __all__ = [
     "KINDS",
@@ -309,7 +309,7 @@ def registered_devices() -> list[PluginDevice]:
     for handle, piece in zip(handles, hardware, strict=True):
         provider = str(handle.ep_name)
         # what chooses among devices is none, such as OpenVINOExecutionProvider.AUTO
-        if not _is_plugin(provider) or "." in provider or (provider, id(piece)) in seen:
+        if provider in IN_BUILDS or "." in provider or (provider, id(piece)) in seen:
             continue
         seen.add((provider, id(piece)))
         kind = str(piece.type.name).lower()
@@ -319,10 +319,6 @@ def registered_devices() -> list[PluginDevice]:
             PluginDevice(f"{place}:{number}" if number else place, kind, _hardware_name(handle), provider, handle)
         )
     return found
-
-
-def _is_plugin(provider: str) -> bool:
-    return provider not in ("CPUExecutionProvider", "CUDAExecutionProvider", "DmlExecutionProvider")
 
 
 def _foreign(known: Collection[str]) -> list[PluginDevice]:

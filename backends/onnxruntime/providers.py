@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate.contract import Array, Device, held_back, suggestion, try_digits
 from accelerate.errors import InferenceError, OptionError
 
-from .runtime import LINES, import_runtime
+from .runtime import IN_BUILDS, LINES, import_runtime
 
 if TYPE_CHECKING:
     from .plugins import PluginDevice
@@ -139,9 +139,11 @@ def _not_built_in(provider: str) -> tuple[str, str]:
 
 
 def available() -> list[str]:
-    """Return the execution providers of this build of ONNX Runtime."""
+    """Return the execution providers of this build of ONNX Runtime, which itself lists those of plugins, too."""
     onnxruntime = import_runtime()
-    return [str(name) for name in onnxruntime.get_available_providers()]
+    listed = onnxruntime.get_ep_devices() if hasattr(onnxruntime, "get_ep_devices") else ()
+    plugged = {device.ep_name for device in listed} - IN_BUILDS
+    return [str(name) for name in onnxruntime.get_available_providers() if name not in plugged]
 
 
 def devices(asked: str | None, *, gpu_here: bool, dtypes: Sequence[str], all_plugins: bool) -> list[Device]:
@@ -205,14 +207,13 @@ def devices_of_providers(providers: object, dtypes: Sequence[str]) -> list[Devic
 
 
 def _is_plugged(provider: str) -> bool:
-    """Tell whether a provider is a plugin's and not part of the build, which lists those that are registered, too."""
-    if provider in _PROVIDERS.values():
+    """Tell whether a provider is a plugin's and not part of the build."""
+    if provider in _PROVIDERS.values() or provider in available():
         return False
     from . import plugins
 
-    if any(provider == device.provider for device in plugins.registered_devices()):
-        return True
-    return provider not in available() and plugins.brings(provider)
+    registered = {device.provider for device in plugins.registered_devices()}
+    return provider in registered or plugins.brings(provider)
 
 
 def _plugged_rows(plugged: Sequence[tuple[str, Mapping[str, Any]]], names: Sequence[str]) -> list[Device]:

@@ -12,12 +12,9 @@ from typing import Any, TypeVar
 
 from accelerate.contract import held_back
 
-__all__ = ["ERROR", "GPU_FILES", "LINES", "cancellable", "import_runtime", "run_options"]
+__all__ = ["ERROR", "IN_BUILDS", "LINES", "cancellable", "import_runtime", "run_options"]
 
 Result = TypeVar("Result")
-
-#: By which Linux shows an NVIDIA GPU: of a card, of a Jetson.
-GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu")
 
 #: How ONNX Runtime begins its lines ("<time> [W:onnxruntime:..."), and what it says of a CPU that it does not know, as
 #: on most ARM boards: "onnxruntime cpuid_info warning: Unknown CPU vendor. cpuinfo_vendor value: 0".
@@ -25,6 +22,8 @@ LINES = re.compile(
     rb"(\x1b\[[\d;]*m)?\d{4}-\d\d-\d\d [\d:.]+ \[[VIWEF]:onnxruntime"
     rb"|onnxruntime (cpuid_info )?warning: |Unknown CPU vendor|(Warning|Error|Fatal error) in cpuinfo: "
 )
+#: Providers that are part of a build though it lists their devices as it lists those of plugins.
+IN_BUILDS = frozenset({"CPUExecutionProvider", "CUDAExecutionProvider", "DmlExecutionProvider"})
 _TELEMETRY = "ORT_DISABLE_TELEMETRY"
 ERROR = 3  # log_severity_level of a session: errors of a provider that does not start say why
 _FATAL = 4  # of a run: what goes wrong arrives as an exception anyway
