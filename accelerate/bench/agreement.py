@@ -18,12 +18,14 @@ from ..calls.names import NameIndex
 from ..calls.random_tensors import random_tensor
 from ..calls.shapes import default_shape
 from ..errors import TensorError
-from ..metadata import Metadata
+from ..metadata import Metadata, TensorInfo
 from ..model import Model
 from ..testing.comparison import OutputDifference, Reference, turned
 
 _INPUTS = 8
 _WITHIN = 0.05  # of an output's range, as far as answers that agree may differ
+#: The level of black.
+_DARKEST = {"uint8": 0, "int8": -128}
 _ROUNDING = 1e-5  # of its largest value, which floats in another order of computing may differ by
 
 __all__ = [
@@ -67,13 +69,29 @@ def feeds_from(real: Sequence[Array], reference: Model, model: Model) -> dict[st
         moves = theirs.layout and ours.layout and theirs.layout[-3:] != ours.layout[-3:]
         fitting = turned(value, ours.layout.endswith("HWC")) if moves else value
         if fitting.dtype.kind == "f" and ours.quantization is None and dtype_of(ours).kind in "iu":
-            fitting = np.rint(fitting).astype(ours.data_type)  # integers that stand for themselves
+            fitting = _levels(fitting, theirs, ours)
         wanted = default_shape(ours)
         if fitting.size == math.prod(wanted):
             fitting = fitting.reshape(wanted)
         with _Quiet():
             feeds[ours.name] = InputAdapter(ours, lambda info=ours: info).adapt(fitting)  # type: ignore[misc]
     return feeds
+
+
+def _levels(real: Array, theirs: TensorInfo, ours: TensorInfo) -> Array:
+    """Return real values for a tensor of integers of which nothing says what they stand for.
+
+    Of an image they are the pixels, as everywhere; else they stand for themselves.
+    """
+    if ours.layout and ours.data_type in _DARKEST:
+        n, q = theirs.normalization, theirs.quantization
+        if q is not None and theirs.data_type in _DARKEST and len(q.scale) == 1:
+            real = real / q.scale[0] + q.zero_point[0] - _DARKEST[theirs.data_type]
+        elif n is not None and len(n.mean) == len(n.std) == 1:
+            real = real * n.std[0] + n.mean[0]
+        real = real + _DARKEST[ours.data_type]
+    limits = np.iinfo(ours.data_type)
+    return np.clip(np.rint(real), limits.min, limits.max).astype(ours.data_type)
 
 
 def adapted_feeds(metadata: Metadata, name: str, given: Any) -> dict[str, Array]:

@@ -10,6 +10,8 @@ from typing import Any
 from ..errors import OptionError
 from . import charts
 from . import report_text as say
+from .gallery import STYLE, gallery
+from .report_inputs import DIFFERING, DIFFERS, remarks, tables
 
 __all__ = ["make_page", "write_page"]
 
@@ -83,10 +85,11 @@ def make_page(report: Mapping[str, Any]) -> str:
     rows = report["results"]
     measured = [row for row in rows if "latency_us" in row]
     title = escape(", ".join(dict.fromkeys(row["model"] for row in rows)) or "no model")
-    remarks = {heading: _remark(heading, fields, last) for heading, fields, last in say.remarks(report)}
+    said = {heading: _remark(heading, fields, last) for heading, fields, last in remarks(report)}
     body = [
         f'<p class="soft">edge-accelerate bench, {escape(report["machine"]["time"])}</p><h1>{title}</h1>',
-        remarks.pop(say.DOUBTFUL, ""),
+        said.pop(DIFFERING, ""),
+        said.pop(say.DOUBTFUL, ""),
     ]
     for group in dict.fromkeys(row["group"] for row in measured):
         body += _group([row for row in measured if row["group"] == group], report["conditions"])
@@ -96,14 +99,14 @@ def make_page(report: Mapping[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # without it a browser asks the server for one
         '<link rel="icon" href="data:,">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}{_COLOURS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join((*body, *remarks.values()))
+        f"<title>{title}</title>\n<style>{_STYLE}{_COLOURS}{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join((*body, *said.values()))
         + "\n</main>\n</body>\n</html>\n"
     )
 
 
 def _group(rows: Sequence[say.Row], conditions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    first, *others = map(_table, say.tables(rows, wide=True))
+    first, *others = map(_table, tables(rows, wide=True))
     yield first
     key = "".join(
         f'<span style="--c: var(--c{n % charts.COLOURS})"><i></i>{escape(say.name(row, rows))}</span>'
@@ -116,6 +119,7 @@ def _group(rows: Sequence[say.Row], conditions: Sequence[Mapping[str, Any]]) -> 
     yield _chart("The run in time", when, f'{charts.timeline(rows, conditions)}<div class="key">{key}</div>')
     yield "</div>"
     yield from others
+    yield gallery(rows)
 
 
 def _table(table: say.Table) -> str:
@@ -131,8 +135,9 @@ def _table(table: say.Table) -> str:
 
 
 def _cell(head: str, text: str) -> str:
-    plain = text.removesuffix(say.INVALID)
-    flag = "" if plain == text else f'<span class="flag">{say.INVALID}</span>'
+    mark = next((mark for mark in (say.INVALID, DIFFERS) if text.endswith(mark)), "")
+    plain = text.removesuffix(mark)
+    flag = f'<span class="flag">{mark}</span>' if mark else ""
     return f'<td data-label="{head}"><span>{escape(plain)}{flag}</span></td>'
 
 
@@ -142,6 +147,6 @@ def _chart(title: str, note: str, content: str) -> str:
 
 def _remark(heading: str, fields: Iterable[Sequence[str]], last: str) -> str:
     told = (f"<dt>{escape(key)}</dt><dd>{'<br>'.join(map(escape, lines))}</dd>" for key, *lines in fields)
-    style = ' class="bad"' if heading == say.DOUBTFUL else ""
+    style = ' class="bad"' if heading in (say.DOUBTFUL, DIFFERING) else ""
     more = f"<p>{escape(last)}</p>" if last else ""
     return f"<section{style}><h2>{heading}</h2><dl>{''.join(told)}</dl>{more}</section>"

@@ -35,15 +35,17 @@ class Table:
 
 def tables(rows: Sequence[Row], *, wide: bool = False) -> Iterator[Table]:
     """Yield all figures of rows that were measured; `wide` adds what 80 columns of text have no room for."""
-    names = [name(row, rows) + (INVALID if row["status"] == "INVALID" else "") for row in rows]
+    names = names_of(rows)
+    random = not any("on_inputs" in row for row in rows)  # else a table of its own says more
 
     def table(title: str, columns: Iterable[str], figures: Iterable[Iterable[str]], notes: Iterable[str]) -> Table:
         cells = [[called, *own] for called, own in zip(names, figures, strict=True)]
         return Table(title, list(columns), cells, list(notes))
 
     unit, scale = ("µs", 1.0) if min(row["latency_us"]["p50"] for row in rows) < 1000 else ("ms", 1e-3)
-    columns = [*(f"{metric}\n{unit}" for metric in PERCENTILES), *(["calls"] if wide else []), "vs\nCPU", "answers"]
-    yield table("latency of a call", columns, (_latency(row, scale, wide) for row in rows), comparison(rows))
+    columns = [*(f"{metric}\n{unit}" for metric in PERCENTILES), *(["calls"] if wide else []), "vs\nCPU"]
+    figures = ([*_latency(row, scale, wide), *([_agreement(row["agreement"])] if random else [])] for row in rows)
+    yield table("latency of a call", [*columns, *(["answers"] if random else [])], figures, comparison(rows))
     columns = ["load\nms", "first\nms", "memory\nMB", *(f"{part}\nµs" for part in _PARTS.values())]
     yield table("start, and its parts", columns, map(_start, rows), _about_parts(rows))
     if any(row.get("throughput") for row in rows):
@@ -71,7 +73,6 @@ def _latency(row: Row, scale: float, wide: bool) -> Iterator[str]:
         yield "reference"
     else:
         yield f"{ratio['value']:.3g} x" + (f" ({ratio['low']:.3g} – {ratio['high']:.3g})" if wide else "")
-    yield _agreement(row["agreement"])
 
 
 def _start(row: Row) -> Iterator[str]:
@@ -95,6 +96,11 @@ def _rate(row: Row, metrics: Sequence[str]) -> Iterator[str]:
 
 def _figure(value: float | None, scale: float = 1.0) -> str:
     return NOTHING if value is None else digits(value * scale)
+
+
+def names_of(rows: Sequence[Row]) -> list[str]:
+    """Return what the tables call rows: an INVALID one is marked."""
+    return [name(row, rows) + (INVALID if row["status"] == "INVALID" else "") for row in rows]
 
 
 def name(row: Row, among: Iterable[Row]) -> str:

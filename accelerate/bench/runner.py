@@ -10,10 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import TensorError
+from ..inputs.folder import InputFolder
+from ..model import Model
 from ..testing.comparison import Reference
 from . import report_text as say
 from .agreement import are_twins, compare_answers, feeds_from, random_answers, random_real_inputs
+from .frames import measure_frames, noise
 from .machine import condition, describe_machine
+from .own_inputs import OwnInputs
 from .rows import THREADS, Subject, find_subjects, told_of
 from .statistics import PERCENTILES, compared_interval, disagreement, interval, summarize, thin
 from .timing import at_rate, is_steady, measure_phases, own_cost_us, throughput, without_collector
@@ -46,6 +51,7 @@ def run(
     backends: Sequence[str] = (),
     devices: Sequence[str] = (),
     options: Mapping[str, Any] = MappingProxyType({}),
+    inputs: InputFolder | None = None,
     notify: Notify = lambda what, done: None,
 ) -> dict[str, Any]:
     """Compare every device that can run the models here; return the report, as JSON can hold it.
@@ -58,13 +64,15 @@ def run(
         Which to consider; all where empty.
     options : mapping of str to object
         Further arguments of `load`, for every device; one whose backend does not take them is a row with that reason.
+    inputs : InputFolder, optional
+        What the models are to answer, beside random values.
     notify : callable
         Called with what is going on and the share of the work that is done.
 
     Raises
     ------
     AccelerateError
-        A model cannot be read, or a backend has no such name.
+        A model cannot be read, a backend has no such name, or none of the inputs fits a model.
     """
     subjects = find_subjects(models, backends, devices, {**options, "num_threads": settings.threads})
     report: dict[str, Any] = {
@@ -75,8 +83,11 @@ def run(
         "results": [subject.row for subject in subjects],
         "conditions": [],
     }
+    own = None if inputs is None else OwnInputs(inputs, lambda what, done: notify(what, 0.05 + 0.1 * done))
     try:
-        _Run(subjects, settings, notify, report["conditions"]).all()
+        _Run(subjects, settings, own, notify, report["conditions"]).all()
+        if own is not None:
+            report["inputs"] = own.report()
     finally:
         for subject in subjects:
             subject.close()
@@ -85,10 +96,16 @@ def run(
 
 class _Run:
     def __init__(
-        self, subjects: Sequence[Subject], settings: Settings, notify: Notify, conditions: list[dict[str, Any]]
+        self,
+        subjects: Sequence[Subject],
+        settings: Settings,
+        own: OwnInputs | None,
+        notify: Notify,
+        conditions: list[dict[str, Any]],
     ) -> None:
         self._subjects = subjects
         self._settings = settings
+        self._own = own
         self._notify = notify
         self._conditions = conditions
         self._groups: list[list[Subject]] = []
@@ -137,6 +154,8 @@ class _Run:
     def _agree(self) -> None:
         for group in self._groups:
             reference, known = self._reference(group)
+            if self._own is not None:
+                self._own.judge(group, reference)
             if reference is None:
                 for subject in group:
                     subject.row["agreement"] = {"reason": "no CPU here runs the model, so there is no reference"}
@@ -145,9 +164,8 @@ class _Run:
                 self._notify(f"comparing the answers of {subject.target}", 0.05)
                 with caught(subject):
                     if subject.model is not None:
-                        agreement = compare_answers(known, subject.model)
                         named = {"reference": say.reference_name(reference.row), "own_engine": reference.is_own_engine}
-                        subject.row["agreement"] = {**named, **agreement}
+                        subject.row["agreement"] = {**named, **_agreement(known, subject.model)}
 
     def _reference(self, group: Sequence[Subject]) -> tuple[Subject | None, list[Reference]]:
         """Return whose answers the others' are set against, and these answers; None where no CPU gives any."""
@@ -159,7 +177,7 @@ class _Run:
         return None, []
 
     def _warm_up(self) -> None:
-        warm_up(self._subjects, max(1.0, self._settings.seconds), self._part(0.05, 0.15))
+        warm_up(self._subjects, max(1.0, self._settings.seconds), self._part(0.15, 0.25))
         for subject in self._open_ones:
             subject.row["warmup"] = {
                 "calls": subject.warmup_calls,
@@ -168,7 +186,7 @@ class _Run:
             }
 
     def _measure(self) -> None:
-        take_turns(self._subjects, self._settings.seconds, self._part(0.15, 0.65), self._note_condition)
+        take_turns(self._subjects, self._settings.seconds, self._part(0.25, 0.65), self._note_condition)
         for subject in self._open_ones:
             subject.row["rounds"] = [
                 {"at": round(at, 4), "us": thin(taken)}
@@ -204,12 +222,18 @@ class _Run:
     def _under_load(self) -> None:
         settings, subjects = self._settings, self._open_ones
         each = max(0.3, settings.seconds / 5)
+        frames = (self._own.frames if self._own is not None else None) or [noise(settings.seed)]
         for n, subject in enumerate(subjects):
             share = 0.65 + 0.35 * n / len(subjects)
             self._notify(f"splitting up the calls of {subject.target}", share)
             with _noted(subject.row, "phases_us"):
                 assert subject.model is not None
                 subject.row["phases_us"] = measure_phases(subject.model, subject.feeds, each)
+            self._notify(f"from a frame to the answer by {subject.target}", share)
+            with _noted(subject.row, "frames"):
+                assert subject.model is not None
+                found = measure_frames(subject.model, frames, subject.feeds, each)
+                subject.row |= {} if found is None else {"frames": found}
             subject.row["throughput"] = []
             for callers in settings.callers:
                 self._notify(f"{callers} callers on {subject.target}", share)
@@ -222,6 +246,13 @@ class _Run:
                 with _noted(subject.row, "rate"), without_collector():
                     assert subject.model is not None
                     subject.row["rate"] = at_rate(subject.model.infer, subject.feeds, settings.rate, settings.seconds)
+
+
+def _agreement(known: Sequence[Reference], model: Model) -> dict[str, Any]:
+    try:
+        return compare_answers(known, model)
+    except TensorError as error:  # levels of pixels, of which nothing says for which values they stand
+        return {"reason": f"not compared on random values: {error.reason}"}
 
 
 _STEADY_REMEDY = (

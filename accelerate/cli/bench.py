@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from ..bench.gates import Gate, compare_reports, differences, judge, read_report
+from ..bench.junit import gate_cases, row_cases, write_junit
 from ..bench.runner import Settings, run
 from ..errors import OptionError
+from ..inputs.folder import find_inputs
 from .bench_tables import print_changes, print_report
 from .cleaning import clean
 from .parameters import POSITIVE, shape_option
@@ -23,6 +25,8 @@ __all__ = ["bench"]
 # a gate in a script stops at any status but 0; one that wants to run again or go on can tell this from a failure
 _NOT_JUDGED = 3
 _FILE = click.Path(path_type=Path)
+#: So many pictures show a loss of accuracy of a few points, in a minute for most models.
+_SAMPLES = 200
 
 
 def _parse_callers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
@@ -90,34 +94,65 @@ class _Bench(click.Command):
     show_default=True,
     help="CPU threads of the runtime, the same on each device.",
 )
+@click.option(
+    "--inputs",
+    "folder",
+    metavar="FOLDER",
+    type=_FILE,
+    help="Also compare the answers to its pictures, .npy and .npz files; sub-folders or a .csv may say what they show.",
+)
+@click.option(
+    "--samples",
+    metavar="N",
+    type=click.IntRange(1),
+    default=_SAMPLES,
+    show_default=True,
+    help="Take at most so many files of the folder.",
+)
 @shape_option
 @click.option("--seed", type=int, default=Settings.seed, show_default=True, help="Of the random inputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, which `bench compare` reads.")
 @click.option("--html", "page", metavar="FILE", type=_FILE, help="Also write a report that any browser shows.")
+@click.option("--junit", metavar="FILE", type=_FILE, help="Also write a test result of each row, for CI servers.")
 def bench(
     models: Sequence[str],
     backends: Sequence[str],
     devices: Sequence[str],
+    folder: Path | None,
+    samples: int,
     shapes: Any,
     as_json: bool,
     page: Path | None,
+    junit: Path | None,
     **settings: Any,
 ) -> int:
     """Measure MODEL on every backend and device that can run it here, all of them in turn.
 
     Several MODELs are twins of one network in several formats. Latency and answers of each are set against those of the
     first one's own engine on the CPU.
-    Exits with 0 where every row is valid or its device is not here, else with 1.
+    Exits with 0 where every row is valid or its device is not here and no answers to --inputs differ, else with 1.
     """
-    if page is not None and not page.parent.is_dir():  # before the minutes of measuring
-        raise OptionError(f"there is no folder {page.parent} for the report", "make it, or give another --html")
+    for file, option in ((page, "--html"), (junit, "--junit")):  # before the minutes of measuring
+        if file is not None and not file.parent.is_dir():
+            raise OptionError(f"there is no folder {file.parent} for the report", f"make it, or give another {option}")
+    inputs = None if folder is None else find_inputs(folder, samples)
     with shown_progress() as notify:
         options = {"shapes": shapes} if shapes else {}
-        report = run(models, Settings(**settings), backends=backends, devices=devices, options=options, notify=notify)
+        report = run(
+            models,
+            Settings(**settings),
+            backends=backends,
+            devices=devices,
+            options=options,
+            inputs=inputs,
+            notify=notify,
+        )
     if page is not None:
         from ..bench.page import write_page
 
         write_page(page, report)
+    if junit is not None:
+        write_junit(junit, "edge-accelerate bench", row_cases(report))
     if as_json:
         click.echo(json.dumps(report, allow_nan=False))
     else:
@@ -125,7 +160,8 @@ def bench(
         if page is not None:
             click.echo(clean(f"\nreport: {page}"))
     measured = [row for row in report["results"] if row["status"] != "missing"]
-    return 0 if measured and all(row["status"] == "ok" for row in measured) else 1
+    fine = all(row["status"] == "ok" and row.get("on_inputs", {}).get("agrees", True) for row in measured)
+    return 0 if measured and fine else 1
 
 
 @click.command("compare")
@@ -140,7 +176,8 @@ def bench(
     help="Such as 'p50>+5%': exit with 1 where that is certain, with 3 where it cannot be told. Repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def compare(before: Path, after: Path, gates: Sequence[Gate], as_json: bool) -> int:
+@click.option("--junit", metavar="FILE", type=_FILE, help="Also write a test result of each gate and row.")
+def compare(before: Path, after: Path, gates: Sequence[Gate], as_json: bool, junit: Path | None) -> int:
     """Compare two runs, which `bench MODEL --json` has written to BEFORE and AFTER.
 
     A change counts where it is more than chance (an interval of 99 %), and more than the 3 % that two runs of the same
@@ -150,6 +187,8 @@ def compare(before: Path, after: Path, gates: Sequence[Gate], as_json: bool) -> 
     old, new = read_report(before), read_report(after)
     changes = compare_reports(old, new, list(dict.fromkeys(("p50", *(gate.metric for gate in gates)))))
     outcome = judge(changes, gates)
+    if junit is not None:
+        write_junit(junit, "edge-accelerate bench compare", gate_cases(changes, gates))
     notes = list(differences(old, new))
     if as_json:
         click.echo(

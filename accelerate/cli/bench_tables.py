@@ -7,6 +7,7 @@ from typing import Any
 
 from ..bench import report_text as say
 from ..bench.gates import Change, Outcome
+from ..bench.report_inputs import remarks, tables
 from .rendering import print_fields, print_heading, print_line, print_table
 
 __all__ = ["print_changes", "print_report"]
@@ -18,14 +19,14 @@ def print_report(report: Mapping[str, Any]) -> None:
     for group in dict.fromkeys(row["group"] for row in measured):
         rows = [row for row in measured if row["group"] == group]
         print_heading(", ".join(dict.fromkeys(row["model"] for row in rows)))
-        for n, table in enumerate(say.tables(rows)):
+        for n, table in enumerate(tables(rows)):
             if n:
                 print()
             columns = (table.title, *table.columns)
             print_table(columns, table.rows, wrap=[table.title, "answers", "rate"], tight=True)
             for note in table.notes:
                 print_line(note)
-    for heading, fields, last in say.remarks(report):
+    for heading, fields, last in remarks(report):
         print_heading(heading)
         print_fields(fields)
         if last:
