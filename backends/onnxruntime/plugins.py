@@ -255,11 +255,14 @@ def _answers(device: PluginDevice) -> list[list[str]]:
         options.log_severity_level = 4
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         options.add_provider_for_devices([device.handle], {})
-        with held_back(LINES):
-            session = runtime.InferenceSession(str(path), options, enable_fallback=0)
-            entry = session.get_inputs()[0]
-            shape = [n if isinstance(n, int) else 1 for n in entry.shape]
-            answer: Array = session.run(None, {entry.name: pixels.reshape(shape)})[0]
+        try:
+            with held_back(LINES):
+                session = runtime.InferenceSession(str(path), options, enable_fallback=0)
+                entry = session.get_inputs()[0]
+                shape = [n if isinstance(n, int) else 1 for n in entry.shape]
+                answer: Array = session.run(None, {entry.name: pixels.reshape(shape)})[0]
+        except Exception as error:  # in its own words, without the C++ around them
+            raise InferenceError(without_noise(error)) from error
         if hasattr(session, "get_provider_graph_assignment_info"):
             runs = {part.ep_name for part in session.get_provider_graph_assignment_info()}
             if device.provider not in runs:
