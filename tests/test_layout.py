@@ -47,8 +47,30 @@ _EXCUSED = {
     "accelerate.services.arguments": "which backend is the counterpart of whose models",
     "accelerate.services.server": "the configuration of another program's module, which is called by its runtime",
     "accelerate.serve.viam.rpc": "the protocol of Viam's SDK, called by its library",
-    "accelerate.formats.open_inference.library": "the protocol's library, called by its name",
-    "accelerate.formats.open_inference.messages": "the library that the protocol's descriptors are taken from",
+    **dict.fromkeys(
+        (
+            "accelerate.formats.open_inference.library",
+            "accelerate.formats.open_inference.messages",
+            "accelerate.serve.open_inference",
+            *(
+                f"accelerate.serve.open_inference.{name}"
+                for name in (
+                    "address",
+                    "peers",
+                    "refusals",
+                    "regions",
+                    "requests",
+                    "running",
+                    "served",
+                    "server",
+                    "service",
+                    "tensors",
+                )
+            ),
+        ),
+        "the protocol's library, called by its name",
+    ),
+    "accelerate.cli.serve": "the URL by which clients reach a model",
     "accelerate.formats.likeness": "files that only the tools of other runtimes write, called by their names",
 }
 

@@ -1,4 +1,4 @@
-"""The command line: ``edge-accelerate run``, ``inspect``, ``bench``, ``tune``, ``doctor``, and what backends bring.
+"""The command line: ``run``, ``inspect``, ``bench``, ``tune``, ``doctor``, ``serve``, and what backends bring.
 
 Needs the extra ``cli``; without it `main` says how to install it.
 """
@@ -87,7 +87,7 @@ def _dispatch() -> int:
     from .commands import Commands
 
     group: click.Command = Commands(
-        {name: f"{__name__}.{name}:{name}" for name in ("run", "inspect", "bench", "tune", "doctor")},
+        {name: f"{__name__}.{name}:{name}" for name in ("run", "inspect", "bench", "tune", "doctor", "serve")},
         help="Run models on the accelerators of this machine, and say what they and the machine are.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +14,12 @@ from accelerate.contract import concrete_shape
 from accelerate.errors import DeviceNotFoundError, ModelError, UnsupportedModelError
 from accelerate.formats.open_inference import messages
 from accelerate.formats.open_inference.datatypes import DTYPES
+from accelerate.formats.open_inference.description import PARAMETER, from_text
 from accelerate.metadata import AssociatedFile, Metadata, TensorInfo
 
 __all__ = ["ModelDescription", "TensorSpec", "check_device", "labels_of", "numpy_type"]
 
+_log = logging.getLogger("accelerate")
 _LAYOUTS = {"FORMAT_NHWC": "HWC", "FORMAT_NCHW": "CHW"}
 _ONLY_RANKS = (3, 4)
 _IDENTIFIERS = ("TYPE_STRING", "TYPE_INT32", "TYPE_UINT32", "TYPE_INT64", "TYPE_UINT64")
@@ -63,7 +66,8 @@ class ModelDescription:
     sequence: str | None
     most_at_once: int  # the largest batch, which is then the first dimension of every tensor; 0 for a model without one
     label_files: Mapping[int, str]  # by the output's position
-    told: Metadata | None = None  # what the model's file says about itself, where this program has shipped it
+    #: what the model's file says about itself, where this program has shipped it, or the server is one of this package
+    told: Metadata | None = None
 
     @property
     def smallest_call(self) -> tuple[tuple[int, ...] | None, ...]:
@@ -93,17 +97,19 @@ class ModelDescription:
         for position, file in files.items():
             label_file = AssociatedFile(file, label_type="tensor_axis")
             out_infos[position] = replace(out_infos[position], associated_files=(label_file,))
+        told = _told(who, config, inputs, outputs)
         return cls(
             metadata.name,
             metadata.platform,
             tuple(metadata.versions),
             inputs,
             outputs,
-            (in_infos, tuple(out_infos)),
+            (in_infos, tuple(out_infos)) if told is None else (told.inputs, told.outputs),
             _device(config),
             sequence=_sequence(config),
             most_at_once=0 if config is None else max(0, config.max_batch_size),
             label_files=files,
+            told=told,
         )
 
 
@@ -164,6 +170,22 @@ def _of_config(
     position = {t.name: i for i, t in enumerate(outputs)}
     files = {position[t.name]: t.label_filename for t in config.output if t.label_filename and t.name in position}
     return files, layouts
+
+
+def _told(who: str, config: Any | None, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Metadata | None:
+    """Return what a server of this package knows of the model, where it is about these tensors."""
+    if config is None or PARAMETER not in config.parameters:
+        return None
+    try:
+        told = from_text(config.parameters[PARAMETER].string_value)
+    except ValueError as error:
+        _log.warning("%s: what the server says of the model beside its tensors cannot be read: %s", who, error)
+        return None
+    for specs, infos in ((inputs, told.inputs), (outputs, told.outputs)):
+        if [(t.name, DTYPES[t.datatype], t.shape) for t in specs] != [(t.name, t.data_type, t.shape) for t in infos]:
+            _log.warning("%s: what the server says of the model is about other tensors, and is not used", who)
+            return None
+    return told
 
 
 def _device(config: Any | None) -> str:

@@ -1,0 +1,137 @@
+"""Where a server listens, and why it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from typing import Any
+
+from ...errors import OptionError, ServerError
+
+__all__ = ["Address"]
+
+_LONGEST_PATH = 107  # bytes; what a unix socket's address has room for, without its end
+_REASONS = {
+    errno.EADDRINUSE: ("another program listens there", "stop it, or take another port"),
+    errno.EACCES: ("this user may not", "take a port from 1024"),
+    errno.EADDRNOTAVAIL: ("this machine has no such address", "give one that `ip address` lists, or 0.0.0.0 for all"),
+}
+
+
+class Address:
+    """A host and a port, or the path of a unix socket.
+
+    Raises
+    ------
+    OptionError
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 8001, socket_path: str | None = None) -> None:
+        self.host, self.port, self.path = host, port, None if socket_path is None else os.path.abspath(socket_path)
+        if self.path is not None and len(os.fsencode(self.path)) > _LONGEST_PATH:
+            raise OptionError(
+                f"the path of a unix socket has {len(os.fsencode(self.path))} bytes, and may have {_LONGEST_PATH}: "
+                f"{self.path}",
+                "take a shorter one, such as $XDG_RUNTIME_DIR/accelerate.sock",
+            )
+        if not host or not 0 <= port < 1 << 16:
+            raise OptionError(f"there is no port {port} of the host {host!r}; wanted a name or address, and 0 to 65535")
+
+    def __str__(self) -> str:
+        """Return it as clients of gRPC write it."""
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine can reach it."""
+        if self.path is not None or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def bind(self, server: Any, credentials: Any | None) -> None:
+        """Have a grpc.Server listen here; port 0 becomes the one that it was given.
+
+        Raises
+        ------
+        ServerError
+            It cannot, and why.
+        """
+        if self.path is not None:
+            _check_path(self.path)
+        try:
+            with _private(self.path):
+                if credentials is None:
+                    port = server.add_insecure_port(str(self))
+                else:
+                    port = server.add_secure_port(str(self), credentials)
+        except RuntimeError as error:
+            raise self._refused() from error
+        if not port:
+            raise self._refused()
+        if self.path is None:
+            self.port = port
+
+    def _refused(self) -> ServerError:
+        """Say why gRPC cannot listen here, which it does not: the system does, asked for the same."""
+        said = ("gRPC does not tell why", "take another host or port")
+        try:
+            if self.path is not None:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.bind(self.path)
+                os.unlink(self.path)
+            else:
+                found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+                with socket.socket(found[0][0]) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(found[0][4])
+        except socket.gaierror:
+            said = (f"there is no host {self.host!r}", "give an address of this machine")
+        except OSError as error:
+            said = _REASONS.get(error.errno or 0, (error.strerror or str(error), "take another host, port or path"))
+        return ServerError(f"the server cannot listen at {self}: {said[0]}", said[1])
+
+    def remove(self) -> None:
+        """Take the socket's file away."""
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+
+def _check_path(path: str) -> None:
+    """Refuse a path at which something else is: gRPC would take the place of a server that is alive."""
+    why = ""
+    try:
+        if stat.S_ISSOCK(os.stat(path, follow_symlinks=False).st_mode):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(path)
+            why = "another program listens there"
+        else:
+            why = "a file is there, which is no socket"
+    except (FileNotFoundError, ConnectionRefusedError):  # nothing, or what a server that is dead has left
+        return
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise ServerError(f"the server cannot listen at {path}: {why}", "stop what is there, or take another path")
+
+
+@contextlib.contextmanager
+def _private(path: str | None) -> Iterator[None]:
+    """Have the file of a socket made so that only this user can open it."""
+    if path is None:
+        yield
+        return
+    mask = os.umask(0o177)
+    try:
+        yield
+    finally:
+        os.umask(mask)

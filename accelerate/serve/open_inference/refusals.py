@@ -1,0 +1,53 @@
+"""What the server answers instead of a result: a status of gRPC and the reason, also for this package's errors."""
+
+from __future__ import annotations
+
+import grpc
+
+from ...errors import (
+    AccelerateError,
+    ClosedError,
+    DeviceLostError,
+    InferenceTimeoutError,
+    ModelNotFoundError,
+    OptionError,
+    ServerError,
+    TensorError,
+    one_line,
+)
+
+__all__ = ["RefusalError", "refusal_of"]
+
+_MOST_TEXT = 1500  # characters: it travels in a header, where gRPC's limit is 8 KiB and three bytes may stand for one
+_STATUSES: tuple[tuple[type[AccelerateError], grpc.StatusCode], ...] = (
+    (InferenceTimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (TensorError, grpc.StatusCode.INVALID_ARGUMENT),
+    (OptionError, grpc.StatusCode.INVALID_ARGUMENT),
+    (ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
+    (ClosedError, grpc.StatusCode.UNAVAILABLE),
+    (DeviceLostError, grpc.StatusCode.UNAVAILABLE),
+    (ServerError, grpc.StatusCode.UNAVAILABLE),
+)
+
+
+class RefusalError(Exception):
+    """A request that gets a status in the place of an answer."""
+
+    def __init__(self, status: grpc.StatusCode, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+    @property
+    def details(self) -> str:
+        """The reason as it travels."""
+        text = str(self)
+        return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 3]}..."
+
+
+def refusal_of(error: Exception) -> RefusalError:
+    """Return what a client is told of an error."""
+    if isinstance(error, RefusalError):
+        return error
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+    ours = isinstance(error, AccelerateError)
+    return RefusalError(status, str(error) if ours else f"{type(error).__name__}: {one_line(error)}")

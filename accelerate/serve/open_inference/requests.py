@@ -1,0 +1,170 @@
+"""A request for inference as what it asks for: which tensors it gives, where they lie, and what it wants back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from ...errors import ModelError
+from ...formats.open_inference import messages
+from ...formats.open_inference.raw import split
+from .refusals import RefusalError
+
+__all__ = ["Given", "Place", "Request", "RequestReader", "Wanted", "invalid"]
+
+_RAW_INPUT = 7  # ModelInferRequest.raw_input_contents
+_KEPT, _LARGEST_KEPT = 64, 4096  # requests that are remembered, and the bytes of one
+
+
+def invalid(reason: str) -> RefusalError:
+    """Return the refusal of a request that is wrong by itself."""
+    return RefusalError(grpc.StatusCode.INVALID_ARGUMENT, reason)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in shared memory."""
+
+    region: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Given:
+    """An input of a request."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    place: Place | None  # None: in the message
+    contents: Any  # the InferTensorContents, where it has such a thing; the usual way are raw contents
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An output that a request asks for."""
+
+    name: str
+    classes: int  # how many of the largest values, each with its label, in the place of the tensor; 0 for the tensor
+    place: Place | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request without its raw contents.
+
+    Attributes
+    ----------
+    wanted : tuple of Wanted
+        None stands for all outputs.
+    regions : set of str
+        The names of all regions in it.
+    answers : dict
+        For who answers it, to remember what such a request is answered with beside the tensors.
+    """
+
+    model: str
+    version: str
+    id: str
+    given: tuple[Given, ...]
+    wanted: tuple[Wanted, ...]
+    regions: frozenset[str]
+    answers: dict[Any, bytes] = field(default_factory=dict)
+
+
+class RequestReader:
+    """Reads requests. Any thread may use it.
+
+    A client sends the same request again and again, but for the raw contents: what has been read is remembered, which
+    saves a large part of what serving costs.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Request] = {}
+        self._lock = threading.Lock()
+
+    def read(self, message: bytes) -> tuple[Request, list[memoryview]]:
+        """Return a serialised ModelInferRequest as a Request, and the raw contents in it as views of it.
+
+        Raises
+        ------
+        RefusalError
+        """
+        request = self._known.get(message) if len(message) <= _LARGEST_KEPT else None
+        if request is not None:  # all of its tensors are in shared memory
+            return request, []
+        try:
+            head, raw = split(message, _RAW_INPUT, "the request")
+        except ModelError as error:
+            raise invalid(error.reason) from error
+        request = self._known.get(head)
+        if request is None:
+            request = _parsed(head)
+            if len(head) <= _LARGEST_KEPT and not any(given.contents is not None for given in request.given):
+                self._keep(head, request)
+        return request, raw
+
+    def _keep(self, head: bytes, request: Request) -> None:
+        with self._lock:
+            if len(self._known) >= _KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[head] = request
+
+
+def _parsed(head: bytes) -> Request:
+    from google.protobuf.message import DecodeError
+
+    try:
+        said = messages.ModelInferRequest.FromString(head)
+    except DecodeError as error:
+        raise invalid(f"the request is no ModelInferRequest ({error})") from error
+    for name in ("sequence_start", "sequence_end"):
+        if name in said.parameters and said.parameters[name].bool_param:
+            raise invalid(f"the request has the parameter {name!r}: models that keep state are not served")
+    given = tuple(
+        Given(
+            one.name,
+            one.datatype,
+            tuple(one.shape),
+            _place(one.name, one.parameters),
+            one.contents if one.HasField("contents") else None,
+        )
+        for one in said.inputs
+    )
+    wanted = tuple(Wanted(one.name, _classes(one), _place(one.name, one.parameters)) for one in said.outputs)
+    for side, names in (("input", [t.name for t in given]), ("output", [t.name for t in wanted])):
+        if len(set(names)) < len(names):
+            raise invalid(f"the request names an {side} twice: {', '.join(map(repr, names)):.300}")
+    for one in given:
+        if min(one.shape, default=0) < 0:
+            raise invalid(f"input {one.name!r} has the impossible shape {list(one.shape)}")
+    places = [*(one.place for one in given), *(one.place for one in wanted)]
+    regions = frozenset(place.region for place in places if place is not None)
+    return Request(said.model_name, said.model_version, said.id, given, wanted, regions)
+
+
+def _place(tensor: str, parameters: Mapping[str, Any]) -> Place | None:
+    if "shared_memory_region" not in parameters:
+        return None
+    sizes = [
+        parameters[name].int64_param if name in parameters else 0
+        for name in ("shared_memory_offset", "shared_memory_byte_size")
+    ]
+    place = Place(parameters["shared_memory_region"].string_param, *sizes)
+    if min(sizes) < 0:
+        raise invalid(f"tensor {tensor!r} would lie at {sizes[0]} in shared memory and take {sizes[1]} bytes")
+    return place
+
+
+def _classes(output: Any) -> int:
+    if "classification" not in output.parameters:
+        return 0
+    classes: int = output.parameters["classification"].int64_param
+    if classes < 1 or "shared_memory_region" in output.parameters:
+        raise invalid(f"output {output.name!r}: classification takes a number from 1, and no shared memory")
+    return classes
