@@ -28,7 +28,7 @@ STYLE = """
 .gallery svg { max-height: 200px; background: var(--page); border-radius: 6px; }
 .gallery .none { display: flex; align-items: center; justify-content: center; height: 120px; color: var(--soft);
   background: var(--page); border-radius: 6px; }
-.gallery dl { margin: 4px 0 0; gap: 0 10px; grid-template-columns: auto 1fr; }
+.gallery dl { display: block; margin: 4px 0 0; } .gallery dt { font-size: 12px; }
 .box { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; }
 .box.reference { stroke: var(--c0); } .box.answer { stroke: var(--c1); stroke-dasharray: 5 3; }
 """
@@ -43,13 +43,14 @@ class _Thumbnail(NamedTuple):
 def gallery(rows: Sequence[say.Row]) -> str:
     """Return the section of rows that were measured, "" where they answer alike."""
     found = list(worst(rows))
-    # the worst of each row first, so that each is seen
-    found.sort(key=lambda one: one[0].get("on_inputs", {})["worst"].index(one[1]))
+    # those of rows that differ first, and of each row its worst
+    ranks = {id(one): n for row in rows for n, (_, one) in enumerate(worst([row]))}
+    found.sort(key=lambda one: (one[0]["on_inputs"]["agrees"], ranks[id(one[1])], -one[1]["off"]))
     if not found:
         return ""
     thumbnail = cache(_thumbnail)
     cards = "".join(_card(row, one, rows, thumbnail(one["path"])) for row, one in found[:_MOST])
-    left = f" {len(found) - _MOST} more are in the report of --json." if len(found) > _MOST else ""
+    left = f" Of {len(found)} the first {_MOST}; --json has all." if len(found) > _MOST else ""
     boxes = any("box" in one for _, each in found for one in (*each["reference"], *each["answer"]))
     key = (
         '<div class="key"><span style="--c: var(--c0)"><i></i>the reference</span>'

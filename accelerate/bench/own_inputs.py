@@ -28,7 +28,7 @@ from .verdicts import OFF, Answer, Difference, answer_of, compared, is_suspect, 
 
 __all__ = ["OwnInputs"]
 
-_WORST = 5  # of each row
+_WORST, _NOTICED = 5, 0.01  # of each row, and how much those are off at least
 _FRAMES = 4  # pictures that are kept to measure from the frame to the answer
 _FIVE = 5
 
@@ -316,6 +316,6 @@ def _worst(found: _Found, off: Sequence[float]) -> list[dict[str, Any]]:
             "answer": answer.told(),
         }
         for n in order
-        if off[n] > 0
+        if off[n] > _NOTICED
         for file, reference, answer in (found.answers[n],)
     ]
