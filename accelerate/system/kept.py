@@ -2,7 +2,8 @@
 
 Each engine has a folder of its own, whose name stands for all that the engine depends on: where any of it changes,
 another folder is looked for. A file in it, ``about``, says what that is, and is written last: a folder without it holds
-what somebody has not finished. Who uses an engine holds a lock on its folder, so that no other process removes it.
+what somebody has not finished. Who uses an engine holds a lock on its folder, so that no other process removes it. What
+changes such a lock, or goes by one, does so alone: a lock that is changed from one kind to another is lost in between.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from time import time
 from typing import Any
@@ -27,7 +29,6 @@ __all__ = ["MOST_BYTES", "KeptEngine", "kept_engine"]
 MOST_BYTES = 2 << 30
 _ABOUT = "about"
 _RECENT = 86400.0  # seconds; where folders have no locks, what was used since is taken to be in use
-_TRIES = 5
 
 
 def kept_engine(runtime: str, key: Mapping[str, object]) -> KeptEngine:
@@ -50,14 +51,14 @@ def kept_engine(runtime: str, key: Mapping[str, object]) -> KeptEngine:
     from hashlib import sha256
 
     try:
-        path = folder() / "engines" / runtime / sha256(about.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+        root = folder() / "engines"
     except RuntimeError as error:  # a user without a home folder
         raise OSError(str(error)) from error
-    for _ in range(_TRIES):
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = root / runtime / sha256(about.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+    with _alone(root):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # another program has just made room
-            return KeptEngine(path, about)
-    raise BlockingIOError(f"{path} is removed as often as it is made")
+        return KeptEngine(path, about)
 
 
 class KeptEngine:
@@ -75,36 +76,40 @@ class KeptEngine:
         self.path = path
         self.found = False
         self._about = about
-        self._lock = _open(path)
+        self._closed = False
+        self._lock: int | None = None
         try:
+            self._lock = _open(path)
             self._enter()
         except BaseException:
             self.close()
             raise
 
     def _enter(self) -> None:
-        if self._is_whole() and _locked(self._lock, exclusive=False):
-            self.found = self._is_whole()  # nobody has emptied it meanwhile
+        self.found = self._is_whole()
+        if not _locked(self._lock, exclusive=not self.found):
+            raise BlockingIOError("another load builds this engine now")
         if self.found:
             with contextlib.suppress(OSError):  # a folder that is only read from
                 os.utime(self.path / _ABOUT)
             return
-        if not _locked(self._lock, exclusive=True):
-            raise BlockingIOError("another load builds this engine now")
-        if self._lock >= 0 and not os.path.samestat(os.fstat(self._lock), self.path.stat()):
-            raise FileNotFoundError(f"{self.path} was removed and made again")
         self._empty()
         write(self.path / _ABOUT, b"")  # whether this can be written to shows now, and not after minutes
 
     def keep(self) -> bool:
-        """Let later loads find what was built; return whether anything was."""
-        if not self.found:
+        """Let later loads find what was built; return whether anything was, and else `discard` it.
+
+        Raises
+        ------
+        OSError
+        """
+        with self._alone():
+            if self.found:
+                return True
             if not any(path.name != _ABOUT for path in self.path.iterdir()):
-                self.discard()
                 return False
             write(self.path / _ABOUT, self._about.encode("utf-8", "backslashreplace"))
-            self.found = True
-            _locked(self._lock, exclusive=False)
+            self.found = _locked(self._lock, exclusive=False)
             _prune(self.path.parents[1], MOST_BYTES)
         return True
 
@@ -117,22 +122,26 @@ class KeptEngine:
             It is in use elsewhere, or cannot be written to.
         """
         self.found = False
-        if not _locked(self._lock, exclusive=True):
-            raise BlockingIOError(f"the engine in {self.path} is in use")
-        self._empty()
+        with self._alone():
+            if not _locked(self._lock, exclusive=True):
+                raise BlockingIOError(f"the engine in {self.path} is in use")
+            self._empty()
 
     def discard(self) -> None:
-        """Leave nothing behind of what was not built to its end."""
-        if not self.found:
-            with contextlib.suppress(OSError):
-                _remove(self.path)
+        """Leave nothing behind of what was not built to its end; close."""
+        if not self.found and not self._closed:
+            with contextlib.suppress(OSError), self._alone():
+                if _locked(self._lock, exclusive=True):
+                    _remove(self.path)
         self.close()
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return _alone(self.path.parents[1])
 
     def close(self) -> None:
         """Be done with the engine: it stays for later loads, but may be removed to make room."""
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            os.close(lock)
+        lock, self._lock, self._closed = self._lock, None, True
+        _close(lock)
 
     def __del__(self) -> None:
         self.close()
@@ -148,14 +157,31 @@ class KeptEngine:
             _remove(path)
 
 
-def _open(path: Path) -> int:
-    """Return a descriptor of a folder that a lock can be had on; -1 where folders have none."""
-    return -1 if fcntl is None else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _open(path: Path) -> int | None:
+    """Return a descriptor of a folder that a lock can be had on; None where folders have none."""
+    return None if fcntl is None else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _locked(lock: int, *, exclusive: bool) -> bool:
+def _close(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Wait until nobody else opens, finishes or removes an engine; none of that takes long."""
+    lock = _open(root)
+    try:
+        if lock is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        _close(lock)
+
+
+def _locked(lock: int | None, *, exclusive: bool) -> bool:
     """Try to take a lock, or to change it; where that fails there is none."""
-    if fcntl is None:
+    if lock is None:
         return True
     try:
         fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
@@ -203,5 +229,4 @@ def _remove_unused(path: Path) -> bool:
             _remove(path)
         return free
     finally:
-        if lock >= 0:
-            os.close(lock)
+        _close(lock)
