@@ -24,11 +24,11 @@ from ...calls.conversion import Array
 from ...contract import Backend
 from ...errors import AccelerateError, InferenceError
 from ...model import Model
-from ...reports import LoadOptions
+from ...reports import LoadOptions, RuntimeInfo
 from ...runtime_model import RuntimeModel
 from ...source import Source
 from .coding import decode, encode, encode_error
-from .frames import FAILED, LOOSE, MOST, NEED, NOTE, ROOM, RUN, TOLD, Packet, split
+from .frames import FAILED, LOOSE, MOST, NEED, NOTE, ROOM, RUN, TOLD, Packet, run_of, split
 from .memory import Region
 from .placing import Loose
 from .served import Served
@@ -85,6 +85,7 @@ class _Child:
         self._channel = channel
         self._models: dict[int, Model] = {}
         self._targets: dict[int, Served] = {}
+        self._plain: dict[bytes, Served] = {}  # the same, by what asks for a plain run
         self._room: dict[str, Region] = {}  # for inputs and outputs that have no place of their own
         self._results: Loose | None = None  # that wait for room
         self._positions: list[int] = []
@@ -110,6 +111,9 @@ class _Child:
         try:
             while True:
                 data, ancillary, _, _ = receive(MOST, space, socket.MSG_CMSG_CLOEXEC)
+                if (plain := self._plain.get(data[4:])) is not None:  # most of all requests: as short as it can be
+                    self._answer(data[:4], self._run, plain, b"", 0.0)
+                    continue
                 if not data:
                     return
                 packet = Packet(data)
@@ -119,7 +123,7 @@ class _Child:
                 if ancillary:
                     descriptors += _descriptors(ancillary)
                 if not packet.more:
-                    self._answer(packet, b"".join(parts), descriptors)
+                    self._answer(data[:4], self._do, packet, b"".join(parts), descriptors)
                     parts, descriptors = [], []
         except ConnectionError:  # the program has gone
             return
@@ -128,36 +132,40 @@ class _Child:
                 with contextlib.suppress(Exception):
                     model.close()
 
-    def _answer(self, packet: Packet, content: bytes, descriptors: list[int]) -> None:
+    def _answer(self, number: bytes, do: Callable[..., tuple[int, bytes] | None], *arguments: Any) -> None:
+        """Do something and send what comes of it; None is the plain answer of a run."""
         try:
-            if packet.kind == RUN:
-                self._results = None
-                left = self._targets[packet.target].run(content, self._room.get("in"), packet.seconds)
-                answer = self._outputs(self._targets[packet.target], left) if left else None
-            elif packet.kind == ROOM:
-                self._take_room("out", int.from_bytes(content, "little"), descriptors)
-                answer = self._lay()
-            else:
-                name, arguments = decode(content)
-                told = self._asks[name](**arguments, **({"descriptors": descriptors} if descriptors else {}))
-                answer = TOLD, encode(told)
+            answer = do(*arguments)
         except Exception as error:
             answer = FAILED, encode(encode_error(error))
         except SystemExit as error:  # a stranger's code
             answer = FAILED, encode(encode_error(InferenceError(f"the backend ended with SystemExit: {error}")))
-        self._tell(packet.number)
+        runtime = self._models[0].runtime if self._models else None
+        if self._notes.kept or runtime is not self._runtime:
+            self._tell(int.from_bytes(number, "little"), runtime)
         if answer is None:
-            self._channel.send(packet.number.to_bytes(4, "little"))
+            self._channel.send(number)
             return
-        for part in split(packet.number, *answer):
+        for part in split(int.from_bytes(number, "little"), *answer):
             self._channel.send(part)
 
-    def _tell(self, number: int) -> None:
+    def _do(self, packet: Packet, content: bytes, descriptors: list[int]) -> tuple[int, bytes] | None:
+        if packet.kind == RUN:
+            return self._run(self._targets[packet.target], content, packet.seconds)
+        if packet.kind == ROOM:
+            self._take_room("out", int.from_bytes(content, "little"), descriptors)
+            return self._lay()
+        name, arguments = decode(content)
+        told = self._asks[name](**arguments, **({"descriptors": descriptors} if descriptors else {}))
+        return TOLD, encode(told)
+
+    def _run(self, target: Served, table: bytes, seconds: float) -> tuple[int, bytes] | None:
+        self._results = None
+        left = target.run(table, self._room.get("in"), seconds)
+        return self._outputs(target, left) if left else None
+
+    def _tell(self, number: int, runtime: RuntimeInfo | None) -> None:
         """Send what was logged, and what the model runs on where that has changed."""
-        root = self._models.get(0)
-        runtime = None if root is None else root.runtime
-        if not self._notes.kept and runtime is self._runtime:
-            return
         kept, self._notes.kept = self._notes.kept, []
         told = {"log": kept, "runtime": None if runtime is self._runtime else runtime}
         self._runtime = runtime
@@ -250,7 +258,7 @@ class _Child:
     def _open(self, model: int, target: int, bound: bool, shapes: Any) -> Any:
         found = self._models[model]
         binding = found.bind(shapes) if bound else None
-        self._targets[target] = Served(found, binding)
+        self._targets[target] = self._plain[run_of(target)] = Served(found, binding)
         if binding is None:
             return None
         return tuple({name: array.shape for name, array in side.items()} for side in (binding.inputs, binding.outputs))
@@ -260,6 +268,7 @@ class _Child:
 
     def _drop(self, targets: list[int]) -> None:
         for number in targets:
+            self._plain.pop(run_of(number), None)
             target = self._targets.pop(number, None)
             if target is not None and target.binding is not None:
                 target.binding.close()

@@ -27,7 +27,7 @@ RUN, ASK, ROOM = 1, 2, 3
 DONE, LOOSE, NEED, FAILED, TOLD, NOTE = 0, 17, 18, 19, 20, 21
 _MORE = 1
 
-_HEADER = struct.Struct("<IBBHd")  # number, kind, whether more follows, target, seconds
+_HEADER = struct.Struct("<IBBxxId")  # number, kind, whether more follows, target, seconds
 
 
 class Packet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ...errors import AccelerateError, InferenceError
 from ...model import Model
 from ...runtime_model import RuntimeModel
 from .memory import Region
-from .placing import known_dtype, read_loose
+from .placing import Place, known_dtype, read_loose
 
 __all__ = ["Served"]
 
@@ -30,27 +30,29 @@ class Served:
         bound = None if binding is None else binding.inputs
         # by position; None for an optional input that is not bound
         self.bound = [None if bound is None else bound.get(t.name) for t in self.inputs]
-        self.given: list[tuple[int, Array]] = []
+        self.given: list[tuple[int, Array | None]] = []
         self.taken: list[tuple[int, Array]] = []
         # one that is optional and not bound is not sent either
         self.loose_inputs = [i for i, array in enumerate(self.bound) if binding is None or array is not None]
         self.loose_outputs = list(range(len(self.outputs)))
-        self._runs = _runner(model, [t.name for t in self.inputs], [t.name for t in self.outputs])
+        self._names = [t.name for t in self.outputs]
+        self._runs = _runner(model, [t.name for t in self.inputs], self._names)
 
-    def place(self, region: Region, inputs: Any, outputs: Any) -> None:
+    def place(self, region: Region, inputs: Sequence[Place], outputs: Sequence[Place]) -> None:
         """Give tensors their places in a region."""
-        for found, infos, told, loose in (
-            (self.given, self.inputs, inputs, self.loose_inputs),
-            (self.taken, self.outputs, outputs, self.loose_outputs),
-        ):
-            for position, start, shape in told:
-                found.append((position, region.array(start, known_dtype(infos[position]), shape)))
-                loose.remove(position)
+        for position, start, shape in inputs:
+            self.given.append((position, region.array(start, known_dtype(self.inputs[position]), shape)))
+            self.loose_inputs.remove(position)
+        for position, start, shape in outputs:
+            self.taken.append((position, region.array(start, known_dtype(self.outputs[position]), shape)))
+            self.loose_outputs.remove(position)
 
     def run(self, table: bytes, room: Region | None, seconds: float) -> list[tuple[int, Array]]:
         """Run once and return the outputs that have no place, or did not fit it."""
-        loose = [self.inputs[i] for i in self.loose_inputs]
-        feeds = (*self.given, *zip(self.loose_inputs, read_loose(table, loose, room) if loose else (), strict=True))
+        feeds = self.given
+        if self.loose_inputs:
+            loose = [self.inputs[i] for i in self.loose_inputs]
+            feeds = [*feeds, *zip(self.loose_inputs, read_loose(table, loose, room), strict=True)]
         if self.binding is None:
             given: list[Any] = [None] * len(self.inputs)
             for position, array in feeds:
@@ -61,7 +63,7 @@ class Served:
                 bound = self.bound[position]
                 if bound is not None and array is not None:
                     np.copyto(bound, array)
-            results = _run_binding(self.model, self.binding, [t.name for t in self.outputs], seconds)
+            results = _run_binding(self.model, self.binding, self._names, seconds)
         left = [(position, results[position]) for position in self.loose_outputs]
         for position, view in self.taken:
             result = results[position]
