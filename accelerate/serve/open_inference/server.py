@@ -120,6 +120,11 @@ class Server:
         """The port that it listens on."""
         return self._address.port
 
+    @property
+    def busy(self) -> int:
+        """How many inferences run or wait, those included whose callers have left while a runtime works on them."""
+        return self._service.running
+
     def start(self) -> None:
         """Begin to answer."""
         self._server.start()
@@ -144,7 +149,7 @@ class Server:
             self._service.regions.close()
             self._address.remove()
             self._stopped.set()
-        return not self._service.running
+        return not self.busy
 
     def __enter__(self) -> Self:
         self.start()
