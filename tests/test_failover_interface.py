@@ -225,6 +225,17 @@ def test_real_numbers_by_another_normalisation() -> None:
             np.testing.assert_allclose(model.infer(given)["y"], 2.0 * frame / 255, atol=1e-5)
 
 
+def test_numbers_of_a_type_that_numpy_calls_void() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
+    numbers = np.array([-1, -0.5, 0.25, 1] * 360, ml_dtypes.bfloat16).reshape(1, 20, 24, 3)
+    near, far = ([{**PICTURE, "pixels": [127.5, 127.5]}], [ANSWER]), ([{**PICTURE, "pixels": [0, 255]}], [ANSWER])
+    with load(near, far) as model:
+        switched(model)
+        np.testing.assert_allclose(model.infer(numbers)["y"], numbers.astype(np.float32) + 1, atol=1e-6)
+        with pytest.raises(TensorError):
+            model.infer(np.zeros((1, 20, 24, 3), "V3"))
+
+
 def test_types_of_answers_do_not_change_with_who_answers() -> None:
     q = tensor("y", data_type="uint8", levels=[0.5, 10])
     x = np.array([1, 2.5, 9], np.float32)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..errors import TensorError
+from ..errors import ModelError, TensorError
 from ..metadata import Normalization, Quantization, TensorInfo
 from .arrays import as_array, is_masked
 from .pixels import another_range, pixel_normalization, warn_of_assumption, was_frame, without_effect
@@ -27,6 +27,7 @@ __all__ = [
     "dtype_of",
     "fits",
     "image_layout",
+    "is_float",
 ]
 
 if TYPE_CHECKING:
@@ -96,18 +97,23 @@ def dequantize(values: Array, quantization: Quantization | None) -> Array:
         return values
     # float32 holds every 16-bit difference exactly; wider integers need float64 on the way
     work = np.float32 if values.dtype.itemsize <= 2 else np.float64
-    scale, zero = _per_axis(quantization, values.ndim, work)
+    scale, zero = _per_axis(quantization, values.shape, work)
     with np.errstate(over="ignore"):  # a scale near the end of float32's range
         real: Array = np.asarray(np.subtract(values, zero, dtype=work))  # of no dimension NumPy makes a number
         real *= scale
         return real.astype(np.float32, copy=False)
 
 
-def _per_axis(q: Quantization, rank: int, dtype: type[np.floating[Any]]) -> tuple[Any, Any]:
-    """Scale and zero point, shaped to broadcast over a tensor of this rank."""
+def _per_axis(q: Quantization, sides: Sequence[int], dtype: type[np.floating[Any]]) -> tuple[Any, Any]:
+    """Scale and zero point, shaped to broadcast over a tensor of this shape."""
     if q.axis is None:
         return dtype(q.scale[0]), dtype(q.zero_point[0])
-    shape = [1] * rank
+    if not -len(sides) <= q.axis < len(sides) or len(q.scale) != sides[q.axis]:  # no engine looks at that
+        raise ModelError(
+            f"the model gives {len(q.scale)} scales along axis {q.axis} of a tensor of shape {list(sides)}",
+            "its real values cannot be had: leave dequantize out, and give levels",
+        )
+    shape = [1] * len(sides)
     shape[q.axis] = -1
     return np.asarray(q.scale, dtype).reshape(shape), np.asarray(q.zero_point, dtype).reshape(shape)
 
@@ -264,9 +270,9 @@ class InputAdapter:
         pixels = array.dtype == np.uint8 and want.name in ("float32", "float16", "int8", "int16")
         if pixels and (converted := self._from_pixels(array)) is not None:
             return converted
-        if _is_float(array.dtype) and _is_float(want):
+        if is_float(array.dtype) and is_float(want):
             return self._cast_floats(array)
-        if _is_float(array.dtype) and want.name in _QUANTISED and self.info.quantization is not None:
+        if is_float(array.dtype) and want.name in _QUANTISED and self.info.quantization is not None:
             return self._quantize(array, self.info.quantization)
         if kind in "iub" and want.kind in "iu":
             return self._cast_integers(array)
@@ -335,7 +341,7 @@ class InputAdapter:
     def _quantize(self, real: Array, q: Quantization) -> Array:
         """``clip(rint(x/s + z))`` to the range of the dtype."""
         work = np.float64 if real.dtype.itemsize >= 8 else np.float32
-        scale, zero = _per_axis(q, real.ndim, work)
+        scale, zero = _per_axis(q, real.shape, work)
         limits = np.iinfo(self._dtype)
         with np.errstate(over="ignore"):  # an infinite quotient saturates like any other large value
             levels: Array = np.asarray(np.divide(real.astype(work, copy=False), scale))
@@ -370,7 +376,7 @@ class InputAdapter:
         return array.astype(self._dtype)
 
     def _about_dtype(self, array: Array) -> tuple[str, str]:
-        if _is_float(array.dtype) and self._dtype.name in _QUANTISED:
+        if is_float(array.dtype) and self._dtype.name in _QUANTISED:
             return "the tensor carries no scale and zero_point, so a real value has no level", "convert it yourself"
         remedy = f"convert it first: array.astype({self.info.data_type!r})"
         if array.dtype == np.int16 and self._dtype.kind == "f" and not self._details().layout:
@@ -410,6 +416,6 @@ def _unflattened(size: int, want: tuple[int, ...]) -> tuple[int, ...] | None:
     return tuple(size // known if n < 0 else n for n in want)
 
 
-def _is_float(dtype: np.dtype[Any]) -> bool:
+def is_float(dtype: np.dtype[Any]) -> bool:
     """Return whether values of a dtype are real numbers; to NumPy those of ml_dtypes (bfloat16) are of kind "V"."""
     return dtype.kind == "f" or "float" in dtype.name

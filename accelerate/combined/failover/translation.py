@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...calls.arrays import as_array, is_masked
-from ...calls.conversion import Array, InputAdapter, dequantize
+from ...calls.conversion import Array, InputAdapter, dequantize, is_float
 from ...calls.names import NameIndex, Outputs
 from ...calls.pixels import keeps_levels, note_frame, was_frame
 from ...errors import TensorError
@@ -98,7 +98,7 @@ class _Way:
         if value is None or is_masked(value) or isinstance(value, (str, bytes)):
             return value  # what the model refuses, it refuses in its own words
         array = as_array(value)
-        if array.dtype.hasobject:
+        if array.dtype.hasobject or array.dtype.type is np.void:
             return value
         mine = self._mine
         pixels = bool(mine.layout) and array.dtype == np.uint8
@@ -112,7 +112,7 @@ class _Way:
         array = InputAdapter(info, lambda: info).adapt(array)
         if levels and self._levels:
             array = dequantize(array, mine.quantization)
-        if self._rescale is not None and array.dtype.kind == "f":
+        if self._rescale is not None and is_float(array.dtype):
             factor, summand = self._rescale
             array = array * factor + summand
         if self._transpose:
