@@ -38,6 +38,8 @@ from accelerate import (
     ServerError,
     TensorError,
 )
+from accelerate.combined.failover.members import Member
+from accelerate.combined.failover.roster import Roster
 
 GRACE = 0.5  # seconds that a call may take beyond its deadline on a shared machine
 
@@ -91,6 +93,7 @@ def test_a_call_that_meets_a_failure_is_answered_by_the_next(
         flaky.tell("near", None)
         assert eventually(lambda: model.device == "near:0")
         assert answers(model, 2, timeout=timeout)
+        assert eventually(lambda: len(caplog.records) == 2)
         (_, back) = [record.message for record in caplog.records]
         assert back.startswith("flaky on near:0 answers again, after ")
         assert switches(model) == [("flaky on near:0", "flaky on far:0"), ("flaky on far:0", "flaky on near:0")]
@@ -173,6 +176,42 @@ def test_a_model_whose_file_has_changed_is_loaded_again() -> None:
         assert eventually(lambda: model.device == "near:0")
         assert old.turn.closed
         assert flaky.newest("near") is not old
+
+
+def test_a_close_that_raises_costs_no_call_and_no_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def release(_: Any) -> None:
+        raise RuntimeError("a stranger's mistake")
+
+    with load("near", "far") as model:
+        monkeypatch.setattr(flaky.Flaky, "release", release, raising=False)
+        flaky.tell("near", ModelError("changed"))
+        assert answers(model)
+        assert eventually(lambda: flaky.loads("near") == 3), "tried twice, and closed each time"
+        flaky.tell("near", None)
+        assert eventually(lambda: model.device == "near:0")
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("owner", "name"), [(Member, "lose"), (Roster, "_arrange"), (Roster, "_attend")])
+def test_ctrl_c_in_the_middle_of_a_switch(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool) -> None:
+    with load("near", "far") as model:
+        flaky.tell("near", DeviceLostError("gone"))
+        inner = getattr(owner, name)
+
+        def interrupted(*given: Any) -> None:
+            monkeypatch.setattr(owner, name, inner)
+            if after:
+                inner(*given)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(owner, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.infer(x())
+        assert answers(model, 1)
+        flaky.tell("near", None)
+        assert eventually(lambda: (model.device, model.runtime.details["lost"]) == ("near:0", {}))
+        assert answers(model, 2)
 
 
 def test_a_failover_of_three_goes_down_and_up_again() -> None:

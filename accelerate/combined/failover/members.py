@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,9 @@ from .translation import Translation
 if TYPE_CHECKING:
     import queue
 
-__all__ = ["DOUBTFUL", "Member", "Opened", "Service", "bare"]
+__all__ = ["DOUBTFUL", "Member", "Opened", "Service", "bare", "close_quietly"]
+
+_log = logging.getLogger("accelerate")
 
 #: What may be the input's or the deadline's fault: only that another model answers the call shows that it is not.
 DOUBTFUL = (InferenceError, InferenceTimeoutError)
@@ -185,7 +188,7 @@ class Member:
                 translation = known.admit(self.name, metadata, dequantize=self._dequantize, strict=self._strict)
             return _tried(model, translation), known
         except BaseException:
-            model.close()
+            close_quietly(model)
             raise
 
     def _interface(self, metadata: Metadata) -> Interface:
@@ -268,6 +271,14 @@ def bare(error: AccelerateError) -> AccelerateError:
     copy = error.with_remedy(error.remedy)
     copy.__cause__ = None
     return copy
+
+
+def close_quietly(model: Model) -> None:
+    """Close a model of no use any more; what a stranger's raises of it costs no call, and ends no thread."""
+    try:
+        model.close()
+    except Exception as error:
+        _log.debug("closing a model that was lost", exc_info=error)
 
 
 def _tried(model: Model, translation: Translation | None) -> Opened:

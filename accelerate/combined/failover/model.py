@@ -28,7 +28,7 @@ from ...model import Model
 from ...reports import Candidate, Plan, RuntimeInfo
 from ..wrapper import ModelWrapper
 from .interface import Interface
-from .members import DOUBTFUL, Member, Service, bare
+from .members import DOUBTFUL, Member, Service, bare, close_quietly
 from .roster import Failure, Roster
 
 __all__ = ["Failover"]
@@ -85,8 +85,8 @@ class Failover(ModelWrapper):
                     continue
                 stack.callback(opened.model.close)
                 member.arrive(opened)
-                if opened.error is not None:
-                    member.lose(opened.error)
+                if opened.error is not None and (useless := member.lose(opened.error)) is not None:
+                    close_quietly(useless)
             answering = [member.service.name for member in members if member.service is not None]
             if interface is None or not answering:
                 raise _none_loads(members)
@@ -170,7 +170,7 @@ class Failover(ModelWrapper):
             failures: list[Failure] = [(service, error, limit)]
             self._note_failure(service, error)
         else:
-            if service.failures:
+            if service.failures or self._roster.unattended:
                 self._roster.note_answer(service, ())
             return result
         return self._elsewhere(use, until, timeout, failures)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ...calls.deadlines import guarded
 from ...errors import AccelerateError, InferenceError, one_line
-from .members import Opened, bare
+from .members import Opened, bare, close_quietly
 
 __all__ = ["Patient", "start"]
 
@@ -87,12 +87,12 @@ def _try(patients: Callable[[], Patient | None], place: int, attempt: Callable[[
     patient = patients()
     if patient is None:
         if opened is not None:
-            opened.model.close()
+            close_quietly(opened.model)
     elif opened is None or opened.error is not None:
         said = failure if opened is None else opened.error
         assert said is not None, "one of both is there"
         if opened is not None:
-            opened.model.close()
+            close_quietly(opened.model)
         patient.failed_again(place, said, monotonic() - started)
     else:
         patient.arrived(place, opened)

@@ -15,7 +15,7 @@ from ...errors import AccelerateError, InferenceError, InferenceTimeoutError, Op
 from ...model import Model
 from . import recovery
 from .interface import Interface
-from .members import DOUBTFUL, Member, Opened, Service
+from .members import DOUBTFUL, Member, Opened, Service, close_quietly
 
 __all__ = ["Failure", "Roster"]
 
@@ -45,6 +45,8 @@ class Roster:
     current : Model
         The first of them, or the one that was it at last.
     switches : int
+    unattended : bool
+        Nobody may be trying the lost ones, so that the next answer is to be noted.
     """
 
     def __init__(self, members: Sequence[Member], interface: Interface) -> None:
@@ -52,9 +54,9 @@ class Roster:
         self._interface = interface
         self._lock = threading.Lock()
         self._closed = False
-        self._unattended = False  # in a forked child: nobody tries the lost ones
         self._history: collections.deque[dict[str, Any]] = collections.deque(maxlen=_KEPT)
         self.switches = 0
+        self.unattended = False
         self.serving: Sequence[Service] = ()
         self._arrange()
         self.current: Model = next(iter(self.serving)).model
@@ -66,9 +68,7 @@ class Roster:
         self._lock = threading.Lock()
         for member in self._members:
             member.wakeup = None
-        self._unattended = True
-        for service in self.serving:
-            service.failures = service.failures or 1  # its next answer is looked at
+        self.unattended = True
 
     def told(self) -> dict[str, Any]:
         """Return the latest switches, who does not answer and who fails on some inputs, for `RuntimeInfo.details`."""
@@ -112,7 +112,7 @@ class Roster:
     def note_answer(self, service: Service, failures: Sequence[Failure]) -> None:
         """Draw the consequences from an answer: others have failed in the same call, or it was tried though lost."""
         service.failures = 0
-        if self._unattended:
+        if self.unattended:
             self._attend()
         for failed, error, limit in failures:
             if isinstance(error, DOUBTFUL) and not self._forgives(failed, error, service):
@@ -146,11 +146,12 @@ class Roster:
             member = self._members[service.place]
             if member.service is not service or self._closed:
                 return
+            self.unattended = True  # what Ctrl-C leaves half done here, the next answer sees to
             useless = member.lose(error, limit)
             switch = self._arrange(one_line(error))
         self._attend()
         if useless is not None:
-            useless.close()
+            close_quietly(useless)
         said = str(error)  # a handler may keep what is logged, and the error keeps the arrays of its call
         if switch is None:
             _log.warning("%s, which stands by, does not answer: %s", service.name, said)
@@ -179,11 +180,11 @@ class Roster:
     def _attend(self) -> None:
         """Have the lost ones tried again, each by a thread of its own."""
         with self._lock:
-            self._unattended = False
             for member in self._members:
                 if member.wakeup is None and member.is_due_in is not None and not self._closed:
                     with contextlib.suppress(RuntimeError):  # no more threads: the next loss asks for it again
                         member.wakeup = recovery.start(self, member.place)
+            self.unattended = False
 
     # What the threads that try the lost ones ask and tell: `recovery.Patient`
 
@@ -216,7 +217,7 @@ class Roster:
                 name = member.arrive(opened).name
                 switch = self._arrange(f"{name} answers again, after {away:.3g} s")
         if stale is not None:
-            stale.close()
+            close_quietly(stale)
         if switch is not None:
             _log.warning("%s%s", switch["reason"], f"; {switch['from']} stands by" if switch["from"] else "")
 
