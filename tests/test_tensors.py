@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from accelerate import AssumptionWarning, Normalization, OptionError, Quantization, TensorError, TensorInfo
+from accelerate import AssumptionWarning, ModelError, Normalization, OptionError, Quantization, TensorError, TensorInfo
 from accelerate.calls.conversion import Array, InputAdapter, dequantize, image_layout
 from accelerate.calls.normalization import normalization_by_name, parse_normalization, with_image_meaning
 from accelerate.image import to_tensor
@@ -59,6 +59,15 @@ def test_floats_are_rounded_and_saturated(data_type: str, values: Array, scale: 
     inside = (want > limits.min) & (want < limits.max)
     error = np.abs((got.astype(np.float64) - zero) * scale - values)
     assert np.all(error[inside] <= scale * (0.5 + 1e-2) + np.abs(values[inside]) * 1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 2, 7])
+def test_scales_that_do_not_fit_their_tensor_are_the_models_fault(axis: int) -> None:
+    q = Quantization((0.1, 0.2, 0.3), (0, 0, 0), axis)
+    with pytest.raises(ModelError, match=rf"3 scales along axis {axis} of a tensor of shape \[2, 3, 4\]"):
+        dequantize(np.ones((2, 3, 4), np.int8), q)
+    with pytest.raises(ModelError, match="3 scales"):
+        adapt(tensor("int8", (2, 3, 4), quantization=q), np.ones((2, 3, 4), np.float32))
 
 
 @given(values=hnp.arrays(np.float32, (2, 3, 4), elements=st.floats(-50, 50, width=32)), axis=st.integers(0, 2))

@@ -108,7 +108,7 @@ def _per_axis(q: Quantization, sides: Sequence[int], dtype: type[np.floating[Any
     """Scale and zero point, shaped to broadcast over a tensor of this shape."""
     if q.axis is None:
         return dtype(q.scale[0]), dtype(q.zero_point[0])
-    if not -len(sides) <= q.axis < len(sides) or len(q.scale) != sides[q.axis]:  # no engine looks at that
+    if not -len(sides) <= q.axis < len(sides) or len(q.scale) not in (1, sides[q.axis]):  # no engine looks at that
         raise ModelError(
             f"the model gives {len(q.scale)} scales along axis {q.axis} of a tensor of shape {list(sides)}",
             "its real values cannot be had: leave dequantize out, and give levels",
