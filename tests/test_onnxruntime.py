@@ -488,8 +488,12 @@ def test_unsupported_models(build: Callable[[], bytes], says: str, remedy: str) 
     with pytest.raises(UnsupportedModelError, match=f"{says}.*{remedy}") as caught:
         load(build())
     assert "onnxruntime_src" not in str(caught.value)
-    with pytest.raises(UnsupportedModelError, match=says):
-        accelerate.load(build())
+    try:  # another engine may run it: then what this one says is told, too
+        with accelerate.load(build()) as auto:
+            told = "; ".join(auto.runtime.details["passed_over"])
+    except AccelerateError as error:
+        told = str(error)
+    assert re.search(says, told)
 
 
 def test_truncated_models() -> None:
