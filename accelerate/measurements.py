@@ -97,8 +97,10 @@ def find(source: Source, options: LoadOptions) -> Measurement | None:
         machine = _machine()
     except (OSError, RuntimeError):  # RuntimeError: a user without a home folder
         return None
+    if arguments is None:
+        return None
     for entry in entries:
-        if (entry.arguments, entry.machine) == (arguments, machine):
+        if entry.machine == machine and _are_alike(entry.arguments, arguments):
             return entry if _are_there(entry.weights, source.path) else None
     return None
 
@@ -117,7 +119,9 @@ def keep(source: Source, options: LoadOptions, measured: Measurement) -> str:
         weights = _weights(source)
         where = os.path.abspath(source.path)
         entry = replace(measured, path=where, machine=_machine(), arguments=arguments, weights=weights)
-        others = [one for one in _read(path) if (one.arguments, one.machine) != (entry.arguments, entry.machine)]
+        others = [
+            one for one in _read(path) if one.machine != entry.machine or not _are_alike(one.arguments, arguments)
+        ]
         write(path, _written([entry, *others[: _MOST_ENTRIES - 1]]))
     except (OSError, RuntimeError) as error:
         return f"the cache folder cannot be used: {error}"
@@ -231,13 +235,8 @@ def _arguments(options: LoadOptions) -> str | None:
 
     Which are the model's names, labels, conversions and wrappers makes no difference.
     """
-    shapes: Any = options.shapes
-    if isinstance(shapes, Mapping):  # that of the only one has a name or none
-        shapes = next(iter(shapes.values())) if len(shapes) == 1 else sorted(shapes.items())
     said = {"device": options.asked, "threads": options.num_threads, "signature": options.signature}
     parts = [f"{name} {value!a}" for name, value in said.items() if value is not None]
-    if shapes:
-        parts.append(f"shapes {shapes!a}")
     if options.backend_options:
         text = _canonical(options.backend_options)
         if text is None:
@@ -245,7 +244,16 @@ def _arguments(options: LoadOptions) -> str | None:
         from hashlib import sha256  # there may be a token among them
 
         parts.append(f"options {sha256(text.encode(errors='surrogateescape')).hexdigest()}")
+    if isinstance(options.shapes, Mapping):
+        parts += [f"shape {shape!a} of {name!a}" for name, shape in sorted(options.shapes.items())]
+    elif options.shapes:
+        parts.append(f"shape {options.shapes!a}")
     return "; ".join(parts)
+
+
+def _are_alike(one: str, other: str) -> bool:
+    """Return whether arguments are the same: a shape without a name is that of the only input, whatever its name."""
+    return one == other or one.startswith(f"{other} of ") or other.startswith(f"{one} of ")
 
 
 def _canonical(value: Any) -> str | None:
@@ -293,14 +301,19 @@ def _unescaped(text: str) -> str:
 def _read(path: Path) -> list[Measurement]:
     """Return the entries of a file; none where there is none, and of what is damaged, or of another form, nothing."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_MOST_BYTES).decode("utf-8", "surrogateescape")
+        with open(path, "rb", opener=_without_waiting) as file:
+            text = (file.read(_MOST_BYTES) or b"").decode("utf-8", "surrogateescape")
     except OSError:
         return []
     header, *blocks = text.split("\n\n")
     if header != _HEADER:
         return []
     return [entry for block in blocks[:_MOST_ENTRIES] if (entry := _parsed(block)) is not None]
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file, and a pipe in its place as an empty one: opening that would wait for its writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _parsed(block: str) -> Measurement | None:

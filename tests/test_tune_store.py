@@ -128,6 +128,17 @@ def test_a_shape_by_name_is_that_without(backends: Any, model: Path) -> None:
     keep(model, shapes={"x": (1, 4)})
     assert goes_first(model, shapes=(1, 4))
     assert not goes_first(model, shapes=(1, 5))
+    keep(model, shapes=(1, 5))
+    assert goes_first(model, shapes={"x": (1, 5)})
+    assert not goes_first(model, shapes={"x": (1, 50)})
+
+
+def test_the_shape_of_another_input_is_another(backends: Any, model: Path) -> None:
+    keep(model, shapes={"x": (1, 4)})
+    assert not goes_first(model, shapes={"z": (1, 4)})
+    keep(model, shapes={"z": (1, 4), "x": (1, 4)})
+    assert goes_first(model, shapes={"x": (1, 4), "z": (1, 4)})
+    assert not goes_first(model, shapes={"x": (1, 4), "z": (1, 5)})
 
 
 def test_it_holds_for_the_machine(backends: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +305,21 @@ def test_a_device_that_the_user_did_not_name(backends: Any, model: Path, cache: 
     path = _file(cache)
     path.write_text(path.read_text().replace("backend=own\ndevice=gpu", "backend=tuned\ndevice=npu"))
     assert [one.device for one in accelerate.plan(model, device="gpu").candidates] == ["gpu"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_in_the_store_keeps_nobody_waiting(backends: Any, model: Path, cache: Path) -> None:
+    keep(model)
+    path = _file(cache)
+    path.unlink()
+    os.mkfifo(path)
+    _loads(model)
+    with path.open("r+b", buffering=0) as writer:  # one that says nothing
+        _loads(model)
+        writer.write(b"edge-accelerate tuned 1\n")
+        _loads(model)
+    keep(model)
+    assert goes_first(model), "it is written anew"
 
 
 def test_a_store_that_cannot_be_read(backends: Any, model: Path, cache: Path) -> None:
