@@ -17,7 +17,7 @@ from .models import MOBILENET_V2, present
 from .sidebyside import Timings, measure
 from .table import Row, missing, show
 
-__all__ = ["rows"]
+__all__ = ["pooling", "rows"]
 
 _SHAPE = (1, 224, 224, 3)
 _US, _MS = "{:.1f} us", "{:.1f} ms"
@@ -28,7 +28,7 @@ _SECONDS = 10.0
 def rows() -> Iterator[Row]:
     """Measure with both processes free to run where they like, then with both on one CPU, then a load."""
     frame = np.random.default_rng(0).integers(0, 256, _SHAPE, np.uint8)
-    model = _pooling()
+    model = pooling()
     timings = _measure(model, frame)
     yield _row("Binding.run in a child over in process, uint8 224x224x3", timings, "run", _BINDING)
     yield _row("infer in a child over in process, uint8 224x224x3", timings, "infer", _INFER)
@@ -48,7 +48,7 @@ def rows() -> Iterator[Row]:
     yield _load(model)
 
 
-def _pooling() -> bytes:
+def pooling() -> bytes:
     """Return a model of nearly no work: the mean colour of a frame."""
     sys.path.append(str(ROOT / "tools"))
     from ai_edge_litert import schema_py_generated as schema
