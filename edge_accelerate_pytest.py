@@ -22,8 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="With --benchmark: the model, by default one that comes with edge-accelerate. Repeatable, for its twins. "
-        "Write --benchmark-model=PATH: pytest takes a PATH after a blank for tests, and looks for its rootdir there.",
+        help="With --benchmark: the model, by default one that comes with edge-accelerate. Repeatable, for its twins "
+        "and for others. Write --benchmark-model=PATH: pytest takes a PATH after a blank for tests, and looks for its "
+        "rootdir there.",
     )
     group.addoption(
         "--benchmark-on",
@@ -32,14 +33,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DEVICE",
         help="With --benchmark: only this device, backend, or backend:device. Repeatable; write --benchmark-on=DEVICE.",
     )
+    group.addoption(
+        "--benchmark-inputs",
+        metavar="FOLDER",
+        help="With --benchmark: pictures, .npy or .npz files; a model whose answers to them are not those of the "
+        "reference fails. Write --benchmark-inputs=FOLDER.",
+    )
+
+
+_OPTIONS = ("benchmark_model", "benchmark_on", "benchmark_inputs")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Bring in the rest where it is asked for."""
     if not config.getoption("benchmark"):
-        if config.getoption("benchmark_model") or config.getoption("benchmark_on"):
-            raise pytest.UsageError("--benchmark-model and --benchmark-on need --benchmark")
+        if given := [f"--{name.replace('_', '-')}" for name in _OPTIONS if config.getoption(name)]:
+            raise pytest.UsageError(f"{' and '.join(given)} need{'s' * (len(given) == 1)} --benchmark")
         return
+    if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
+        raise pytest.UsageError(
+            "--benchmark measures one device after the other, and pytest-xdist's workers would take the machine from "
+            "each other (pytest-benchmark measures nothing under them): leave -n out, or give -n 0"
+        )
     if importlib.util.find_spec("pytest_benchmark") is None:
         raise pytest.UsageError('--benchmark needs pytest-benchmark: pip install "edge-accelerate[bench]"')
     if not config.pluginmanager.hasplugin("benchmark"):

@@ -18,7 +18,7 @@ from rich.table import Table
 
 import accelerate
 
-__all__ = ["Row", "missing", "show"]
+__all__ = ["Row", "machine", "missing", "show"]
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,12 @@ def show(rows: Iterable[Row]) -> None:
         progress.print(f"{row.what}: {' '.join(filter(None, row.cells()[2:4]))}", highlight=False)
         table.add_row(*row.cells())
     console = Console(width=None if sys.stdout.isatty() else 240)
-    console.print(_machine(), highlight=False, soft_wrap=True)
+    console.print(machine(), highlight=False, soft_wrap=True)
     console.print(table)
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Return what the figures were measured on."""
     return (
         f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"NumPy {np.__version__}, LiteRT {ai_edge_litert.__version__}, edge-accelerate {accelerate.__version__}"

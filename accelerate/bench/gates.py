@@ -15,61 +15,92 @@ from ..errors import OptionError
 from .runner import SCHEMA
 from .statistics import PERCENTILES, Rounds, compared_interval, summarize
 
-__all__ = ["Change", "Gate", "Outcome", "compare_reports", "differences", "judge", "read_report"]
+__all__ = ["SHARES", "Change", "Gate", "Outcome", "compare_reports", "differences", "judge", "read_report", "shares_of"]
 
 # What two runs of the same program differ by although nothing has changed (where things happen to lie in memory, which
 # core it runs on, the room's temperature) is not in the spread of either run: a change within it is none.
 _BETWEEN_RUNS = 0.03
 # a report has many rows, and a gate runs on every commit: 95 % would be a false alarm every week
 _CONFIDENCE = 0.99
+#: What rows have of answers to a user's inputs.
+SHARES = ("top1", "top5", "boxes", "pixels")
+_UNITS = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
+_ROUNDING = 1e-9  # of percentage points, which are differences of shares
 _WRITE = "write one: edge-accelerate bench MODEL --json > FILE"
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one row at one percentile."""
+    """What became of one row at one percentile, or of its share of right answers."""
 
     model: str
     backend: str
     device: str
     metric: str
-    before: float | None = None  # microseconds, like `after`
+    before: float | None = None  # microseconds, like `after`; a share from 0 to 1 of answers
     after: float | None = None
     ratio: float | None = None  # ``after / before``; its interval is from `low` to `high`
     low: float | None = None
     high: float | None = None
-    #: "slower", "faster", "same" (no change that is more than chance and than what runs differ by), "lost" (it ran
-    #: before, and no more), "new", "not run" (neither before nor now), or "cannot tell"
+    longer_us: float | None = None  # by how many microseconds at least, by the same confidence
+    #: "slower", "faster", of answers "worse", "better"; "same" (no change that is more than chance and than what runs
+    #: differ by), "lost" (it ran before, and no more), "new", "not run" (neither before nor now), or "cannot tell"
     verdict: str = "cannot tell"
     reason: str = ""  # why it cannot be told, how it was lost, or why it does not run
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition such as ``p50>+5%``: fails where a percentile has become longer by more than that."""
+    """A condition such as ``p50>+5%``: fails where a percentile has become longer by more than that.
+
+    With ``,+50us`` behind it, it fails where that is more than 50 microseconds, too: five percent of three microseconds
+    are nobody's concern. ``top1<-1%`` fails where the share has become less by more than one percentage point.
+    """
 
     metric: str
     percent: float
+    floor_us: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> Gate:
-        """Read ``METRIC>+N%``."""
-        found = re.fullmatch(r"\s*(p[0-9.]+)\s*>\s*\+?([0-9]+(?:\.[0-9]+)?)\s*%\s*", text)
-        if found is None or found[1] not in PERCENTILES:
-            raise OptionError(
-                f"the gate is {text!r}; wanted METRIC>+N%, such as 'p50>+5%'",
-                f"METRIC is one of {', '.join(PERCENTILES)}",
-            )
-        return cls(found[1], float(found[2]))
+        """Read ``METRIC>+N%``, ``METRIC>+N%,+Mus`` or ``METRIC<-N%``."""
+        number = r"([0-9]+(?:\.[0-9]+)?)"
+        longer = re.fullmatch(rf"(p[0-9.]+)>\+?{number}%(?:,\+?{number}(us|µs|ms|s))?", re.sub(r"\s", "", text))
+        if longer is not None and longer[1] in PERCENTILES:
+            return cls(longer[1], float(longer[2]), float(longer[3] or 0) * _UNITS[longer[4] or "us"])
+        less = re.fullmatch(rf"([a-z0-9]+)<-{number}%", re.sub(r"\s", "", text))
+        if less is not None and less[1] in SHARES:
+            return cls(less[1], float(less[2]))
+        raise OptionError(
+            f"the gate is {text!r}; wanted METRIC>+N%, such as 'p50>+5%' or 'p50>+5%,+50us', or METRIC<-N%, such as "
+            "'top1<-1%'",
+            f"METRIC is one of {', '.join(PERCENTILES)}, or of {', '.join(SHARES)} (of answers to --inputs)",
+        )
 
     def __str__(self) -> str:
-        return f"{self.metric}>+{self.percent:g}%"
+        if self.metric in SHARES:
+            return f"{self.metric}<-{self.percent:g}%"
+        floor = f",+{self.floor_us:g}us" if self.floor_us else ""
+        return f"{self.metric}>+{self.percent:g}%{floor}"
 
     def failed_by(self, change: Change) -> bool:
         """Return whether a change of this metric is certainly beyond the limit, or its row is lost."""
         if change.verdict == "lost":
             return True
-        return change.low is not None and change.low > 1 + max(self.percent / 100, _BETWEEN_RUNS)
+        if self.metric in SHARES:  # of the same inputs: nothing of it is chance
+            known = change.before is not None and change.after is not None and change.verdict != "cannot tell"
+            return known and _points(change) < -self.percent - _ROUNDING
+        return (
+            change.low is not None
+            and change.low > 1 + max(self.percent / 100, _BETWEEN_RUNS)
+            and (not self.floor_us or (change.longer_us is not None and change.longer_us > self.floor_us))
+        )
+
+
+def _points(change: Change) -> float:
+    assert change.before is not None
+    assert change.after is not None
+    return 100 * (change.after - change.before)
 
 
 @dataclass(frozen=True)
@@ -91,6 +122,8 @@ def read_report(path: Path) -> dict[str, Any]:
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise OptionError(f"{path} is no report of this version", _WRITE)
     rows = report.get("results")
+    if not isinstance(report.get("inputs", {}), dict):
+        raise OptionError(f"{path} is a report of which parts are missing or have been changed", _WRITE)
     if not isinstance(report.get("machine"), dict) or not isinstance(rows, list) or not all(map(_is_row, rows)):
         raise OptionError(f"{path} is a report of which parts are missing or have been changed", _WRITE)
     return report
@@ -101,8 +134,22 @@ def compare_reports(
 ) -> list[Change]:
     """Compare the rows that have the same model name, backend and device."""
     old, new = _rows(before), _rows(after)
+    same = before.get("inputs", {}).get("digest") == after.get("inputs", {}).get("digest")
     return [
-        _change(key, metric, old.get(key), new.get(key)) for key in dict.fromkeys((*old, *new)) for metric in metrics
+        _answers(key, metric, old.get(key), new.get(key), same)
+        if metric in SHARES
+        else _change(key, metric, old.get(key), new.get(key))
+        for key in dict.fromkeys((*old, *new))
+        for metric in metrics
+    ]
+
+
+def shares_of(*reports: Mapping[str, Any]) -> list[str]:
+    """Return which shares some row of each of the reports has."""
+    return [
+        share
+        for share in SHARES
+        if all(any(_share(row, share)[0] is not None for row in report["results"]) for report in reports)
     ]
 
 
@@ -110,11 +157,10 @@ def judge(changes: Sequence[Change], gates: Sequence[Gate]) -> Outcome:
     """Return which gates failed, and which cannot be judged: an INVALID run is no evidence that nothing is slower."""
     outcome = Outcome([], [])
     for gate in gates:
-        if all(change.verdict in ("new", "not run") for change in changes):
+        mine = [change for change in changes if change.metric == gate.metric]
+        if all(change.verdict in ("new", "not run") for change in mine or changes):
             outcome.not_judged.append(f"{gate}: nothing was measured before that could be compared with")
-        for change in changes:
-            if change.metric != gate.metric:
-                continue
+        for change in mine:
             what = f"{change.model} on {change.backend}:{change.device}"
             if gate.failed_by(change):
                 outcome.failures.append(f"{what} {_failure(gate, change)}")
@@ -124,11 +170,16 @@ def judge(changes: Sequence[Change], gates: Sequence[Gate]) -> Outcome:
 
 
 def _failure(gate: Gate, change: Change) -> str:
+    if gate.metric in SHARES and change.before is not None and change.after is not None:
+        return (
+            f"has {gate.metric} {change.after:.1%} after {change.before:.1%}, {_points(change):+.2g} points; "
+            f"the limit is {-gate.percent:g}"
+        )
     if change.ratio is None or change.low is None:
         return f"ran before and does not now: {change.reason}"
     return (
         f"has {gate.metric} {change.ratio - 1:+.1%}, certainly over {change.low - 1:+.1%}; "
-        f"the limit is {gate.percent:+g}%"
+        f"the limit is {gate.percent:+g}%" + (f" and {gate.floor_us:+g} us" if gate.floor_us else "")
     )
 
 
@@ -156,6 +207,8 @@ def _is_row(row: Any) -> bool:
     told = ("model", "backend", "device", "status", "reason")
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in told):
         return False
+    if not _are_shares(row.get("on_inputs", {})):
+        return False
     if "latency_us" not in row:
         return True
     figures, rounds = row["latency_us"], row.get("rounds")
@@ -165,6 +218,16 @@ def _is_row(row: Any) -> bool:
         and isinstance(rounds, list)
         and all(isinstance(one, dict) and _are_numbers(one.get("us")) for one in rounds)
     )
+
+
+def _are_shares(found: Any) -> bool:
+    if not isinstance(found, dict):
+        return False
+    right = found.get("accuracy", {"inputs": 0})
+    if not isinstance(right, dict) or not isinstance(right.get("inputs"), int):
+        return False
+    shares = [one.get(name) for one in (found, right) for name in SHARES]
+    return all(share is None or isinstance(share, (int, float)) for share in shares)
 
 
 def _are_numbers(values: Any) -> bool:
@@ -194,11 +257,44 @@ def _change(
     ratio = after / before
     low, high = compared_interval(np.divide, ours, theirs, rank, confidence=_CONFIDENCE)
     both = (("before", old), ("after", new))
+    longer, _ = compared_interval(np.subtract, ours, theirs, rank, confidence=_CONFIDENCE)
     invalid = [f"{which} is INVALID: {row['reason']}" for which, row in both if row["status"] != "ok"]
     if invalid:
         return Change(*key, metric, before, after, ratio, reason="; ".join(invalid))
     verdict = "slower" if low > 1 + _BETWEEN_RUNS else "faster" if high < 1 / (1 + _BETWEEN_RUNS) else "same"
-    return Change(*key, metric, before, after, ratio, low, high, verdict)
+    return Change(*key, metric, before, after, ratio, low, high, longer, verdict)
+
+
+def _answers(
+    key: tuple[str, str, str],
+    metric: str,
+    old: Mapping[str, Any] | None,
+    new: Mapping[str, Any] | None,
+    same_inputs: bool,
+) -> Change:
+    """Return what became of a share of answers: of right ones where labels say so, else of the reference's."""
+    (before, of_before), (after, of_after) = _share(old, metric), _share(new, metric)
+    if before is None:
+        return Change(*key, metric, verdict="not run" if after is None else "new")
+    if new is None or "latency_us" not in new:
+        reason = "it is not in the report" if new is None else str(new["reason"])
+        return Change(*key, metric, before, verdict="lost", reason=reason)
+    if after is None:
+        return Change(*key, metric, before, reason="it was run without --inputs")
+    if not same_inputs:
+        return Change(*key, metric, before, after, reason="the inputs are not the same in both")
+    if of_before != of_after:
+        return Change(*key, metric, before, after, reason=f"it was {of_before} before, and is {of_after} now")
+    verdict = "same" if after == before else "better" if after > before else "worse"
+    return Change(*key, metric, before, after, verdict=verdict)
+
+
+def _share(row: Mapping[str, Any] | None, metric: str) -> tuple[float | None, str]:
+    """Return a share of a row's answers, and of what it is the share."""
+    found = {} if row is None else row.get("on_inputs", {})
+    if (right := found.get("accuracy", {}).get(metric)) is not None:
+        return right, f"right answers to {found['accuracy']['inputs']} inputs"
+    return found.get(metric), f"agreement with {found.get('reference')}"
 
 
 def _rounds(row: Mapping[str, Any]) -> Rounds:

@@ -3,53 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from ..calls.conversion import Array
 from ..errors import AccelerateError, OptionError, TensorError
-from ..image import to_tensor
-from ..inputs.files import is_picture, open_picture, picture_tensor, read_arrays
 from ..inputs.folder import InputFile, InputFolder
 from ..inputs.labels import ClassNames, listed
-from ..metadata import Metadata, TensorInfo
-from ..model import Model
-from ..testing.comparison import in_shape, partners_of
-from ..vision import Classifications, VisionTask, task_for
-from . import report_text as say
-from .agreement import adapted_feeds, feeds_from, real_values
+from .answers import TwinComparison
 from .rows import Subject, told_of
-from .turns import Notify, caught
-from .verdicts import OFF, Answer, Difference, answer_of, compared, is_suspect, kind_of, off_by
+from .turns import Notify
 
 __all__ = ["OwnInputs"]
 
-_WORST, _NOTICED = 5, 0.01  # of each row, and how much those are off at least
 _FRAMES = 4  # pictures that are kept to measure from the frame to the answer
-_FIVE = 5
-
-
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """One input as the first of some twins takes it."""
-
-    case: dict[str, Array]
-    real: list[Array]
-    picture: Array | None
-    geometry: Any
-
-
-@dataclass(eq=False)
-class _Found:
-    """What a row has answered so far."""
-
-    differences: list[Difference] = field(default_factory=list)
-    answers: list[tuple[InputFile, Answer, Answer]] = field(default_factory=list)  # with the reference's
-    right: list[tuple[bool, bool]] = field(default_factory=list)  # first, and among the first five
 
 
 class OwnInputs:
@@ -99,7 +66,7 @@ class OwnInputs:
         first = reference if reference is not None else next((s for s in group if s.model is not None), None)
         if first is None or first.model is None:
             return
-        comparison = _Comparison(first, group)
+        comparison = TwinComparison(first, group)
         classes = self._classes_of_labels(comparison)
         for n, file in enumerate(self._folder.files):
             self._notify(f"input {n + 1:,} of {len(self._folder.files):,}: {file.name}", n / len(self._folder.files))
@@ -120,17 +87,17 @@ class OwnInputs:
                 subject.row["on_inputs"] = comparison.summary(subject, has_reference=reference is not None)
 
     def _leave_out(self, first: Subject, file: InputFile, error: AccelerateError) -> None:
-        self._left_out.append({"model": first.row["model"], "name": file.name, "reason": told_of(error)["reason"]})
+        self._left_out.append({"model": first.row["model"], "name": file.name, **told_of(error)})
 
     def _nothing_fits(self, first: Subject) -> OptionError:
         mine = [one for one in self._left_out if one["model"] == first.row["model"]]
         return OptionError(
             f"none of the {len(mine):,} files in {self._folder.path} can be given to {first.row['model']}; the first, "
             f"{mine[0]['name']}: {mine[0]['reason']}",
-            "give pictures, .npy or .npz files that fit the model",
+            mine[0]["remedy"] or "give pictures, .npy or .npz files that fit the model",
         )
 
-    def _classes_of_labels(self, comparison: _Comparison) -> dict[str, frozenset[int]]:
+    def _classes_of_labels(self, comparison: TwinComparison) -> dict[str, frozenset[int]]:
         """Return which classes of the model the labels are; what is none of its is noted."""
         labels = sorted({one.label for one in self._folder.files if one.label is not None})
         if not labels:
@@ -139,10 +106,10 @@ class OwnInputs:
         if comparison.kind != "classes":
             self._notes.append(f"what the files show is not compared with {name}, which gives no classes")
             return {}
-        names = ClassNames(comparison.metadata.labels, comparison.class_count())
+        names = ClassNames(comparison.labels, comparison.class_count())
         found = {label: names.find(label) for label in labels}
         strange = [label for label, classes in found.items() if not classes]
-        own = [label for label in comparison.metadata.labels if label]
+        own = [label for label in comparison.labels if label]
         if len(strange) == len(labels):
             by = self._folder.labelled_by
             what = by if by == "sub-folders" else f"labels in {by}"
@@ -154,168 +121,3 @@ class OwnInputs:
         elif strange:
             self._notes.append(f"{len(strange)} labels are not {name}'s and do not count: {listed(strange)}")
         return {label: classes for label, classes in found.items() if classes}
-
-
-class _Comparison:
-    """Twins, all of which answer what the first one is given."""
-
-    def __init__(self, first: Subject, group: Sequence[Subject]) -> None:
-        assert first.model is not None
-        self.first = first
-        self.metadata: Metadata = first.model.metadata()
-        self._task: VisionTask[Any] | None = None
-        with suppress(OptionError):  # nothing tells what the outputs say of a picture: values are compared
-            self._task = task_for(self.metadata)
-        self.kind = kind_of(self._task)
-        self._group = [first, *(s for s in group if s is not first)]
-        self._found = {id(s): _Found() for s in self._group}
-        self.given = 0
-
-    def class_count(self) -> int:
-        """Return how many classes the scores are of."""
-        return max(
-            [len(self.metadata.labels), *(int(np.prod([abs(n) for n in t.shape])) for t in self.metadata.outputs)]
-        )
-
-    def read(self, file: InputFile) -> _Read:
-        """Read an input.
-
-        Raises
-        ------
-        OptionError, TensorError
-            It cannot be read, or does not fit.
-        """
-        inputs, picture, geometry = self.metadata.required_inputs, None, None
-        given: Any
-        if not is_picture(file.path):
-            given = read_arrays(file.path, inputs)
-        else:
-            picture = open_picture(file.path)
-            if self._task is None:
-                given = picture_tensor(picture, file.path, inputs)
-            else:
-                given, geometry = self._task.prepare(picture)
-        case = adapted_feeds(self.metadata, file.name, given)
-        return _Read(case, real_values(self._model, case), picture, geometry)
-
-    def run(self, file: InputFile, read: _Read, classes: frozenset[int] | None) -> None:
-        """Ask all for their answers; who fails has failed."""
-        reference: Answer | None = None
-        for subject in self._group:
-            with caught(subject):
-                if subject.model is None or (reference is None and subject is not self.first):
-                    continue
-                answer = self._answer(subject, subject.model, read, reference)
-                if reference is None:
-                    reference = answer
-                    self.given += 1
-                found = self._found[id(subject)]
-                found.differences.append(compared(reference, answer))
-                found.answers.append((file, reference, answer))
-                if classes and isinstance(answer.decoded, Classifications):
-                    best = [int(index) for index in answer.decoded.classes[:_FIVE]]
-                    found.right.append((bool(classes & set(best[:1])), bool(classes & set(best))))
-
-    def _answer(self, subject: Subject, model: Model, read: _Read, reference: Answer | None) -> Answer:
-        if model.metadata().stateful:
-            model.do_command({"command": "reset"})
-        outputs = list(model.infer(self._feeds(subject, model, read), dequantize=True).values())
-        theirs = model.metadata().outputs
-        order = partners_of(self.metadata.outputs, theirs, f"{subject.target}: outputs")
-        values = {}
-        for n, (info, place) in enumerate(zip(self.metadata.outputs, order, strict=True)):
-            value = _as_shares(outputs[place], theirs[place]) if self.kind == "classes" else outputs[place]
-            values[info.name] = value if reference is None else in_shape(value, reference.values[n])
-        try:
-            return answer_of(self._task, values, read.geometry)
-        except (OptionError, TensorError):  # only the first answer tells what the outputs hold, and does not
-            if self.given or reference is not None:
-                raise
-            self._task, self.kind = None, kind_of(None)
-            return answer_of(None, values, None)
-
-    def _feeds(self, subject: Subject, model: Model, read: _Read) -> Mapping[str, Array]:
-        if subject.row["path"] == self.first.row["path"]:
-            return read.case
-        inputs = model.metadata().required_inputs
-        if read.picture is not None and len(inputs) == 1 and inputs[0].layout and _are_bare_levels(inputs[0]):
-            # integers of which nothing says what they stand for: levels of the picture itself
-            way = {} if self._task is None else _way_of(self._task)
-            return {inputs[0].name: to_tensor(read.picture, inputs[0], **way)}
-        return feeds_from(read.real, self._model, model)
-
-    @property
-    def _model(self) -> Model:
-        assert self.first.model is not None, "who fails ends the comparison"
-        return self.first.model
-
-    def summary(self, subject: Subject, *, has_reference: bool) -> dict[str, Any]:
-        """Return what the answers of a row come to."""
-        found = self._found[id(subject)]
-        summary: dict[str, Any] = {"inputs": len(found.answers), "kind": self.kind}
-        if has_reference:
-            off = off_by(found.differences)
-            summary |= {
-                "reference": say.reference_name(self.first.row),
-                "agrees": not is_suspect(off),
-                "off": sum(one > OFF for one in off),
-                "most_off": max(off, default=0.0),
-                **_shares(found.differences),
-                "worst": [] if subject is self.first else _worst(found, off),
-            }
-        if found.right:
-            first, five = (sum(flags) / len(found.right) for flags in zip(*found.right, strict=True))
-            summary["accuracy"] = {"inputs": len(found.right), "top1": first, "top5": five}
-        return summary
-
-
-def _are_bare_levels(info: TensorInfo) -> bool:
-    return info.quantization is None and info.data_type.startswith(("int", "uint"))
-
-
-def _as_shares(scores: Array, info: TensorInfo) -> Array:
-    """Return scores that are levels of which nothing says what they stand for as shares, which is what levels hold."""
-    if not _are_bare_levels(info) or scores.dtype.kind not in "iu":
-        return scores
-    limits = np.iinfo(scores.dtype)
-    shares: Array = ((scores.astype(np.float64) - limits.min) / (float(limits.max) - limits.min + 1)).astype(np.float32)
-    return shares
-
-
-def _way_of(task: VisionTask[Any]) -> dict[str, Any]:
-    prepared = task.preparation
-    return {"resize": prepared.resize, "anchor": prepared.anchor, "fill": prepared.fill}
-
-
-def _shares(differences: Sequence[Difference]) -> dict[str, float | None]:
-    """Return on which share of the inputs, of the boxes and of the pixels a row agrees; None for what is not so."""
-    boxes = [one.boxes for one in differences if one.boxes is not None]
-    of = sum(count for _, count in boxes)
-    return {
-        "top1": _mean([one.top1 for one in differences]),
-        "top5": _mean([one.top5 for one in differences]),
-        "boxes": sum(found for found, _ in boxes) / of if of else None,
-        "pixels": _mean([one.pixels for one in differences]),
-    }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _worst(found: _Found, off: Sequence[float]) -> list[dict[str, Any]]:
-    order = sorted(range(len(off)), key=lambda n: -off[n])[:_WORST]
-    return [
-        {
-            "name": file.name,
-            "path": str(file.path.absolute()),
-            "label": file.label,
-            "off": off[n],
-            "reference": reference.told(),
-            "answer": answer.told(),
-        }
-        for n in order
-        if off[n] > _NOTICED
-        for file, reference, answer in (found.answers[n],)
-    ]

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 
 from ..errors import AccelerateError
+from ..inputs.folder import InputFolder, find_inputs
 from ..model import Model
 from . import report_text as say
 from .agreement import are_twins, compare_answers, feeds_from, random_answers, random_real_inputs
+from .machine import describe_machine
+from .own_inputs import OwnInputs
+from .report_inputs import suspects
 from .rows import Subject, find_subjects
 from .statistics import PERCENTILES, summarize
 from .timing import sample
@@ -22,9 +26,11 @@ from .timing import sample
 __all__ = ["DeviceComparison"]
 
 _OWN_MODELS = [str(Path(__file__).parents[1] / "data" / name) for name in ("digits_uint8.tflite", "digits.onnx")]
-_SEED = 0
+_SEED, _SAMPLES = 0, 200
 #: What is saved of a row with its times.
 _TOLD = ("path", "sha256", "backend", "device", "threads", "runtime", "inputs", "load_ms")
+#: What of the machine pytest-benchmark does not know by itself.
+_MACHINE = ("board", "governor", "usable_cpus", "edge_accelerate")
 _WARMUP_CALLS, _MOST_ROUNDS = 10, 100_000
 
 
@@ -34,11 +40,18 @@ class DeviceComparison:
     def __init__(self, config: pytest.Config) -> None:
         self._models: Sequence[str] = config.getoption("benchmark_model") or _OWN_MODELS
         self._targets: Sequence[str] = config.getoption("benchmark_on")
+        self._folder: str | None = config.getoption("benchmark_inputs")
+
+    def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
+        """Say on which board it was, and how its CPUs were governed: what is compared may be of another."""
+        machine = describe_machine()
+        machine_info["edge_accelerate"] = {key: machine[key] for key in _MACHINE}
 
     @pytest.hookimpl(tryfirst=True)  # before -k and -m choose
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Add a test for each device, in front of those that were found."""
         try:
+            inputs = None if self._folder is None else find_inputs(Path(self._folder), _SAMPLES)
             subjects = list(self._subjects())
         except AccelerateError as error:
             raise pytest.UsageError(f"--benchmark: {error}") from error
@@ -47,7 +60,7 @@ class DeviceComparison:
             reasons = "\n".join(" ".join(("  ", *said)) for said in say.unmeasured([s.row for s in subjects]))
             raise pytest.UsageError(f"--benchmark: nothing here can run\n{reasons}")
         module = _Devices.from_parent(session, path=session.config.rootpath, name="devices", nodeid="edge-accelerate")
-        module.obj = _make_tests(subjects)
+        module.obj = _make_tests(subjects, inputs)
         items[:0] = session.genitems(module)
         session.testscollected = len(items)
 
@@ -70,16 +83,18 @@ class _Devices(pytest.Module):
         return callable(obj)
 
 
-def _make_tests(subjects: Sequence[Subject]) -> ModuleType:
+def _make_tests(subjects: Sequence[Subject], inputs: InputFolder | None) -> ModuleType:
     """Make a module with a test function for each model, parametrised with what it is to run on."""
     module = ModuleType("edge_accelerate_devices")
     for path in dict.fromkeys(s.row["path"] for s in subjects):
         mine = {s.target: s for s in subjects if s.row["path"] == path}
-        setattr(module, next(iter(mine.values())).row["model"], _test_of(mine, subjects))
+        setattr(module, next(iter(mine.values())).row["model"], _test_of(mine, subjects, inputs))
     return module
 
 
-def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callable[..., None]:
+def _test_of(
+    mine: Mapping[str, Subject], subjects: Sequence[Subject], inputs: InputFolder | None
+) -> Callable[..., None]:
     def test(benchmark: Any, request: pytest.FixtureRequest, target: str) -> None:
         subject = mine[target]
         if subject.row["status"] == "missing":
@@ -89,19 +104,33 @@ def _test_of(mine: Mapping[str, Subject], subjects: Sequence[Subject]) -> Callab
             answers = compare_answers(random_answers(reference, _SEED + 1), model)
             (real,) = random_real_inputs(reference, 1, _SEED)
             feeds = feeds_from(real, reference, model)
+            found = {} if inputs is None else _on_inputs(inputs, Subject(dict(named.row), model=reference), subject)
             rounds = _rounds(model, feeds, request.config)
             benchmark.extra_info.update(
                 {key: subject.row[key] for key in _TOLD},
                 seed=_SEED,
                 agreement={"reference": say.reference_name(named.row), **answers},
+                **found,
             )
             benchmark.pedantic(model.infer, args=(feeds,), rounds=rounds, iterations=1)
             if benchmark.stats is not None:  # --benchmark-disable leaves none
                 figures = summarize(1e6 * np.array(benchmark.stats.stats.data))
                 benchmark.extra_info["percentiles_us"] = {k: v for k, v in figures.items() if k in PERCENTILES}
+            if differs := [line for _, *lines in suspects([subject.row]) for line in lines]:
+                pytest.fail("\n".join(differs), pytrace=False)
 
     parametrized: Callable[..., None] = pytest.mark.parametrize("target", list(mine))(test)
     return parametrized
+
+
+def _on_inputs(inputs: InputFolder, reference: Subject, subject: Subject) -> dict[str, Any]:
+    """Compare the answers to the user's inputs; return what is saved of that."""
+    own = OwnInputs(inputs, lambda what, done: None)
+    own.judge([reference, subject], reference)
+    for one in (reference, subject):
+        if one.model is None:
+            pytest.fail(f"{one.target}: {one.row['reason']}", pytrace=False)
+    return {"inputs": own.report(), "on_inputs": subject.row["on_inputs"]}
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def tables(rows: Sequence[Row], *, wide: bool = False) -> Iterator[Table]:
 
     unit, scale = ("µs", 1.0) if min(row["latency_us"]["p50"] for row in rows) < 1000 else ("ms", 1e-3)
     columns = [*(f"{metric}\n{unit}" for metric in PERCENTILES), *(["calls"] if wide else []), "vs\nCPU"]
-    figures = ([*_latency(row, scale, wide), *([_agreement(row["agreement"])] if random else [])] for row in rows)
+    figures = ([*_latency(row, scale, wide), *([agreement(row["agreement"])] if random else [])] for row in rows)
     yield table("latency of a call", [*columns, *(["answers"] if random else [])], figures, comparison(rows))
     columns = ["load\nms", "first\nms", "memory\nMB", *(f"{part}\nµs" for part in _PARTS.values())]
     yield table("start, and its parts", columns, map(_start, rows), _about_parts(rows))
@@ -135,7 +135,7 @@ def digits(value: float) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
-def _agreement(found: Mapping[str, Any]) -> str:
+def agreement(found: Mapping[str, Any]) -> str:
     """Return how the answers compare with the reference's."""
     if "reason" in found:
         return str(found["reason"])

@@ -72,7 +72,7 @@ def _fail(message: str) -> int:
 
 
 def _said(message: str) -> str:
-    return clean(as_options(message) if sys.argv[1:2] == ["run"] else message)
+    return clean(as_options(message) if sys.argv[1:2] in (["run"], ["bench"]) else message)
 
 
 def _forget_output() -> None:

@@ -10,20 +10,27 @@ from typing import Any
 
 import click
 
-from ..bench.gates import Gate, compare_reports, differences, judge, read_report
+from ..bench.gates import Gate, compare_reports, differences, judge, read_report, shares_of
 from ..bench.junit import gate_cases, row_cases, write_junit
 from ..bench.runner import Settings, run
 from ..errors import OptionError
 from ..inputs.folder import find_inputs
 from .bench_tables import print_changes, print_report
 from .cleaning import clean
-from .parameters import POSITIVE, shape_option
+from .parameters import POSITIVE, load_option, shape_option
 from .progress import shown_progress
 
 __all__ = ["bench"]
 
 # a gate in a script stops at any status but 0; one that wants to run again or go on can tell this from a failure
 _NOT_JUDGED = 3
+_OWN_PLACE = {
+    "source": "MODEL",
+    "backend": "--backend",
+    "device": "--device",
+    "num_threads": "--threads",
+    "shapes": "--shape",
+}
 _FILE = click.Path(path_type=Path)
 #: So many pictures show a loss of accuracy of a few points, in a minute for most models.
 _SAMPLES = 200
@@ -110,6 +117,7 @@ class _Bench(click.Command):
     help="Take at most so many files of the folder.",
 )
 @shape_option
+@load_option(_OWN_PLACE)
 @click.option("--seed", type=int, default=Settings.seed, show_default=True, help="Of the random inputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, which `bench compare` reads.")
 @click.option("--html", "page", metavar="FILE", type=_FILE, help="Also write a report that any browser shows.")
@@ -121,6 +129,7 @@ def bench(
     folder: Path | None,
     samples: int,
     shapes: Any,
+    options: dict[str, Any],
     as_json: bool,
     page: Path | None,
     junit: Path | None,
@@ -137,7 +146,7 @@ def bench(
             raise OptionError(f"there is no folder {file.parent} for the report", f"make it, or give another {option}")
     inputs = None if folder is None else find_inputs(folder, samples)
     with shown_progress() as notify:
-        options = {"shapes": shapes} if shapes else {}
+        options |= {"shapes": shapes} if shapes else {}
         report = run(
             models,
             Settings(**settings),
@@ -173,7 +182,8 @@ def bench(
     metavar="GATE",
     multiple=True,
     callback=_parse_gates,
-    help="Such as 'p50>+5%': exit with 1 where that is certain, with 3 where it cannot be told. Repeatable.",
+    help="Such as 'p50>+5%', 'p50>+5%,+50us' or 'top1<-1%': "
+    "exit with 1 where that is certain, with 3 where it cannot be told. Repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--junit", metavar="FILE", type=_FILE, help="Also write a test result of each gate and row.")
@@ -181,11 +191,14 @@ def compare(before: Path, after: Path, gates: Sequence[Gate], as_json: bool, jun
     """Compare two runs, which `bench MODEL --json` has written to BEFORE and AFTER.
 
     A change counts where it is more than chance (an interval of 99 %), and more than the 3 % that two runs of the same
-    program may differ by. What ran before and does not now fails every gate; an INVALID run can be judged by none.
+    program may differ by. What ran before and does not now fails every gate; an INVALID run can be judged by none. Of
+    answers (top1, top5, boxes, pixels) nothing is chance: both runs need the same --inputs.
     Exits with 1 where a gate failed, with 3 where none did and one could not be judged, else with 0.
     """
     old, new = read_report(before), read_report(after)
-    changes = compare_reports(old, new, list(dict.fromkeys(("p50", *(gate.metric for gate in gates)))))
+    changes = compare_reports(
+        old, new, list(dict.fromkeys(("p50", *shares_of(old, new), *(one.metric for one in gates))))
+    )
     outcome = judge(changes, gates)
     if junit is not None:
         write_junit(junit, "edge-accelerate bench compare", gate_cases(changes, gates))

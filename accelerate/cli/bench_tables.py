@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..bench import report_text as say
-from ..bench.gates import Change, Outcome
+from ..bench.gates import SHARES, Change, Outcome
 from ..bench.report_inputs import remarks, tables
 from .rendering import print_fields, print_heading, print_line, print_table
 
@@ -52,6 +52,11 @@ def print_changes(changes: Sequence[Change], notes: Iterable[str], outcome: Outc
 
 
 def _changed(change: Change) -> Sequence[str]:
+    if change.metric in SHARES:
+        before, after = (say.NOTHING if one is None else f"{one:.1%}" for one in (change.before, change.after))
+        known = change.before is not None and change.after is not None
+        points = f"{100 * (change.after - change.before):+.2g} points" if known else say.NOTHING  # type: ignore[operator]
+        return say.name(vars(change), []), change.metric, before, after, points, say.NOTHING, change.verdict
     between = (
         say.NOTHING
         if change.low is None or change.high is None

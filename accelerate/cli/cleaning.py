@@ -11,7 +11,7 @@ _ARGUMENT = re.compile(r"load\(\.\.\., (?!shapes)(\w+)=((?:[^()]|\([^()]*\))+)\)
 
 
 def as_options(text: str) -> str:
-    """Return a message in which an argument of `load` stands as it is given to the command ``run``."""
+    """Return a message in which an argument of `load` stands as it is given to commands."""
     return _ARGUMENT.sub(r'--option "\1=\2"', text)
 
 
