@@ -157,7 +157,7 @@ def _print_plan(plan: Mapping[str, Any]) -> None:
         print_line("no backend is installed")
         return
     cells = [(verdict, c["backend"], c["device"], c["reason"]) for verdict, c in rows]
-    print_table(("", "backend", "device", "why"), cells, wrap=["why"])
+    print_table(("", "backend", "device", "why"), cells, wrap=["why"], names=["backend"])
     if remedies := [(c["backend"], c["remedy"]) for _, c in rows if c["remedy"]]:
         print_heading("Remedies")
         print_fields(remedies)

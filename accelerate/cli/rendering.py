@@ -21,12 +21,18 @@ _UNFOLDED = 100_000
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], wrap: Sequence[str], *, tight: bool = False
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    wrap: Sequence[str],
+    *,
+    names: Sequence[str] = (),
+    tight: bool = False,
 ) -> None:
     """Print a table under bold headings; a `tight` one leaves less room between the columns.
 
-    The columns whose headings are in `wrap` give way where the terminal is narrow. The others keep their width, if need
-    be beyond the terminal's: a shape or a number that is broken in two misleads.
+    The columns whose headings are in `wrap` give way where the terminal is narrow, and where that is not enough those
+    in `names`. The others keep their width, if need be beyond the terminal's: a shape or a number that is broken in two
+    misleads.
     """
     cells = [list(map(clean_line, row)) for row in rows]
     gap = 1 if tight else 2
@@ -34,17 +40,24 @@ def print_table(
     console = _console()
     texts = [[*heading.split("\n"), *(row[i] for row in cells)] for i, heading in enumerate(columns)]
     room = console.width - (gap + 1) * (len(columns) - 1)
-    widths = _widths(texts, [heading in wrap for heading in columns], room)
+    widths = _widths(texts, [heading in wrap for heading in columns], [heading in names for heading in columns], room)
     for heading, width in zip(columns, widths, strict=True):
-        table.add_column(heading, overflow="fold", no_wrap=heading not in wrap, width=width)
+        table.add_column(heading, overflow="fold", no_wrap=heading not in (*wrap, *names), width=width)
     for row in cells:
         table.add_row(*row)
     _print(table, max(console.width, console.width + sum(widths) - room))
 
 
-def _widths(texts: Sequence[Sequence[str]], gives_way: Sequence[bool], room: int) -> list[int]:
+def _widths(
+    texts: Sequence[Sequence[str]], gives_way: Sequence[bool], are_names: Sequence[bool], room: int
+) -> list[int]:
     """Return the widths of columns; those that give way keep their longest words whole as far as there is room."""
     natural = [max(map(cell_len, column)) for column in texts]
+    least = sum(_NARROWEST if gives else width for width, gives in zip(natural, gives_way, strict=True))
+    for i in (i for i, is_name in enumerate(are_names) if is_name):
+        lacking = max(0, min(least - room, natural[i] - _NARROWEST))
+        natural[i] -= lacking
+        least -= lacking
     room -= sum(width for width, gives in zip(natural, gives_way, strict=True) if not gives)
     room = max(room, _NARROWEST * sum(gives_way))
     giving = [i for i, gives in enumerate(gives_way) if gives]
