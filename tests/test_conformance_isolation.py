@@ -27,6 +27,10 @@ def _isolated(runtime: str) -> Mapping[str, Case]:
         import test_conformance_onnxruntime
 
         cases = test_conformance_onnxruntime._cases()
+    elif runtime == "openvino":
+        import test_conformance_openvino
+
+        cases = test_conformance_openvino._tflite()
     else:
         import test_conformance_tflite
 
@@ -68,6 +72,22 @@ if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
 
         def cases(self) -> Mapping[str, Case]:
             return _isolated("onnxruntime")
+
+
+if all(map(importlib.util.find_spec, ("ai_edge_litert", "onnx", "openvino"))):
+
+    class TestOpenVINO(ValueTests):
+        backend = "openvino"
+
+        def cases(self) -> Mapping[str, Case]:
+            return _isolated("openvino")
+
+    @pytest.mark.long
+    class TestAllOfOpenVINO(BackendConformance):
+        backend = "openvino"
+
+        def cases(self) -> Mapping[str, Case]:
+            return _isolated("openvino")
 
 
 # pytest collects what a module holds

@@ -7,6 +7,7 @@ version of ONNX Runtime may crash it. So may its first run, which is made there,
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 import threading
@@ -30,6 +31,7 @@ from accelerate.errors import DeviceNotFoundError, InferenceError
 from .errors import without_noise
 from .plugin_packages import Plugin, installed, plugin_of, remedy_for, short_name
 from .runtime import IN_BUILDS, LINES, import_runtime
+from .shared_libraries import fuller_copies, load_fuller_copies
 
 __all__ = [
     "KINDS",
@@ -187,7 +189,10 @@ def _versions() -> str:
 
 
 def _key(plugin: Plugin, *more: str) -> str:
-    return " ".join((plugin.package, plugin.version, str(plugin.stamp), *more))
+    spec = importlib.util.find_spec(plugin.package)
+    shared = fuller_copies(Path(spec.origin).parent) if spec is not None and spec.origin is not None else ()
+    copies = [f"{path} {path.stat().st_mtime_ns}" for path in shared]
+    return " ".join((plugin.package, plugin.version, str(plugin.stamp), *copies, *more))
 
 
 def try_library(_: bytes, package: str) -> str:
@@ -286,6 +291,7 @@ def _register(plugin: Plugin) -> None:
         names = tuple(map(str, module.get_ep_names()))
         known = {device.ep_metadata.get("library_path") for device in runtime.get_ep_devices()}
         if library not in known:
+            load_fuller_copies(os.path.dirname(library))
             try:
                 with held_back(LINES):
                     runtime.register_execution_provider_library(names[0], library)

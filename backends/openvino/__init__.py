@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from accelerate.contract import (
     Availability,
     Backend,
+    ChildError,
     Device,
     LoadOptions,
     Match,
@@ -20,7 +23,7 @@ from accelerate.contract import (
     refusal,
     try_runtime,
 )
-from accelerate.errors import AccelerateError, OptionError
+from accelerate.errors import AccelerateError, BackendNotAvailableError, OptionError
 from accelerate.metadata import Metadata
 
 if TYPE_CHECKING:
@@ -55,18 +58,45 @@ class OpenVINO(Backend):
         return kinds()
 
     def availability(self) -> Availability:
-        from .runtime import inherited, known_answers, version
+        from .runtime import inherited, version
 
         if inherited():
             return _INHERITED
-        return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version, known_answers)
+        if importlib.util.find_spec("openvino") is None:
+            return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version)
+        from .trial import known_answers
+
+        try:  # before it is imported here
+            wrong = known_answers()
+        except BackendNotAvailableError as error:
+            return Availability(False, reason=error.reason, remedy=error.remedy)
+        except ChildError as error:
+            if not error.impossible:
+                reason = f"OpenVINO was to compute a known answer in a child process, and there was none: {error}"
+                return Availability(False, reason=reason, remedy="try again")
+            here = try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version)
+            return replace(here, reason=f"{here.reason}; what it computes is not known, since {error}")
+        return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version, lambda: wrong)
 
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
         from .runtime import inherited, version
 
         if inherited():
             return _INHERITED
-        return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version)
+        if source.format == "object":  # which shows that it works
+            return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version)
+        from .libraries import lacks_reader
+        from .trial import check_known_crash
+
+        try:
+            check_known_crash()
+        except BackendNotAvailableError as error:
+            return Availability(False, reason=error.reason, remedy=error.remedy)
+        state = try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version)
+        if not state.available or options.isolation is not None:
+            return state
+
+        return state if (why := lacks_reader(source.format)) is None else Availability(False, state.version, *why)
 
     def devices(self, options: LoadOptions) -> Sequence[Device]:
         from .devices import check_properties, devices

@@ -6,12 +6,11 @@ import functools
 import os
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
-from accelerate.contract import Array, held_back, try_digits
+from accelerate.contract import held_back
 
-__all__ = ["LINES", "core", "import_runtime", "inherited", "known_answers", "settings", "version"]
+__all__ = ["LINES", "core", "import_runtime", "inherited", "settings", "version"]
 
 #: What it writes to stderr while it tries its readers, one after another, on a file.
 LINES = re.compile(rb"WARNING: All log messages before absl|[EWI]\d{4} [\d:.]+ +\d+ \S+\.cc:")
@@ -68,18 +67,3 @@ def settings(device: str, threads: int | None) -> dict[str, Any]:
     if threads is not None and device == "CPU":  # others refuse it
         chosen["INFERENCE_NUM_THREADS"] = threads
     return chosen
-
-
-def known_answers() -> dict[str, tuple[str, str]]:
-    """Run the project's digit models on the CPU; return what is wrong by data type, as `try_digits` does."""
-
-    def run(path: Path, pixels: Array) -> Array:
-        with held_back(LINES):
-            model = core().read_model(str(path))
-            request = core().compile_model(model, "CPU", settings("CPU", 1)).create_infer_request()
-        request.get_input_tensor(0).data[...] = pixels.reshape(request.get_input_tensor(0).shape)
-        request.infer(share_outputs=True)
-        answer: Array = request.get_output_tensor(0).data.copy()
-        return answer
-
-    return try_digits(run, ".tflite")
