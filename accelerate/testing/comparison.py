@@ -34,8 +34,9 @@ class OutputDifference:
         Where in the reference's output that is; empty where the shapes differ.
     top1 : float or None
         The share of the batch, from 0 to 1, whose greatest value is at the same place; a tie agrees if the places
-        overlap. None for an output that is not one row of two or more scores for each item, and for a model with
-        several outputs: a detector's boxes and classes are rows, too, but no scores.
+        overlap, and one of all values with another such. None for an output that is not one row of two or more scores
+        for each item, and for a model with several outputs: a detector's boxes and classes are rows, too, but no
+        scores.
     low, high : float
         The smallest and the largest finite value of the reference's output, to judge the difference by; NaN without.
     """
@@ -296,4 +297,5 @@ def _score_rows(output: Array) -> Array | None:
 def _top1(one: Array, other: Array) -> float:
     """Return the share of rows whose greatest values are at the same place."""
     best = [rows == rows.max(axis=1, keepdims=True) for rows in (one, other)]
-    return float(np.mean((best[0] & best[1]).any(axis=1)))
+    none_first = [places.all(axis=1) for places in best]  # as what computes nothing answers: zeros everywhere
+    return float(np.mean((best[0] & best[1]).any(axis=1) & (none_first[0] == none_first[1])))
