@@ -190,13 +190,17 @@ def measure(
     fastest = min(fit, key=_p50)
     results = [_result(one, winner, fastest, contest) for one in ordered]
     results += [_missing(given, rows) for given, (mine, rows) in zip(every, found, strict=True) if not mine]
-    note = "it is not stored: store=False"
-    if store:
+    if not store:
+        note = "it is not stored: store=False"
+    elif not all_backends:
+        note = "it is not stored: only auto goes by what is, and a backend was named"
+    elif (refusing := _refusing(candidates, contest)) is not None:
         note = (
-            _store(every, fit)
-            if all_backends
-            else "it is not stored: only auto goes by what is, and a backend was named"
+            f"it is not stored: {refusing.target} fails on {contest.inputs}, and what others make of such may be "
+            f"anything; give inputs of your own, or shapes="
         )
+    else:
+        note = _store(every, fit)
     stored = not note
     if stored and not environment.tuned():
         note = "EDGE_ACCELERATE_TUNED=0 keeps load from going by it"
@@ -209,7 +213,7 @@ def _seconds(given: Any) -> float:
         seconds = float(given)
     except (TypeError, ValueError, OverflowError):
         seconds = 0.0
-    if not (math.isfinite(seconds) and seconds > 0) or isinstance(given, (bool, str)):
+    if not (math.isfinite(seconds) and seconds > 0) or isinstance(given, (bool, str, bytes)):
         raise OptionError(f"seconds is {given!r:.60}; wanted a finite number above 0")
     return seconds
 
@@ -283,7 +287,8 @@ def _result(one: Candidate, winner: Candidate, fastest: Candidate, contest: Cont
         return TuningResult(*place, *_UNKNOWN, one.failure["reason"], one.failure["remedy"])
     figures = summarize(np.concatenate(one.rounds) / 1e3)
     agrees = one.agreement.get("agrees")
-    reason, remedy = _compared(one) if one is not contest.reference else "the reference", ""
+    is_reference = one is contest.reference and agrees is not False  # a random one may disagree with itself
+    reason, remedy = "the reference" if is_reference else _compared(one), ""
     if one is winner:
         reason = f"{'the fastest' if one is fastest else 'as fast as any, with fewer threads'}; {reason}"
     if agrees is False:
@@ -315,6 +320,13 @@ def _missing(given: Given, rows: Sequence[Row]) -> TuningResult:
     row = next((row for row in rows if row.accepted or row.final), rows[0])
     told = row.candidate
     return TuningResult(given.name, told.backend, told.device, None, *_UNKNOWN, told.reason, told.remedy)
+
+
+def _refusing(candidates: Sequence[Candidate], contest: Contest) -> Candidate | None:
+    """Return a file's own engine that has failed on the inputs, where no other one is the reference."""
+    if contest.reference is not None and contest.reference.is_own_engine:
+        return None
+    return next((one for one in candidates if one.is_own_engine and one.failure and one.cases), None)
 
 
 def _store(every: Sequence[Given], fit: Sequence[Candidate]) -> str:

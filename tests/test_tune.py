@@ -125,6 +125,7 @@ def test_one_that_is_wrong_is_never_chosen_though_nothing_else_is_left(install: 
         (lambda x: x * 2 * 1.04, True),  # the order of the scores is the same
         (lambda x: x * 200, True),
         (lambda x: -x, False),
+        (lambda x: x * 0, False),  # all classes tie
         (lambda x: x * 2 + np.float32(0.01) * np.arange(4, dtype=np.float32), True),  # little of the range
         (lambda x: x * np.float32("nan"), False),
         (lambda x: x[:, :2], False),
@@ -157,6 +158,30 @@ def test_the_reference_is_the_files_own_engine(install: Install, model: Path) ->
     install("another", ms=0.2, compute=lambda x: -x)
     install("own", own=True, ms=0.4)
     assert tune(model).reference == "own on cpu, 1 thread"
+
+
+def test_what_its_own_engine_refuses_makes_nobody_right(install: Install, model: Path) -> None:
+    def refuse(x: Any) -> Any:
+        raise InferenceError("no such index")
+
+    own = install("own", own=True, ms=0.5, compute=refuse)
+    install("another", ms=0.1, compute=lambda x: x * 0)
+    found = tune(model)
+    assert (found.chosen.backend, found.reference, found.stored) == ("another", "another on cpu, 1 thread", False)
+    assert "it is not stored: own on cpu, 1 thread fails on 8 random inputs" in found.note
+    assert not list(measurements.stored())
+    own.load = lambda source, options: 1 / 0  # that it cannot be loaded at all says nothing of the inputs
+    assert tune(model).stored
+
+
+def test_a_reference_that_disagrees_with_itself(install: Install, model: Path) -> None:
+    factors = iter([2] * 8)  # of the answers that the others are compared with
+    install("own", own=True, ms=0.2, compute=lambda x: x * next(factors, -1))
+    install("fast", kind="gpu", ms=0.1)
+    found = tune(model)
+    assert found.chosen.backend == "fast"
+    (reference,) = (one for one in found.results if one.num_threads == 1)
+    assert reference.reason.startswith("disagrees: top-1 is equal on 0 % of the inputs")
 
 
 # Threads
@@ -412,8 +437,9 @@ def test_what_is_not_stored_says_why(install: Install, model: Path, monkeypatch:
     assert "it is not stored: the cache folder cannot be used: " in tune(model).note
 
 
-def test_the_line_tells_no_secrets(install: Install, model: Path) -> None:
+def test_the_line_tells_no_secrets(install: Install, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install("own", own=True, ms=0.1)
+    monkeypatch.setattr(tuning, "_AS_FAST", 100.0)  # one thread
     found = tune(model, mode="hunter2", label_path=None, signature=None, strict=True)
     assert (
         found.line == f'accelerate.load("{model}", backend="own", device="cpu", num_threads=1, mode=..., strict=True)'
