@@ -172,6 +172,7 @@ def test_statistics(client: Any) -> None:
 def test_our_backend_shows_the_same_metadata(name: str, server: Server, local: dict[str, accelerate.Model]) -> None:
     with accelerate.load(f"triton://{server.address}/{name}") as model:
         assert model.metadata() == local[name].metadata()
+        assert model.runtime.details["platform"] == "tflite_cpu cpu"
 
 
 def test_other_text_than_ours_is_no_metadata(local: dict[str, accelerate.Model]) -> None:

@@ -98,28 +98,34 @@ class _Served(BackendConformance):
         return {role: replace(case, source=server.url(role), options=options) for role, case in cases.items()}
 
 
-class TestTFLiteInSharedMemory(_Served):
-    memory = "system"
-
+class _TFLiteServed(_Served):
     @pytest.fixture(autouse=True)
     def _with_server(self, tflite: tuple[Serving, Mapping[str, Case]]) -> None:
         self.served = tflite
 
 
-class TestTFLiteInMessages(_Served):
-    memory = "none"
-
-    @pytest.fixture(autouse=True)
-    def _with_server(self, tflite: tuple[Serving, Mapping[str, Case]]) -> None:
-        self.served = tflite
-
-
-class TestONNXInSharedMemory(_Served):
-    memory = "system"
-
+class _ONNXServed(_Served):
     @pytest.fixture(autouse=True)
     def _with_server(self, onnx: tuple[Serving, Mapping[str, Case]]) -> None:
         self.served = onnx
 
 
-del _Served, BackendConformance  # pytest collects what a module holds
+class TestTFLiteInSharedMemory(_TFLiteServed):
+    memory = "system"
+
+
+class TestONNXInMessages(_ONNXServed):
+    memory = "none"
+
+
+@pytest.mark.long
+class TestTFLiteInMessages(_TFLiteServed):
+    memory = "none"
+
+
+@pytest.mark.long
+class TestONNXInSharedMemory(_ONNXServed):
+    memory = "system"
+
+
+del _Served, _TFLiteServed, _ONNXServed, BackendConformance  # pytest collects what a module holds

@@ -49,7 +49,7 @@ _MEGABYTE = 1 << 20
     "--tls-client-ca", metavar="PATH", type=click.Path(path_type=Path), help="PEM file: whose clients may connect."
 )
 @click.option(
-    "--max-message", metavar="MIB", type=click.IntRange(1, 2047), default=128, show_default=True, help="Of one call."
+    "--max-message", metavar="MIB", type=click.IntRange(1, 2047), default=64, show_default=True, help="Of one call."
 )
 @click.option(
     "--grace", metavar="SECONDS", type=POSITIVE, default=10.0, show_default=True, help="For running calls at the end."

@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import os
 import re
+import sys
 from time import monotonic
 from urllib.parse import unquote
 
@@ -92,6 +93,6 @@ def _users(local: int, remote: int) -> set[int]:
 
 def _is_loopback(host: str) -> bool:
     """Whether an address of the tables, words of 4 bytes in the machine's order, is one of the loopback device."""
-    words = [int(host[at : at + 8], 16).to_bytes(4, "little") for at in range(0, len(host), 8)]
+    words = [int(host[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(host), 8)]
     address = ipaddress.ip_address(b"".join(words))
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import weakref
-from collections.abc import Iterator
+from collections import deque
 
 import grpc
 import numpy as np
@@ -21,13 +21,14 @@ import numpy as np
 from ...calls.conversion import Array
 from .refusals import RefusalError
 
-__all__ = ["Region", "Regions"]
+__all__ = ["Region", "Regions", "Rooms"]
 
 _FOLDER = "/dev/shm/"
 _MOST = 256  # each has a descriptor of this process
 _LONGEST_NAME = 255
 #: Files whose owner holds a lock (flock) on them for as long as it lives: what this package's clients share.
 _LOCKED_PREFIX = "edge-accelerate-"
+_MOST_KEPT = 4
 _EVERY = 1.0  # seconds between two looks whether owners live
 
 
@@ -149,6 +150,25 @@ def _bytes_of(array: Array) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
+class Rooms:
+    """Memory that regions are read into, kept for the next request: its page faults take longer than the copy."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Array] = deque(maxlen=_MOST_KEPT)
+
+    def take(self, size: int) -> Array:
+        """Return uint8 [size]."""
+        try:
+            room = self._kept.pop()
+        except IndexError:
+            return np.empty(size, np.uint8)
+        return room if room.size == size else np.empty(size, np.uint8)
+
+    def give(self, room: Array) -> None:
+        """Keep memory that nobody uses any more."""
+        self._kept.append(room)
+
+
 class Regions:
     """The regions of all clients. Any thread may use it."""
 
@@ -230,14 +250,15 @@ class Regions:
                 raise _unknown(name)
             return [self._all[name]] if name else [*self._all.values()]
 
-    @contextlib.contextmanager
-    def used(self, names: frozenset[str]) -> Iterator[dict[str, Region]]:
-        """Lend the regions of these names to a request.
+    def lend(self, names: frozenset[str]) -> dict[str, Region]:
+        """Return the regions of these names, which a request uses until it gives them back.
 
         Raises
         ------
         RefusalError
         """
+        if not names:
+            return {}
         with self._lock:
             missing = [name for name in names if name not in self._all]
             if missing:
@@ -245,9 +266,11 @@ class Regions:
             regions = {name: self._all[name] for name in names}
             for region in regions.values():
                 region.users += 1
-        try:
-            yield regions
-        finally:
+        return regions
+
+    def give_back(self, regions: dict[str, Region]) -> None:
+        """End a request's use of regions."""
+        if regions:
             with self._lock:
                 for region in regions.values():
                     region.users -= 1

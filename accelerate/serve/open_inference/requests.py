@@ -16,7 +16,7 @@ from .refusals import RefusalError
 
 __all__ = ["Given", "Place", "Request", "RequestReader", "Wanted", "invalid"]
 
-_RAW_INPUT = 7  # ModelInferRequest.raw_input_contents
+_RAW_INPUT, _RAW_TAG = 7, b"\x3a"  # ModelInferRequest.raw_input_contents: its number, and how one begins
 _KEPT, _LARGEST_KEPT = 64, 4096  # requests that are remembered, and the bytes of one
 
 
@@ -86,6 +86,7 @@ class RequestReader:
 
     def __init__(self) -> None:
         self._known: dict[bytes, Request] = {}
+        self._lengths: tuple[int, ...] = ()
         self._lock = threading.Lock()
 
     def read(self, message: bytes) -> tuple[Request, list[memoryview]]:
@@ -98,6 +99,11 @@ class RequestReader:
         request = self._known.get(message) if len(message) <= _LARGEST_KEPT else None
         if request is not None:  # all of its tensors are in shared memory
             return request, []
+        for length in self._lengths:
+            if message[length : length + 1] == _RAW_TAG and (request := self._known.get(message[:length])) is not None:
+                raw = _contents(message, length)
+                if raw is not None:
+                    return request, raw
         try:
             head, raw = split(message, _RAW_INPUT, "the request")
         except ModelError as error:
@@ -114,6 +120,31 @@ class RequestReader:
             if len(self._known) >= _KEPT:
                 self._known.pop(next(iter(self._known)))
             self._known[head] = request
+            self._lengths = tuple(dict.fromkeys(map(len, self._known)))
+
+
+def _contents(message: bytes, at: int) -> list[memoryview] | None:
+    """Return the raw contents of which a message consists from a place on; None where it is something else."""
+    view, raw, end = memoryview(message), [], len(message)
+    while at < end:
+        if message[at] != _RAW_TAG[0]:
+            return None
+        at += 1
+        length = shift = 0
+        while at < end and shift < 35:
+            byte = message[at]
+            at += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        else:
+            return None
+        if length > end - at:
+            return None
+        raw.append(view[at : at + length])
+        at += length
+    return raw
 
 
 def _parsed(head: bytes) -> Request:

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from ...calls.conversion import Array
+from ...calls.conversion import Array, dtype_of
 from ...errors import InferenceTimeoutError, UnsupportedModelError
 from ...formats.open_inference import messages
 from ...formats.open_inference.description import PARAMETER, to_text
@@ -16,7 +16,7 @@ from ...metadata import TensorInfo
 from ...model import Model
 from .places import CancelledError, Places
 from .refusals import RefusalError, refusal_of
-from .regions import Regions
+from .regions import Region, Regions, Rooms
 from .requests import Request, Wanted, invalid
 from .running import runner
 from .statistics import Statistics
@@ -54,9 +54,11 @@ class Served:
         self._metadata = model.metadata()
         self._check()
         self._run_model = runner(model)
+        self._rooms = Rooms()
         self._places = Places(max(1, model.concurrency))
         self._inputs = _by_every_name(self._metadata.inputs)
         self._outputs = {t.name: t for t in self._metadata.outputs}
+        self._dtypes = [(t.name, dtype_of(t)) for t in self._metadata.outputs]
         self._every = tuple(Wanted(name, 0, None) for name in self._outputs)
         labels = self._metadata.labels
         self._labels = {t.name: t.labels or labels for t in self._metadata.outputs}
@@ -76,9 +78,13 @@ class Served:
 
     # How it reads
 
+    @property
+    def _platform(self) -> str:
+        return f"{self.model.backend} {self.model.device}"
+
     def described(self) -> Any:
         """Return a ModelMetadataResponse."""
-        said = messages.ModelMetadataResponse(name=self.name, versions=[_VERSION], platform=self.model.backend)
+        said = messages.ModelMetadataResponse(name=self.name, versions=[_VERSION], platform=self._platform)
         for tensors, infos in ((said.inputs, self._metadata.inputs), (said.outputs, self._metadata.outputs)):
             for info in infos:
                 tensors.add(name=info.name, datatype=DATATYPES[info.data_type], shape=info.shape)
@@ -86,7 +92,7 @@ class Served:
 
     def configured(self) -> Any:
         """Return a ModelConfig, in which the whole Metadata stands as a parameter."""
-        said = messages.ModelConfig(name=self.name, backend=self.model.backend, platform=self.model.backend)
+        said = messages.ModelConfig(name=self.name, backend=self.model.backend, platform=self._platform)
         types = type(said).DESCRIPTOR.file.enum_types_by_name["DataType"].values_by_name
         for info in self._metadata.inputs:
             tensor = said.input.add(name=info.name, data_type=_type(types, info), dims=info.shape)
@@ -101,7 +107,6 @@ class Served:
         kinds = type(group).DESCRIPTOR.enum_types_by_name["Kind"].values_by_name
         group.kind = kinds[_kind(self.model.device)].number
         said.parameters[PARAMETER].string_value = to_text(self._metadata)
-        said.parameters["edge_accelerate.device"].string_value = self.model.device
         return said
 
     # How it answers
@@ -114,17 +119,23 @@ class Served:
         RefusalError
         """
         began = perf_counter_ns()
+        taken: list[Array] = []
+        lent: dict[str, Region] = {}
         try:
-            with regions.used(request.regions) as lent:
-                wanted = self._wanted(request)
-                until = _until(context)
-                feeds = arrays(request, raw, self._inputs, lent)
-                moments = [began, perf_counter_ns()]
-                outputs = self._run(feeds, until, context, moments)
-                answered = answer(request, wanted, outputs, self._outputs, self._labels, lent)
+            until = _until(context)
+            wanted = self._wanted(request)
+            lent = regions.lend(request.regions)
+            feeds = arrays(request, raw, self._inputs, lent, self._rooms, taken)
+            moments = [began, perf_counter_ns()]
+            outputs = self._run(feeds, until, context, moments)
+            answered = answer(request, wanted, outputs, self._outputs, self._labels, lent)
         except Exception as error:  # a stranger's backend may raise anything
             self.statistics.record_failure(perf_counter_ns() - began)
             raise refusal_of(error) from error
+        finally:
+            regions.give_back(lent)
+        for room in taken:  # after an error a runtime may still be reading there
+            self._rooms.give(room)
         moments.append(perf_counter_ns())
         self.statistics.record(moments)
         return answered
@@ -153,11 +164,10 @@ class Served:
         return outputs
 
     def _check_outputs(self, outputs: Mapping[str, Array]) -> None:
-        for name, info in self._outputs.items():
-            got = outputs[name].dtype
-            if got != (object if info.data_type == "string" else info.data_type):
+        for name, dtype in self._dtypes:
+            if outputs[name].dtype != dtype:
                 raise RefusalError(
-                    grpc.StatusCode.INTERNAL, f"output {name!r} came as {got}; the model says {info.data_type}"
+                    grpc.StatusCode.INTERNAL, f"output {name!r} came as {outputs[name].dtype}; the model says {dtype}"
                 )
 
 

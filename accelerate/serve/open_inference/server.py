@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Server"]
 
 _log = logging.getLogger("accelerate")
-_LARGEST_MESSAGE = 128 << 20  # a picture of 4K in float32, and some room
+_LARGEST_MESSAGE = 64 << 20  # two frames of 1080p in float32
 _MORE_CALLS = 16  # threads for what is no inference: whether the server lives has to be answered while all others wait
 _LONGEST_NAME = 200
 

@@ -16,7 +16,7 @@ from ...formats.open_inference.raw import pack_strings, unpack_strings
 from ...formats.protobuf import varint
 from ...metadata import TensorInfo
 from .refusals import RefusalError
-from .regions import Region
+from .regions import Region, Rooms
 from .requests import Given, Request, Wanted, invalid
 
 __all__ = ["DATATYPES", "answer", "arrays"]
@@ -34,11 +34,17 @@ _MOST_ANSWERS = 8  # kept with a request: one for each shape that outputs of dyn
 
 
 def arrays(
-    request: Request, raw: Sequence[memoryview], inputs: Mapping[str, TensorInfo], regions: Mapping[str, Region]
+    request: Request,
+    raw: Sequence[memoryview],
+    inputs: Mapping[str, TensorInfo],
+    regions: Mapping[str, Region],
+    rooms: Rooms,
+    taken: list[Array],
 ) -> dict[str, Array]:
     """Return the inputs of a request by the names that it gives them.
 
-    Those in the message are views of it where that is possible; those in shared memory have been copied.
+    Those in the message are views of it where that is possible; those in shared memory are copied into `rooms`, and
+    what was `taken` of these is to be given back.
 
     Raises
     ------
@@ -57,7 +63,7 @@ def arrays(
         if given.datatype != (wanted := DATATYPES[info.data_type]):
             raise invalid(f"input {given.name!r} has the datatype {given.datatype!r}; the model wants {wanted!r}")
         if given.place is not None:
-            found[given.name] = _shared(given, info, regions[given.place.region])
+            found[given.name] = _shared(given, info, regions[given.place.region], rooms, taken)
         elif raw:
             if given.contents is not None:
                 raise invalid(f"input {given.name!r} has contents, and the request raw contents; wanted one of them")
@@ -76,13 +82,14 @@ def _raw(given: Given, info: TensorInfo, content: memoryview) -> Array:
     return _as(given, np.frombuffer(content, np.uint8), dtype)
 
 
-def _shared(given: Given, info: TensorInfo, region: Region) -> Array:
+def _shared(given: Given, info: TensorInfo, region: Region, rooms: Rooms, taken: list[Array]) -> Array:
     assert given.place is not None
     dtype, size = dtype_of(info), given.place.size
     if not dtype.hasobject and size != math.prod(given.shape) * dtype.itemsize:
         raise _misfit(given, size, dtype)
     region.check(given.name, given.place.offset, size)  # before room is made for it
-    content = np.empty(size, np.uint8)
+    content = rooms.take(size)
+    taken.append(content)
     region.read(given.name, given.place.offset, content)
     return _words(given, content.data) if dtype.hasobject else _as(given, content, dtype)
 
