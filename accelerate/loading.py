@@ -83,13 +83,13 @@ def decision(
     Where `heeds_environment`, the environment says what they leave open; a runtime's object and a URL leave nothing.
     """
     environment.check()
+    considered = _considered(backend, backend_options)  # a slip in a name is said before the file is looked for
     found = registry.recognize(Source(source))
     said = ""
     if heeds_environment and found.format not in ("object", "url"):
         backend, common["device"], said = environment.in_place_of(backend, common["device"])
-    with _telling(said):
-        considered = _considered(backend)
-        _check_option_names(backend_options, considered)
+        with _telling(said):
+            considered = _considered(backend, backend_options)
     for one in considered:
         registry.check_environment(one)
     if common["num_threads"] is not None:
@@ -156,13 +156,19 @@ def _beside(path: Path) -> Beside | None:
     return read_beside(path)
 
 
-def _considered(backend: object) -> list[Backend]:
+def _considered(backend: object, options: Mapping[str, object]) -> list[Backend]:
+    """Return the backends that are named, which know the options."""
     if backend == "auto":
-        return list(registry.backends().values())
-    names = [backend] if isinstance(backend, str) else backend
-    if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
-        raise OptionError(f"backend is {backend!r:.80}; wanted 'auto', a name from list_backends(), or a list of names")
-    return [registry.find(name) for name in dict.fromkeys(names)]
+        considered = list(registry.backends().values())
+    else:
+        names = [backend] if isinstance(backend, str) else backend
+        if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
+            raise OptionError(
+                f"backend is {backend!r:.80}; wanted 'auto', a name from list_backends(), or a list of names"
+            )
+        considered = [registry.find(name) for name in dict.fromkeys(names)]
+    _check_option_names(options, considered)
+    return considered
 
 
 def _check_option_names(given: Mapping[str, object], considered: Sequence[Backend]) -> None:
