@@ -36,6 +36,7 @@ class OwnInputs:
     def __init__(self, folder: InputFolder, notify: Notify) -> None:
         self._folder = folder
         self._notify = notify
+        self._done = 0.0
         self._left_out: list[dict[str, str]] = []
         self._notes = list(folder.notes)
         self.frames: list[Array] = []
@@ -69,7 +70,8 @@ class OwnInputs:
         comparison = TwinComparison(first, group)
         classes = self._classes_of_labels(comparison)
         for n, file in enumerate(self._folder.files):
-            self._notify(f"input {n + 1:,} of {len(self._folder.files):,}: {file.name}", n / len(self._folder.files))
+            self._done = max(self._done, n / len(self._folder.files))  # of several networks, that of the first
+            self._notify(f"input {n + 1:,} of {len(self._folder.files):,}: {file.name}", self._done)
             try:
                 read = comparison.read(file)
             except (OptionError, TensorError) as error:

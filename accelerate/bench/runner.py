@@ -152,10 +152,10 @@ class _Run:
         subject.call_first()
 
     def _agree(self) -> None:
+        references: list[Subject | None] = []
         for group in self._groups:
             reference, known = self._reference(group)
-            if self._own is not None:
-                self._own.judge(group, reference)
+            references.append(reference)
             if reference is None:
                 for subject in group:
                     subject.row["agreement"] = {"reason": "no CPU here runs the model, so there is no reference"}
@@ -166,6 +166,9 @@ class _Run:
                     if subject.model is not None:
                         named = {"reference": say.reference_name(reference.row), "own_engine": reference.is_own_engine}
                         subject.row["agreement"] = {**named, **_agreement(known, subject.model)}
+        if self._own is not None:
+            for group, reference in zip(self._groups, references, strict=True):
+                self._own.judge(group, reference)
 
     def _reference(self, group: Sequence[Subject]) -> tuple[Subject | None, list[Reference]]:
         """Return whose answers the others' are set against, and these answers; None where no CPU gives any."""
