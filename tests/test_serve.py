@@ -38,7 +38,7 @@ MODELS = {
     "per_channel": odd_models.per_channel(),
     "labelled": labelled(),
     "failing": odd_models.failing(),
-    "slow": odd_models.slow(0.3),
+    "slow": odd_models.slow(0.5),
 }
 random = np.random.default_rng(17)
 
@@ -340,7 +340,7 @@ def test_a_deadline_is_kept_and_later_calls_are_answered(server: Server, ask: Ca
 
 
 def test_calls_that_are_given_up_while_they_wait_are_never_made(server: Server, ask: Callable[..., Any]) -> None:
-    """Ten calls of 0.3 s wait behind one; nine are cancelled, and the tenth does not wait for them."""
+    """Ten calls of half a second wait behind one; nine are cancelled, and the tenth does not wait for them."""
     x = {"name": "x", "datatype": "FP32", "shape": _slow_shape(ask)}
     message = messages.ModelInferRequest(
         model_name="slow", inputs=[x], raw_input_contents=[_ones(x)]
@@ -354,12 +354,16 @@ def test_calls_that_are_given_up_while_they_wait_are_never_made(server: Server, 
     with grpc.insecure_channel(server.address) as channel:
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", None, None)
         first = infer.future(message, timeout=20)
-        time.sleep(0.1)
+        while not server.busy:
+            time.sleep(0.001)
         given_up = [infer.future(message, timeout=20) for _ in range(9)]
         last = infer.future(message, timeout=20)
         time.sleep(0.05)
         for one in given_up:
             one.cancel()
+        while server.busy > 2 and not first.done():
+            time.sleep(0.001)
+        assert not first.done()  # they left at once, and did not wait for their turn
         assert first.result()
         assert last.result()
     assert executed() == before + 2

@@ -155,7 +155,7 @@ def test_places_outside(
 def test_a_region_that_shrinks(file: Path, region: str, ask: Ask) -> None:
     """Of a server that maps it, this would be the end."""
     os.truncate(file, 8)
-    code, details = refused(lambda: _add3(ask, _place(region, 0, 12), _place(region, 16, 12)))
+    code, details = refused(lambda: _add3(ask, _place(region, 0, 12), {}))
     assert (code, "made shorter" in details) == ("INVALID_ARGUMENT", True)
     os.truncate(file, 14)
     code, details = refused(lambda: _add3(ask, _place(region, 0, 12), _place(region, 16, 12)))
