@@ -14,6 +14,7 @@ import stat
 import threading
 import weakref
 from collections import deque
+from typing import Any
 
 import grpc
 import numpy as np
@@ -42,36 +43,35 @@ class Region:
         self._finalizer = weakref.finalize(self, os.close, self._handle)
 
     def read(self, tensor: str, offset: int, into: Array) -> None:
-        """Fill a C-contiguous array.
+        """Fill an array of uint8, which is not larger than what `check` has allowed.
 
         Raises
         ------
         RefusalError
         """
-        self.check(tensor, offset, into.nbytes)
-        got = os.preadv(self._handle, [_bytes_of(into)], self.offset + offset) if into.nbytes else 0
-        if got < into.nbytes:
+        if os.preadv(self._handle, [into.data], self.offset + offset) < len(into):
             raise self._shrunk(tensor)
 
-    def write(self, tensor: str, offset: int, content: Array) -> None:
-        """Write a C-contiguous array.
+    def write(self, tensor: str, offset: int, content: Any) -> None:
+        """Write bytes, or an array of uint8.
 
         Raises
         ------
         RefusalError
         """
-        self.check(tensor, offset, content.nbytes)
+        size = len(content)
+        self.check(tensor, offset, size)
         done = 0
         try:
             # to write behind its end would make the file as long again, in which there is no harm but no sense either
-            if os.fstat(self._handle).st_size >= self.offset + offset + content.nbytes:
-                done = os.pwritev(self._handle, [_bytes_of(content)], self.offset + offset) if content.nbytes else 0
+            if os.fstat(self._handle).st_size >= self.offset + offset + size:
+                done = os.pwritev(self._handle, [content], self.offset + offset)
         except OSError as error:
             raise RefusalError(
                 grpc.StatusCode.INTERNAL,
                 f"output '{tensor}' cannot be written to shared memory region '{self.name}': {error.strerror}",
             ) from error
-        if done < content.nbytes:
+        if done < size:
             raise self._shrunk(tensor)
 
     def check(self, tensor: str, offset: int, size: int) -> None:
@@ -144,10 +144,6 @@ def _why_not(status: os.stat_result, end: int) -> str:
     if status.st_uid != os.geteuid():
         return f"it belongs to user {status.st_uid}, and the server runs as {os.geteuid()}"
     return f"it has {status.st_size} bytes, and the region would end at {end}" if status.st_size < end else ""
-
-
-def _bytes_of(array: Array) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
 
 
 class Rooms:

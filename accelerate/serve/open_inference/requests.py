@@ -64,8 +64,8 @@ class Request:
         None stands for all outputs.
     regions : set of str
         The names of all regions in it.
-    answers : dict
-        For who answers it, to remember what such a request is answered with beside the tensors.
+    remembered : dict
+        For who answers it: what is the same for every such request.
     """
 
     model: str
@@ -74,7 +74,7 @@ class Request:
     given: tuple[Given, ...]
     wanted: tuple[Wanted, ...]
     regions: frozenset[str]
-    answers: dict[Any, bytes] = field(default_factory=dict)
+    remembered: dict[Any, Any] = field(default_factory=dict)
 
 
 class RequestReader:

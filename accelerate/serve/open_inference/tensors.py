@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -33,6 +33,14 @@ _RAW_OUTPUT = b"\x32"  # ModelInferResponse.raw_output_contents: field 6, length
 _MOST_ANSWERS = 8  # kept with a request: one for each shape that outputs of dynamic shape have had
 
 
+class _Feed(NamedTuple):
+    """An input of a request, found to be one of the model's."""
+
+    given: Given
+    dtype: np.dtype[Any]  # strings are objects
+    size: int  # bytes; of strings it is not known beforehand
+
+
 def arrays(
     request: Request,
     raw: Sequence[memoryview],
@@ -50,11 +58,27 @@ def arrays(
     ------
     RefusalError
     """
-    in_message = [given for given in request.given if given.place is None]
-    if raw and len(raw) != len(in_message):
-        raise invalid(f"the request has {len(raw)} raw contents for {len(in_message)} inputs in the message")
+    feeds = request.remembered.get("feeds")
+    if feeds is None:
+        feeds = request.remembered["feeds"] = _feeds(request, inputs)
+    if raw and len(raw) != (count := sum(feed.given.place is None for feed in feeds)):
+        raise invalid(f"the request has {len(raw)} raw contents for {count} inputs in the message")
     contents = iter(raw)
     found = {}
+    for feed in feeds:
+        name, place = feed.given.name, feed.given.place
+        if place is not None:
+            found[name] = _shared(feed, regions[place.region], rooms, taken)
+        elif raw:
+            found[name] = _raw(feed, next(contents))
+        else:
+            found[name] = _typed(feed)
+    return found
+
+
+def _feeds(request: Request, inputs: Mapping[str, TensorInfo]) -> list[_Feed]:
+    """Compare what a request says of its inputs with the model."""
+    feeds = []
     for given in request.given:
         info = inputs.get(given.name)
         if info is None:
@@ -62,47 +86,43 @@ def arrays(
             raise invalid(f"unexpected inference input {given.name!r}; the model's inputs: {known}")
         if given.datatype != (wanted := DATATYPES[info.data_type]):
             raise invalid(f"input {given.name!r} has the datatype {given.datatype!r}; the model wants {wanted!r}")
-        if given.place is not None:
-            found[given.name] = _shared(given, info, regions[given.place.region], rooms, taken)
-        elif raw:
-            if given.contents is not None:
-                raise invalid(f"input {given.name!r} has contents, and the request raw contents; wanted one of them")
-            found[given.name] = _raw(given, info, next(contents))
-        else:
-            found[given.name] = _typed(given, info)
-    return found
+        feed = _Feed(given, dtype_of(info), math.prod(given.shape) * dtype_of(info).itemsize)
+        if given.place is not None and not feed.dtype.hasobject and given.place.size != feed.size:
+            raise _misfit(feed, given.place.size)
+        feeds.append(feed)
+    return feeds
 
 
-def _raw(given: Given, info: TensorInfo, content: memoryview) -> Array:
-    dtype = dtype_of(info)
-    if dtype.hasobject:
+def _raw(feed: _Feed, content: memoryview) -> Array:
+    given = feed.given
+    if given.contents is not None:
+        raise invalid(f"input {given.name!r} has contents, and the request raw contents; wanted one of them")
+    if feed.dtype.hasobject:
         return _words(given, content)
-    if len(content) != math.prod(given.shape) * dtype.itemsize:
-        raise _misfit(given, len(content), dtype)
-    return _as(given, np.frombuffer(content, np.uint8), dtype)
+    if len(content) != feed.size:
+        raise _misfit(feed, len(content))
+    return _as(feed, np.frombuffer(content, np.uint8))
 
 
-def _shared(given: Given, info: TensorInfo, region: Region, rooms: Rooms, taken: list[Array]) -> Array:
-    assert given.place is not None
-    dtype, size = dtype_of(info), given.place.size
-    if not dtype.hasobject and size != math.prod(given.shape) * dtype.itemsize:
-        raise _misfit(given, size, dtype)
-    region.check(given.name, given.place.offset, size)  # before room is made for it
-    content = rooms.take(size)
+def _shared(feed: _Feed, region: Region, rooms: Rooms, taken: list[Array]) -> Array:
+    name, place = feed.given.name, feed.given.place
+    assert place is not None
+    region.check(name, place.offset, place.size)  # before room is made for it
+    content = rooms.take(place.size)
     taken.append(content)
-    region.read(given.name, given.place.offset, content)
-    return _words(given, content.data) if dtype.hasobject else _as(given, content, dtype)
+    region.read(name, place.offset, content)
+    return _words(feed.given, content.data) if feed.dtype.hasobject else _as(feed, content)
 
 
-def _as(given: Given, content: Array, dtype: np.dtype[Any]) -> Array:
+def _as(feed: _Feed, content: Array) -> Array:
     """Return bytes as an array of the shape; a copy where the runtime could not read them where they lie."""
-    if dtype == np.bool_:
+    if feed.dtype == np.bool_:
         array: Array = content != 0  # another byte than 0 and 1 would be a value that NumPy does not know
     else:
-        array = content.view(dtype)
+        array = content.view(feed.dtype)
         if not array.flags.aligned:
             array = array.copy()
-    return _shaped(given, array)
+    return _shaped(feed.given, array)
 
 
 def _words(given: Given, content: memoryview) -> Array:
@@ -112,11 +132,12 @@ def _words(given: Given, content: memoryview) -> Array:
         raise invalid(f"input {given.name!r} {error}") from error
 
 
-def _typed(given: Given, info: TensorInfo) -> Array:
+def _typed(feed: _Feed) -> Array:
+    given = feed.given
     name = _FIELDS.get(given.datatype)
     if name is None or given.contents is None:
         if not math.prod(given.shape):
-            return _shaped(given, np.empty(0, dtype_of(info)))
+            return _shaped(given, np.empty(0, feed.dtype))
         raise invalid(f"input {given.name!r} has no contents that {given.datatype} can have; send raw_input_contents")
     values = list(getattr(given.contents, name))
     if len(values) != math.prod(given.shape):
@@ -126,7 +147,7 @@ def _typed(given: Given, info: TensorInfo) -> Array:
             array = np.empty(len(values), object)
             array[:] = values
         else:
-            array = np.array(values, dtype_of(info))
+            array = np.array(values, feed.dtype)
     except OverflowError as error:
         raise invalid(f"input {given.name!r} has a value that {given.datatype} cannot hold: {error}") from error
     return _shaped(given, array)
@@ -139,11 +160,9 @@ def _shaped(given: Given, array: Array) -> Array:
         raise invalid(f"input {given.name!r} has the impossible shape {list(given.shape)}") from error
 
 
-def _misfit(given: Given, size: int, dtype: np.dtype[Any]) -> RefusalError:
-    wanted = math.prod(given.shape) * dtype.itemsize
-    return invalid(
-        f"input {given.name!r} has {size} bytes; its type and shape, {given.datatype}{list(given.shape)}, make {wanted}"
-    )
+def _misfit(feed: _Feed, size: int) -> RefusalError:
+    name, type_and_shape = feed.given.name, f"{feed.given.datatype}{list(feed.given.shape)}"
+    return invalid(f"input {name!r} has {size} bytes; its type and shape, {type_and_shape}, make {feed.size}")
 
 
 # The answer
@@ -180,11 +199,11 @@ def answer(
             _write(one, content, regions[one.place.region])
             raw.append(_RAW_OUTPUT + b"\0")  # Triton's clients count on an empty one
     key = tuple((array.shape, size) for (_, _, array), size in zip(tensors, sizes, strict=True))
-    head = request.answers.get(key)
+    head = request.remembered.get(key)
     if head is None:
         head = _head(request, tensors, sizes)
-        if len(request.answers) < _MOST_ANSWERS:
-            request.answers[key] = head
+        if len(request.remembered) < _MOST_ANSWERS:
+            request.remembered[key] = head
     return b"".join((head, *raw))
 
 
@@ -203,7 +222,7 @@ def _write(wanted: Wanted, content: Any, region: Region) -> None:
             f"shared memory size specified with the request for output '{wanted.name}' ({wanted.place.size} bytes) "
             f"should be at least {len(content)} bytes to hold the results",
         )
-    region.write(wanted.name, wanted.place.offset, np.frombuffer(content, np.uint8))
+    region.write(wanted.name, wanted.place.offset, content)
 
 
 def _head(request: Request, tensors: Sequence[tuple[Wanted, str, Array]], sizes: Sequence[int]) -> bytes:
