@@ -57,6 +57,8 @@ class Measurement:
         On what, and for which arguments of `load`: with the file the key by which it is found.
     weights : str
         Inode, size, time and name of each other file in which the model keeps weights, one after the other.
+    apart : float or None
+        How far its answers were from the reference's, as a share of an output's range; None where nobody can say.
     """
 
     backend: str
@@ -70,16 +72,20 @@ class Measurement:
     machine: str = ""
     arguments: str = ""
     weights: str = ""
+    apart: float | None = None
 
     def __str__(self) -> str:
         threads = f" with {in_threads(self.num_threads)}" if self.num_threads else ""
         took = f"{self.p50_ms:.3g} ms" if self.p50_ms >= 0.1 else f"{1e3 * self.p50_ms:.3g} µs"
-        return f"tuned on {self.date}: {took}{threads}{self._in_words()}"
+        return f"tuned on {self.date}: {took}{threads}{self._lead_in_words()}{self._apart_in_words()}"
 
-    def _in_words(self) -> str:
+    def _lead_in_words(self) -> str:
         if self.lead is None:
             return ""
         return ", as fast as the next" if self.lead < 1.05 else f", {self.lead:.2g} times as fast as the next"
+
+    def _apart_in_words(self) -> str:
+        return f", answers within {100 * self.apart:.2g} % of an output's range" if self.apart else ""
 
 
 def in_threads(count: int) -> str:
@@ -321,11 +327,12 @@ def _parsed(block: str) -> Measurement | None:
     if not given.keys() <= _FIELDS:
         return None
     try:
-        threads, lead = given.get("num_threads"), given.get("lead")
+        threads, lead, apart = (given.get(name) for name in ("num_threads", "lead", "apart"))
         numbers = {
             "num_threads": None if threads is None else int(threads),
             "p50_ms": float(given["p50_ms"]),
             "lead": None if lead is None else float(lead),
+            "apart": None if apart is None else float(apart),
         }
         found = Measurement(**{**given, **numbers})  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError):
@@ -339,6 +346,7 @@ def _is_sound(found: Measurement) -> bool:
         and _DATE.fullmatch(found.date) is not None
         and (found.num_threads is None or 0 < found.num_threads <= _MOST_THREADS)
         and all(number is None or (number > 0 and math.isfinite(number)) for number in (found.p50_ms, found.lead))
+        and (found.apart is None or (found.apart >= 0 and math.isfinite(found.apart)))
     )
 
 

@@ -346,6 +346,7 @@ def _store(every: Sequence[Given], fit: Sequence[Candidate]) -> str:
             datetime.date.today().isoformat(),
             _p50(best),
             _lead(best, mine),
+            apart=best.agreement.get("of_range"),
         )
         if reason := measurements.keep(given.source, given.decide().options, found):
             notes.append(f"{given.name} is not stored: {reason}" if len(every) > 1 else f"it is not stored: {reason}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -117,6 +118,19 @@ def test_one_that_is_wrong_is_never_chosen_though_nothing_else_is_left(install: 
         tune(model)
     assert {one.backend for one in refused.value.plan.skipped} >= {"own", "wrong"}
     assert not list(measurements.stored())
+
+
+def test_the_plan_says_how_far_the_answers_are_apart(install: Install, model: Path) -> None:
+    install("own", own=True, ms=1.0)
+    install("near", kind="gpu", ms=0.1, compute=lambda x: x * 2 * 1.01)
+    found = tune(model)
+    plan = accelerate.plan(model)
+    assert plan.chosen is not None
+    assert plan.chosen.backend == "near"
+    said = re.search(r", answers within ([\d.]+) % of an output's range;", plan.chosen.reason)
+    assert said is not None
+    assert float(said[1]) / 100 == pytest.approx(found.chosen.difference, rel=0.05)
+    assert 0.2 < float(said[1]) <= 1.0
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,8 @@ def test_the_reason_has_date_and_figures(backends: Any, model: Path) -> None:
         ({"num_threads": 1}, "2.13 ms with 1 thread, 1.6 times as fast as the next;"),
         ({"num_threads": 4, "lead": 0.98}, "2.13 ms with 4 threads, as fast as the next;"),
         ({"p50_ms": 0.00535, "lead": None}, "5.35 µs;"),
+        ({"lead": None, "apart": 0.0}, "2.13 ms;"),
+        ({"apart": 0.0039}, "as fast as the next, answers within 0.39 % of an output's range;"),
     ):
         keep(model, winner(**other))
         assert words in accelerate.plan(model).chosen.reason  # type: ignore[union-attr]
@@ -273,7 +275,14 @@ def test_a_foreign_store(backends: Any, model: Path, cache: Path, content: bytes
     ("field", "value"),
     [
         *(("num_threads", "0"), ("num_threads", "-1"), ("num_threads", "99999999"), ("num_threads", "two")),
-        *(("p50_ms", "nan"), ("p50_ms", "-1"), ("lead", "inf"), ("date", "yesterday"), ("date", "2026-11-27\x1b[2J")),
+        *(
+            ("p50_ms", "nan"),
+            ("p50_ms", "-1"),
+            ("lead", "inf"),
+            ("apart", "-1"),
+            ("date", "yesterday"),
+            ("date", "2026-11-27\x1b[2J"),
+        ),
         *(
             ("backend", "nobody"),
             ("backend", "tu\x1bned"),
