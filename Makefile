@@ -24,7 +24,7 @@ TRITON_PYTHONS := $(or $(TRITON_PYTHON),$(PYTHON) .venv/bin/python python3.12 py
 # models, and so it also meets numpy < 2
 OLD_ENGINE_TESTS := $(filter-out tests/test_conformance_catches.py,$(sort $(wildcard tests/test_tflite_cpu*.py \
 	tests/test_conformance*.py tests/test_fuzz_tflite.py tests/test_binding_tflite.py tests/test_state.py \
-	tests/test_tflite_soundness.py))) \
+	tests/test_tflite_soundness.py tests/test_real_agreement.py))) \
 	tests/test_install.py::test_tflite_runtime_alone
 # two processes, each with whole files: see pytest_collection_modifyitems in tests/conftest.py
 WORKERS := -n 2 --dist loadgroup

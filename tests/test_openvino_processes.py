@@ -50,7 +50,7 @@ openvino.Core = Core
 """
 
 
-def told(code: str, *, timeout: float = 120, **environment: str) -> Any:
+def told(code: str, limit: float = 120, /, **environment: str) -> Any:
     """Return the JSON that a program of its own prints last."""
     path = os.pathsep.join(filter(None, (environment.pop("path", ""), str(ROOT))))
     done = subprocess.run(
@@ -64,7 +64,7 @@ def told(code: str, *, timeout: float = 120, **environment: str) -> Any:
         env={**os.environ, **environment, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=limit,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -261,4 +261,4 @@ def test_a_thousand_loads_leave_little() -> None:
         load(1000)
         print(json.dumps(resident() - before))
         """
-    assert told(code, timeout=900) < 5.0
+    assert told(code, 900) < 5.0
