@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # setuptools warns about every editable installation of a package that lies at the top of its repository
 pip = PYTHONWARNINGS='ignore:Editable installation' $(1)/bin/python -m pip install --quiet
 
-PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10)
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python3.10)
 OLD_PYTHONS := $(or $(OLD_PYTHON),$(PYTHON) .venv/bin/python python3.11 python3.10 python3)
 TRITON_PYTHONS := $(or $(TRITON_PYTHON),$(PYTHON) .venv/bin/python python3.12 python3.11 python3.10 python3)
 
