@@ -15,6 +15,7 @@ pytest.importorskip("openvino")
 pytest.importorskip("onnx")  # builds models
 
 import odd_onnx
+from onnx import TensorProto
 from openvino_models import read, written
 
 import accelerate
@@ -262,3 +263,9 @@ def test_as_many_elements_as_are_read_take_bounded_memory() -> None:
         tracemalloc.stop()
     assert file.operators["Const"] == 200_000
     assert peak < 8 * len(content)
+
+
+def test_texts_that_come_back_as_they_came_are_refused() -> None:
+    """OpenVINO would free them twice, which ends the program."""
+    with pytest.raises(accelerate.UnsupportedModelError, match="gives texts back as they came"):
+        accelerate.load(odd_onnx.identity(TensorProto.STRING), backend="openvino")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from accelerate.contract import LoadOptions, Source, default_threads, held_back, settle
-from accelerate.errors import AccelerateError, OptionError
+from accelerate.errors import AccelerateError, OptionError, UnsupportedModelError
 from accelerate.formats.openvino.file import ModelFile
 from accelerate.formats.openvino.weights import weights_path
 from accelerate.metadata import Metadata
@@ -66,6 +66,7 @@ def compiled(source: Source, told: Metadata, options: LoadOptions, count: int) -
         made = None if engine is None else engine.read()
         if made is None:
             model = _read(source)
+            _check_texts(model, source)
             if shapes:
                 _reshape(model, source, told, shapes)
             made = core().compile_model(model, device, config)
@@ -92,6 +93,18 @@ def _read(source: Source) -> Any:
             return core().read_model(xml, str(weights)) if weights is not None else core().read_model(xml)
         return core().read_model(source.read(), b"" if weights is None else weights.read_bytes())
     return core().read_model(source.utf8_path or source.read())
+
+
+def _check_texts(model: Any, source: Source) -> None:
+    """Refuse texts that come out as they went in: OpenVINO 2026.4 frees them twice."""
+    for result in model.get_results():
+        node = result.input_value(0).get_node()
+        while node.get_type_name() == "Identity":  # which compiling takes out
+            node = node.input_value(0).get_node()
+        if node.get_type_name() == "Parameter" and node.get_element_type().get_type_name() == "string":
+            raise UnsupportedModelError(
+                f"{source} gives texts back as they came, which crashes OpenVINO", "use the file's own engine"
+            )
 
 
 @contextlib.contextmanager
