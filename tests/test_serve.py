@@ -288,6 +288,23 @@ def test_messages_that_are_none(server: Server) -> None:
         assert code == "UNIMPLEMENTED"
 
 
+def test_damaged_requests(server: Server) -> None:
+    whole = messages.ModelInferRequest(**_request(outputs=[{"name": "y"}], id="17")).SerializeToString()
+    with grpc.insecure_channel(server.address) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", None, None)
+        for _ in range(400):
+            damaged, at = bytearray(whole), int(random.integers(len(whole)))
+            if random.random() < 0.5:
+                damaged[at] ^= 1 << int(random.integers(8))
+            else:
+                damaged[at : at + int(random.integers(3))] = random.bytes(int(random.integers(3)))
+            try:
+                infer(bytes(damaged), timeout=10)
+            except grpc.RpcError as error:
+                assert error.code().name in ("INVALID_ARGUMENT", "NOT_FOUND"), (error.details(), bytes(damaged))  # noqa: PT017
+        assert infer(whole, timeout=10)
+
+
 def test_what_the_runtime_reports(ask: Callable[..., Any]) -> None:
     x = {"name": "x", "datatype": "FP32", "shape": [3], "contents": {"fp32_contents": [9, 9, 9]}}
     code, details = refused(lambda: ask("ModelInfer", model_name="failing", inputs=[x]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ pytest.importorskip("click", reason="needs the extra: cli")
 
 import grpc
 import odd_models
+from conftest import ROOT
 from serving import Serving
 
 import accelerate
@@ -280,6 +282,15 @@ print("right")
         for _ in range(4)
     ]
     assert [program.communicate(timeout=300)[0] for program in programs] == ["right\n"] * 4
+
+
+def test_the_unit_for_systemd_starts_it(model: str) -> None:
+    unit = (ROOT / "deploy" / "serve" / "edge-accelerate-serve@.service").read_text()
+    (command,) = re.findall("^ExecStart=/opt/edge-accelerate/bin/edge-accelerate serve (.*)$", unit, re.M)
+    (options,) = re.findall("^# OPTIONS=(.*)$", unit, re.M)
+    assert command == "$MODELS $OPTIONS"
+    with Serving({"double": model}, *options.replace("--device tpu", "--device cpu").split()) as server:
+        assert server.stop() == 0
 
 
 def test_signals_before_it_is_ready_end_it(model: str) -> None:
