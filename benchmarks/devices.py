@@ -10,10 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from accelerate.bench import report_text as say
 from accelerate.bench.runner import Settings, run
 from accelerate.inputs.folder import find_inputs
@@ -35,13 +31,12 @@ _COLUMNS = ("model", "backend", "device", "threads", "p50", "p99", "vs CPU", "fr
 
 def rows() -> Iterator[Sequence[str]]:
     """Yield a row for each model and device; for what does not run here, the reason."""
-    progress = Console(stderr=True)
     for twins in _TWINS:
         here = [path for path in twins if present(path)]
         if not here:
             yield (_named(twins), *[say.NOTHING] * 8, "not on this machine (EDGE_ACCELERATE_TEST_MODELS)")
             continue
-        progress.print(f"measuring {_named(here)}", highlight=False)
+        print(f"measuring {_named(here)}", file=sys.stderr)
         # the digits of the project's own model are on none of the photographs
         inputs = find_inputs(PHOTOGRAPH.parent, 8) if present(PHOTOGRAPH) and DIGITS not in here else None
         report = run([str(path) for path in here], Settings(seconds=_SECONDS, callers=(1,)), inputs=inputs)
@@ -56,12 +51,13 @@ def _cells(row: dict[str, Any]) -> Sequence[str]:
     place = (row["model"], row["backend"], row["device"], str(row["threads"] or say.NOTHING))
     if "latency_us" not in row:
         status = "not run" if row["status"] == "missing" else row["status"]
-        return (*place, *[say.NOTHING] * 5, f"{status}: {row['reason']}")
+        reason = row["reason"].replace(row["path"], row["model"])
+        return (*place, *[say.NOTHING] * 5, f"{status}: {reason}")
     figures, frames = row["latency_us"], row.get("frames", {}).get("latency_us", {})
     ratio = (
         "reference" if say.is_reference(row) else f"{row['ratio']['value']:.3g} x" if "ratio" in row else say.NOTHING
     )
-    doubt = f"; INVALID: {row['reason']}" if row["status"] == "INVALID" else ""
+    doubt = "; INVALID" if row["status"] == "INVALID" else ""
     return (
         *place,
         say.duration(figures["p50"]),
@@ -85,9 +81,8 @@ _SHARES = {"top1": "top-1", "top5": "top-5", "boxes": "boxes", "pixels": "pixels
 
 
 if __name__ == "__main__":
-    table = Table(*_COLUMNS, box=box.MARKDOWN)
-    for cells in rows():
-        table.add_row(*cells)
-    console = Console(width=None if sys.stdout.isatty() else 400)
-    console.print(machine(), highlight=False, soft_wrap=True)
-    console.print(table)
+    print(machine(), end="\n\n")
+    for n, cells in enumerate((_COLUMNS, *rows())):
+        print(f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |", flush=True)
+        if not n:
+            print("|---" * len(_COLUMNS) + "|")

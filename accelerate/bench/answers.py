@@ -175,7 +175,7 @@ class TwinComparison:
             off = off_by(found.differences)
             summary |= {
                 "reference": say.reference_name(self.first.row),
-                "agrees": not is_suspect(off),
+                "agrees": not is_suspect(found.differences, off),
                 "off": sum(one > OFF for one in off),
                 "most_off": max(off, default=0.0),
                 **_shares(found.differences),

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import report_text as say
 from .report_text import NOTHING, Row, Table, duration
-from .verdicts import CONFIDENT, FAR_OFF, OFF
+from .verdicts import BOXES, CONFIDENT, FAR_OFF, MEAN, OFF, PIXELS
 
 __all__ = ["DIFFERING", "DIFFERS", "remarks", "suspects", "tables", "told", "worst"]
 
@@ -82,18 +82,26 @@ def _verdict(found: Mapping[str, Any], row: Row) -> str:
 
 def _about(kind: str, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     off = f"{OFF:.0%}"
-    yield {
-        "classes": f"An answer is off where a score differs by more than {off} of the highest, or the first class by "
-        "as much.",
-        "boxes": f"A box with a score from {CONFIDENT:g} on has a partner of its class that covers half of both; an "
-        f"answer is off where more than {off} of the boxes have none.",
-        "mask": f"An answer is off where more than {off} of the pixels have another class.",
-        "values": f"An answer is off where an output differs by more than {off} of its range, as a root mean square.",
-    }[kind]
-    yield (
-        f"A row {DIFFERS} with more than one such answer in fifty (of few inputs, with two), or with one that is off "
-        f"by more than {FAR_OFF:.0%}."
+    of_values = (
+        f"A row {DIFFERS} with more than one such answer in fifty (of few inputs, with two), with one that is off by "
+        f"more than {FAR_OFF:.0%}, or with {MEAN:.0%} on the mean."
     )
+    yield from {
+        "classes": (
+            f"An answer is off where a score differs by {off} of the highest, or its first class does.",
+            of_values,
+        ),
+        "boxes": (
+            f"A box with a score from {CONFIDENT:g} on has a partner of its class that shares half of both; an answer "
+            f"is off where {off} of the boxes have none.",
+            f"A row {DIFFERS} where more than {BOXES:.0%} of all boxes have none.",
+        ),
+        "mask": (
+            f"An answer is off where {off} of the pixels have another class.",
+            f"A row {DIFFERS} with more than {PIXELS:.0%} of all pixels.",
+        ),
+        "values": (f"An answer is off where an output differs by {off} of its range (root mean square).", of_values),
+    }[kind]
     if count := max((one["accuracy"]["inputs"] for one in found if "accuracy" in one), default=0):
         yield f"Right is what the labels of {count:,} inputs say."
 
