@@ -244,6 +244,7 @@ def test_tls(certificates: Path, model: str) -> None:
         with pytest.raises(accelerate.ServerError):
             accelerate.load(server.url("double"))
     assert "both a certificate and its key" in serve(model, *tls[:2], status=1)
+    assert "no files for TLS" in serve(model, "--port", "0", *tls[:3], path("client.key"), status=1)
     assert "no PEM file" in serve(model, "--tls-certificate", model, "--tls-key", path("server.key"), status=1)
     assert "cannot be read" in serve(model, "--tls-certificate", "/nope", "--tls-key", path("server.key"), status=1)
 

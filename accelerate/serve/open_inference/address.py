@@ -75,15 +75,17 @@ class Address:
                 else:
                     port = server.add_secure_port(str(self), credentials)
         except RuntimeError as error:
-            raise self._refused() from error
+            raise self._refused(secure=credentials is not None) from error
         if not port:
-            raise self._refused()
+            raise self._refused(secure=credentials is not None)
         if self.path is None:
             self.port = port
 
-    def _refused(self) -> ServerError:
+    def _refused(self, *, secure: bool) -> ServerError:
         """Say why gRPC cannot listen here, which it does not: the system does, asked for the same."""
-        said = ("gRPC does not tell why", "take another host or port")
+        said = ("gRPC does not tell why", "take another host, port or path")
+        if secure:
+            said = ("the certificate, its key and the clients' authority are no files for TLS", "check what is in them")
         try:
             if self.path is not None:
                 with socket.socket(socket.AF_UNIX) as probe:

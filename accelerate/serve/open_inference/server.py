@@ -143,6 +143,8 @@ class Server:
             Whether all calls have ended: a runtime may still be at work for one that was cancelled.
         """
         with self._stopping:
+            if self._stopped.is_set():
+                return not self.busy
             self._service.ready = False
             self._server.stop(grace).wait()
             self._pool.shutdown(wait=False, cancel_futures=True)
