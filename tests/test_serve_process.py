@@ -249,6 +249,41 @@ def test_tls(certificates: Path, model: str) -> None:
     assert "cannot be read" in serve(model, "--tls-certificate", "/nope", "--tls-key", path("server.key"), status=1)
 
 
+# Real models
+
+
+def test_real_models_answer_as_they_do_locally(models_dir: Path) -> None:
+    """To the last bit, by messages, in shared memory and through a Binding; and the metadata is the same."""
+    names = [
+        name
+        for name in (
+            "mobilenet_v2_1.0_224_quant.tflite",
+            "coco_ssd_mobilenet_v1_1.0_quant.tflite",
+            "vww_96_int8.tflite",
+        )
+        if (models_dir / name).is_file()
+    ]
+    random = np.random.default_rng(5)
+    with Serving({name.partition(".")[0]: models_dir / name for name in names}) as server:
+        for name in names:
+            url = server.url(name.partition(".")[0])
+            with (
+                accelerate.load(models_dir / name) as local,
+                accelerate.load(url, shared_memory="none") as messages,
+                accelerate.load(url, shared_memory="system") as shared,
+                shared.bind() as binding,
+            ):
+                assert messages.metadata() == shared.metadata() == local.metadata()
+                (info,) = local.metadata().inputs
+                x = random.integers(0, 256, binding.inputs[info.name].shape).astype(np.uint8).view(info.data_type)
+                wanted = local.infer(x)
+                binding.inputs[info.name][...] = x
+                binding.run()
+                for answer in (messages.infer(x), shared.infer(x), binding.outputs):
+                    for output, array in wanted.items():
+                        np.testing.assert_array_equal(answer[output], array, strict=True)
+
+
 # One accelerator for several programs
 
 
