@@ -76,7 +76,6 @@ def serve(
     """
     from ..serve.open_inference import Server
 
-    stop = _Stop()
     with ExitStack() as stack:
         served = _loaded(stack, _named(models), {**load_arguments, **options}, keep_going)
         server = Server(
@@ -89,6 +88,7 @@ def serve(
             client_ca=tls_client_ca,
             largest_message=max_message * _MEGABYTE,
         )
+        stop = _Stop()  # not before: what hangs while it is loaded ends at the first signal
         server.start()
         _say(served, server.address, secure=tls_certificate is not None)
         stop.wait()
