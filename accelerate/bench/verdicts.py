@@ -62,6 +62,8 @@ class Answer:
                 break
             said = {"label": one.label, "index": one.index, "score": round(one.score, 4)}
             box = getattr(one, "box", None)
+            if not np.isfinite((one.score, *(box or ()))).all():
+                continue  # JSON has no such numbers
             found.append(said if box is None else {**said, "box": [round(side, 1) for side in box]})
         return found
 
@@ -133,7 +135,7 @@ def _classes(want: Classifications, got: Classifications) -> Difference:
     size = 1 + int(max(want.classes.max(initial=0), got.classes.max(initial=0)))
     scores = []
     for one in (want, got):
-        dense = np.full(size, -np.inf)
+        dense = np.zeros(size)  # what is not listed has less
         dense[one.classes] = one.scores
         scores.append(dense)
     ours, theirs = scores
@@ -141,8 +143,9 @@ def _classes(want: Classifications, got: Classifications) -> Difference:
         same = len(want) == len(got)
         return _counted(0.0 if same else 1.0, top1=same, top5=same)
     first = theirs.argmax()
-    apart = np.abs(ours - theirs)
-    largest = float(apart[np.isfinite(apart)].max(initial=0.0))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(ours - theirs)
+    largest = float(np.where(np.isnan(apart), 0.0, apart).max(initial=0.0))  # both infinite
     off = max(largest, float(ours.max() - ours[first]))
     best = ours == ours.max()
     fifth = np.sort(theirs)[-min(_FIVE, size)]
