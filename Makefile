@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-quick test-long model-servers test-tflite-runtime zoo lint fuzz bench clean
+.PHONY: help demo test test-quick test-long model-servers test-tflite-runtime zoo lint fuzz bench docs clean
 
 # what happens to be set in a shell must not leak into the environments
 unexport PYTHONPATH PYTHONHOME
@@ -61,6 +61,7 @@ help:
 	@echo 'make lint        ruff and mypy'
 	@echo 'make fuzz        twenty times as many damaged models as the tests try'
 	@echo 'make bench       our own cost over the raw runtime'
+	@echo 'make docs        the pages and the reference of the API as a site, in site/'
 	@echo 'make clean       remove the virtual environments, caches and build results'
 
 demo: $(DEMO_ENV)
@@ -124,9 +125,16 @@ bench: .venv/.ready-dev
 	$(say) 'python -m benchmarks'
 	@.venv/bin/python -m benchmarks
 
+# a warning is an error: a link that leads nowhere, a page that is in no table of contents
+docs: .venv-docs/.ready
+	$(say) 'sphinx'
+	@rm -rf site
+	@.venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going -c docs/site -d .venv-docs/doctrees . site
+	$(say) 'site/index.html'
+
 clean:
 	$(say) 'removing the virtual environments, caches and build results'
-	@rm -rf .venv .venv-tflite-runtime .venv-triton .venv-mlserver .venv-peer-* .zoo build dist *.egg-info
+	@rm -rf .venv .venv-tflite-runtime .venv-triton .venv-mlserver .venv-docs .venv-peer-* .zoo build dist site *.egg-info
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	@find accelerate backends benchmarks tests tools . -maxdepth 3 -name __pycache__ -prune -exec rm -rf {} +
 
@@ -147,6 +155,14 @@ clean:
 	@$(call pip,.venv-tflite-runtime) --upgrade pip
 	@$(call pip,.venv-tflite-runtime) -e '.[litert,tflite-runtime,cli,testing]' --group build --group workers
 	@.venv-tflite-runtime/bin/python -c 'import tflite_runtime.interpreter'
+	@touch $@
+
+.venv-docs/.ready: pyproject.toml
+	@python=$$($(call first_python,$(PYTHONS),sys.version_info >= (3, 11))); \
+	[ -n "$$python" ] || { echo 'Sphinx needs Python 3.11 or newer: make PYTHON=/path/to/python docs' >&2; exit 1; }; \
+	$(call create,.venv-docs,$$python)
+	$(say) 'installing into .venv-docs (pip, half a minute)'
+	@$(call pip,.venv-docs) 'numpy>=1.24' 'flatbuffers>=23' 'pytest>=8' --group docs
 	@touch $@
 
 # NVIDIA's own tritonserver for the tests: it comes inside this wheel, is downloaded for a test run only and never passed

@@ -156,7 +156,7 @@ class Backend(abc.ABC):
         `click.Command`. The module is imported when the command is called, or listed by ``--help``. Needs the extra
         ``cli``, as every command does.
     variables : tuple of str
-        The environment variables of the backend's own, EDGE_ACCELERATE_..., so that ``doctor`` knows a wrong name.
+        The environment variables of the backend's own, ``EDGE_ACCELERATE_...``, so that ``doctor`` knows a wrong name.
     """
 
     name: ClassVar[str]

@@ -19,7 +19,7 @@ from accelerate.registry import backends
 OPTIONS, CONTRIBUTING = ROOT / "docs" / "options.md", ROOT / "CONTRIBUTING.md"
 PAGES = [
     *ROOT.glob("*.md"),
-    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("docs/**/*.md"),
     *(ROOT / folder / "README.md" for folder in ("tests", "benchmarks")),
 ]
 

@@ -1,11 +1,18 @@
-"""The Python that README.md and docs/ show, run as a reader would run it."""
+"""The Python and the commands that README.md and docs/ show, run as a reader would run them.
+
+Every block runs, but for those with the line `<!-- needs: what -->` above them, which a page does not show: they want
+hardware, a server or a machine that is not here, or another test runs them.
+"""
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT
+from perilous_backend import install, load, peril
 
 import accelerate
 
 cv2 = pytest.importorskip("cv2", reason="needs the extra: vision")
 
-PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*/README.md")]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("deploy/*/README.md"))]
 DETECTORS = {  # the model's file -> what the loop must call the cat
     "coco_ssd_mobilenet_v1_1.0_quant.tflite": "cat",
     "coco_ssd_mobilenet_v1_1.0_quant_no_metadata.tflite": "16",
@@ -26,10 +34,30 @@ DETECTORS = {  # the model's file -> what the loop must call the cat
     "yolox_nano.onnx": "15",
     "nanodet_m_320.onnx": "15",
 }
+FILES = {  # what the pages call them -> what they are
+    "detector.tflite": "coco_ssd_mobilenet_v1_1.0_quant.tflite",
+    "detector.onnx": "yolox_nano.onnx",
+    "net.tflite": "mobilenet_v1_0.25_128_quant.tflite",
+    "net_edgetpu.tflite": "mobilenet_v1_0.25_128_quant_edgetpu.tflite",
+    "net.onnx": "mobilenet_v1_0.25_128_quant.onnx",
+    "scores.tflite": "vww_96_float.tflite",
+}
+FENCE = re.compile(r"^(?:<!-- needs: ([^\n]+) -->\n)?```(\w*)\n(.*?)^```$", re.M | re.S)
+INSTALLING = ("pip install", "python3 -m venv")
+SHORTER = re.compile(r"^(edge-accelerate (?:bench|tune)) (?!compare|.*--list|.*--forget)")
 
 
-def blocks(page: Path, language: str = "python") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+def blocks(page: Path, language: str = "python", marked: bool = True) -> list[str]:
+    found = FENCE.findall(page.read_text("utf-8"))
+    return [text for needs, of, text in found if of == language and (marked or not needs)]
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def pages_with(language: str) -> list[Path]:
+    return [page for page in PAGES if blocks(page, language, marked=False)]
 
 
 class Camera:
@@ -56,6 +84,19 @@ def here(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def stocked(here: Path, models_dir: Path) -> Path:
+    """The same with the models and pictures of which the pages speak."""
+    for name, model in FILES.items():
+        shutil.copy(models_dir / model, here / name)
+    for name in ("cat.png", "street.jpg"):
+        cv2.imwrite(name, Camera.picture)
+    (here / "pictures").mkdir()
+    shutil.copy("cat.png", here / "pictures")
+    shutil.copytree(ROOT / "accelerate" / "data", here / "accelerate" / "data")
+    return here
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -98,7 +139,115 @@ def test_the_plan_reads_as_shown(here: Path) -> None:
         assert line in told or "LiteRT" in line or "libedgetpu" in line, line
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_python_is_python(page: Path) -> None:
     for block in blocks(page):
-        ast.parse(block)
+        compile(block, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("page", pages_with("python"), ids=named)
+@pytest.mark.filterwarnings("ignore::accelerate.AssumptionWarning")  # what some of the blocks are about
+def test_python_runs(page: Path, stocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks of a page in their order, each after those before it."""
+    for module in ("ai_edge_litert", "onnxruntime", "openvino", "PIL", "tritonclient"):
+        pytest.importorskip(module)
+    from accelerate.serve.open_inference import Server
+
+    monkeypatch.setattr(Server, "wait", lambda server, timeout: None)
+    nv12 = np.full((48 * 3 // 2, 64), 128, np.uint8)
+    names: dict[str, Any] = {"accelerate": accelerate, "frame": Camera.picture, "nv12": nv12, "__name__": "page"}
+    names["model"] = first = accelerate.load("net.tflite")
+    try:
+        for block in blocks(page, marked=False):
+            exec(compile(block, named(page), "exec"), names)
+    finally:
+        for model in (first, *names.values()):
+            if isinstance(model, accelerate.Model):
+                model.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", pages_with("console"), ids=named)
+def test_commands_run(page: Path, stocked: Path) -> None:
+    """All commands of a page in their order. What a page shows below one is what it prints, but for the numbers."""
+    for module in ("ai_edge_litert", "onnxruntime", "click", "rich"):
+        pytest.importorskip(module)
+    variables = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"}
+    for block in blocks(page, "console", marked=False):
+        for text, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.M):
+            command = text.split("  #")[0].strip()
+            if command.startswith(INSTALLING):
+                continue
+            short = SHORTER.sub(r"\1 --seconds 0.05 ", command)
+            ran = subprocess.run(
+                ["bash", "-c", f"set -o pipefail; {short}"],
+                env=variables,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=240,
+                stdin=subprocess.DEVNULL,
+            )
+            right = (0, 1, 3) if "bench compare" in command else (0,)  # runs as short as here are judged by no gate
+            assert ran.returncode in right, f"{command}: {ran.stdout}{ran.stderr}"
+            printed = {without_numbers(line) for line in ran.stdout.splitlines()}
+            assert [line for line in shown.splitlines() if line and without_numbers(line) not in printed] == []
+
+
+def without_numbers(line: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"\d+([.,]\d+)*", "0", line)).strip()
+
+
+def test_a_mark_says_what_is_missing() -> None:
+    marks = [needs for page in PAGES for needs in re.findall(r"<!--\s*needs:?(.*?)-->", page.read_text("utf-8"))]
+    assert marks
+    assert all(mark.strip() for mark in marks)
+    found = [needs for page in PAGES for needs, *_ in FENCE.findall(page.read_text("utf-8")) if needs]
+    assert len(found) == len(marks), "each stands right above its block"
+
+
+def said(page: str) -> str:
+    """Return the message with which a page begins, without numbers."""
+    return without_numbers(blocks(ROOT / "docs" / "troubleshooting" / f"{page}.md", "text")[0])
+
+
+def told(error: Warning | Exception) -> str:
+    return without_numbers(f"{type(error).__name__}: {error}")
+
+
+def test_the_message_of_wrong_answers(stocked: Path) -> None:
+    with accelerate.load("scores.tflite") as model, pytest.warns(accelerate.AssumptionWarning) as warned:
+        model.infer_image("cat.png")
+    assert told(warned[0].message) == said("wrong-answers")  # type: ignore[arg-type]
+
+
+def test_the_message_of_nothing_on_the_gpu(stocked: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(accelerate.DeviceNotFoundError) as raised:
+        accelerate.load("net.onnx", backend="onnxruntime", device="cuda:0")
+    assert told(raised.value).split("(it has")[0] == said("nothing-on-the-gpu").split("(it has")[0]
+
+
+def test_the_message_of_coral_not_found(stocked: Path) -> None:
+    (stocked / "net.tflite").unlink()
+    problem = "an Edge TPU is here"
+    try:
+        accelerate.load("net_edgetpu.tflite", backend="edgetpu").close()
+    except accelerate.AccelerateError as error:
+        problem = told(error)
+    if "is not installed" not in problem:
+        pytest.skip(problem)
+    assert problem == said("coral-not-found")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="isolation is for Linux")
+def test_the_message_of_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = blocks(ROOT / "docs" / "troubleshooting" / "crash.md", "text")[1]
+    install(tmp_path, monkeypatch)
+    with load(peril(do="crash", every=1)) as model:
+        with pytest.raises(accelerate.InferenceError) as raised:
+            model.infer(np.zeros(3, np.float32), timeout=20)
+        begin, _, end = page.strip().removeprefix("InferenceError: ").partition("SIGSEGV")
+        assert str(raised.value).startswith(f"{begin}SIGSEGV")
+        assert str(raised.value).endswith(end.lstrip("; "))
