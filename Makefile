@@ -28,7 +28,7 @@ OLD_ENGINE_TESTS := $(filter-out tests/test_conformance_catches.py,$(sort $(wild
 	tests/test_install.py::test_tflite_runtime_alone
 # two processes, each with whole files: see pytest_collection_modifyitems in tests/conftest.py
 WORKERS := -n 2 --dist loadgroup
-CODE := $(wildcard accelerate edge_accelerate_*.py benchmarks tests tools)
+CODE := $(wildcard accelerate edge_accelerate_*.py benchmarks examples tests tools)
 # everything for development contains what the demo needs
 DEMO_ENV := $(firstword $(wildcard .venv/.ready-dev) .venv/.ready-demo)
 
