@@ -336,7 +336,8 @@ def test_signals_before_it_is_ready_end_it(model: str) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        time.sleep(0.8)
+        while "ai_edge_litert" not in Path(f"/proc/{process.pid}/maps").read_text():  # until it loads the model
+            time.sleep(0.001)
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
         assert process.returncode in (0, -signal.SIGTERM, 130), err
