@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -87,10 +88,10 @@ class Serving:
             process.kill()
             process.wait()
 
-    def stop(self) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         process, self._process = self._process, None
         assert process is not None, "the server is not running"
-        process.terminate()
+        process.send_signal(number)
         return self.ended(process)
 
     def ended(self, process: subprocess.Popen[bytes]) -> int:
