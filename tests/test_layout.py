@@ -17,7 +17,7 @@ from conftest import ROOT
 #: What the lower rooms (errors, metadata, source, formats/, ...) stand below: who decides, who runs, who shows.
 _UPPER = (
     "api", "loading", "planning", "registry", "contract", "model", "runtime_model", "combined", "mapping", "image",
-    "vision", "testing", "bench", "serve", "cli",
+    "vision", "testing", "bench", "boards", "serve", "cli",
 )  # fmt: skip
 _LOWER = ("errors", "metadata", "source", "formats", "calls", "system", "diagnosis")
 #: All of the core that a backend imports.
@@ -70,6 +70,7 @@ _EXCUSED = {
         ),
         "the protocol's library, called by its name",
     ),
+    "accelerate.boards.masking": "makers of boards, by the names that they give users and hosts",
     "accelerate.cli.serve": "the URL by which clients reach a model",
     "accelerate.formats.likeness": "files that only the tools of other runtimes write, called by their names",
 }

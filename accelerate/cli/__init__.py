@@ -1,4 +1,4 @@
-"""The command line: ``run``, ``inspect``, ``bench``, ``tune``, ``doctor``, ``serve``, and what backends bring.
+"""The command line: ``run``, ``inspect``, ``bench``, ``tune``, ``doctor``, ``board-report``, ``serve``, and more.
 
 Needs the extra ``cli``; without it `main` says how to install it.
 """
@@ -86,8 +86,9 @@ def _dispatch() -> int:
 
     from .commands import Commands
 
+    modules = ("run", "inspect", "bench", "tune", "doctor", "board_report", "serve")
     group: click.Command = Commands(
-        {name: f"{__name__}.{name}:{name}" for name in ("run", "inspect", "bench", "tune", "doctor", "serve")},
+        {name.replace("_", "-"): f"{__name__}.{name}:{name}" for name in modules},
         help="Run models on the accelerators of this machine, and say what they and the machine are.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -9,6 +9,7 @@ import contextlib
 import json
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
@@ -55,11 +56,12 @@ def _packages() -> set[str]:
 def _damage(source: str, backend: str, options: Mapping[str, Any], whole: str) -> dict[str, str]:
     """Load damaged copies of a file, and run what loads; return what has become of each."""
     found = {}
-    damaged = Path(source).with_name("damaged.model")
-    for what, content in _damaged(Path(whole).read_bytes()):
-        print(what, flush=True)  # the last of these names the copy that has ended the process
-        damaged.write_bytes(content)
-        found[what] = _outcome(damaged, backend, options)
+    with tempfile.TemporaryDirectory() as folder:  # the model's own may be anybody's
+        damaged = Path(folder) / "damaged.model"
+        for what, content in _damaged(Path(whole).read_bytes()):
+            print(what, flush=True)  # the last of these names the copy that has ended the process
+            damaged.write_bytes(content)
+            found[what] = _outcome(damaged, backend, options)
     return found
 
 
