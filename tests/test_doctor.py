@@ -364,6 +364,16 @@ def test_a_mountinfo_without_slashes_has_an_end(tmp_path: Path) -> None:
         assert find_limits(boards.write(tmp_path, files)).cpus is None
 
 
+def test_a_power_chip_that_always_says_100_degrees(tmp_path: Path) -> None:
+    zones = {"thermal_zone0": ("CPU-therm", "41500"), "thermal_zone1": ("PMIC-Die", "100000")}
+    files = {
+        f"/sys/class/thermal/{zone}/{name}": f"{text}\n"
+        for zone, told in zones.items()
+        for name, text in zip(("type", "temp"), told, strict=True)
+    }
+    assert find_throttling(Board("Jetson Nano", "jetson"), boards.write(tmp_path, files)).temperature == 41.5
+
+
 # The program that asks a Raspberry Pi's firmware
 
 _PI = Board("Raspberry Pi 4 Model B", "raspberry-pi")
@@ -472,6 +482,7 @@ def test_devices_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_variables_known_unknown_and_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EDGE_ACCELERATE_TRITON_URL", "triton://user:secret@host:8001")
     monkeypatch.setenv(f"{PREFIX}BACKENDS", "onnxruntime")
+    monkeypatch.setenv(f"{PREFIX}API_KEY", "secret")  # nobody reads it: what it holds is nobody's business
     monkeypatch.setenv("EDGE_ACCELERATE_TUNED", "yes")
     report = examine(boards.recorded(tmp_path, {}))
     rows = {row["found"]: row for row in report["machine"] if row["what"] == "environment"}

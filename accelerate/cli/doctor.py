@@ -90,7 +90,7 @@ def examine(facts: Facts) -> dict[str, Any]:
         "limits": asdict(limits),
         "denied": [asdict(each) for each in denied],
         "cache": asdict(cache),
-        "environment": dict(variables),
+        "environment": {name: "" if name in unknown else value for name, value in variables.items()},
         "machine": [{"verdict": _WARN if each.remedy else _PASS, **asdict(each)} for each in lines],
         "conflicts": list(_conflicts(facts)),
         "tuned": [{**asdict(each), "outdated": reason} for each, reason in measurements.stored()],

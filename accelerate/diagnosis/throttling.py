@@ -21,6 +21,8 @@ _OCCURRED = 16
 #: Of /sys/class/thermal, whose state above 0 slows something down, other than a fan: the kernel's own names
 #: (Documentation/driver-api/thermal/sysfs-api.rst), and a Jetson's alerts ("gpu-throttle-alert").
 _SLOWS = re.compile(r"(thermal-)?(cpu|dev)freq\b.*|Processor|.*-throttle-alert")
+#: A zone whose temperature is no measurement: a Jetson Nano's and TX2's power chip says 100 degrees, cold or hot.
+_NO_SENSOR = "PMIC"
 _SECONDS = 2.0  # for a program that asks the firmware
 
 
@@ -51,7 +53,11 @@ def find_throttling(board: Board, root: str = "", *, ask: bool = True) -> Thrott
 
     `ask` allows to start a program where no file tells; not for another machine.
     """
-    zones = [_number(file) for file in glob.iglob(f"{glob.escape(root)}/sys/class/thermal/thermal_zone*/temp")]
+    zones = [
+        _number(f"{folder}/temp")
+        for folder in glob.iglob(f"{glob.escape(root)}/sys/class/thermal/thermal_zone*")
+        if not read_text(f"{folder}/type", 100).startswith(_NO_SENSOR)
+    ]
     temperature = max((zone / 1000 for zone in zones if zone is not None), default=None)
     now: list[str] = []
     before: list[str] = []
