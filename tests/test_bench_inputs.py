@@ -340,6 +340,16 @@ def test_tables_of_labels(tmp_path: Path, text: str) -> None:
     assert [names.find(str(one.label)) for one in found.files] == [{7}, {2}, {9}]
 
 
+def test_names_of_classes() -> None:
+    names = ClassNames(("background", "tench, Tinca tinca", "", "crane", "crane", "Stop-Sign", "tinca tinca"), 10)
+    assert names.find("Tench") == {1}
+    assert names.find("tinca_tinca") == {6}
+    assert names.find("crane") == {3, 4}
+    assert names.find("stop sign") == {5}
+    assert names.find("2") == {2}
+    assert names.find("10") == names.find("") == names.find("²") == names.find("dog") == frozenset()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

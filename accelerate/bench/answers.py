@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,6 +28,8 @@ __all__ = ["Read", "TwinComparison"]
 
 _WORST, _NOTICED = 5, 0.01  # of each row, and how much those are off at least
 _FIVE = 5
+#: The first of an answer's classes or boxes, as JSON can hold them.
+_Told: TypeAlias = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,7 @@ class _Found:
     """What a row has answered so far."""
 
     differences: list[Difference] = field(default_factory=list)
-    answers: list[tuple[InputFile, Answer, Answer]] = field(default_factory=list)  # with the reference's
+    told: list[tuple[InputFile, _Told, _Told]] = field(default_factory=list)  # with the reference's; not the tensors
     right: list[tuple[bool, bool]] = field(default_factory=list)  # first, and among the first five
 
 
@@ -132,7 +134,7 @@ class TwinComparison:
                     self.given += 1
                 found = self._found[id(subject)]
                 found.differences.append(compared(reference, answer))
-                found.answers.append((file, reference, answer))
+                found.told.append((file, reference.told(), answer.told()))
                 if classes and isinstance(answer.decoded, Classifications):
                     best = [int(index) for index in answer.decoded.classes[:_FIVE]]
                     found.right.append((bool(classes & set(best[:1])), bool(classes & set(best))))
@@ -170,7 +172,7 @@ class TwinComparison:
     def summary(self, subject: Subject, *, has_reference: bool) -> dict[str, Any]:
         """Return what the answers of a row come to."""
         found = self._found[id(subject)]
-        summary: dict[str, Any] = {"inputs": len(found.answers), "kind": self.kind}
+        summary: dict[str, Any] = {"inputs": len(found.told), "kind": self.kind}
         if has_reference:
             off = off_by(found.differences)
             summary |= {
@@ -230,10 +232,10 @@ def _worst(found: _Found, off: Sequence[float]) -> list[dict[str, Any]]:
             "path": str(file.path.absolute()),
             "label": file.label,
             "off": off[n],
-            "reference": reference.told(),
-            "answer": answer.told(),
+            "reference": reference,
+            "answer": answer,
         }
         for n in order
         if off[n] > _NOTICED
-        for file, reference, answer in (found.answers[n],)
+        for file, reference, answer in (found.told[n],)
     ]

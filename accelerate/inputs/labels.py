@@ -21,6 +21,8 @@ _NAMED = 3  # of many names so many are in a message
 class ClassNames:
     """Finds classes by what people call them: capitals, blanks, hyphens and underlines make no difference.
 
+    Of a label of several names, as ImageNet has them ("tench, Tinca tinca"), each will do that is no other's label.
+
     Parameters
     ----------
     labels : sequence of str
@@ -32,9 +34,13 @@ class ClassNames:
     def __init__(self, labels: Sequence[str], count: int) -> None:
         self._count = count
         self._places: dict[str, set[int]] = {}
+        synonyms: dict[str, set[int]] = {}
         for index, label in enumerate(labels):
             if label:
                 self._places.setdefault(_plain(label), set()).add(index)
+                for name in label.split(","):
+                    synonyms.setdefault(_plain(name), set()).add(index)
+        self._places = synonyms | self._places
 
     def find(self, label: str) -> frozenset[int]:
         """Return the classes of that name, of which there may be two; of none, the one of that index; else none."""
@@ -158,4 +164,4 @@ def _within(text: str, folder: Path) -> str:
 def listed(names: Sequence[str]) -> str:
     """Return the first few of some names, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return ", ".join(repr(name) if "," in name else name for name in names[:_NAMED]) + more
