@@ -319,7 +319,7 @@ def quantised_onnx_model(network: Network, images: Images, dtype: type[np.uint8 
     """Return the network as an ONNX model that takes and gives uint8 or int8, with the ranges of `quantised_model`."""
     ranges, stored = quantised(network, images, dtype)
     node = onnx.helper.make_node
-    parameters = []
+    parameters: list[onnx.TensorProto] = []
 
     def quantisation(name: str, affine: Affine, kind: type[Any]) -> list[str]:
         names = [f"{name}_scale", f"{name}_zero_point"]
@@ -394,9 +394,8 @@ def run(model: bytes, images: Images) -> Floats:
 def run_onnx(model: bytes, images: Images) -> Floats:
     """Return an ONNX model's scores of a batch of images."""
     session = importlib.import_module("onnxruntime").InferenceSession(model, providers=["CPUExecutionProvider"])
-    dtype = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}[
-        session.get_inputs()[0].type
-    ]
+    kinds: dict[str, type[Any]] = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
+    dtype = kinds[session.get_inputs()[0].type]
     scores: NDArray[Any] = session.run(["scores"], {"image": np.moveaxis(as_input(images, dtype), -1, 1)})[0]
     if dtype is np.float32:
         return scores
