@@ -310,7 +310,7 @@ _NOISE = bytes(range(256)) * 40
 def _hostile(root: Path, how: str) -> None:
     """Put something else in the place of every file that is read."""
     every: set[str] = {path for files in boards.BOARDS.values() for path in files if not path.startswith(boards.SITE)}
-    for path in sorted(every | {"/run/.containerenv", "/etc/ld.so.conf.d/a.conf"}):
+    for path in sorted(every | {"/run/.containerenv", "/run/systemd/container", "/etc/ld.so.conf.d/a.conf"}):
         file = root / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         if how == "noise":
@@ -355,6 +355,19 @@ def test_a_folder_that_does_not_exist(show: Show, tmp_path: Path) -> None:
     report, _ = show(boards.recorded(tmp_path / "nothing", {}))
     assert report["board"] == {"name": "", "kind": "", "l4t": "", "jetpack": ""}
     assert report["conflicts"] == []
+
+
+def test_a_container_that_names_its_manager(tmp_path: Path) -> None:
+    cgroup = {"/proc/self/cgroup": "0::/\n"}
+    assert find_limits(boards.write(tmp_path / "none", cgroup)).container == ""
+    for number, (file, said, name) in enumerate(
+        [
+            ("/run/systemd/container", "lxc\n", "lxc"),
+            ("/run/host/container-manager", "systemd-nspawn\n", "systemd-nspawn"),
+            ("/run/systemd/container", "no name\x1b[31m\n", ""),
+        ]
+    ):
+        assert find_limits(boards.write(tmp_path / str(number), {**cgroup, file: said})).container == name
 
 
 def test_a_mountinfo_without_slashes_has_an_end(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from ..system.files import read_text
 
 __all__ = ["Limits", "find_limits"]
 
+#: Where others name themselves: https://systemd.io/CONTAINER_INTERFACE ("systemd-nspawn", "lxc", "wsl").
+_MANAGERS = ("/run/host/container-manager", "/run/systemd/container")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -24,7 +26,7 @@ class Limits:
     Attributes
     ----------
     container : str
-        "Docker", "Podman", "Kubernetes", ..., or "" outside of any.
+        "Docker", "Podman", "Kubernetes", "systemd-nspawn", ..., or "" outside of any.
     cpus : float or None
         The quota of its cgroups; None without one.
     memory : int or None
@@ -68,6 +70,9 @@ def _container(root: str) -> str:
     ):
         if found:
             return name
+    for file in _MANAGERS:
+        if name := re.fullmatch(r"[\w.+-]{1,40}", read_text(root + file, 100), re.ASCII):
+            return name[0]
     return ""
 
 
