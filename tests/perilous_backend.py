@@ -55,6 +55,24 @@ def babble():
             pass
 
 
+def gossip():
+    """Have each later answer come behind lines of the log without an end."""
+    from accelerate.combined.isolation import child
+
+    def tell(self, number, runtime):
+        while True:
+            for part in child.split(number, child.NOTE, b'["dict",["log",["list"]],["runtime",null]]'):
+                self._channel.send(part)
+
+    child._Child._tell = tell
+    logging.getLogger("accelerate").warning("have you heard")
+
+
+def late():
+    time.sleep(0.5)
+    logging.getLogger("accelerate").warning("better late")
+
+
 def lie(table):
     """Have each later answer give this as the table of the outputs that have no place."""
     from accelerate.combined.isolation import child
@@ -81,7 +99,7 @@ ACTS = {
     "crash": crash, "spin": spin, "block": block, "chatter": chatter, "babble": babble,
     "sleep": lambda: time.sleep(60), "nap": lambda: time.sleep(1), "exit": lambda: os._exit(3),
     "shrink": shrink, "raise": lambda: [].pop(), "leave": sys.exit, "hide": lambda: os.close(2),
-    "lie": lambda: lie(bytes.fromhex(os.environ["PERIL_TABLE"])),
+    "gossip": gossip, "late": late, "lie": lambda: lie(bytes.fromhex(os.environ["PERIL_TABLE"])),
 }
 
 
@@ -94,6 +112,12 @@ class Perilous(RuntimeModel):
 
     def describe(self):
         return Metadata("perilous", "", "", self.inputs, self.outputs, stateful=bool(self.told.get("counts")))
+
+    def commands(self):
+        return {"look": lambda arguments, until: open(arguments["path"]), "group": self.group}
+
+    def group(self, arguments, until):
+        raise ExceptionGroup("several", [ValueError("one")])
 
     def reset(self):
         self.calls = 0

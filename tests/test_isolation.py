@@ -29,6 +29,7 @@ from accelerate import (
     ModelError,
     OptionError,
 )
+from accelerate.combined.isolation import link, process
 from accelerate.testing.inputs import random_inputs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation is for Linux")
@@ -273,6 +274,7 @@ def test_signatures_share_a_child_and_its_state() -> None:
             ours, theirs = counting.infer(x), plain.infer(x)
             assert all(np.array_equal(ours[name], value) for name, value in theirs.items())
     with accelerate.load(odd_models.two_signatures(), isolation="process") as model:
+        model.signature("multiply").close()
         other = model.signature("multiply")
         inputs = {t.name: np.full(t.shape, 3, t.data_type) for t in other.metadata().inputs}
         assert next(iter(other.infer(inputs).values())).ravel()[0] == 9
@@ -387,6 +389,29 @@ def test_what_a_run_raises_is_as_without() -> None:
     assert said[0] == said[1]
 
 
+def test_what_a_command_raises_is_as_without(tmp_path: Path) -> None:
+    with load(peril()) as model, load(peril(), isolation=None) as plain:
+        for one in (model, plain):
+            with pytest.raises(FileNotFoundError, match="No such file"):
+                one.do_command({"command": "look", "path": str(tmp_path / "missing")})
+        if sys.version_info >= (3, 11):  # which cannot be made of a text
+            with pytest.raises(InferenceError, match="ExceptionGroup: several"):
+                model.do_command({"command": "group"})
+        pid = model.runtime.details["pid"]
+        assert answers(model)
+        assert model.runtime.details["pid"] == pid
+
+
+def test_memory_that_cannot_be_written_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(BackendNotAvailableError, match="No space left"):
+            load(peril())
+
+
 def test_a_child_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     link = tmp_path / "python3"
     link.symlink_to(sys.executable)
@@ -485,6 +510,58 @@ def test_a_binding_is_left_at_the_deadline() -> None:
         assert np.array_equal(binding.outputs["y"], 2 * x)
 
 
+def test_what_was_logged_after_the_deadline_arrives(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING, "accelerate")
+    with load(peril(every=2, do="late")) as model:
+        assert answers(model)
+        leave_at_the_deadline(model)
+        assert answers(model, timeout=60)
+        assert "better late" in [record.getMessage() for record in caplog.records]
+
+        class Broken(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                raise RuntimeError(record)
+
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        handler = Broken()
+        logging.getLogger("accelerate").addHandler(handler)
+        try:
+            leave_at_the_deadline(model)
+            assert answers(model, timeout=60), "the next call waits for ever"
+        finally:
+            logging.getLogger("accelerate").removeHandler(handler)
+
+
+def test_a_close_while_a_binding_is_made_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(peril())
+    introduce = link.Link._introduce
+
+    def slow(self: link.Link, *arguments: Any) -> None:
+        introduce(self, *arguments)
+        model.close()  # as another thread may
+
+    monkeypatch.setattr(link.Link, "_introduce", slow)
+    with contextlib.suppress(ClosedError):
+        model.bind()
+    wait_for(lambda: not children(), "its child lives")
+
+
+def test_a_child_that_a_driver_holds_fast_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a kill that comes late: the kernel ends no process that sleeps in a driver."""
+    with load(peril(every=2, do="sleep")) as model:
+        assert answers(model)
+        held = model.runtime.details["pid"]
+        kill = process._Process.kill
+        with monkeypatch.context() as patched:
+            patched.setattr(process._Process, "kill", lambda self: None if self.pid == held else kill(self))
+            leave_at_the_deadline(model)
+            assert answers(model, timeout=60)
+            assert command(held)
+        os.kill(held, signal.SIGKILL)
+
+
 def test_close_does_not_hang() -> None:
     model = load(peril(do="spin"))
     with pytest.raises(InferenceTimeoutError):
@@ -529,6 +606,12 @@ def test_nonsense_ends_the_child_alone() -> None:
         with pytest.raises(InferenceError, match="answered nonsense"):
             model.infer(given())
         assert answers(model)
+
+
+def test_a_log_without_an_end_is_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelerate.combined.isolation.process.LONGEST", 100_000)
+    with load(peril(do="gossip")) as model, pytest.raises(InferenceError, match="an answer without an end"):
+        model.infer(given())
 
 
 def test_memory_cannot_be_taken_away() -> None:

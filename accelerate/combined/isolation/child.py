@@ -225,13 +225,12 @@ class _Child:
             if not isinstance(model, Model):
                 wrong = TypeError(f"load() returned {model!r:.60}, wanted one of class Model")
                 raise registry.failure(loaded, wrong)
-            return self._described(model)
+            return self._described(0, model)
 
-    def _signature(self, signature: str) -> Any:
-        return self._described(self._models[0].signature(signature))
+    def _signature(self, model: int, signature: str) -> Any:
+        return self._described(model, self._models[0].signature(signature))
 
-    def _described(self, model: Model) -> Any:
-        number = len(self._models)
+    def _described(self, number: int, model: Model) -> Any:
         self._models[number] = model
         runtime = model.runtime
         if not number:

@@ -6,6 +6,7 @@ first item says what it is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
@@ -74,7 +75,10 @@ def decode_error(told: Mapping[str, Any]) -> Exception:
     else:
         kind = getattr(__import__("builtins"), name, None)
         plain = isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError)
-        found = kind(reason) if plain and isinstance(kind, type) else InferenceError(f"{name}: {reason}")
+        found = InferenceError(f"{name}: {reason}")
+        if plain and isinstance(kind, type):
+            with contextlib.suppress(TypeError):  # an ExceptionGroup wants more
+                found = kind(reason)
     if told["cause"]:
         found.__cause__ = RuntimesError(str(told["cause"]))
     return found

@@ -59,8 +59,8 @@ class Owner(Protocol):
     def lose(self, why: str) -> None:
         """Note that the child is gone."""
 
-    def has_loaded(self, child: Child, answer: Any) -> None:
-        """Take what a child says of its load."""
+    def has_answered(self, child: Child, answer: Any) -> None:
+        """Take what comes of a request whose caller has left it."""
 
     def runs_on(self, runtime: RuntimeInfo) -> None:
         """Note what the model runs on by now."""
@@ -85,12 +85,13 @@ class _Abandoned:
             if answer is None:
                 child.kill()
                 owner.lose(f"it was still busy {patience:g} s after its caller had left it, and was ended")
-            elif not child.loaded:
-                owner.has_loaded(child, answer)
+            else:
+                owner.has_answered(child, answer)
         except Died as died:
             owner.lose(str(died))
-        with self._guard:
-            self.ended.set()
+        finally:  # whatever a program's own handler of the log has raised: all later calls wait for this
+            with self._guard:
+                self.ended.set()
         for callback in self._callbacks:
             callback()
         owner.close_if_asked()
@@ -219,7 +220,7 @@ class Exchange:
             raise
         self.awaited = None
         packet, content, notes = answer
-        self._take_notes(child, notes)
+        self.take_notes(child, notes)
         return packet, content
 
     def _too_late(self, limit: Limit | None) -> InferenceTimeoutError:
@@ -242,7 +243,7 @@ class Exchange:
 
     def told(self, child: Child, packet: Packet, content: bytes, notes: Sequence[bytes] = ()) -> Any:
         """Return what an answer in JSON says, or raise it."""
-        self._take_notes(child, notes)
+        self.take_notes(child, notes)
         try:
             told = decode(content)
             error = decode_error(told) if packet.kind == FAILED else None
@@ -254,7 +255,8 @@ class Exchange:
             raise error
         return told
 
-    def _take_notes(self, child: Child, notes: Sequence[bytes]) -> None:
+    def take_notes(self, child: Child, notes: Sequence[bytes]) -> None:
+        """Log what was logged in the child, and note what its model runs on by now."""
         try:
             for note in notes:
                 told = decode(note)

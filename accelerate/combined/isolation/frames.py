@@ -17,7 +17,7 @@ __all__ = [
 
 #: Of a packet, in bytes; longer messages are several.
 MOST = 16 << 10
-#: Of a message, in bytes: what comes in more is none of ours.
+#: Of an answer with the notes before it, in bytes: what comes in more is none of ours.
 LONGEST = 256 << 20
 
 # What a packet is. Requests: run a target; do what a JSON text says; here is the room that you need.

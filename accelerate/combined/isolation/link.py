@@ -60,7 +60,7 @@ class Link:
         self._rooms = Rooms(self._exchange)
         self._child: Child | None = None
         self._complete: Child | None = None  # the child that knows all of `_signatures`
-        self._signatures: dict[str, int] = {}  # the child's numbers of the models that `signature` has made
+        self._signatures: dict[str, Mapping[str, Any]] = {}  # what the child tells of them; it has the first as 1, ...
         self._lost = ""  # why a child is gone that kept state, until a caller was told
         self._refused: AccelerateError | None = None  # the error of a load that no caller has waited for
         self._targets: weakref.WeakSet[Target] = weakref.WeakSet()
@@ -122,6 +122,13 @@ class Link:
         else:
             self._refused, child.loaded = None, True
 
+    def has_answered(self, child: Child, answer: Any) -> None:
+        """Take what comes of a request whose caller has left it: of a load all, else what was logged."""
+        if child.loaded:
+            self._exchange.take_notes(child, answer[2])
+        else:
+            self.has_loaded(child, answer)
+
     def runs_on(self, runtime: RuntimeInfo) -> None:
         """Note what the model runs on by now."""
         self.runtime = runtime
@@ -180,9 +187,8 @@ class Link:
         if child is None or not child.alive or not child.loaded:
             child = self._again(limit)
         if self._complete is not child:
-            for name, number in self._signatures.items():
-                if self._exchange.ask(child, limit, "signature", signature=name)["model"] != number:
-                    raise child.nonsense(f"another number of the signature {name!r}")
+            for number, name in enumerate(self._signatures, 1):
+                self._exchange.ask(child, limit, "signature", model=number, signature=name)
             self._complete = child
         if retired := self._retired[:]:
             del self._retired[: len(retired)]
@@ -216,13 +222,13 @@ class Link:
             The child has died, or its runtime failed.
         InferenceTimeoutError, ClosedError, DeviceLostError
         """
-        try:
-            if timeout is None:
-                with self._lock:
-                    return self._run(target, feeds, None)
+        if timeout is not None:
             limit = Limit(timeout)
             with self._turn(limit):
                 return self._run(target, feeds, limit)
+        try:
+            with self._lock:  # as `_turn`, which costs a few microseconds more
+                return self._run(target, feeds, None)
         finally:
             if self._closing:
                 self.close_if_asked()
@@ -230,22 +236,22 @@ class Link:
     def ask(self, what: str, timeout: float | None = None, **arguments: Any) -> Any:
         """Have the child do something else; what it raises is raised here."""
         limit = None if timeout is None else Limit(timeout)
-        try:
-            with self._turn(limit):
-                return self._in_a_child(lambda child: self._exchange.ask(child, limit, what, **arguments), limit)
-        finally:
-            if self._closing:
-                self.close_if_asked()
+        with self._turn(limit):
+            return self._in_a_child(lambda child: self._exchange.ask(child, limit, what, **arguments), limit)
 
     def signature(self, name: str) -> Mapping[str, Any]:
-        """Have the child make the model of another signature; return what it tells of that."""
-        told: Mapping[str, Any] = self.ask("signature", signature=name)
-        self._signatures[name] = told["model"]
-        return told
+        """Return what the child tells of the model of another signature, which it makes once."""
+        with self._turn(None):
+            if name not in self._signatures:
+                number = len(self._signatures) + 1
+                self._signatures[name] = self._in_a_child(
+                    lambda child: self._exchange.ask(child, None, "signature", model=number, signature=name), None
+                )
+            return self._signatures[name]
 
     def target(self, model: int, inputs: Any, outputs: Any, *, bound: bool = False, shapes: Any = None) -> Target:
         """Return what may be run; a Binding is made in the child at once, as its shapes are to be had from there."""
-        with self._lock:
+        with self._turn(None):
             self._next_target += 1
             target = Target(self._next_target, model, inputs, outputs, bound=bound, shapes=shapes)
             self._targets.add(target)
@@ -262,6 +268,8 @@ class Link:
                 target.close()
             finally:
                 self._lock.release()
+            if self._closing:
+                self.close_if_asked()
 
     @contextlib.contextmanager
     def _turn(self, limit: Limit | None) -> Iterator[None]:
@@ -271,6 +279,8 @@ class Link:
             yield
         finally:
             self._lock.release()
+            if self._closing:
+                self.close_if_asked()
 
     def _run(self, target: Target, feeds: Sequence[Any], limit: Limit | None) -> Any:
         child = self._child
@@ -291,21 +301,13 @@ class Link:
     def _in_a_child(self, do: Callable[[Child], Result], limit: Limit | None) -> Result:
         """Do something with a child that is ready; where it had died before that, with the next one."""
         try:
-            try:
-                return do(self._ready(limit))
-            except Died as died:
-                self._may_go_on_after(died)
-            try:
-                return do(self._ready(limit))
-            except Died as died:
-                raise self._crashed(died) from died
-        except OSError as error:
-            if isinstance(error, AccelerateError):
-                raise
-            raise InferenceError(
-                f"there is no memory to share with the child process: {error.strerror or error}",
-                "close files, or raise the limit (ulimit -n); or give smaller inputs",
-            ) from error
+            return do(self._ready(limit))
+        except Died as died:
+            self._may_go_on_after(died)
+        try:
+            return do(self._ready(limit))
+        except Died as died:
+            raise self._crashed(died) from died
 
     def _may_go_on_after(self, died: Died) -> None:
         """Raise, unless the child had died before it was asked, and nothing is lost with it."""

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ...calls.conversion import Array
+from ...errors import InferenceError
 
-__all__ = ["Region", "room_for", "sealed_file", "unsealed"]
+__all__ = ["Region", "new_region", "room_for", "sealed_file", "unsealed"]
 
 #: Where a tensor begins: what vector instructions like, and no two tensors in one line of a cache.
 ALIGNMENT = 64
@@ -136,6 +137,23 @@ class Region:
         put(mmap.MAP_SHARED, descriptor)
         self.descriptor = descriptor
         self._closer = weakref.finalize(self, _close, [descriptor])
+
+
+def new_region(size: int) -> Region:
+    """Return new memory for a call.
+
+    Raises
+    ------
+    InferenceError
+        There is none left, or no descriptor.
+    """
+    try:
+        return Region(size)
+    except OSError as error:
+        raise InferenceError(
+            f"there is no memory to share with the child process: {error.strerror or error}",
+            "close files, or raise the limit (ulimit -n); or give smaller inputs",
+        ) from error
 
 
 def _close(descriptors: list[int]) -> None:

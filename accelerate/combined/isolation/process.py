@@ -177,12 +177,12 @@ class Child:
             if packet.number != number:
                 raise self.nonsense(f"an answer to call {packet.number} in the place of {number}")
             parts.append(packet.content)
-            size += len(packet.content)
+            size += len(data)  # with all notes: whoever only ever logs would fill the memory
             if size > LONGEST:
                 raise self.nonsense("an answer without an end")
             if packet.more:
                 continue
-            content, parts, size = b"".join(parts), [], 0
+            content, parts = b"".join(parts), []
             if packet.kind != NOTE:
                 return packet, content, notes
             notes.append(content)
@@ -226,8 +226,12 @@ class Child:
         """End it at once, whatever it does."""
         self.alive = False
         self._process.kill()
-        self._process.wait()
-        self._let_go()
+        try:
+            self._process.wait(_END)
+        except subprocess.TimeoutExpired:  # a driver holds it fast, and its end comes when that lets go of it
+            self.dismiss()
+        else:
+            self._let_go()
 
     def nonsense(self, what: object) -> Died:
         """End a child that does not keep to the protocol; return the exception to raise."""
@@ -261,7 +265,9 @@ class Child:
         try:
             threading.Thread(target=self._see_off, name="accelerate-end-of-child", daemon=True).start()
         except RuntimeError:  # no thread can be started, as at the end of the program
-            self.kill()
+            self._process.kill()
+            self._process.wait()
+            self._let_go()
 
     def _see_off(self) -> None:
         try:

@@ -10,7 +10,7 @@ import numpy as np
 from ...calls.conversion import Array
 from .exchange import Exchange, Limit
 from .frames import DONE, FAILED, LOOSE, NEED, ROOM, Packet
-from .memory import Region
+from .memory import Region, new_region
 from .placing import Loose, read_loose
 from .process import Child
 from .targets import Target
@@ -73,7 +73,7 @@ class Rooms:
         old = self._rooms.get(side)
         if old is not None and old.size >= size:
             return old
-        self._rooms[side] = room = Region(size + size // 4)
+        self._rooms[side] = room = new_region(size + size // 4)
         if old is not None:
             old.close()
         return room

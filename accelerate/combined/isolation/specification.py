@@ -113,15 +113,18 @@ class Specification:
 
             content = source.read()
             descriptors.append(sealed_file(len(content)))
-            left = memoryview(content)
-            while left:
-                left = left[os.write(descriptors[0], left) :]
-            os.lseek(descriptors[0], 0, os.SEEK_SET)
         try:
+            if descriptors:
+                left = memoryview(content)
+                while left:
+                    left = left[os.write(descriptors[0], left) :]
+                os.lseek(descriptors[0], 0, os.SEEK_SET)
             return encode(("load", {**self._arguments, "source": given})), descriptors
-        except TypeError as error:  # in what is no option of a backend
+        except BaseException as error:
             self.sent(descriptors)
-            raise OptionError(f"isolation='process' cannot hand {error} to another process") from error
+            if isinstance(error, TypeError):  # in what is no option of a backend
+                raise OptionError(f"isolation='process' cannot hand {error} to another process") from error
+            raise
 
     @staticmethod
     def sent(descriptors: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from ...calls.conversion import Array
 from ...metadata import TensorInfo
 from .frames import run_of
-from .memory import Region
+from .memory import Region, new_region
 from .placing import Place, fixed_places, known_dtype
 from .process import Child
 
@@ -76,7 +76,7 @@ class Target:
         ------
         ValueError
             Another child has told others.
-        OSError
+        InferenceError
             There is no memory or no descriptor left.
         """
         if told is not None and self.places:
@@ -95,7 +95,7 @@ class Target:
             sides = [[(t, shapes.get(t.name)) for t in side] for shapes, side in zip(told, self._sides, strict=True)]
             self.shapes = dict(told[0])
         places, size = fixed_places(sides)
-        self.region = region = Region(size) if size else None
+        self.region = region = new_region(size) if size else None
         for infos, found, side in zip(self._sides, (self.given, self.taken), places, strict=True):
             for position, start, shape in side:
                 assert region is not None, "what has a place takes some"
