@@ -71,8 +71,8 @@ def _container(root: str) -> str:
         if found:
             return name
     for file in _MANAGERS:
-        if name := re.fullmatch(r"[\w.+-]{1,40}", read_text(root + file, 100), re.ASCII):
-            return name[0]
+        if said := re.fullmatch(r"[\w.+-]{1,40}", read_text(root + file, 100), re.ASCII):
+            return said[0]
     return ""
 
 
