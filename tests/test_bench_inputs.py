@@ -27,6 +27,7 @@ import onnx
 from PIL import Image, ImageDraw, ImageFont
 
 import accelerate
+from accelerate.bench.agreement import adapted_feeds, feeds_from, real_values
 from accelerate.bench.gates import Gate, compare_reports, judge
 from accelerate.bench.own_inputs import OwnInputs
 from accelerate.bench.page import make_page
@@ -227,6 +228,17 @@ def test_who_says_what_pixels_mean_prepares_the_pictures(pictures: Path) -> None
     assert rows[1]["on_inputs"]["top1"] == 1
     with pytest.raises(OptionError, match="normalization"):
         judged([DATA / "digits.onnx", DATA / "digits_uint8.onnx"], pictures)
+
+
+@pytest.mark.parametrize("form", ["digits_float.tflite", "digits_uint8.tflite", "digits_int8.tflite"])
+@pytest.mark.parametrize("bare", ["digits_uint8.onnx", "digits_int8.onnx"])
+def test_integers_that_nobody_explains_get_the_levels_of_the_pixels(form: str, bare: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 1), np.uint8)
+    with accelerate.load(DATA / form) as model, accelerate.load(DATA / bare, backend="onnxruntime") as twin:
+        real = real_values(model, adapted_feeds(model.metadata(), "pixels", pixels))
+        (levels,) = feeds_from(real, model, twin).values()
+    wanted = pixels.astype(int) - (128 if "int8" in bare and "uint8" not in bare else 0)
+    assert np.abs(levels.astype(int) - wanted.reshape(1, 1, 8, 8)).max() <= 1  # pixels lie between levels of int8
 
 
 def test_arrays_and_pictures_may_be_mixed(tmp_path: Path) -> None:
