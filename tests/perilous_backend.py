@@ -68,6 +68,20 @@ def gossip():
     logging.getLogger("accelerate").warning("have you heard")
 
 
+def cramped():
+    """Have no memory for the third and the fifth room: of large inputs, and of large outputs."""
+    from accelerate.combined.isolation import child
+    region, count = child.Region, iter(range(100))
+
+    def fail(size, descriptor):
+        found = region(size, descriptor)
+        if next(count) in (2, 4):
+            raise MemoryError("no room here")
+        return found
+
+    child.Region = fail
+
+
 def late():
     time.sleep(0.5)
     logging.getLogger("accelerate").warning("better late")
@@ -99,7 +113,7 @@ ACTS = {
     "crash": crash, "spin": spin, "block": block, "chatter": chatter, "babble": babble,
     "sleep": lambda: time.sleep(60), "nap": lambda: time.sleep(1), "exit": lambda: os._exit(3),
     "shrink": shrink, "raise": lambda: [].pop(), "leave": sys.exit, "hide": lambda: os.close(2),
-    "gossip": gossip, "late": late, "lie": lambda: lie(bytes.fromhex(os.environ["PERIL_TABLE"])),
+    "gossip": gossip, "cramped": cramped, "late": late, "lie": lambda: lie(bytes.fromhex(os.environ["PERIL_TABLE"])),
 }
 
 
@@ -147,7 +161,8 @@ class Plugin(Backend):
             ACTS[told["load"]]()
         if told.get("log"):
             logging.getLogger("accelerate").warning("%s", told["log"])
-        tensors = [TensorInfo("x", shape=(3,))], [TensorInfo("y", shape=(3,))]
+        shape = (told.get("size", 3),)
+        tensors = [TensorInfo("x", shape=shape)], [TensorInfo("y", shape=shape)]
         details = {"tag": options.backend_options.get("tag"), "home": os.getcwd(), "process": os.getpid()}
         model = Perilous(self.name, *tensors, RuntimeInfo("Peril", "1", options.device, details=details), options)
         model.told, model.calls = told, 0

@@ -614,6 +614,16 @@ def test_a_log_without_an_end_is_nonsense(monkeypatch: pytest.MonkeyPatch) -> No
         model.infer(given())
 
 
+def test_a_child_without_memory_for_more_never_answers_from_what_it_had() -> None:
+    with load(peril(size=-1, load="cramped")) as model:
+        pid = model.runtime.details["pid"]
+        for size, fits in ((10, True), (5000, False), (10, True), (5000, False), (10, True), (5000, True), (10, True)):
+            x = RANDOM.random(size).astype(np.float32)
+            with contextlib.nullcontext() if fits else pytest.raises(InferenceError, match="no room here"):
+                assert np.array_equal(model.infer(x)["y"], 2 * x)
+        assert model.runtime.details["pid"] == pid
+
+
 def test_memory_cannot_be_taken_away() -> None:
     with load(peril(do="shrink")) as model, pytest.raises(InferenceError, match="refused: 1, done: 0"):
         model.infer(given())

@@ -191,6 +191,7 @@ class _Child:
         return LOOSE, np.array([count, *self._positions], np.int64).tobytes() + table
 
     def _take_room(self, side: str, size: int, descriptors: list[int]) -> None:
+        self._room.pop(side, None)  # where there is no memory for this one, the program is asked again
         self._room[side] = Region(size, descriptors[0])
 
     # What is asked of it

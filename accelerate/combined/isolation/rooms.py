@@ -31,7 +31,8 @@ class Rooms:
         loose = Loose([(target.inputs[i], feeds[i]) for i in target.loose])
         room = self._rooms.get("in")
         if room is None or room.size < loose.size or self._known_to is not child:
-            room = self._make("in", loose.size)
+            self._known_to = None  # until the child has taken it: what it had before holds other inputs
+            room = self._rooms["in"] = self._room_for("in", loose.size)
             self._exchange.ask(child, limit, "room", descriptors=[room.descriptor], side="in", size=room.size)
             self._known_to = child
         return loose.lay(room)
@@ -40,10 +41,13 @@ class Rooms:
         """Return the outputs that an answer has beside those in their places, by position."""
         packet, content = answer
         if packet.kind == NEED:
-            room = self._make("out", int.from_bytes(content[:8], "little"))
+            room = self._room_for("out", int.from_bytes(content[:8], "little"))
+            self._rooms.pop("out", None)  # until the child has taken it: nothing is read where it may not have written
             size = room.size.to_bytes(8, "little")
             number = self._exchange.send(child, ROOM, size, limit, descriptors=[room.descriptor])
             packet, content = self._exchange.received(child, number, limit)
+            if packet.kind == LOOSE:
+                self._rooms["out"] = room
         if packet.kind == FAILED:
             self._exchange.told(child, packet, content)
         try:
@@ -68,15 +72,12 @@ class Rooms:
             raise ValueError("outputs are left out")
         return found
 
-    def _make(self, side: str, size: int) -> Region:
+    def _room_for(self, side: str, size: int) -> Region:
         """Return memory for so much, with some to spare: the next call may need a little more."""
         old = self._rooms.get(side)
         if old is not None and old.size >= size:
             return old
-        self._rooms[side] = room = new_region(size + size // 4)
-        if old is not None:
-            old.close()
-        return room
+        return new_region(size + size // 4)
 
     @property
     def regions(self) -> list[Region]:
