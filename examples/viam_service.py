@@ -1,4 +1,4 @@
-"""Offer a model of this board as an ML model service, to Viam machines that have the board as a remote.
+"""Offer a model as an ML model service to the viam-server on this board, which has its address as a remote.
 
 $ python examples/viam_service.py digits accelerate/data/digits_uint8.tflite
 viam://localhost:8080/digits: LiteRT on cpu
