@@ -119,36 +119,36 @@ def _lives(pid: str) -> bool:
 
 
 def test_running_calls_end_before_the_server_does() -> None:
-    with Serving({"slow": odd_models.slow(0.5)}, "--option", "num_threads=1") as server:
+    with Serving({"slow": odd_models.slow(1.5)}, "--option", "num_threads=1", "--grace", "60") as server:
         with accelerate.load(server.url("slow")) as slow:
             x = np.ones(slow.metadata().inputs[0].shape, np.float32)
             answers: list[object] = []
-            thread = threading.Thread(target=lambda: answers.append(slow.infer(x)))
+            thread = threading.Thread(target=lambda: answers.append(slow.infer(x, timeout=60)))
             thread.start()
-            time.sleep(0.2)
+            time.sleep(0.7)
             assert server.stop() == 0
             thread.join()
         assert len(answers) == 1
 
 
 def test_calls_that_do_not_end_are_given_up() -> None:
-    with Serving({"slow": odd_models.slow(4)}, "--option", "num_threads=1", "--grace", "0.2") as server:
+    with Serving({"slow": odd_models.slow(8)}, "--option", "num_threads=1", "--grace", "0.2") as server:
         with accelerate.load(server.url("slow")) as slow:
             x = np.ones(slow.metadata().inputs[0].shape, np.float32)
             errors: list[BaseException] = []
 
             def call() -> None:
                 try:
-                    slow.infer(x, timeout=30)
+                    slow.infer(x, timeout=60)
                 except accelerate.AccelerateError as error:
                     errors.append(error)
 
             thread = threading.Thread(target=call)
             thread.start()
-            time.sleep(0.5)
+            time.sleep(1)
             started = time.monotonic()
             assert server.stop() == 0
-            assert time.monotonic() - started < 2.5
+            assert time.monotonic() - started < 6  # of 7 seconds or more
             thread.join()
         assert "did not end within 0.2 s" in server.log()
         assert len(errors) == 1
@@ -199,7 +199,7 @@ def test_kills_under_load(kills: int, memory: str) -> None:
 
 
 def _wait_for_more(counts: Sequence[int]) -> None:
-    before, end = list(counts), time.monotonic() + 20
+    before, end = list(counts), time.monotonic() + 60
     while any(now < then + 10 for now, then in zip(counts, before, strict=True)):
         assert time.monotonic() < end, f"no answers after a kill: {before} {list(counts)}"
         time.sleep(0.01)
