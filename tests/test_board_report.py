@@ -18,6 +18,7 @@ import pytest
 from perilous_backend import install, peril
 
 from accelerate.boards.archive import Archive
+from accelerate.boards.examination import Examination
 from accelerate.boards.masking import Mask, find_private
 from accelerate.boards.steps import try_items
 from accelerate.errors import OptionError
@@ -49,6 +50,7 @@ def test_known_answers_of_the_cpu() -> None:
     assert all(one["reason"] for one in found)
 
 
+@pytest.mark.slow
 def test_a_crash_and_a_hang_are_lines_and_the_next_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "site", monkeypatch)
     given = models(
@@ -65,9 +67,9 @@ def test_a_crash_and_a_hang_are_lines_and_the_next_goes_on(tmp_path: Path, monke
     assert "status 3" in left["reason"]
 
 
+@pytest.mark.slow
 def test_a_crash_in_the_suite_names_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its model crashes in each third call, and not when it is loaded."""
-    pytest.importorskip("pytest", "8")
     install(tmp_path / "site", monkeypatch)
     given = models(tmp_path, often={"do": "crash", "every": 3})
     found = by_item(tried("conformance", backend="peril", device="cpu", models=given))
@@ -137,6 +139,30 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["report.zip"]
 
 
+@pytest.mark.slow
+def test_a_board_that_cannot_be_read_and_has_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files raise what no file should, and so does every backend."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import accelerate.diagnosis.board as board, accelerate.registry as registry\n"
+        "def fail(*_, **__): raise RuntimeError('the device tree is a riddle')\n"
+        "board.read_text = registry.availability = fail\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    saved: list[Any] = []
+    lines: list[tuple[str, ...]] = []
+    examination = Examination(
+        [], 0.1, lambda *_: None, lambda *line: lines.append(line), lambda *all_of_it: saved.append(all_of_it)
+    )
+    examination.all()
+    assert not examination.fine
+    assert lines[0] == ("doctor", "-", "failed: RuntimeError: the device tree is a riddle")
+    assert all("crashed" in line[2] for line in lines[1:-1])
+    assert lines[-1][2].startswith("no device here can run models")
+    report, files = saved[-1]
+    assert report["complete"]
+    assert "the device tree is a riddle" in files["summary.txt"]
+
+
 COMMAND = [sys.executable, "-m", "accelerate", "board-report"]
 
 
@@ -149,6 +175,7 @@ def test_a_place_that_cannot_be_written_to_is_said_before_anything_is_tried(tmp_
         assert "known answers " not in done.stdout.partition("doctor -")[2]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_what_was_found(tmp_path: Path) -> None:
     output = tmp_path / "report.zip"
     command = subprocess.Popen(
