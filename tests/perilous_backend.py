@@ -113,6 +113,7 @@ ACTS = {
     "crash": crash, "spin": spin, "block": block, "chatter": chatter, "babble": babble,
     "sleep": lambda: time.sleep(60), "nap": lambda: time.sleep(1), "exit": lambda: os._exit(3),
     "shrink": shrink, "raise": lambda: [].pop(), "leave": sys.exit, "hide": lambda: os.close(2),
+    "doze": lambda: (time.sleep(0.3), [].pop()),
     "gossip": gossip, "cramped": cramped, "late": late, "lie": lambda: lie(bytes.fromhex(os.environ["PERIL_TABLE"])),
 }
 

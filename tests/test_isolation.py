@@ -29,7 +29,7 @@ from accelerate import (
     ModelError,
     OptionError,
 )
-from accelerate.combined.isolation import link, process
+from accelerate.combined.isolation import link, process, served
 from accelerate.testing.inputs import random_inputs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation is for Linux")
@@ -384,7 +384,7 @@ def test_what_a_run_raises_is_as_without() -> None:
                 model.infer(given())
             said.append(str(caught.value))
             assert str(caught.value.__cause__).endswith("pop from empty list")
-            with pytest.raises(NotImplementedError, match="known: reset, stats, warmup"):
+            with pytest.raises(NotImplementedError, match="known: group, look, reset, stats, warmup"):
                 model.do_command({"command": "dance"})
     assert said[0] == said[1]
 
@@ -496,6 +496,43 @@ def test_a_call_waits_for_an_old_answer_and_never_takes_it() -> None:
             assert not idle.is_set()
             assert idle.wait(5)
             assert len(children()) == 1
+
+
+def test_one_thread_ends_all_calls_at_their_deadlines_and_none_after_its_end() -> None:
+    watch = served._Watch()
+    before = set(threading.enumerate())
+    asked: list[int] = []
+    ended = threading.Event()
+    for number, seconds in enumerate([60.0, 0.01, 0.3, 1e30]):  # an earlier one, and a later one, than it waits for
+        ended.clear()
+
+        def cancel(number: int = number) -> None:
+            asked.append(number)
+            ended.set()
+
+        with watch.over(cancel, seconds):
+            if seconds < 1:
+                assert ended.wait(20)
+    with watch.over(lambda: asked.append(9), 0.05):
+        pass
+    with watch.over(None, 0.0):
+        time.sleep(0.1)
+    assert asked == [1, 2]
+    assert len(set(threading.enumerate()) - before) == 1
+
+
+def test_what_a_call_fails_of_after_its_deadline_is_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime that is asked to end a call raises, and a caller that the kernel wakes late finds that answer."""
+    answer = process.Child.answer
+    with load(peril(every=2, do="doze")) as model:
+        assert answers(model)
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                process.Child, "answer", lambda self, number, _, first=None: answer(self, number, None, first)
+            )
+            with pytest.raises(InferenceTimeoutError):
+                model.infer(given(), timeout=0.1)
+        assert answers(model, timeout=60)
 
 
 def test_a_binding_is_left_at_the_deadline() -> None:

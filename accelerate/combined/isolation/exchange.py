@@ -221,6 +221,8 @@ class Exchange:
         self.awaited = None
         packet, content, notes = answer
         self.take_notes(child, notes)
+        if packet.kind == FAILED and limit is not None and not limit.left:
+            raise self._too_late(limit)  # what comes of a call that the child has ended early, at its deadline
         return packet, content
 
     def _too_late(self, limit: Limit | None) -> InferenceTimeoutError:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -89,7 +92,7 @@ def _runner(model: Model, inputs: list[str], outputs: list[str]) -> Callable[[li
         if not seconds or not model.cancels:
             return _sound(model, model.run(feeds, None))
         call, cancel = model.cancellable(feeds)
-        with _cancelled_after(cancel, seconds), _translated(model):
+        with _watch.over(cancel, seconds), _translated(model):
             return _sound(model, call())
 
     return run
@@ -107,27 +110,54 @@ def _run_binding(model: Model, binding: Binding, outputs: list[str], seconds: fl
         binding.run()
     else:
         step, cancel = binding.cancellable()
-        with _cancelled_after(cancel, seconds), _translated(model):
+        with _watch.over(cancel, seconds), _translated(model):
             step()
     found = binding.outputs
     return [found[name] for name in outputs]
 
 
-@contextlib.contextmanager
-def _cancelled_after(cancel: Callable[[], None] | None, seconds: float) -> Iterator[None]:
-    """Ask a call to end early at the deadline; its caller has left it then, and the next one waits for it."""
-    if cancel is None:
-        yield
-        return
-    import threading
+class _Watch:
+    """Asks calls to end early at their deadlines: their callers have left them then, and the next ones wait for them.
 
-    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), cancel)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    One thread for all of them, which sleeps until the first deadline that it has seen and then looks for a later one:
+    a call neither starts a thread nor wakes one. It never asks a call that has ended, nor the one after it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._cancel: Callable[[], None] | None = None
+        self._until = self._looks = math.inf
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def over(self, cancel: Callable[[], None] | None, seconds: float) -> Iterator[None]:
+        """Watch over a call; there is one at a time."""
+        with self._changed:
+            self._cancel, self._until = cancel, monotonic() + seconds
+            if cancel is not None and self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="accelerate-watch", daemon=True)
+                self._thread.start()
+            elif self._until < self._looks:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._cancel = None
+
+    def _watch(self) -> None:
+        with self._changed:
+            while True:
+                if self._cancel is not None and monotonic() >= self._until:
+                    with contextlib.suppress(Exception):  # a runtime's, which has nobody to tell
+                        self._cancel()
+                    self._cancel = None
+                self._looks = math.inf if self._cancel is None else self._until
+                left = self._looks - monotonic()
+                self._changed.wait(None if left > threading.TIMEOUT_MAX else max(0.0, left))
+
+
+_watch = _Watch()
 
 
 @contextlib.contextmanager
