@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import edgetpu_stand_in as stand_in
 import pytest
 from perilous_backend import install, peril
 
@@ -102,7 +103,9 @@ def test_what_is_private_is_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "EDGE_ACCELERATE_TRITON_URL": "triton://anns-server:8001/m",
         "MY_TOKEN": "t0psecret",
     }
-    mask = Mask(find_private(str(tmp_path), environment))
+    mask = Mask(find_private(str(tmp_path), environment, ["/data/acme/secret.tflite"]))
+    assert mask.text("no /data/acme/secret.tflite") == "no <models>/secret.tflite"
+    assert mask.text(sys.executable).startswith("<python>/bin/")
     told = (
         "Ann's /home/ann/x.tflite on ANNS-ROBOT (10000000deadbeef, sn-0815), channel planned, t0psecret, "
         "triton://anns-server:8001/m, 02:42:ac:11:00:02, 192.168.1.7, https://me:pw@host/x, version 10.3.0.30, "
@@ -207,3 +210,22 @@ def test_ctrl_c_leaves_what_was_found(tmp_path: Path) -> None:
     assert report["doctor"]["processor"]
     assert report["devices"][0]["answers"]
     assert os.listdir(tmp_path) == ["report.zip"]
+
+
+@pytest.mark.slow
+def test_a_stand_in_edge_tpu_with_models_compiled_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its known answers are refused with the reason, and the suite goes by what is given: a model for each role."""
+    monkeypatch.setenv("EDGE_ACCELERATE_EDGETPU_LIBRARY", stand_in.library())
+    given = {"floats_edgetpu.tflite": stand_in.floats([3]), "bits_edgetpu.tflite": stand_in.bits()}
+    for name, content in given.items():
+        (tmp_path / name).write_bytes(content)
+    (found,) = (one for one in tried("devices") if one["item"] == "edgetpu")
+    device = next(one["id"] for one in found["devices"] if one["ready"])
+    asked = {"backend": "edgetpu", "device": device, "models": [str(tmp_path / name) for name in given]}
+    answers = tried("answers", **asked)
+    assert [one["status"] for one in answers] == ["refused"] * 6 + ["answered"] * 2
+    assert "1 of 1 operators delegated" in answers[-1]["reason"]
+    suite = tried("conformance", 120, **asked)
+    assert [one for one in suite if one["status"] not in ("passed", "skipped")] == []
+    assert by_item(suite)["test_every_device_that_is_ready_loads"] == "passed"
+    assert sum(one["status"] == "passed" for one in suite) > 60

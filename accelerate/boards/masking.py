@@ -6,7 +6,8 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ _FORMS = (
 )
 
 
-def find_private(root: str = "", environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def find_private(
+    root: str = "", environment: Mapping[str, str] = os.environ, models: Sequence[str] = ()
+) -> dict[str, str]:
     """Find what this machine's owner need not tell, each with what stands for it in a report.
 
     Parameters
@@ -60,10 +63,15 @@ def find_private(root: str = "", environment: Mapping[str, str] = os.environ) ->
     root : str
         The folder with the machine's files, for another machine's.
     environment : Mapping of str to str
+    models : sequence of str
+        Files of the owner's whose folders need not be told.
     """
     found: dict[str, str] = {}
     for what, stands in (
         *_variables(environment),
+        *((str(Path(model).absolute().parent), "<models>") for model in models),
+        (str(Path(__file__).parents[2]), "<packages>"),
+        (sys.prefix, "<python>"),
         *((folder, "~") for folder in _homes(environment)),
         *((serial, "<serial>") for serial in _serials(root)),
         *((name, "<host>") for name in _hosts()),

@@ -61,7 +61,7 @@ def board_report(output: Path | None, models: Sequence[str], seconds: float) -> 
     if path.is_dir():
         raise OptionError(f"{path} is a folder", "give a file as --output")
     click.echo(_CONTENT)
-    saved = _Saved(Archive(path, Mask(find_private())))
+    saved = _Saved(Archive(path, Mask(find_private(models=models))))
     with shown_progress() as notify:
         examination = Examination(models, seconds, notify, _show, saved.save)
         examination.save()  # a place that cannot be written to is known before the minutes of trying
