@@ -129,7 +129,7 @@ bench: .venv/.ready-dev
 docs: .venv-docs/.ready
 	$(say) 'sphinx'
 	@rm -rf site
-	@.venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going -c docs/site -d .venv-docs/doctrees . site
+	@.venv-docs/bin/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -c docs/site -d .venv-docs/doctrees . site
 	$(say) 'site/index.html'
 
 clean:
@@ -162,6 +162,7 @@ clean:
 	[ -n "$$python" ] || { echo 'Sphinx needs Python 3.11 or newer: make PYTHON=/path/to/python docs' >&2; exit 1; }; \
 	$(call create,.venv-docs,$$python)
 	$(say) 'installing into .venv-docs (pip, half a minute)'
+	@$(call pip,.venv-docs) --upgrade pip
 	@$(call pip,.venv-docs) 'numpy>=1.24' 'flatbuffers>=23' 'pytest>=8' --group docs
 	@touch $@
 

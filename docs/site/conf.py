@@ -23,22 +23,21 @@ root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**", "deploy/*/README.md", "examples/README.md", "tests/*.md", "benchmarks/*.md"]
 exclude_patterns = ["site", "docs/example-backend"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
 myst_heading_anchors = 4  # as a forge makes them
 
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
-napoleon_google_docstring = False
-napoleon_use_ivar = True
-napoleon_use_rtype = False
-napoleon_preprocess_types = False
+numpydoc_show_class_members = False  # autodoc lists them
 
 suppress_warnings = ["misc.highlighting_failure"]  # of a shell whose command goes on in a second line
 
 html_theme = "furo"
 html_title = f"edge-accelerate {release}"
 html_copy_source = False
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 
 # what stands in the margin; the pages themselves have no directives
 MARGIN = {
@@ -46,8 +45,7 @@ MARGIN = {
     "Devices": [
         "docs/choosing",
         *(f"docs/{page}" for page in ("onnxruntime", "openvino", "coral", "delegates", "triton")),
-        "deploy/jetson/README",
-        "deploy/viam/README",
+        *sorted(f"deploy/{page.parent.name}/README" for page in ROOT.glob("deploy/*/README.md")),
     ],
     "Trouble": [
         f"docs/troubleshooting/{page}"
@@ -55,9 +53,8 @@ MARGIN = {
     ],
     "Take part": ["docs/writing-a-backend", "CONTRIBUTING", "tests/README", "benchmarks/README", "CHANGELOG"],
 }
-for _more in ("examples/README", "deploy/serve/README"):
-    if (ROOT / f"{_more}.md").exists():
-        MARGIN["Use"].append(_more)
+if (ROOT / "examples" / "README.md").exists():
+    MARGIN["Use"].append("examples/README")
 
 
 def add_margin(app: Any, page: str, source: list[str]) -> None:
@@ -78,6 +75,11 @@ def _of_folder(here: Path, link: re.Match[str]) -> str:
     return f"]({link[1].rstrip('/')}/{first})"
 
 
+def leave_out(app: Any, what: str, name: str, of: Any, options: Any, arguments: str, returns: str) -> Any:
+    """Say nothing of the arguments of records, which are their attributes."""
+    return ("", "") if arguments and arguments.startswith("(*args: Any, **kwargs: Any") else None
+
+
 def lead_to_the_first_page(app: Any, error: Exception | None) -> None:
     """Write an index.html, where a web server looks."""
     first = f"{root_doc}.html"
@@ -88,4 +90,5 @@ def lead_to_the_first_page(app: Any, error: Exception | None) -> None:
 def setup(app: Any) -> None:
     """Take part in the build: Sphinx calls this."""
     app.connect("source-read", add_margin)
+    app.connect("autodoc-process-signature", leave_out)
     app.connect("build-finished", lead_to_the_first_page)
