@@ -146,7 +146,8 @@ def _warm_load(path: Path, target: float) -> Row:
             if before is not None:
                 os.environ["EDGE_ACCELERATE_CACHE"] = before
     ratio = timings.ratio("warm", "cold")
-    note = f"{ratio.low:.3f} .. {ratio.high:.3f}; {_ms(timings, 'warm')} against {_ms(timings, 'cold')} ms, both with an answer"
+    times = f"{_ms(timings, 'warm')} against {_ms(timings, 'cold')} ms, both with an answer"
+    note = f"{ratio.low:.3f} .. {ratio.high:.3f}; {times}"
     return Row(what, ratio.value, target, _FORM, note)
 
 
