@@ -421,7 +421,7 @@ def test_a_backend_brings_its_commands(tmp_path: Path) -> None:
     (tmp_path / "greeting.py").write_text(
         "import click\n@click.command(help='Be kind.')\n@click.argument('whom')\ndef greet(whom): print('hi', whom)\n"
     )
-    assert "greet    Be kind." in call("--help", PYTHONPATH=path).stdout
+    assert re.search("greet +Be kind.", call("--help", PYTHONPATH=path).stdout)
     assert call("greet", "you", PYTHONPATH=path).stdout == "hi you\n"
     assert "Run MODEL on INPUT" in call("run", "--help", PYTHONPATH=path).stdout  # ours cannot be taken
     imported = call("inspect", DIGITS, PYTHONPATH=path, PYTHONVERBOSE="1").stderr
@@ -436,8 +436,8 @@ def test_a_backend_brings_its_commands(tmp_path: Path) -> None:
 def test_a_broken_command_of_a_backend_breaks_only_itself(tmp_path: Path, target: str, says: str) -> None:
     path = install(tmp_path, "bad", {"odd": target})
     (tmp_path / "broken.py").write_text("raise SystemExit('it is broken')")
-    listed = call("--help", PYTHONPATH=path).stdout
-    assert "odd      Broken: the command 'odd' of the backend 'bad'" in listed
+    listed = " ".join(call("--help", PYTHONPATH=path).stdout.split())
+    assert "odd Broken: the command 'odd' of the backend 'bad'" in listed
     assert "Show a model's file" in listed
     done = call("odd", "--any", "thing", status=1, PYTHONPATH=path)
     assert says in done.stderr
