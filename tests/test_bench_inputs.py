@@ -433,8 +433,9 @@ def reports(pictures: Path, damaged: Path, tmp_path_factory: pytest.TempPathFact
 def test_what_a_run_writes(reports: Path) -> None:
     text, html = ((reports / name).read_text() for name in ("r.txt", "r.html"))
     assert max(map(len, text.splitlines())) <= 80
-    for told in ("answers to your inputs", "DIFFERS: these answers", "20 of ", "labels by sub-fol", "from the frame"):
-        assert told in text
+    joined = " ".join(text.split())  # where a line ends goes by the length of a folder's name
+    for told in ("answers to your inputs", "DIFFERS: these answers", "20 of ", "labels by sub", "from the frame"):
+        assert told in joined
     cases = {one.get("classname"): one for one in ElementTree.parse(reports / "r.xml").getroot().iter("testcase")}
     assert "answers are off those of tflite_cpu:cpu" in str(cases["damaged.onnx"].findtext("failure"))
     assert "answers are off" not in str(cases["digits.onnx"].findtext("failure"))

@@ -241,7 +241,14 @@ def test_torchscript_needs_its_tensors_described(tmp_path: Path) -> None:
 
 def test_openvino_takes_its_weights_along(tmp_path: Path) -> None:
     path = tmp_path / "model.xml"
-    path.write_text('<?xml version="1.0"?>\n<net name="double" version="11"></net>')
+    path.write_text(
+        '<?xml version="1.0"?>\n<net name="same" version="11"><layers>'
+        '<layer id="0" name="x" type="Parameter" version="opset1"><data element_type="f32" shape="1,3"/>'
+        '<output><port id="0" precision="FP32" names="x"><dim>1</dim><dim>3</dim></port></output></layer>'
+        '<layer id="1" name="r" type="Result" version="opset1"><input><port id="0" precision="FP32">'
+        "<dim>1</dim><dim>3</dim></port></input></layer></layers>"
+        '<edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/></edges></net>'
+    )
     with pytest.raises(ModelError, match=r"model\.bin"):
         package(path)
     (tmp_path / "model.bin").write_bytes(b"weights")

@@ -85,7 +85,7 @@ class Triton(Backend):
                 False,
                 f"{source} is {source.likeness}, and triton runs what a server has",
                 f"load(..., backend='triton', url='host:8001') ships a file there, or set {SERVER_VARIABLE}"
-                if source.format in ("onnx", "tflite", "")
+                if source.format in ("onnx", "openvino", "tflite", "")
                 else source.remedy or "convert it to ONNX or TFLite",
             )
         from .address import server_address

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from dataclasses import dataclass
 from io import BytesIO
@@ -47,7 +46,7 @@ def format_of(source: Source) -> Format:
 
 
 def _name(source: Source) -> str:
-    if source.format in ("onnx", "tflite"):
+    if source.format in ("onnx", "openvino", "tflite"):
         return source.format
     if source.format:
         if source.path is None or source.format == "directory":
@@ -63,8 +62,6 @@ def _name(source: Source) -> str:
             f"{source} is a TensorRT plan behind a header of Ultralytics' own, which Triton does not know",
             f"write the file without its first {start} bytes",
         )
-    if re.search(rb"<net\b[^>]*\bversion=", head):
-        return "openvino"
     if head[:2] == b"PK" and _is_torchscript(buffer[:]):
         return "torchscript"
     raise UnsupportedModelError(
