@@ -80,7 +80,7 @@ def test_a_crash_in_the_suite_names_the_test(tmp_path: Path, monkeypatch: pytest
     assert "passed" in found.values()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_suite_over_a_device_by_the_projects_own_models() -> None:
     for backend in ("tflite_cpu", "onnxruntime"):
         found = tried("conformance", 120, backend=backend, device="cpu", models=[])
@@ -212,7 +212,7 @@ def test_ctrl_c_leaves_what_was_found(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["report.zip"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stand_in_edge_tpu_with_models_compiled_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its known answers are refused with the reason, and the suite goes by what is given: a model for each role."""
     monkeypatch.setenv("EDGE_ACCELERATE_EDGETPU_LIBRARY", stand_in.library())
