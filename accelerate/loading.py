@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,8 +87,11 @@ def decision(
     said = ""
     if heeds_environment and found.format not in ("object", "url"):
         backend, common["device"], said = environment.in_place_of(backend, common["device"])
-        with _telling(said):
+    if said:
+        try:
             considered = _considered(backend, backend_options)
+        except AccelerateError as error:
+            raise error.about(said) from error.__cause__
     for one in considered:
         registry.check_environment(one)
     if common["num_threads"] is not None:
@@ -126,21 +128,14 @@ def decision(
             common["normalization"] = beside.normalization
     options = LoadOptions(**common, backend_options=given, asked=common["device"], labels=labels, described=described)
     rows = decide(found, options, considered, ranked=backend == "auto")
-    return Decision(found, options, _told(rows, said), isinstance(backend, str) and backend != "auto")
-
-
-@contextlib.contextmanager
-def _telling(said: str) -> Iterator[None]:
-    """Let an error begin with the variables of the environment that have led to it."""
-    try:
-        yield
-    except AccelerateError as error:
-        raise (error.about(said) if said else error) from error.__cause__
+    rows = _told(rows, said) if said else rows
+    return Decision(found, options, rows, isinstance(backend, str) and backend != "auto")
 
 
 def _told(rows: Iterator[Row], said: str) -> Iterator[Row]:
+    """Let what is refused begin with the variables of the environment that have led to it."""
     for row in rows:
-        if row.error is None or not said:
+        if row.error is None:
             yield row
         else:
             error = row.error.about(said)
