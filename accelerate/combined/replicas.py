@@ -17,7 +17,7 @@ from ..errors import InferenceTimeoutError
 from ..model import Model
 from ..reports import RuntimeInfo
 from ..runtime_model import RuntimeModel
-from .wrapper import ModelWrapper
+from .wrapper import ModelWrapper, when_all_idle
 
 __all__ = ["Replicas"]
 
@@ -94,15 +94,7 @@ class Replicas(ModelWrapper):
 
     def when_idle(self, callback: Callable[[], None]) -> None:
         """Wait for all replicas."""
-        waiting = set(range(len(self.models)))
-
-        def ended(number: int) -> None:
-            waiting.remove(number)
-            if not waiting:
-                callback()
-
-        for number, model in enumerate(self.models):
-            model.when_idle(partial(ended, number))
+        when_all_idle(self.models, callback)
 
     def do_command(self, command: Mapping[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
         """Warm every replica up; other commands go to the first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any
@@ -16,7 +17,7 @@ from ..metadata import Metadata
 from ..model import Model
 from ..reports import RuntimeInfo
 
-__all__ = ["ModelWrapper"]
+__all__ = ["ModelWrapper", "when_all_idle"]
 
 
 class ModelWrapper(Model):
@@ -118,3 +119,21 @@ class ModelWrapper(Model):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.current!r}>"
+
+
+def when_all_idle(models: Sequence[Model], callback: Callable[[], None]) -> None:
+    """Call something once, when every model has ended the calls that were left at their deadlines."""
+    lock, busy = threading.Lock(), len(models)
+
+    def ended() -> None:
+        nonlocal busy
+        with lock:  # several may end at the same time
+            busy -= 1
+            last = not busy
+        if last:
+            callback()
+
+    for model in models:
+        model.when_idle(ended)
+    if not models:
+        callback()

@@ -26,7 +26,7 @@ from ...errors import (
 from ...metadata import Metadata
 from ...model import Model
 from ...reports import Candidate, Plan, RuntimeInfo
-from ..wrapper import ModelWrapper
+from ..wrapper import ModelWrapper, when_all_idle
 from .interface import Interface
 from .members import DOUBTFUL, Member, Service, bare, close_quietly
 from .roster import Failure, Roster
@@ -267,18 +267,7 @@ class Failover(ModelWrapper):
 
     def when_idle(self, callback: Callable[[], None]) -> None:
         """Wait for all models."""
-        models = self._roster.models()
-        waiting = set(range(len(models)))
-
-        def ended(number: int) -> None:
-            waiting.remove(number)
-            if not waiting:
-                callback()
-
-        for number, model in enumerate(models):
-            model.when_idle(partial(ended, number))
-        if not models:
-            callback()
+        when_all_idle(self._roster.models(), callback)
 
     def release(self) -> None:
         """Close the models, all of them whatever one raises."""
