@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 import odd_models
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from calling_threads import CallingThreads
 from conftest import ROOT
 from flaky_backend import eventually, watchers
 from perilous_backend import install, peril
@@ -65,7 +65,7 @@ def one_double(random: Any) -> tuple[dict[str, Any], Any]:
     return {"x": x}, x + x
 
 
-class Load:
+class Load(CallingThreads):
     """Threads that call a model until told to stop, and check every answer."""
 
     def __init__(self, model: Model, threads: int, make: Callable[[Any], tuple[dict[str, Any], Any]]) -> None:
@@ -74,37 +74,23 @@ class Load:
         self.wrong: list[object] = []
         self.longest = 0.0
         self._model, self._make = model, make
-        self._lock, self._stop = threading.Lock(), threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(seed,)) for seed in range(threads)]
+        self._lock = threading.Lock()
+        super().__init__(threads)
 
-    def _call(self, seed: int) -> None:
-        random = np.random.default_rng(seed)
-        while not self._stop.is_set():
-            given, wanted = self._make(random)
-            started = time.monotonic()
-            try:
-                answer = self._model.infer(given, timeout=TIMEOUT)["y"]
-            except Exception as error:  # whatever it is, the call is lost
-                self.lost.append(error)
-                time.sleep(0.01)
-            else:
-                if not np.array_equal(answer, wanted):
-                    self.wrong.append((given, answer))
-            with self._lock:
-                self.calls += 1
-                self.longest = max(self.longest, time.monotonic() - started)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        for thread in self._threads:
-            thread.start()
+    def call_once(self, random: np.random.Generator) -> None:
+        given, wanted = self._make(random)
+        started = time.monotonic()
         try:
-            yield
-        finally:
-            self._stop.set()
-            for thread in self._threads:
-                thread.join(60)
-                assert not thread.is_alive()
+            answer = self._model.infer(given, timeout=TIMEOUT)["y"]
+        except Exception as error:  # whatever it is, the call is lost
+            self.lost.append(error)
+            time.sleep(0.01)
+        else:
+            if not np.array_equal(answer, wanted):
+                self.wrong.append((given, answer))
+        with self._lock:
+            self.calls += 1
+            self.longest = max(self.longest, time.monotonic() - started)
 
     def check(self) -> None:
         print(f"{self.calls} calls, the longest took {self.longest:.3f} s")

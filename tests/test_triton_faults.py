@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +12,7 @@ import pytest
 
 pytest.importorskip("tritonclient.grpc")
 
+from calling_threads import CallingThreads
 from triton_server import TritonServer, needs_triton, regions_of, triton  # noqa: F401 - the fixture
 
 import accelerate
@@ -37,7 +35,7 @@ def load(url: str, name: str, **options: Any) -> Model:
     return accelerate.load(f"triton://{url}/{name}", backend="triton", **options)
 
 
-class Load:
+class Load(CallingThreads):
     """Threads that call a model until told to stop, and check every answer."""
 
     def __init__(self, model: Model, threads: int, timeout: float) -> None:
@@ -46,39 +44,24 @@ class Load:
         self.wrong: list[object] = []
         self.late: list[float] = []
         self._model, self._timeout = model, timeout
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(seed,)) for seed in range(threads)]
+        super().__init__(threads)
 
-    def _call(self, seed: int) -> None:
-        random = np.random.default_rng(seed)
-        while not self._stop.is_set():
-            a, b = random.random((10, 10), np.float32), random.random((10, 10), np.float32)
-            started = time.monotonic()
-            try:
-                y = self._model.infer({"a": a, "b": b}, timeout=self._timeout)["y"]
-            except accelerate.AccelerateError as error:
-                self.errors.append(error)
-                time.sleep(0.01)
-            except Exception as error:  # must not happen; the test says what it was
-                self.wrong.append(error)
-            else:
-                if not np.array_equal(y, a + b):
-                    self.wrong.append((a, b, y))
-                self.good.append(time.monotonic())
-            if (took := time.monotonic() - started) > self._timeout + GRACE:
-                self.late.append(took)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        for thread in self._threads:
-            thread.start()
+    def call_once(self, random: np.random.Generator) -> None:
+        a, b = random.random((10, 10), np.float32), random.random((10, 10), np.float32)
+        started = time.monotonic()
         try:
-            yield
-        finally:
-            self._stop.set()
-            for thread in self._threads:
-                thread.join(60)
-                assert not thread.is_alive()
+            y = self._model.infer({"a": a, "b": b}, timeout=self._timeout)["y"]
+        except accelerate.AccelerateError as error:
+            self.errors.append(error)
+            time.sleep(0.01)
+        except Exception as error:  # must not happen; the test says what it was
+            self.wrong.append(error)
+        else:
+            if not np.array_equal(y, a + b):
+                self.wrong.append((a, b, y))
+            self.good.append(time.monotonic())
+        if (took := time.monotonic() - started) > self._timeout + GRACE:
+            self.late.append(took)
 
 
 @pytest.mark.slow
