@@ -74,8 +74,7 @@ if not _TYPE_CHECKING:  # type checkers take the line above, and know what there
 
 
 _logging.getLogger("accelerate").addHandler(_logging.NullHandler())  # quiet, unless the program asks for messages
-if _os.environ.get("EDGE_ACCELERATE_LOG"):  # or who runs it
-    _start_log()
+_start_log()  # or who runs it, by a variable of the environment
 
 __all__ = [
     "AccelerateError",

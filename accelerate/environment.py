@@ -61,8 +61,9 @@ def check() -> None:
     OptionError
     """
     tuned()
-    _level()
-    cache = _value(_CACHE)
+    level, cache = _value(_LOG), _value(_CACHE)
+    if level and level.lower() not in _LEVELS:
+        raise OptionError(f"{_LOG} is {level!r:.60}; wanted one of {', '.join(_LEVELS)}", "correct it, or unset it")
     if cache and os.path.exists(cache) and not os.path.isdir(cache):
         raise OptionError(f"{_CACHE} is {cache!r}, which is no folder", "give a folder, or unset it")
 
@@ -84,12 +85,6 @@ class _OnlyOutput(logging.StreamHandler):  # type: ignore[type-arg]  # its strea
     def emit(self, record: logging.LogRecord) -> None:
         if not logging.getLogger().handlers:
             super().emit(record)
-
-
-def _level() -> None:
-    value = _value(_LOG)
-    if value and value.lower() not in _LEVELS:
-        raise OptionError(f"{_LOG} is {value!r:.60}; wanted one of {', '.join(_LEVELS)}", "correct it, or unset it")
 
 
 def _value(name: str) -> str:
