@@ -15,7 +15,7 @@ import numpy as np
 from ...calls.conversion import Array
 from ...errors import InferenceError
 
-__all__ = ["Region", "new_region", "room_for", "sealed_file", "unsealed"]
+__all__ = ["Region", "new_region", "room_for", "sealed_file"]
 
 #: Where a tensor begins: what vector instructions like, and no two tensors in one line of a cache.
 ALIGNMENT = 64
@@ -52,11 +52,6 @@ def sealed_file(size: int) -> int:
     return descriptor
 
 
-def unsealed(descriptor: int) -> bool:
-    """Return whether the size of a file that somebody has sent can change."""
-    return fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS != _SEALS
-
-
 class Region:
     """Shared memory, mapped for as long as there is an array over it.
 
@@ -85,7 +80,7 @@ class Region:
             os.close(descriptor)
             self.descriptor = -1
         else:
-            self._closer = weakref.finalize(self, _close, [self.descriptor])
+            self._closer = weakref.finalize(self, _close, self.descriptor)
 
     def array(self, place: int, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
         """Return the array at a place; ValueError where it would not lie within the region."""
@@ -136,7 +131,7 @@ class Region:
             raise
         put(mmap.MAP_SHARED, descriptor)
         self.descriptor = descriptor
-        self._closer = weakref.finalize(self, _close, [descriptor])
+        self._closer = weakref.finalize(self, _close, descriptor)
 
 
 def new_region(size: int) -> Region:
@@ -156,7 +151,6 @@ def new_region(size: int) -> Region:
         ) from error
 
 
-def _close(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+def _close(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
