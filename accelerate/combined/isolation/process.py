@@ -145,17 +145,20 @@ class Child:
 
     def receive(self, until: float | None) -> bytes | None:
         """Return the next packet, None where there is none in time. `Died` where there will be none."""
+        packet = self._taken(until) if until is None else None  # waits, but not for ever: see _FIRST
+        return self._wait(until) if packet is None else packet
+
+    def _taken(self, until: float | None) -> bytes | None:
+        """Take the next packet, None where none has come."""
         try:
-            if until is None:
-                packet = self.channel.recv(MOST)  # waits, but not for ever: see _FIRST
-                if packet:
-                    return packet
-                raise Died(self.death(until))
+            packet = self.channel.recv(MOST)
         except BlockingIOError:
-            pass
+            return None
         except ConnectionError as error:
             raise Died(self.death(until)) from error
-        return self._wait(until)
+        if not packet:
+            raise Died(self.death(until))
+        return packet
 
     def answer(
         self, number: int, until: float | None, first: bytes | None = None
@@ -191,22 +194,12 @@ class Child:
     def _wait(self, until: float | None) -> bytes | None:
         """Wait for the answer, and meanwhile make room in the pipe of stderr."""
         while True:
-            rest = _LOOK if until is None else min(_LOOK, until - monotonic())
-            if rest <= 0:
-                rest = 0
+            rest = _LOOK if until is None else max(0.0, min(_LOOK, until - monotonic()))
             for descriptor, _ in self._poller.poll(rest * 1000):
                 if descriptor == self._stderr:
                     self._drain()
-                    continue
-                try:
-                    packet = self.channel.recv(MOST)
-                except BlockingIOError:
-                    continue
-                except ConnectionError as error:
-                    raise Died(self.death(until)) from error
-                if packet:
+                elif (packet := self._taken(until)) is not None:
                     return packet
-                raise Died(self.death(until))
             if until is not None and monotonic() >= until:
                 return None
             if self._process.poll() is not None:  # and something that it has started holds its end of the channel
