@@ -236,23 +236,24 @@ class _Child:
         runtime = model.runtime
         if not number:
             self._runtime = runtime
+        ours = model if isinstance(model, RuntimeModel) else None
         try:
             metadata, problem = model.metadata(), None
         except AccelerateError as error:
-            if not isinstance(model, RuntimeModel):
+            if ours is None:
                 raise
             metadata, problem = None, encode_error(error)
-        ours = isinstance(model, RuntimeModel)
+        tensors: Any = metadata if ours is None else ours
         return {
             "model": number,
-            "inputs": model.inputs if isinstance(model, RuntimeModel) else model.metadata().inputs,
-            "outputs": model.outputs if isinstance(model, RuntimeModel) else model.metadata().outputs,
+            "inputs": tensors.inputs,
+            "outputs": tensors.outputs,
             "metadata": metadata,
             "problem": problem,
             "runtime": runtime,
-            "assumed": model.assumed_normalization if isinstance(model, RuntimeModel) else None,
-            "commands": list(model.commands()) if isinstance(model, RuntimeModel) else [],
-            "phases": type(model).phases is not RuntimeModel.phases if ours else model.phases() is not None,
+            "assumed": None if ours is None else ours.assumed_normalization,
+            "commands": [] if ours is None else list(ours.commands()),
+            "phases": model.phases() is not None if ours is None else type(ours).phases is not RuntimeModel.phases,
         }
 
     def _open(self, model: int, target: int, bound: bool, shapes: Any) -> Any:
