@@ -87,8 +87,9 @@ class Trial:
 
     def known_crash(self, source: Source, delegate_options: Mapping[str, str]) -> tuple[str, str] | None:
         """Return reason and remedy where this very model is remembered to crash these versions."""
-        tried = verdicts(self.kind.topic, self._versions()).get(_key(source.read(), delegate_options))
-        return None if tried is None or not tried.crash else self._about_crash(str(source), tried.crash)
+        crashes = {key: each.crash for key, each in verdicts(self.kind.topic, self._versions()).items() if each.crash}
+        crash = crashes.get(_key(source.read(), delegate_options)) if crashes else None  # else the file is not read
+        return None if crash is None else self._about_crash(str(source), crash)
 
     def judge(self) -> tuple[bool, str, str]:
         """Say what the models that were tried tell about the library and the engine.
