@@ -36,7 +36,7 @@ class EdgeTPU(Backend):
     description = "TFLite models compiled for the Coral Edge TPU, by libedgetpu"
     extra = "edgetpu"
     options = ("engine", "library", "delegate_options")
-    variables = ("EDGE_ACCELERATE_EDGETPU_LIBRARY",)
+    variables = (KIND.variable,)
 
     def kinds(self) -> Sequence[str]:
         from .hardware import look
