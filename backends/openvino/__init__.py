@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -58,12 +58,12 @@ class OpenVINO(Backend):
         return kinds()
 
     def availability(self) -> Availability:
-        from .runtime import inherited, version
+        from .runtime import inherited
 
         if inherited():
             return _INHERITED
         if importlib.util.find_spec("openvino") is None:
-            return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version)
+            return _try()
         from .trial import known_answers
 
         try:  # before it is imported here
@@ -74,17 +74,17 @@ class OpenVINO(Backend):
             if not error.impossible:
                 reason = f"OpenVINO was to compute a known answer in a child process, and there was none: {error}"
                 return Availability(False, reason=reason, remedy="try again")
-            here = try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version)
+            here = _try()
             return replace(here, reason=f"{here.reason}; what it computes is not known, since {error}")
-        return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version, lambda: wrong)
+        return _try(lambda: wrong)
 
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
-        from .runtime import inherited, version
+        from .runtime import inherited
 
         if inherited():
             return _INHERITED
         if source.format == "object":  # which shows that it works
-            return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version)
+            return _try()
         from .libraries import lacks_reader
         from .trial import check_known_crash
 
@@ -92,7 +92,7 @@ class OpenVINO(Backend):
             check_known_crash()
         except BackendNotAvailableError as error:
             return Availability(False, reason=error.reason, remedy=error.remedy)
-        state = try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version)
+        state = _try()
         if not state.available or options.isolation is not None:
             return state
 
@@ -111,11 +111,10 @@ class OpenVINO(Backend):
     def devices_for(self, source: Source, options: LoadOptions) -> Sequence[Device]:
         if source.format != "object":
             return self.devices(options)
-        from .devices import device_of
+        from .devices import device_of, kind_of
 
         found = device_of(source.object)
-        kind = found.partition(":")[0]
-        return [Device(self.name, found, kind if kind in ("cpu", "gpu") else "npu", found)]
+        return [Device(self.name, found, kind_of(found), found)]
 
     def match(self, source: Source, options: LoadOptions) -> Match:
         if source.format == "object":
@@ -172,3 +171,10 @@ class OpenVINO(Backend):
         from .errors import while_loading
 
         return while_loading(error, str(source))
+
+
+def _try(compute: Callable[[], Mapping[str, Sequence[str]]] | None = None) -> Availability:
+    """Say whether OpenVINO can be imported here, and computes what is known, where `compute` tells what is wrong."""
+    from .runtime import version
+
+    return try_runtime("OpenVINO", "openvino", _WHEELS.remedy(), version, compute)

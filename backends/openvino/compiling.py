@@ -18,7 +18,7 @@ from .engines import Engine
 from .ports import arranged, own_names
 from .runtime import LINES, core, settings
 
-__all__ = ["check_config", "compiled"]
+__all__ = ["check_config", "compiled", "with_required"]
 
 
 def check_config(given: Any, num_threads: int | None) -> None:

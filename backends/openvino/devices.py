@@ -14,7 +14,7 @@ from accelerate.errors import OptionError
 from .errors import text_of
 from .runtime import core, import_runtime
 
-__all__ = ["AUTO", "check_properties", "device_id", "device_of", "devices", "kinds", "native_name"]
+__all__ = ["AUTO", "check_properties", "device_of", "devices", "kind_of", "kinds", "native_name"]
 
 AUTO = "auto"
 _INTEL = "0x8086"  # the vendor of PCI devices
@@ -58,12 +58,17 @@ def _missing(found: Sequence[Device]) -> Iterator[Device]:
 
 def _row(name: str) -> Device:
     mine = device_id(name)
-    kind, _, number = mine.partition(":")
     title = name
     with contextlib.suppress(Exception):  # a driver that does not tell
         title = str(core().get_property(name, "FULL_DEVICE_NAME"))
-    known = kind if kind in ("cpu", "gpu", "npu") else "npu"  # a stranger's plugin is an accelerator of some sort
-    return Device("openvino", mine, known, title, aliases=(kind,) if number == "0" else ())
+    word, _, number = mine.partition(":")
+    return Device("openvino", mine, kind_of(mine), title, aliases=(word,) if number == "0" else ())
+
+
+def kind_of(mine: str) -> str:
+    """Return the kind of a device by its id: a stranger's plugin is an accelerator of some sort."""
+    word = mine.partition(":")[0]
+    return word if word in ("cpu", "gpu") else "npu"
 
 
 def device_id(name: str) -> str:

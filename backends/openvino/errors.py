@@ -12,6 +12,7 @@ from accelerate.errors import (
     OptionError,
     TensorError,
     UnsupportedModelError,
+    one_line,
 )
 
 __all__ = ["text_of", "while_loading", "while_running"]
@@ -67,4 +68,4 @@ def while_running(error: Exception) -> AccelerateError:
 def text_of(error: Exception) -> str:
     """Return the message without the places in OpenVINO's source that it names."""
     text = " ".join(_NOISE.sub("", str(error)).split())
-    return text[:_MOST] or " ".join(str(error).split())[:_MOST] or type(error).__name__
+    return text[:_MOST] or one_line(error, _MOST)

@@ -63,7 +63,7 @@ class OpenVINOModel(RuntimeModel):
             for ports, places, infos in sides
         )
         device = device_of(compiled)
-        self._plain = all(min(t.shape, default=0) >= 0 and "rank" not in t.extra for t in (*inputs, *outputs))
+        plain = all(min(t.shape, default=0) >= 0 and "rank" not in t.extra for t in (*inputs, *outputs))
         self._strings = any(t.data_type == "string" for t in (*inputs, *outputs))
         self._limits = [_NARROWED.get(t.data_type) if device == "cpu" else None for t in inputs]
         self._limited = any(self._limits)
@@ -75,9 +75,14 @@ class OpenVINOModel(RuntimeModel):
             details["engine_cache"] = dict(kept)
         runtime = RuntimeInfo("OpenVINO", version(), device, details={**details, **_properties(compiled)})
         super().__init__("openvino", inputs, outputs, runtime, options)
-        if self._plain and not self._strings and not self._limited and device == "cpu":
+        if plain and not self._strings and not self._limited and device == "cpu":
             # tensors of a settled shape stay where they are
-            self._fast = self._tensors_in(self._request), self._tensors_out(self._request), self._request.infer
+            request = self._request
+            self._fast = (
+                self._views(0, request.get_input_tensor),
+                self._views(1, request.get_output_tensor),
+                request.infer,
+            )
 
     def translate(self, error: Exception) -> AccelerateError:
         return while_running(error)
@@ -157,17 +162,10 @@ class OpenVINOModel(RuntimeModel):
                 results.append(_as_told(tensor.data, info).copy())
         return results
 
-    def _tensors_in(self, request: Any) -> list[Array]:
-        return [
-            _as_told(request.get_input_tensor(place).data, info)
-            for place, info in zip(self._places[0], self.inputs, strict=True)
-        ]
-
-    def _tensors_out(self, request: Any) -> list[Array]:
-        return [
-            _as_told(request.get_output_tensor(place).data, info)
-            for place, info in zip(self._places[1], self.outputs, strict=True)
-        ]
+    def _views(self, side: int, tensor_at: Callable[[int], Any]) -> list[Array]:
+        """Return arrays over the tensors of the inputs (side 0) or outputs (side 1) of a request."""
+        infos = (self.inputs, self.outputs)[side]
+        return [_as_told(tensor_at(place).data, info) for place, info in zip(self._places[side], infos, strict=True)]
 
     def _check_limits(self, feeds: Sequence[Array]) -> None:
         """Refuse numbers that would become others: OpenVINO's CPU device computes those of 64 bits in 32."""
