@@ -30,11 +30,10 @@ from accelerate.errors import DeviceNotFoundError, InferenceError
 
 from .errors import without_noise
 from .plugin_packages import Plugin, installed, plugin_of, remedy_for, short_name
-from .runtime import IN_BUILDS, LINES, import_runtime
+from .runtime import IN_BUILDS, LINES, answer_of, import_runtime
 from .shared_libraries import fuller_copies, load_fuller_copies
 
 __all__ = [
-    "KINDS",
     "PluginDevice",
     "brings",
     "devices",
@@ -53,7 +52,7 @@ _VIRTUAL: _Judgement = (
 _KINDS = {"openvino": "npu", "qnn": "npu", "vitisai": "npu"}
 _TITLES = {"openvino": "OpenVINO", "qnn": "QNN", "tensorrt_rtx": "TensorRT RTX", "webgpu": "WebGPU"}
 #: Of devices, preferred first.
-KINDS = ("gpu", "npu", "cpu")
+_PREFERRED = ("gpu", "npu", "cpu")
 _TIMEOUT = 120.0
 _TOPIC = "onnxruntime-plugins"
 #: What a plugin may lack that registers and finds no device.
@@ -97,7 +96,7 @@ class PluginDevice:
 
 def devices(wanted: str | None) -> list[Device]:
     """Return the devices of all plugins, or those that an id or a kind may mean, each with whether it is ready."""
-    only = "" if wanted is None or wanted in KINDS else wanted.partition(":")[0]
+    only = "" if wanted is None or wanted in _PREFERRED else wanted.partition(":")[0]
     plugins = [plugin for plugin in installed() if only in ("", plugin.name)]
     rows: list[Device] = []
     for plugin in plugins:
@@ -108,7 +107,7 @@ def devices(wanted: str | None) -> list[Device]:
     if not plugins and not rows and remedy_for(only):
         reason = f"no plugin of ONNX Runtime that has {wanted} is installed"
         rows.append(_unusable(only, wanted, reason, remedy_for(only)))
-    rows.sort(key=lambda row: KINDS.index(row.kind))
+    rows.sort(key=lambda row: _PREFERRED.index(row.kind))
     return rows
 
 
@@ -152,7 +151,7 @@ def _devices_of(plugin: Plugin, wanted: str | None) -> Iterator[Device]:
         meant = wanted is None or wanted in (device.id, device.kind, *aliases)
         if meant:
             yield _row(device, _trial(plugin, device), aliases)
-        elif wanted not in KINDS:  # it is not what is loaded, and need not be tried
+        elif wanted not in _PREFERRED:  # it is not what is loaded, and need not be tried
             yield _row(device, _READY, aliases)
     if not found:
         reason = f"{plugin} finds no device here"
@@ -263,9 +262,7 @@ def _answers(device: PluginDevice) -> list[list[str]]:
         try:
             with held_back(LINES):
                 session = runtime.InferenceSession(str(path), options, enable_fallback=0)
-                entry = session.get_inputs()[0]
-                shape = [n if isinstance(n, int) else 1 for n in entry.shape]
-                answer: Array = session.run(None, {entry.name: pixels.reshape(shape)})[0]
+                answer = answer_of(session, pixels)
         except Exception as error:  # in its own words, without the C++ around them
             raise InferenceError(without_noise(error)) from error
         if hasattr(session, "get_provider_graph_assignment_info"):
@@ -359,5 +356,5 @@ def _unusable(name: str, wanted: str | None, reason: str, remedy: str) -> Device
     """Return the row of a plugin that shows no device: what the user has asked for, or its provider's name."""
     asked = wanted if wanted is not None and wanted.partition(":")[0] == name else name
     kind = asked.split(":")[1] if asked.count(":") else _KINDS.get(name, "gpu")
-    kind = kind if kind in KINDS else _KINDS.get(name, "gpu")
+    kind = kind if kind in _PREFERRED else _KINDS.get(name, "gpu")
     return Device("onnxruntime", asked, kind, _TITLES.get(name, name), False, reason, remedy)

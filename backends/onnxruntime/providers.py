@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate.contract import Array, Device, held_back, suggestion, try_digits
 from accelerate.errors import InferenceError, OptionError
 
-from .runtime import IN_BUILDS, LINES, import_runtime
+from .runtime import IN_BUILDS, LINES, answer_of, import_runtime
 
 if TYPE_CHECKING:
     from .plugins import PluginDevice
@@ -295,9 +295,6 @@ def known_answers(providers: list[Any], wanted: str, dtypes: Sequence[str]) -> d
                 raise InferenceError(
                     f"{wanted} is part of this build but does not start (its libraries or the driver are missing)"
                 )
-            entry = session.get_inputs()[0]
-            shape = [n if isinstance(n, int) else 1 for n in entry.shape]
-            answer: Array = session.run(None, {entry.name: pixels.reshape(shape)})[0]
-            return answer
+            return answer_of(session, pixels)
 
     return try_digits(run, ".onnx", dtypes=dtypes)

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from accelerate.contract import held_back
+from accelerate.contract import Array, held_back
 
-__all__ = ["ERROR", "IN_BUILDS", "LINES", "cancellable", "import_runtime", "run_options"]
+__all__ = ["ERROR", "IN_BUILDS", "LINES", "answer_of", "cancellable", "import_runtime", "run_options"]
 
 Result = TypeVar("Result")
 
@@ -73,6 +73,14 @@ def run_options() -> Any:
     # the default; run_with_iobinding asks for it in every run, and where it is unset an exception costs 50 us
     options.add_run_config_entry("gpu_graph_id", "0")
     return options
+
+
+def answer_of(session: Any, values: Array) -> Array:
+    """Return the first output of a session with one input, whose dimensions are 1 where they are not settled."""
+    entry = session.get_inputs()[0]
+    shape = [n if isinstance(n, int) else 1 for n in entry.shape]
+    answer: Array = session.run(None, {entry.name: values.reshape(shape)})[0]
+    return answer
 
 
 def cancellable(call: Callable[[Any], Result]) -> tuple[Callable[[], Result], Callable[[], None]]:
