@@ -194,8 +194,7 @@ class ModelFile:
         yield from self._operands_of(self._graph, 0)
 
     def _operands_of(self, graph: Message | _Merged, depth: int) -> Iterator[tuple[str, tuple[bytes, ...]]]:
-        if depth > _DEPTH_LIMIT:
-            raise ModelError(f"{self.where}: its graphs are nested over {_DEPTH_LIMIT} deep; the file is hostile")
+        self._check_depth(depth)
         for node in graph.messages(1):
             texts: dict[int, bytes] = {}
             inputs: list[bytes] = []
@@ -213,6 +212,10 @@ class ModelFile:
             if texts.get(7, b"") in (b"", b"ai.onnx"):
                 yield texts.get(4, b"").decode(errors="replace"), tuple(inputs)
 
+    def _check_depth(self, depth: int) -> None:
+        if depth > _DEPTH_LIMIT:
+            raise ModelError(f"{self.where}: its graphs are nested over {_DEPTH_LIMIT} deep; the file is hostile")
+
     @cached_property
     def external_files(self) -> tuple[str, ...]:
         """The files that hold weights, as the model writes them: those of all graphs and functions."""
@@ -226,8 +229,7 @@ class ModelFile:
         return tuple(dict.fromkeys(found))
 
     def _external_of_graph(self, graph: Message | _Merged, depth: int) -> Iterator[str]:
-        if depth > _DEPTH_LIMIT:
-            raise ModelError(f"{self.where}: its graphs are nested over {_DEPTH_LIMIT} deep; the file is hostile")
+        self._check_depth(depth)
         for tensor in graph.messages(5):
             yield from _external_of_tensor(tensor)
         for sparse in graph.messages(15):

@@ -22,7 +22,7 @@ from ..._records import record
 from ...errors import ModelError
 from ...metadata import LabelFile
 from .. import REFETCH
-from ..flatbuffer import INT32, UINT32, UINT64, Reader
+from ..flatbuffer import INT32, UINT32, UINT64, Reader, Table
 from .assumptions import DETECTION_OPERATOR
 from .graph import (
     Signature,
@@ -134,17 +134,21 @@ class ModelFile:
         if not self._sound:
             from .soundness import check_graphs
 
-            check_graphs(Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model"), self.where)
+            check_graphs(self._root_of_operators(), self.where)
             self._sound = True
+
+    def _root_of_operators(self) -> Table:
+        """Return the root for one walk over operators or all tensors, which has an allowance of its own."""
+        return Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
 
     def computed_tensors(self, subgraph: int = 0) -> tuple[int, ...]:
         """Return the indices of the tensors that a subgraph's operators compute."""
-        root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
+        root = self._root_of_operators()
         return computed_tensors(root.tables(2, "SubGraph")[subgraph])
 
     def tensor_names(self, subgraph: int = 0) -> tuple[str, ...]:
         """Return the own names of all tensors of a subgraph, weights included."""
-        root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
+        root = self._root_of_operators()
         return tuple(tensor.text(3) for tensor in root.tables(2, "SubGraph")[subgraph].tables(0, "Tensor"))
 
     @cached_property
@@ -163,7 +167,7 @@ class ModelFile:
         """How often each operator occurs in the graphs, custom ones under their own names."""
         codes = [operator_name(code) for code in self._root.tables(1, "OperatorCode")]
         counts: Counter[int] = Counter()
-        root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
+        root = self._root_of_operators()
         for graph in root.tables(2, "SubGraph"):
             counts.update(operator.number(0, UINT32) for operator in graph.tables(3, "Operator"))
         result: Counter[str] = Counter()
@@ -191,7 +195,7 @@ class ModelFile:
         """What the model keeps from one call to the next."""
         from .state import read_state
 
-        return read_state(Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model"))
+        return read_state(self._root_of_operators())
 
     def outputs_told(self, subgraph: int = 0) -> Mapping[int, Mapping[str, Any]]:
         """Return what the graph itself tells of its outputs, by their tensors' indices.
@@ -202,7 +206,7 @@ class ModelFile:
         from .detection import producers
 
         names = [operator_name(code) for code in self._root.tables(1, "OperatorCode")]
-        root = Reader(self._reader.buffer, self.where, OPERATORS_ALLOWANCE).root("Model")
+        root = self._root_of_operators()
         table = root.tables(2, "SubGraph")[subgraph]
         outputs = table.numbers(2, INT32)
         found = producers(table.tables(3, "Operator"), names, outputs, DETECTION_OPERATOR, self._reader.buffer)
