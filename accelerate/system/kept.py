@@ -47,15 +47,16 @@ def kept_engine(runtime: str, key: Mapping[str, object]) -> KeptEngine:
     OSError
         Nothing can be kept: the cache folder cannot be used, or (`BlockingIOError`) somebody builds this engine now.
     """
-    about = "".join(f"{name}={value!r}\n" for name, value in sorted(key.items()))
     from hashlib import sha256
+
+    about = "".join(f"{name}={value!r}\n" for name, value in sorted(key.items())).encode("utf-8", "backslashreplace")
 
     try:
         root = folder() / "engines"
     except RuntimeError as error:  # a user without a home folder
         raise OSError(str(error)) from error
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = root / runtime / sha256(about.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+    path = root / runtime / sha256(about).hexdigest()[:32]
     with _alone(root):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return KeptEngine(path, about)
@@ -72,7 +73,7 @@ class KeptEngine:
         Whether an engine is there from before.
     """
 
-    def __init__(self, path: Path, about: str) -> None:
+    def __init__(self, path: Path, about: bytes) -> None:
         self.path = path
         self.found = False
         self._about = about
@@ -108,7 +109,7 @@ class KeptEngine:
                 return True
             if not any(path.name != _ABOUT for path in self.path.iterdir()):
                 return False
-            write(self.path / _ABOUT, self._about.encode("utf-8", "backslashreplace"))
+            write(self.path / _ABOUT, self._about)
             self.found = _locked(self._lock, exclusive=False)
             _prune(self.path.parents[1], MOST_BYTES)
         return True
@@ -148,8 +149,8 @@ class KeptEngine:
 
     def _is_whole(self) -> bool:
         try:
-            return (self.path / _ABOUT).read_text("utf-8") == self._about
-        except (OSError, ValueError):
+            return (self.path / _ABOUT).read_bytes() == self._about
+        except OSError:
             return False
 
     def _empty(self) -> None:
