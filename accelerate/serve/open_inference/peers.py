@@ -26,6 +26,7 @@ _ESTABLISHED = "01"
 _TCP = re.compile(r"ipv[46]:(?:\[(?P<six>[^\]]+)\]|(?P<four>[\d.]+)):(?P<port>\d+)")
 _KNOWN_FOR = 1.0  # seconds: another program may have the port of a connection that has ended
 _MOST_KNOWN = 256
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Peers:
@@ -64,9 +65,7 @@ def _why_not(peer: str, port: int) -> str:
     found = _TCP.fullmatch(peer)
     if found is None:
         return "it is no program on this machine"
-    address = ipaddress.ip_address((found["six"] or found["four"]).partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    if not (mapped or address).is_loopback:
+    if not _is_loopback(ipaddress.ip_address((found["six"] or found["four"]).partition("%")[0])):
         return "it is no program on this machine; tensors travel in messages"
     users = _users(int(found["port"]), port)
     # where the kernel does not tell, being on this machine has to do
@@ -86,13 +85,16 @@ def _users(local: int, remote: int) -> set[int]:
                 to_port = columns[_REMOTE].partition(":")[2]
                 if (int(from_port, 16), int(to_port, 16)) != (local, remote) or columns[_STATE] != _ESTABLISHED:
                     continue
-                if _is_loopback(host):
+                if _is_loopback(_address(host)):
                     users.add(int(columns[_UID]))
     return users
 
 
-def _is_loopback(host: str) -> bool:
-    """Whether an address of the tables, words of 4 bytes in the machine's order, is one of the loopback device."""
+def _address(host: str) -> _Address:
+    """Return an address of the tables: words of 4 bytes in the machine's order."""
     words = [int(host[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(host), 8)]
-    address = ipaddress.ip_address(b"".join(words))
+    return ipaddress.ip_address(b"".join(words))
+
+
+def _is_loopback(address: _Address) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from ...calls.conversion import Array, dtype_of
+from ...calls.deadlines import left
 from ...errors import InferenceTimeoutError, UnsupportedModelError
 from ...formats.open_inference import messages
 from ...formats.open_inference.description import PARAMETER, to_text
@@ -149,14 +150,14 @@ class Served:
 
     def _run(self, feeds: Mapping[str, Array], until: float | None, context: Any, moments: list[int]) -> Any:
         try:
-            self._places.enter(_left(until), context.add_callback)
+            self._places.enter(left(until), context.add_callback)
         except CancelledError as error:
             raise RefusalError(grpc.StatusCode.CANCELLED, "the caller has left") from error
         try:
             if not context.is_active():
                 raise RefusalError(grpc.StatusCode.CANCELLED, "the caller has left")
             moments.append(perf_counter_ns())
-            outputs = self._run_model(feeds, _left(until), context)
+            outputs = self._run_model(feeds, left(until), context)
         finally:
             self._places.leave()
         moments.append(perf_counter_ns())
@@ -188,13 +189,9 @@ def _kind(device: str) -> str:
 
 
 def _until(context: Any) -> float | None:
-    left = context.time_remaining()
-    if left is None:
+    remaining = context.time_remaining()
+    if remaining is None:
         return None
-    if left <= 0:
+    if remaining <= 0:
         raise InferenceTimeoutError("the deadline of the request had passed when it arrived")
-    return monotonic() + float(left)
-
-
-def _left(until: float | None) -> float | None:
-    return None if until is None else max(0.0, until - monotonic())
+    return monotonic() + float(remaining)
