@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -95,7 +94,6 @@ def serve(
         ended = server.stop(grace)
     if not ended:  # Python would wait for a runtime's call, perhaps for ever
         click.echo(f"calls that did not end within {grace:g} s were given up", err=True)
-        sys.stdout.flush()
         os._exit(0)
     return 0
 
@@ -163,4 +161,3 @@ def _say(served: Mapping[str, Model | AccelerateError], address: str, *, secure:
         where = f"{name} at {address}" if address.startswith("unix:") else f"triton{'s' * secure}://{address}/{name}"
         click.echo(clean_line(f"serving {where} on {model.backend} {model.device}"))
     click.echo("ready")
-    sys.stdout.flush()

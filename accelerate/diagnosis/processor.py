@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 import platform
 
 from .._records import record
@@ -54,4 +53,4 @@ def _name(root: str) -> str:
             return value.strip()[:100]
     # an Arm CPU is known by numbers there, and its device tree calls it "arm,cortex-a76"
     core = read_text(f"{root}/proc/device-tree/cpus/cpu@0/compatible").partition("\0")[0].rpartition(",")[2]
-    return core[:100] or (os.uname().machine if hasattr(os, "uname") else platform.machine())
+    return core[:100] or platform.machine()
