@@ -35,16 +35,16 @@ class Serving:
     """See the module. `models` are paths, or the content of files."""
 
     def __init__(self, models: Mapping[str, bytes | str | Path], *arguments: str) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="edge-accelerate-serving-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="edge-accelerate-serving-"))
         self._models = []
         for name, model in models.items():
-            path = self._folder / name if isinstance(model, bytes) else model
+            path = self.folder / name if isinstance(model, bytes) else model
             if isinstance(model, bytes):
                 Path(path).write_bytes(model)
             self._models.append(f"{name}={path}")
-        self.folder, self.arguments = self._folder, arguments
+        self.arguments = arguments
         self.port = 0
-        self._log = self._folder / "log"
+        self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> Sequence[str]:
@@ -114,4 +114,4 @@ class Serving:
             if self._process is not None:
                 self.stop()
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -53,7 +53,7 @@ def _packages() -> set[str]:
     return {name.partition(".")[0] for name in tuple(sys.modules)}
 
 
-def _damage(source: str, backend: str, options: Mapping[str, Any], whole: str) -> dict[str, str]:
+def _damage(_: str, backend: str, options: Mapping[str, Any], whole: str) -> dict[str, str]:
     """Load damaged copies of a file, and run what loads; return what has become of each."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:  # the model's own may be anybody's
