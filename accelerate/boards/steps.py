@@ -11,14 +11,13 @@ import json
 import os
 import selectors
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ..system.children import how_to_start, signal_name
+from ..system.children import signal_name, start_of_python
 
 __all__ = ["Ended", "run", "try_items"]
 
@@ -88,7 +87,7 @@ def run(
 
     It is killed where it writes nothing for `silence` seconds, and where the caller is interrupted.
     """
-    start = {**how_to_start("", "", 0), "args": [sys.executable, *arguments]}
+    start = start_of_python(*arguments)
     with _scratch() as said, subprocess.Popen(**start, stdout=subprocess.PIPE, stderr=said) as child:
         try:
             hung = _read(child, silence, take)

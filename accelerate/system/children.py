@@ -21,6 +21,7 @@ __all__ = [
     "how_to_start",
     "run_in_child",
     "signal_name",
+    "start_of_python",
     "verdict",
     "verdicts",
     "why_impossible",
@@ -172,7 +173,7 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
 
 
 def how_to_start(task: str, arguments: str, limit: int) -> dict[str, Any]:
-    """Return what `subprocess` is given to start an interpreter that calls a task, as ``args``, ``env`` and ``cwd``.
+    """Return what `subprocess` is given to start an interpreter that calls a task, as `start_of_python` has it.
 
     Never multiprocessing: it runs a user's unguarded script again.
 
@@ -185,8 +186,13 @@ def how_to_start(task: str, arguments: str, limit: int) -> dict[str, Any]:
     limit : int
         Seconds after which the child ends itself; 0 for none.
     """
+    return start_of_python("-m", f"{__package__.partition('.')[0]}._child", task, arguments, str(limit))
+
+
+def start_of_python(*arguments: str) -> dict[str, Any]:
+    """Return ``args``, ``env`` and ``cwd`` for an interpreter that imports what this one does."""
     return {
-        "args": [sys.executable, "-m", f"{__package__.partition('.')[0]}._child", task, arguments, str(limit)],
+        "args": [sys.executable, *arguments],
         "env": {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(os.path.abspath, [*sys.path, _SITE])),
