@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..api import list_backends, load, plan
+from ..api import load, plan
 from ..contract import DTYPES, Array, LoadOptions, try_digits
 from ..errors import AccelerateError
 from ..reports import RuntimeInfo
@@ -34,16 +34,16 @@ def _devices(tell: Told, skip: Sequence[str]) -> None:
     for name, backend in registry.backends().items():
         if name not in skip:
             tell({"begin": name})
-            info, devices = list_backends()[name], []
-            if info.available:
+            state, devices = registry.availability(backend), []
+            if state.available:
                 listed = [asdict(device) for device in registry.devices(backend, LoadOptions())]
                 known = {device["id"] for device in listed}
                 named = [each for each in backend.named_devices(LoadOptions()) if each not in known]
                 devices = listed + [
                     {"id": each, "kind": "", "ready": True, "reason": "only where it is named"} for each in named
                 ]
-            status = "available" if info.available else "absent"
-            tell({"item": name, "status": status, "reason": info.reason, "devices": devices})
+            status = "available" if state.available else "absent"
+            tell({"item": name, "status": status, "reason": state.reason, "devices": devices})
 
 
 def _answers(tell: Told, skip: Sequence[str], backend: str, device: str, models: Sequence[str]) -> None:
