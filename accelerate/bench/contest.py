@@ -12,7 +12,7 @@ from ..model import Model
 from ..testing.comparison import Reference
 from .agreement import adapted_feeds, compare_answers, feeds_from, random_real_inputs, real_values
 from .candidates import Candidate
-from .turns import Notify, caught, take_turns, warm_up
+from .turns import Notify, caught, part_of, take_turns, warm_up
 
 __all__ = ["Contest", "Inputs"]
 
@@ -69,7 +69,7 @@ class Contest:
                 one.open()
         self._give_inputs()
         self._compare()
-        warm_up(self._candidates, max(1.0, self._seconds), self._part(0.2, 0.3))
+        warm_up(self._candidates, max(1.0, self._seconds), part_of(self._notify, 0.2, 0.3))
         turn = 0
 
         def between(_: float) -> None:
@@ -78,16 +78,12 @@ class Contest:
                 one.turn_to(turn)
             turn += 1
 
-        take_turns(self._candidates, self._seconds, self._part(0.3, 1.0), between)
+        take_turns(self._candidates, self._seconds, part_of(self._notify, 0.3, 1.0), between)
         self._notify("done", 1.0)
 
     @property
     def _open_ones(self) -> list[Candidate]:
         return [one for one in self._candidates if one.model is not None]
-
-    def _part(self, begin: float, end: float) -> Notify:
-        """Return what is told of a part of the work, which is that share of all of it."""
-        return lambda what, done: self._notify(what, begin + (end - begin) * done)
 
     def _give_inputs(self) -> None:
         first = next(iter(self._open_ones), None)

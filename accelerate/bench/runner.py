@@ -22,7 +22,7 @@ from .own_inputs import OwnInputs
 from .rows import THREADS, Subject, find_subjects, told_of
 from .statistics import PERCENTILES, compared_interval, disagreement, interval, summarize, thin
 from .timing import at_rate, is_steady, measure_phases, own_cost_us, throughput, without_collector
-from .turns import Notify, caught, take_turns, warm_up
+from .turns import Notify, caught, part_of, take_turns, warm_up
 
 __all__ = ["SCHEMA", "Settings", "run"]
 
@@ -83,7 +83,7 @@ def run(
         "results": [subject.row for subject in subjects],
         "conditions": [],
     }
-    own = None if inputs is None else OwnInputs(inputs, lambda what, done: notify(what, 0.05 + 0.1 * done))
+    own = None if inputs is None else OwnInputs(inputs, part_of(notify, 0.05, 0.15))
     try:
         _Run(subjects, settings, own, notify, report["conditions"]).all()
         if own is not None:
@@ -180,7 +180,7 @@ class _Run:
         return None, []
 
     def _warm_up(self) -> None:
-        warm_up(self._subjects, max(1.0, self._settings.seconds), self._part(0.15, 0.25))
+        warm_up(self._subjects, max(1.0, self._settings.seconds), part_of(self._notify, 0.15, 0.25))
         for subject in self._open_ones:
             subject.row["warmup"] = {
                 "calls": subject.warmup_calls,
@@ -189,16 +189,12 @@ class _Run:
             }
 
     def _measure(self) -> None:
-        take_turns(self._subjects, self._settings.seconds, self._part(0.25, 0.65), self._note_condition)
+        take_turns(self._subjects, self._settings.seconds, part_of(self._notify, 0.25, 0.65), self._note_condition)
         for subject in self._open_ones:
             subject.row["rounds"] = [
                 {"at": round(at, 4), "us": thin(taken)}
                 for at, taken in zip(subject.starts, subject.rounds, strict=True)
             ]
-
-    def _part(self, begin: float, end: float) -> Notify:
-        """Return what is told of a part of the work, which is that share of all of it."""
-        return lambda what, done: self._notify(what, begin + (end - begin) * done)
 
     def _note_condition(self, at: float) -> None:
         if not self._conditions or at - self._conditions[-1]["at"] >= _CONDITION_EVERY:

@@ -14,13 +14,18 @@ import numpy.typing as npt
 from ..model import Model
 from .timing import calls_within, is_steady, sample, without_collector
 
-__all__ = ["Contestant", "Notify", "caught", "take_turns", "warm_up"]
+__all__ = ["Contestant", "Notify", "caught", "part_of", "take_turns", "warm_up"]
 
 _ROUND = 0.05  # seconds a model has its turn: short against a neighbour's work, long against a switch of caches
 _WINDOW_CALLS = 5
 
 #: Called with what is going on and the share of it that is done.
 Notify = Callable[[str, float], None]
+
+
+def part_of(notify: Notify, begin: float, end: float) -> Notify:
+    """Return what is told of a part of some work, which is that share of all of it."""
+    return lambda what, done: notify(what, begin + (end - begin) * done)
 
 
 @dataclass(kw_only=True, eq=False)
