@@ -48,6 +48,11 @@ class Change:
     verdict: str = "cannot tell"
     reason: str = ""  # why it cannot be told, how it was lost, or why it does not run
 
+    @property
+    def points(self) -> float | None:
+        """By how many percentage points a share has become more; None where one of the two is not known."""
+        return None if self.before is None or self.after is None else 100 * (self.after - self.before)
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -88,19 +93,13 @@ class Gate:
         if change.verdict == "lost":
             return True
         if self.metric in SHARES:  # of the same inputs: nothing of it is chance
-            known = change.before is not None and change.after is not None and change.verdict != "cannot tell"
-            return known and _points(change) < -self.percent - _ROUNDING
+            points = None if change.verdict == "cannot tell" else change.points
+            return points is not None and points < -self.percent - _ROUNDING
         return (
             change.low is not None
             and change.low > 1 + max(self.percent / 100, _BETWEEN_RUNS)
             and (not self.floor_us or (change.longer_us is not None and change.longer_us > self.floor_us))
         )
-
-
-def _points(change: Change) -> float:
-    assert change.before is not None
-    assert change.after is not None
-    return 100 * (change.after - change.before)
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,8 @@ def read_report(path: Path) -> dict[str, Any]:
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise OptionError(f"{path} is no report of this version", _WRITE)
     rows = report.get("results")
-    if not isinstance(report.get("inputs", {}), dict):
-        raise OptionError(f"{path} is a report of which parts are missing or have been changed", _WRITE)
-    if not isinstance(report.get("machine"), dict) or not isinstance(rows, list) or not all(map(_is_row, rows)):
+    has_parts = isinstance(report.get("machine"), dict) and isinstance(report.get("inputs", {}), dict)
+    if not has_parts or not isinstance(rows, list) or not all(map(_is_row, rows)):
         raise OptionError(f"{path} is a report of which parts are missing or have been changed", _WRITE)
     return report
 
@@ -172,7 +170,7 @@ def judge(changes: Sequence[Change], gates: Sequence[Gate]) -> Outcome:
 def _failure(gate: Gate, change: Change) -> str:
     if gate.metric in SHARES and change.before is not None and change.after is not None:
         return (
-            f"has {gate.metric} {change.after:.1%} after {change.before:.1%}, {_points(change):+.2g} points; "
+            f"has {gate.metric} {change.after:.1%} after {change.before:.1%}, {change.points:+.2g} points; "
             f"the limit is {-gate.percent:g}"
         )
     if change.ratio is None or change.low is None:

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ..errors import OptionError
-from .gates import Change, Gate, judge
+from .gates import SHARES, Change, Gate, judge
 from .report_inputs import suspects
 
 __all__ = ["Case", "gate_cases", "row_cases", "write_junit"]
@@ -54,7 +54,7 @@ def _figures(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"{key}_us", f"{row['latency_us'][key]:.3f}"
     found = row.get("on_inputs", {})
     for prefix, shares in (("", found), ("accuracy_", found.get("accuracy", {}))):
-        for key in ("top1", "top5", "boxes", "pixels"):
+        for key in SHARES:
             if shares.get(key) is not None:
                 yield f"{prefix}{key}", f"{shares[key]:.4f}"
 

@@ -54,8 +54,7 @@ def print_changes(changes: Sequence[Change], notes: Iterable[str], outcome: Outc
 def _changed(change: Change) -> Sequence[str]:
     if change.metric in SHARES:
         before, after = (say.NOTHING if one is None else f"{one:.1%}" for one in (change.before, change.after))
-        known = change.before is not None and change.after is not None
-        points = f"{100 * (change.after - change.before):+.2g} points" if known else say.NOTHING  # type: ignore[operator]
+        points = say.NOTHING if change.points is None else f"{change.points:+.2g} points"
         return say.name(vars(change), []), change.metric, before, after, points, say.NOTHING, change.verdict
     between = (
         say.NOTHING
