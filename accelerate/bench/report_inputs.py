@@ -30,19 +30,19 @@ def tables(rows: Sequence[Row], *, wide: bool = False) -> Iterator[Table]:
     """Yield all tables of rows that were measured, as `report_text.tables` does, with those of this module."""
     names = say.names_of(rows)
     latency, start, *others = say.tables(rows, wide=wide)
-    yield from filter(None, (latency, inputs_table(rows, names), start, frames_table(rows, names), *others))
+    yield from filter(None, (latency, _inputs_table(rows, names), start, _frames_table(rows, names), *others))
 
 
 def remarks(report: Mapping[str, Any]) -> Iterator[tuple[str, Iterable[Sequence[str]], str]]:
     """Yield what `report_text.remarks` does, with what is to be said of the inputs."""
     if found := list(suspects(report["results"])):
         yield DIFFERING, found, ""
-    if inputs := list(about_inputs(report)):
+    if inputs := list(_about_inputs(report)):
         yield "Your inputs", inputs, ""
     yield from say.remarks(report)
 
 
-def inputs_table(rows: Sequence[Row], names: Sequence[str]) -> Table | None:
+def _inputs_table(rows: Sequence[Row], names: Sequence[str]) -> Table | None:
     """Return how the answers of rows to the user's inputs compare; None where there were no inputs."""
     found = [row.get("on_inputs") for row in rows]
     known = [one for one in found if one is not None]
@@ -106,7 +106,7 @@ def _about(kind: str, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"Right is what the labels of {count:,} inputs say."
 
 
-def frames_table(rows: Sequence[Row], names: Sequence[str]) -> Table | None:
+def _frames_table(rows: Sequence[Row], names: Sequence[str]) -> Table | None:
     """Return what it takes from a frame to the answer; None where no row knows."""
     measured = [row.get("frames", {}) for row in rows]
     known = [one for one in measured if "latency_us" in one]
@@ -138,7 +138,7 @@ def _frame_cells(found: Mapping[str, Any]) -> Iterator[str]:
 # Beside the tables
 
 
-def about_inputs(report: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+def _about_inputs(report: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     """Yield what is to be known of the inputs: a name, and lines."""
     inputs = report.get("inputs")
     if inputs is None:
@@ -160,7 +160,7 @@ def suspects(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
         lines = [f"{found['off']} of {found['inputs']} answers are off those of {found['reference']}"]
         lines += [
             f"{one['name']}: {told(one['answer'])}; the reference: {told(one['reference'])}"
-            for one in found["worst"][:3]
+            for one in found["worst"][:_SHOWN]
         ]
         yield say.name(row, rows), *lines
 
