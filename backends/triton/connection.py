@@ -18,9 +18,8 @@ from accelerate.formats.open_inference import library, messages
 from .address import Address, Target
 from .errors import timed_out, translate
 
-__all__ = ["SERVICE", "Connection", "Deadline", "Parameter", "Settings", "import_grpc"]
+__all__ = ["Connection", "Deadline", "Parameter", "Settings", "import_grpc"]
 
-SERVICE = "inference.GRPCInferenceService"
 Parameter = bool | int | float | str  # what an InferParameter holds
 
 _DEFAULTS: dict[str, int | str] = {
@@ -218,7 +217,7 @@ class Connection(HeldOpen):
         else:
             self._channel = grpc.insecure_channel(target.name, [*arguments.items()])
         # bytes in, bytes out: the request is put together without copies of our own
-        self._infer = self._channel.unary_unary(f"/{SERVICE}/ModelInfer", None, None)
+        self._infer = self._channel.unary_unary(f"/{messages.SERVICE}/ModelInfer", None, None)
         self._methods: dict[str, Callable[..., Any]] = {}
 
     def renewed(self) -> Connection:
@@ -275,6 +274,6 @@ class Connection(HeldOpen):
         if name not in self._methods:
             answer = getattr(messages, f"{name}Response")
             self._methods[name] = self._channel.unary_unary(
-                f"/{SERVICE}/{name}", lambda message: message.SerializeToString(), answer.FromString
+                f"/{messages.SERVICE}/{name}", lambda message: message.SerializeToString(), answer.FromString
             )
         return self._methods[name]

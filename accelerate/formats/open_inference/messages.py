@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGE = "inference"
+#: Whose methods take and return these messages.
+SERVICE = f"{_PACKAGE}.GRPCInferenceService"
 _FILES = ("model_config_pb2", "service_pb2")  # in the order in which they need each other
 _lock = threading.Lock()
 _pool: Any = None

@@ -18,9 +18,8 @@ from .regions import Regions
 from .requests import RequestReader
 from .served import Served
 
-__all__ = ["MOST_CALLS", "SERVICE", "Service"]
+__all__ = ["MOST_CALLS", "Service"]
 
-SERVICE = "inference.GRPCInferenceService"
 #: Inferences that run or wait at once; each has a thread, and its request in memory.
 MOST_CALLS = 64
 _EXTENSIONS = ("classification", "model_configuration", "statistics", "system_shared_memory")
@@ -50,18 +49,17 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._requests = RequestReader()
         self._counting = threading.Lock()
         self.running = 0
-        plain: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
-            name: (name, getattr(self, f"_{_snake(name)}"))
+        self._handlers = {
+            f"/{messages.SERVICE}/{name}": self._handler(name, getattr(self, f"_{_snake(name)}"))
             for name in (
                 "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelConfig",
                 "ModelStatistics", "RepositoryIndex", "SystemSharedMemoryStatus", "SystemSharedMemoryRegister",
                 "SystemSharedMemoryUnregister",
             )
         }  # fmt: skip
-        self._handlers = {f"/{SERVICE}/{name}": self._handler(*found) for name, found in plain.items()}
         # bytes in, bytes out: the generated classes would copy every tensor
         infer = grpc.unary_unary_rpc_method_handler(self._guarded(self._model_infer))
-        self._handlers[f"/{SERVICE}/ModelInfer"] = infer
+        self._handlers[f"/{messages.SERVICE}/ModelInfer"] = infer
 
     def service(self, handler_call_details: Any) -> Any:
         """Return what answers a method, None for one that there is not."""
