@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -44,8 +46,23 @@ _SMALLEST_SIDE = 16  # of a picture with one channel that nobody calls one
 
 
 def dtype_of(info: TensorInfo) -> np.dtype[Any]:
-    """Return the NumPy dtype of a tensor's arrays; strings are object arrays."""
-    return np.dtype(object if info.data_type == "string" else info.data_type)
+    """Return the NumPy dtype of a tensor's arrays; strings are object arrays.
+
+    Types such as bfloat16 NumPy learns from ml_dtypes: importing that takes as long as a load, so only they cost it.
+
+    Raises
+    ------
+    TypeError
+        Neither has such a type here.
+    """
+    if info.data_type == "string":
+        return np.dtype(object)
+    try:
+        return np.dtype(info.data_type)
+    except TypeError:
+        with suppress(ImportError):
+            import_module("ml_dtypes")
+        return np.dtype(info.data_type)
 
 
 def concrete_shape(shape: Sequence[int]) -> tuple[int, ...]:

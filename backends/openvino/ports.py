@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from accelerate.contract import Source, name_tensors
+from accelerate.contract import Source, dtype_of, name_tensors
 from accelerate.errors import UnsupportedModelError
 from accelerate.formats.onnx.file import ModelFile as ONNXFile
 from accelerate.formats.tflite.file import ModelFile as TFLiteFile
@@ -76,30 +74,26 @@ def settled(port: Any, told: TensorInfo) -> TensorInfo:
         NumPy has no such type.
     """
     kind, shape = port.get_element_type().get_type_name(), port.get_partial_shape()
-    if kind in _VIEWED:
-        _learn(kind, told.name)
-    elif kind not in _TYPES:
+    if kind not in _TYPES and kind not in _VIEWED:
         raise UnsupportedModelError(
             f"OpenVINO gives tensor {told.name!r} as {kind}, which no array holds",
             "export the model without tensors of this type",
         )
     info = replace(told, data_type=_VIEWED.get(kind) or _TYPES[kind])
+    _learn(info)
     if shape.rank.is_dynamic:
         return replace(info, extra={**told.extra, "rank": "unknown"})
     extra = {key: value for key, value in told.extra.items() if key != "rank"}
     return replace(info, shape=tuple(n.get_length() if n.is_static else -1 for n in shape), extra=extra)
 
 
-def _learn(kind: str, name: str) -> None:
+def _learn(info: TensorInfo) -> None:
     try:
-        import ml_dtypes  # makes np.dtype("bfloat16") and the like known
-
-        np.dtype(_VIEWED[kind])
-    except (ImportError, TypeError) as error:
+        dtype_of(info)
+    except TypeError as error:
         raise UnsupportedModelError(
-            f"tensor {name!r} is of {_VIEWED[kind]}, which needs ml_dtypes", "pip install --upgrade ml_dtypes"
+            f"tensor {info.name!r} is of {info.data_type}, which needs ml_dtypes", "pip install --upgrade ml_dtypes"
         ) from error
-    del ml_dtypes
 
 
 def is_viewed(info: TensorInfo) -> bool:

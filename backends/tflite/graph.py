@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from accelerate.contract import Source
+from accelerate.contract import Source, dtype_of
 from accelerate.errors import UnsupportedModelError
 from accelerate.formats.interface import Interface
 from accelerate.formats.tflite.graph import Signature, Tensor
@@ -102,16 +101,12 @@ def learn_dtypes(tensors: Sequence[TensorInfo]) -> None:
     """Teach NumPy the types that come from ml_dtypes, such as bfloat16, where a tensor is of one."""
     for tensor in tensors:
         try:
-            np.dtype(str if tensor.data_type == "string" else tensor.data_type)
+            dtype_of(tensor)
         except TypeError as error:
-            try:
-                # takes as long as a load, so only a model that needs it pays
-                np.dtype(getattr(importlib.import_module("ml_dtypes"), tensor.data_type))
-            except (ImportError, AttributeError, TypeError):
-                raise UnsupportedModelError(
-                    f"tensor {tensor.name!r} is {tensor.data_type}, which neither NumPy nor ml_dtypes has here",
-                    "install or update it: pip install --upgrade ml_dtypes",
-                ) from error
+            raise UnsupportedModelError(
+                f"tensor {tensor.name!r} is {tensor.data_type}, which neither NumPy nor ml_dtypes has here",
+                "install or update it: pip install --upgrade ml_dtypes",
+            ) from error
 
 
 def _tensor(details: dict[str, Any]) -> Tensor:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...calls.binding import Binding, Owner
-from ...calls.conversion import Array, blank
+from ...calls.conversion import Array, blank, dtype_of
 from ...calls.deadlines import in_words
 from ...errors import InferenceTimeoutError
 from .link import Link
-from .placing import known_dtype
 from .targets import Target
 
 __all__ = ["IsolatedBinding"]
@@ -37,8 +36,7 @@ class IsolatedBinding(Binding):
                 inputs[info.name] = self._loose[position] = blank(info, target.shapes[info.name])
         self._fixed: dict[str, Array] = {target.outputs[i].name: array for i, array in target.taken}
         outputs = {
-            t.name: self._fixed.get(t.name, np.zeros([max(n, 0) for n in t.shape], known_dtype(t)))
-            for t in target.outputs
+            t.name: self._fixed.get(t.name, np.zeros([max(n, 0) for n in t.shape], dtype_of(t))) for t in target.outputs
         }
         self._replaced: set[str] = set()
         super().__init__(model, inputs, outputs, zero_copy=False)

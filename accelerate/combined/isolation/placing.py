@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -19,22 +18,11 @@ from ...errors import InferenceError, TensorError
 from ...metadata import TensorInfo
 from .memory import Region, room_for
 
-__all__ = ["Loose", "Place", "fixed_places", "known_dtype", "read_loose"]
+__all__ = ["Loose", "Place", "fixed_places", "read_loose"]
 
 #: Position of a tensor on its side, where it begins in the region, and its shape.
 Place = tuple[int, int, tuple[int, ...]]
 _MOST_DIMENSIONS = 64  # NumPy's
-
-
-def known_dtype(info: TensorInfo) -> np.dtype[Any]:
-    """Return the dtype of a tensor, also where NumPy has to learn it first, as bfloat16."""
-    try:
-        return dtype_of(info)
-    except TypeError:
-        from importlib import import_module
-
-        found: np.dtype[Any] = np.dtype(getattr(import_module("ml_dtypes"), info.data_type))
-        return found
 
 
 def fixed_places(sides: Sequence[Sequence[tuple[TensorInfo, Sequence[int] | None]]]) -> tuple[list[list[Place]], int]:
@@ -52,7 +40,7 @@ def fixed_places(sides: Sequence[Sequence[tuple[TensorInfo, Sequence[int] | None
         for position, (info, shape) in enumerate(side):
             if shape is None or info.data_type == "string" or min(shape, default=1) <= 0 or "rank" in info.extra:
                 continue
-            found.append((number, position, tuple(shape), math.prod(shape) * known_dtype(info).itemsize))
+            found.append((number, position, tuple(shape), math.prod(shape) * dtype_of(info).itemsize))
     starts, size = room_for([each for *_, each in found])
     places: list[list[Place]] = [[] for _ in sides]
     for start, (number, position, shape, _) in zip(starts, found, strict=True):
@@ -86,7 +74,7 @@ class Loose:
                 lengths, content = _as_bytes(info, array)
                 parts = [lengths, content]
             else:
-                if array.dtype != known_dtype(info):
+                if array.dtype != dtype_of(info):
                     raise InferenceError(f"tensor {info.name!r} came as {array.dtype}, wanted {info.data_type}")
                 parts = [array]
             self._parts += parts
@@ -132,7 +120,7 @@ def read_loose(table: bytes, infos: Sequence[TensorInfo], region: Region | None)
         if info.data_type == "string":
             found.append(_strings(region, place, size, shape))
         else:
-            found.append(region.array(place, known_dtype(info), shape).copy())
+            found.append(region.array(place, dtype_of(info), shape).copy())
     if at != len(numbers):
         raise ValueError("the table is longer than its tensors")
     return found

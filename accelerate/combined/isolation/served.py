@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from ...calls.binding import Binding
-from ...calls.conversion import Array
+from ...calls.conversion import Array, dtype_of
 from ...errors import AccelerateError, InferenceError
 from ...model import Model
 from ...runtime_model import RuntimeModel
 from .memory import Region
-from .placing import Place, known_dtype, read_loose
+from .placing import Place, read_loose
 
 __all__ = ["Served"]
 
@@ -44,10 +44,10 @@ class Served:
     def place(self, region: Region, inputs: Sequence[Place], outputs: Sequence[Place]) -> None:
         """Give tensors their places in a region."""
         for position, start, shape in inputs:
-            self.given.append((position, region.array(start, known_dtype(self.inputs[position]), shape)))
+            self.given.append((position, region.array(start, dtype_of(self.inputs[position]), shape)))
             self.loose_inputs.remove(position)
         for position, start, shape in outputs:
-            self.taken.append((position, region.array(start, known_dtype(self.outputs[position]), shape)))
+            self.taken.append((position, region.array(start, dtype_of(self.outputs[position]), shape)))
             self.loose_outputs.remove(position)
 
     def run(self, table: bytes, room: Region | None, seconds: float) -> list[tuple[int, Array]]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ...calls.conversion import Array
+from ...calls.conversion import Array, dtype_of
 from ...metadata import TensorInfo
 from .frames import run_of
 from .memory import Region, new_region
-from .placing import Place, fixed_places, known_dtype
+from .placing import Place, fixed_places
 from .process import Child
 
 __all__ = ["Target"]
@@ -99,7 +99,7 @@ class Target:
         for infos, found, side in zip(self._sides, (self.given, self.taken), places, strict=True):
             for position, start, shape in side:
                 assert region is not None, "what has a place takes some"
-                found.append((position, region.array(start, known_dtype(infos[position]), shape)))
+                found.append((position, region.array(start, dtype_of(infos[position]), shape)))
         placed = {position for position, _ in self.given}
         there = None if told is None else set(told[0])
         self.loose = [i for i, t in enumerate(self.inputs) if i not in placed and (there is None or t.name in there)]
