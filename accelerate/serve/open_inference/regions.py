@@ -8,7 +8,6 @@ See https://github.com/triton-inference-server/server/blob/main/docs/protocol/ex
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 import threading
@@ -20,6 +19,7 @@ import grpc
 import numpy as np
 
 from ...calls.conversion import Array
+from ...formats.open_inference import owners
 from .refusals import RefusalError
 
 __all__ = ["Region", "Regions", "Rooms"]
@@ -27,8 +27,6 @@ __all__ = ["Region", "Regions", "Rooms"]
 _FOLDER = "/dev/shm/"
 _MOST = 256  # each has a descriptor of this process
 _LONGEST_NAME = 255
-#: Files whose owner holds a lock (flock) on them for as long as it lives: what this package's clients share.
-_LOCKED_PREFIX = "edge-accelerate-"
 _MOST_KEPT = 4
 _EVERY = 1.0  # seconds between two looks whether owners live
 
@@ -94,17 +92,13 @@ class Region:
         """Let go of the file."""
         self._finalizer()
 
-    @property
-    def is_left(self) -> bool:
-        """Whether the client that made the file is dead, as far as this can be told: by the lock on it."""
-        if not self.key.lstrip("/").startswith(_LOCKED_PREFIX):
-            return False
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    def remove_if_left(self) -> bool:
+        """Take the file away where the client that made it is known to be dead; return whether that is so."""
+        file = self.key.lstrip("/")
+        if not file.startswith(owners.PREFIX) or not owners.is_left(self._handle):
             return False
         with contextlib.suppress(OSError):
-            os.unlink(_FOLDER + self.key.lstrip("/"))
+            os.unlink(_FOLDER + file)
         return True
 
 
@@ -283,7 +277,7 @@ class Regions:
     def sweep(self) -> None:
         """Remove the regions whose clients are dead, and their files."""
         with self._lock:
-            for region in [region for region in self._all.values() if not region.users and region.is_left]:
+            for region in [region for region in self._all.values() if not region.users and region.remove_if_left()]:
                 del self._all[region.name]
                 region.close()
 

@@ -21,17 +21,17 @@ from pathlib import Path
 import numpy as np
 
 from accelerate.contract import Array
+from accelerate.formats.open_inference import owners
 
 __all__ = ["Region", "own_prefix", "sweep"]
 
 FOLDER = Path("/dev/shm")
-_PREFIX = "edge-accelerate-"
 
 
 def own_prefix() -> str:
     """Return how this machine's regions' names begin: another machine's, or another container's /dev/shm, differ."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
-    return f"{_PREFIX}{hashlib.sha256(boot + str(FOLDER.stat().st_dev).encode()).hexdigest()[:12]}-"
+    return f"{owners.PREFIX}{hashlib.sha256(boot + str(FOLDER.stat().st_dev).encode()).hexdigest()[:12]}-"
 
 
 class Region:
@@ -114,10 +114,11 @@ def _unlink_if_dead(name: str) -> bool:
     except OSError as error:  # another user's, or just gone
         return error.errno == errno.ENOENT
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not owners.is_left(handle):
+            return False
         with contextlib.suppress(FileNotFoundError):
             os.unlink(FOLDER / name)
-    except OSError:  # its owner lives
+    except OSError:  # not ours to take away
         return False
     finally:
         os.close(handle)
