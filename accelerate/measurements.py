@@ -22,6 +22,7 @@ from .reports import LoadOptions
 from .source import Source
 from .system.cache import folder, write
 from .system.cpus import usable_cpus
+from .system.files import read_bytes, read_text
 
 __all__ = ["Measurement", "find", "forget", "in_threads", "keep", "stored"]
 
@@ -32,6 +33,7 @@ _NAME = re.compile(r"[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 #: Where a board says what it is, and where other machines name their processor.
 _BOARD, _PROCESSOR = "/proc/device-tree/model", "/proc/cpuinfo"
+_MOST_TOLD = 4096  # bytes of them: of many CPUs the first will do
 
 
 @record(frozen=True)
@@ -222,18 +224,9 @@ def _machine() -> str:
     """Return what a measurement depends on beside the model: the board or the processor, and the CPUs to be used."""
     import platform
 
-    return f"{_first(_BOARD) or _first(_PROCESSOR, 'model name') or platform.machine()}, {usable_cpus()} CPUs"
-
-
-def _first(path: str, field: str = "") -> str:
-    """Return a file's text, or what stands behind a name in it; device trees end their texts with a zero byte."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        text = file.read(4096).decode("latin-1")
-        if not field:
-            return text.rstrip("\0\n")
-        found = re.search(rf"^{field}\s*:\s*(.*)$", text, re.M)
-        return found[1] if found else ""
-    return ""
+    board = read_text(_BOARD, _MOST_TOLD)
+    model = None if board else re.search(r"^model name\s*:\s*(.*)$", read_text(_PROCESSOR, _MOST_TOLD), re.M)
+    return f"{board or (model and model[1]) or platform.machine()}, {usable_cpus()} CPUs"
 
 
 def _arguments(options: LoadOptions) -> str | None:
@@ -306,20 +299,10 @@ def _unescaped(text: str) -> str:
 
 def _read(path: Path) -> list[Measurement]:
     """Return the entries of a file; none where there is none, and of what is damaged, or of another form, nothing."""
-    try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            text = (file.read(_MOST_BYTES) or b"").decode("utf-8", "surrogateescape")
-    except OSError:
-        return []
-    header, *blocks = text.split("\n\n")
+    header, *blocks = read_bytes(path, _MOST_BYTES).decode("utf-8", "surrogateescape").split("\n\n")
     if header != _HEADER:
         return []
     return [entry for block in blocks[:_MOST_ENTRIES] if (entry := _parsed(block)) is not None]
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file, and a pipe in its place as an empty one: opening that would wait for its writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _parsed(block: str) -> Measurement | None:
