@@ -19,7 +19,7 @@ from typing import Any
 from ._records import record
 from .errors import ModelError
 from .reports import LoadOptions
-from .source import Source
+from .source import Source, stamp_of
 from .system.cache import folder, write
 from .system.cpus import usable_cpus
 from .system.files import read_bytes, read_text
@@ -141,7 +141,7 @@ def stored() -> Iterator[tuple[Measurement, str]]:
     machine = _machine()
     for path in _files():
         for entry in _read(path):
-            there = _stamp(entry.path)
+            there = stamp_of(entry.path)
             if there is None:
                 reason = "the file is gone"
             elif _name(there) != path.name or not _are_there(entry.weights, Path(entry.path)):
@@ -166,7 +166,7 @@ def forget(model: str | os.PathLike[str] | None = None) -> int:
     OSError
     """
     where = None if model is None else os.path.abspath(model)
-    there = None if where is None else _stamp(where)
+    there = None if where is None else stamp_of(where)
     removed = 0
     for path in _files():
         entries = _read(path)
@@ -191,21 +191,13 @@ def _name(stamp: tuple[int, int, int]) -> str:
     return "-".join(f"{number & (1 << 64) - 1:x}" for number in stamp)
 
 
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 def _weights(source: Source) -> str:
     """Return the stamps and names of the other files of a model."""
     try:
         others = source.other_files()
     except ModelError:
         return ""
-    return "\n".join(f"{_name(_stamp(str(path)) or (0, 0, 0))} {name}" for name, path in sorted(others.items()))
+    return "\n".join(f"{_name(stamp_of(path) or (0, 0, 0))} {name}" for name, path in sorted(others.items()))
 
 
 def _are_there(weights: str, model: Path | None) -> bool:
@@ -214,7 +206,7 @@ def _are_there(weights: str, model: Path | None) -> bool:
         return not weights
     for line in weights.split("\n"):
         name, _, file = line.partition(" ")
-        there = _stamp(os.path.join(model.parent, file))
+        there = stamp_of(os.path.join(model.parent, file))
         if there is None or _name(there) != name:
             return False
     return True

@@ -18,7 +18,7 @@ from .given import content_of, is_file_url, path_of
 if TYPE_CHECKING:
     from mmap import mmap
 
-__all__ = ["Source", "without_secrets"]
+__all__ = ["Source", "stamp_of", "without_secrets"]
 
 _Reading = TypeVar("_Reading")
 _HEAD = 4096
@@ -233,10 +233,7 @@ class Source:
         """Return whether the model can be read again as it was: nobody has removed, replaced or written its file."""
         if self._data is not None:
             return True
-        try:
-            return self.path is not None and _stamp(os.stat(self.path)) == self._stamp
-        except OSError:
-            return False
+        return self.path is not None and self._stamp is not None and stamp_of(self.path) == self._stamp
 
     def overwritten(self) -> bool:
         """Return whether the model's file has been written to: then whoever maps it sees something else."""
@@ -356,6 +353,14 @@ def _is_special(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return not stat.S_ISREG(mode)
+
+
+def stamp_of(path: str | Path) -> tuple[int, int, int] | None:
+    """Return the `Source.stamp` that a file has now; None where there is none."""
+    try:
+        return _stamp(os.stat(path))
+    except (OSError, ValueError):  # ValueError: a zero byte in a name
+        return None
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ from typing import Any
 from ...contract import Backend
 from ...errors import InferenceError, ModelError, OptionError
 from ...reports import LoadOptions
-from ...source import Source
+from ...source import Source, stamp_of
 from ...system.children import why_impossible
 from .coding import encode
 
@@ -88,7 +88,7 @@ class Specification:
             folder = os.getcwd()
         # the program may be in another folder by then
         self._path = None if source.path is None else os.path.join(folder or "", source.path)
-        self._stamp = None if self._path is None else _stamp(self._path)
+        self._stamp = None if self._path is None else stamp_of(self._path)
         self._arguments: dict[str, Any] = {
             "backend": f"{kind.__module__}:{kind.__qualname__}",
             "format": source.format,
@@ -139,7 +139,7 @@ class Specification:
         ------
         InferenceError
         """
-        if self._path is not None and _stamp(self._path) != self._stamp:
+        if self._path is not None and stamp_of(self._path) != self._stamp:
             raise InferenceError(
                 f"{self.source} has changed since it was loaded, and the child process that ran it is gone",
                 "load it again",
@@ -151,11 +151,3 @@ class Specification:
             f"the child process in which {self.backend} loaded {self.source} did not live: {why}",
             "another backend or device may run it; the same model without isolation would end the program",
         )
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
