@@ -16,7 +16,7 @@ from . import environment, measurements, registry
 from ._records import record
 from .bench.candidates import DEFAULTS, Candidate, Given, find_candidates
 from .bench.contest import Contest, Inputs
-from .bench.report_text import digits, duration
+from .bench.report_text import NOTHING, digits, duration
 from .bench.rows import distinguish
 from .bench.statistics import summarize
 from .bench.turns import Notify
@@ -25,7 +25,7 @@ from .planning import Row
 from .planning import summarize as summarize_rows
 from .source import Source
 
-__all__ = ["Tuning", "TuningResult", "measure", "tune"]
+__all__ = ["Tuning", "TuningResult", "cells", "is_dropped", "measure", "tune"]
 
 #: Of two that are that near to each other the one with fewer threads is taken, which leaves CPUs to the program.
 _AS_FAST = 1.03
@@ -109,15 +109,25 @@ class Tuning:
         several = len({one.source for one in self.results}) > 1
         rows: list[tuple[str, ...]] = [("", "model", "backend", "device", "threads", "p50", "p99", "ratio", "why")]
         for one in self.results:
-            mark = "->" if one is self.chosen else "no" if one.p50_ms is None or one.agrees is False else "ok"
-            took = [duration(None if time is None else 1e3 * time) for time in (one.p50_ms, one.p99_ms)]
-            ratio = "-" if one.ratio is None else digits(one.ratio)
-            threads = "-" if one.num_threads is None else str(one.num_threads)
-            rows.append((mark, one.source, one.backend, one.device, threads, *took, ratio, one.reason))
+            mark, *figures = cells(one, self)
+            rows.append((mark, one.source, one.backend, one.device, *figures, one.reason))
         shown = [row if several else (row[0], *row[2:]) for row in rows]
         widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]) - 1)]
         lines = ["  ".join((*map(str.ljust, row, widths), row[-1])).rstrip() for row in shown]
         return "\n".join((*lines, f"without tune: {self.line}", *filter(None, [self.note])))
+
+
+def is_dropped(one: TuningResult) -> bool:
+    """Return whether it failed, or its answers are not the reference's."""
+    return one.p50_ms is None or one.agrees is False
+
+
+def cells(one: TuningResult, found: Tuning) -> Sequence[str]:
+    """Return what tables show of a result: its mark, threads, p50, p99 and ratio."""
+    mark = "->" if one is found.chosen else "no" if is_dropped(one) else "ok"
+    threads = NOTHING if one.num_threads is None else str(one.num_threads)
+    times = (duration(None if time is None else 1e3 * time) for time in (one.p50_ms, one.p99_ms))
+    return mark, threads, *times, NOTHING if one.ratio is None else digits(one.ratio)
 
 
 def tune(source: Any, *, inputs: Any = None, seconds: float = 2.0, store: bool = True, **load_arguments: Any) -> Tuning:

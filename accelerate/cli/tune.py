@@ -13,14 +13,14 @@ from typing import Any
 import click
 
 from .. import measurements, registry
-from ..bench.report_text import NOTHING, digits, duration
+from ..bench.report_text import NOTHING, duration
 from ..errors import AccelerateError
 from ..inputs.folder import read_inputs
 from ..measurements import Measurement, in_threads
 from ..reports import LoadOptions
 from ..source import Source
 from ..system.cache import folder
-from ..tuning import Tuning, TuningResult, measure
+from ..tuning import Tuning, TuningResult, cells, is_dropped, measure
 from .cleaning import clean_line
 from .parameters import POSITIVE, load_option, shape_option
 from .progress import shown_progress
@@ -100,8 +100,7 @@ def _print(found: Tuning, seconds: float) -> None:
         if found.reference
         else "No CPU here runs the model, so there is nothing to compare the answers with."
     )
-    dropped = [one for one in found.results if one.p50_ms is None or one.agrees is False]
-    if dropped:
+    if dropped := list(filter(is_dropped, found.results)):
         print_heading("Dropped")
         print_fields(dict.fromkeys((_place(one, names), one.reason, *_remedy(one)) for one in dropped))
     print_heading("Chosen")
@@ -115,11 +114,8 @@ def _print(found: Tuning, seconds: float) -> None:
 
 
 def _row(one: TuningResult, found: Tuning) -> Sequence[str]:
-    mark = "->" if one is found.chosen else "no" if one.p50_ms is None or one.agrees is False else "ok"
-    times = (duration(None if time is None else 1e3 * time) for time in (one.p50_ms, one.p99_ms))
-    threads = NOTHING if one.num_threads is None else str(one.num_threads)
-    ratio = NOTHING if one.ratio is None else digits(one.ratio)
-    return mark, f"{one.backend} {one.device}", threads, *times, ratio, _answers(one)
+    mark, *figures = cells(one, found)
+    return mark, f"{one.backend} {one.device}", *figures, _answers(one)
 
 
 def _answers(one: TuningResult) -> str:
