@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from ..api import load, plan
+from ..calls.pixels import QUANTISED
 from ..contract import Array
 from ..errors import AccelerateError
 from ..metadata import Metadata
@@ -86,7 +87,7 @@ def _case(path: Path, given: Mapping[str, Any], labels: Sequence[str] = ()) -> C
 def _fixed_roles(metadata: Metadata) -> list[str]:
     tensors, inputs = [*metadata.inputs, *metadata.outputs], metadata.inputs
     floats = all(t.data_type == "float32" and -1 not in t.shape and np.prod(t.shape) >= 2 for t in tensors)
-    levels = any(t.quantization is not None and t.data_type in ("uint8", "int8", "int16") for t in inputs)
+    levels = any(t.quantization is not None and t.data_type in QUANTISED for t in inputs)
     image = len(inputs) == 1 and inputs[0].normalization is not None
     return [
         role

@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import ModelError, TensorError
 from ..metadata import Normalization, Quantization, TensorInfo
 from .arrays import as_array, is_masked
-from .pixels import another_range, pixel_normalization, warn_of_assumption, was_frame, without_effect
+from .pixels import QUANTISED, another_range, pixel_normalization, warn_of_assumption, was_frame, without_effect
 
 __all__ = [
     "Array",
@@ -40,7 +40,6 @@ else:  # importing numpy.typing takes 0.6 ms, for annotations that nothing evalu
     Array = np.ndarray
 
 _log = logging.getLogger("accelerate")
-_QUANTISED = frozenset({"uint8", "int8", "int16"})
 _SATURATION_SHARE = 0.05
 _SMALLEST_SIDE = 16  # of a picture with one channel that nobody calls one
 
@@ -289,7 +288,7 @@ class InputAdapter:
             return converted
         if is_float(array.dtype) and is_float(want):
             return self._cast_floats(array)
-        if is_float(array.dtype) and want.name in _QUANTISED and self.info.quantization is not None:
+        if is_float(array.dtype) and want.name in QUANTISED and self.info.quantization is not None:
             return self._quantize(array, self.info.quantization)
         if kind in "iub" and want.kind in "iu":
             return self._cast_integers(array)
@@ -393,7 +392,7 @@ class InputAdapter:
         return array.astype(self._dtype)
 
     def _about_dtype(self, array: Array) -> tuple[str, str]:
-        if is_float(array.dtype) and self._dtype.name in _QUANTISED:
+        if is_float(array.dtype) and self._dtype.name in QUANTISED:
             return "the tensor carries no scale and zero_point, so a real value has no level", "convert it yourself"
         remedy = f"convert it first: array.astype({self.info.data_type!r})"
         if array.dtype == np.int16 and self._dtype.kind == "f" and not self._details().layout:

@@ -13,6 +13,7 @@ import numpy as np
 from ..metadata import Normalization, Quantization, TensorInfo
 
 __all__ = [
+    "QUANTISED",
     "AssumptionWarning",
     "another_range",
     "keeps_levels",
@@ -24,6 +25,8 @@ __all__ = [
     "without_effect",
 ]
 
+#: The types whose integers are levels where there is a scale.
+QUANTISED = frozenset({"uint8", "int8", "int16"})
 # What 16-bit activations are made of: TFLite's 16x8 models come of float ones, of which nearly all want [-1, 1].
 _INT16 = Normalization((127.5,), (127.5,), "assumed")
 #: How far 0 and 255 may lie outside of what a tensor holds: calibration often has not seen the whitest white. A
@@ -46,7 +49,7 @@ def pixel_normalization(info: TensorInfo) -> Normalization | None:
     only where black and white then fit the dtype, for some of it describes the model before it was quantised.
     """
     n, q = info.normalization, info.quantization
-    if info.data_type not in ("uint8", "int8", "int16"):
+    if info.data_type not in QUANTISED:
         return n
     if q is None:
         return None

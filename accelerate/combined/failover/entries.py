@@ -19,8 +19,6 @@ from .model import Failover
 
 __all__ = ["Entry", "load_failover", "plan_failover", "read"]
 
-#: What an entry does not take over from the call: where and how else the model is run is what it is for.
-_ITS_OWN = ("backend", "device", "backend_options")
 #: What a None in an entry stands for, where it is not None.
 _DEFAULTS: Mapping[str, Any] = {"backend": "auto", "dequantize": False, "strict": False, "replicas": 1}
 _FIRST = "the first model"
@@ -219,7 +217,7 @@ def _listed(failover: Any) -> list[Mapping[str, Any]]:
 
 
 def _merged(arguments: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of an entry: its own, then what it takes over from the call."""
+    """Return the arguments of an entry: its own, then the call's, but for where that runs: to be elsewhere is its point."""
     merged: dict[str, Any] = {**arguments, "backend": None, "device": None}
     options = {}
     for name, value in given.items():

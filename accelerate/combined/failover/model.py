@@ -157,7 +157,7 @@ class Failover(ModelWrapper):
         """Let one model after the other try, until one has done it."""
         if self.turn.closed:
             self.turn.check_open()
-        until = None if timeout is None else deadline(timeout)
+        until = deadline(timeout)
         if not (serving := self._roster.serving):
             return self._elsewhere(use, until, timeout, [])
         service = serving[0]

@@ -15,13 +15,11 @@ import numpy as np
 from ...calls.arrays import as_array, is_masked
 from ...calls.conversion import Array, InputAdapter, dequantize, is_float
 from ...calls.names import NameIndex, Outputs
-from ...calls.pixels import keeps_levels, note_frame, was_frame
+from ...calls.pixels import QUANTISED, keeps_levels, note_frame, was_frame
 from ...errors import TensorError
 from ...metadata import Metadata, Normalization, TensorInfo
 
 __all__ = ["Translation", "is_transposed", "transposed_shape"]
-
-_QUANTISED = frozenset({"uint8", "int8", "int16"})
 
 
 class Translation:
@@ -102,9 +100,7 @@ class _Way:
             return value
         mine = self._mine
         pixels = bool(mine.layout) and array.dtype == np.uint8
-        levels = (
-            mine.data_type in _QUANTISED and array.dtype.kind in "iub" and (not pixels or mine.data_type == "uint8")
-        )
+        levels = mine.data_type in QUANTISED and array.dtype.kind in "iub" and (not pixels or mine.data_type == "uint8")
         # as the first model takes it: a flat array is one of its shape, and any whole numbers are its levels
         info = replace(mine, normalization=None)
         if not levels:
@@ -136,7 +132,7 @@ def transposed_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:
 
 def _levels_differ(mine: TensorInfo, other: TensorInfo) -> bool:
     """Return whether whole numbers of our type are levels that the other model would take for something else."""
-    if mine.quantization is None or mine.data_type not in _QUANTISED:
+    if mine.quantization is None or mine.data_type not in QUANTISED:
         return False
     if (mine.data_type, mine.quantization) == (other.data_type, other.quantization):
         return False
