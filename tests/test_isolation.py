@@ -308,6 +308,21 @@ def test_a_crash_is_an_error_and_the_next_call_has_a_new_child() -> None:
     crash_and_go_on(10)
 
 
+def test_a_new_child_loads_what_was_loaded_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(odd_models.add3())
+    x = np.random.default_rng(8).random(3, np.float32)
+    with accelerate.load(path, backend="tflite_cpu", isolation="process") as model:
+        (before,) = model.infer(x).values()
+        os.kill(model.runtime.details["pid"], signal.SIGKILL)
+        (after,) = model.infer(x).values()
+        assert after.tolist() == before.tolist()
+        path.write_bytes(odd_models.scalar())
+        os.kill(model.runtime.details["pid"], signal.SIGKILL)
+        with pytest.raises(InferenceError, match=r"has changed since it was loaded.*; load it again"):
+            model.infer(x)
+
+
 @pytest.mark.long
 def test_a_thousand_calls_of_which_every_third_crashes() -> None:
     crash_and_go_on(1000)
