@@ -217,7 +217,7 @@ def _listed(failover: Any) -> list[Mapping[str, Any]]:
 
 
 def _merged(arguments: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of an entry: its own, then the call's, but for where that runs: to be elsewhere is its point."""
+    """Return the arguments of an entry: its own, then those of the call but for where that one runs."""
     merged: dict[str, Any] = {**arguments, "backend": None, "device": None}
     options = {}
     for name, value in given.items():
