@@ -28,7 +28,7 @@ from tritonclient.grpc import service_pb2
 
 import accelerate
 from accelerate import InferenceError, InferenceTimeoutError, OptionError, ServerError, UnsupportedModelError
-from accelerate.backends.triton.connection import SERVICE
+from accelerate.formats.open_inference.messages import SERVICE
 
 DIGITS = Path(accelerate.__file__).parent / "data" / "digits_float.tflite"
 
