@@ -213,6 +213,7 @@ def test_a_cache_that_takes_nothing_is_no_error(state: Any, tries: Path, tmp_pat
         import resource, sys
         from accelerate.system.children import verdict, verdicts
         if {state is full}:  # every write fails, as where the disk is full
+            sys.dont_write_bytecode = True  # it would be cut short, for everybody who imports it afterwards
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         for _ in range(2):
             print(verdict("topic", "1", "stranger.tasks:size", lambda: b"", 30), verdicts("topic", "1"))

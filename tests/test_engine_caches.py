@@ -309,7 +309,8 @@ def test_a_cache_folder_that_cannot_be_used_breaks_no_load(
 @pytest.mark.parametrize("room", [10, 2000])
 def test_a_full_disk_breaks_no_load(room: int, cache: Path) -> None:
     code = f"""
-import resource
+import resource, sys
+sys.dont_write_bytecode = True  # it would be cut short, for everybody who imports it afterwards
 from test_engine_caches import *
 resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
 x = np.ones((1, 1, 8, 8), np.float32)
