@@ -16,7 +16,7 @@ from ...formats.open_inference.description import PARAMETER, to_text
 from ...metadata import TensorInfo
 from ...model import Model
 from .places import CancelledError, Places
-from .refusals import RefusalError, refusal_of
+from .refusals import RefusalError
 from .regions import Region, Regions, Rooms
 from .requests import Request, Wanted, invalid
 from .running import runner
@@ -26,6 +26,7 @@ from .tensors import DATATYPES, answer, arrays
 __all__ = ["Served"]
 
 _VERSION = "1"
+_LONGEST = 1e8  # seconds, three years: a deadline that is further off is none
 _LAYOUTS = {"NHWC": "FORMAT_NHWC", "NCHW": "FORMAT_NCHW", "HWC": "FORMAT_NHWC", "CHW": "FORMAT_NCHW"}
 
 
@@ -37,11 +38,6 @@ class Served:
     name : str
     model : Model
         It stays the caller's, to be closed by it.
-
-    Attributes
-    ----------
-    largest : int or None
-        The bytes of the inputs of a call, None where a dimension is dynamic.
 
     Raises
     ------
@@ -117,7 +113,7 @@ class Served:
 
         Raises
         ------
-        RefusalError
+        RefusalError, AccelerateError, and what a stranger's backend raises
         """
         began = perf_counter_ns()
         taken: list[Array] = []
@@ -130,9 +126,9 @@ class Served:
             moments = [began, perf_counter_ns()]
             outputs = self._run(feeds, until, context, moments)
             answered = answer(request, wanted, outputs, self._outputs, self._labels, lent)
-        except Exception as error:  # a stranger's backend may raise anything
+        except Exception:  # a stranger's backend may raise anything
             self.statistics.record_failure(perf_counter_ns() - began)
-            raise refusal_of(error) from error
+            raise
         finally:
             regions.give_back(lent)
         for room in taken:  # after an error a runtime may still be reading there
@@ -190,7 +186,7 @@ def _kind(device: str) -> str:
 
 def _until(context: Any) -> float | None:
     remaining = context.time_remaining()
-    if remaining is None:
+    if remaining is None or remaining > _LONGEST:  # "no deadline" is 9e18 to gRPC, which no lock accepts
         return None
     if remaining <= 0:
         raise InferenceTimeoutError("the deadline of the request had passed when it arrived")
