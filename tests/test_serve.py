@@ -258,6 +258,13 @@ def test_contents_by_type(ask: Callable[..., Any]) -> None:
         ({"outputs": [{"name": "z"}]}, "INVALID_ARGUMENT", "unexpected inference output 'z'"),
         ({"outputs": [{"name": "y"}, {"name": "y"}]}, "INVALID_ARGUMENT", "twice"),
         ({"parameters": {"sequence_start": {"bool_param": True}}}, "INVALID_ARGUMENT", "state"),
+        ({"parameters": {"sequence_id": {"int64_param": 7}}}, "INVALID_ARGUMENT", "state"),
+        ({"parameters": {"sequence_id": {"string_param": "a"}}}, "INVALID_ARGUMENT", "state"),
+        (
+            {"outputs": [{"name": "y", "parameters": {"classification": {"string_param": "2"}}}]},
+            "INVALID_ARGUMENT",
+            "wanted int64_param",
+        ),
         (
             {"outputs": [{"name": "y", "parameters": {"classification": {"int64_param": -1}}}]},
             "INVALID_ARGUMENT",

@@ -152,6 +152,29 @@ def test_places_outside(
     assert file.read_bytes() == before
 
 
+_REGION = {"shared_memory_region": {"string_param": "r"}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        *(
+            ({"parameters": {**_REGION, name: {kind: value}}}, f"'{name}' as {kind}; wanted int64_param")
+            for name in ("shared_memory_offset", "shared_memory_byte_size")
+            for kind, value in (("uint64_param", 40), ("string_param", "40"), ("double_param", 40.0))
+        ),
+        ({"parameters": {"shared_memory_region": {"int64_param": 5}}}, "wanted string_param"),
+        ({"parameters": {"shared_memory_offset": {"int64_param": 40}}}, "no 'shared_memory_region'"),
+        ({"parameters": _REGION, "contents": {"fp32_contents": [1, 2, 3]}}, "both contents and a shared memory region"),
+    ],
+)
+def test_places_that_cannot_be_meant(changed: dict[str, Any], said: str, ask: Ask) -> None:
+    x = {"name": "x", "datatype": "FP32", "shape": [3], **changed}
+    code, details = refused(lambda: ask("ModelInfer", model_name="add3", inputs=[x]))
+    assert code == "INVALID_ARGUMENT"
+    assert said in details
+
+
 def test_a_region_that_shrinks(file: Path, region: str, ask: Ask) -> None:
     """Of a server that maps it, this would be the end."""
     os.truncate(file, 8)

@@ -154,8 +154,8 @@ def _parsed(head: bytes) -> Request:
         said = messages.ModelInferRequest.FromString(head)
     except DecodeError as error:
         raise invalid(f"the request is no ModelInferRequest ({error})") from error
-    for name in ("sequence_start", "sequence_end"):
-        if name in said.parameters and said.parameters[name].bool_param:
+    for name in ("sequence_id", "sequence_start", "sequence_end"):
+        if name in said.parameters and _value(said.parameters[name]):
             raise invalid(f"the request has the parameter {name!r}: models that keep state are not served")
     given = tuple(
         Given(
@@ -174,28 +174,43 @@ def _parsed(head: bytes) -> Request:
     for one in given:
         if min(one.shape, default=0) < 0:
             raise invalid(f"input {one.name!r} has the impossible shape {list(one.shape)}")
+        if one.place is not None and one.contents is not None:
+            raise invalid(f"input {one.name!r} has both contents and a shared memory region; give one of them")
     places = [*(one.place for one in given), *(one.place for one in wanted)]
     regions = frozenset(place.region for place in places if place is not None)
     return Request(said.model_name, said.model_version, said.id, given, wanted, regions)
 
 
 def _place(tensor: str, parameters: Mapping[str, Any]) -> Place | None:
-    if "shared_memory_region" not in parameters:
+    region = _parameter(tensor, parameters, "shared_memory_region", "string_param", None)
+    offset = _parameter(tensor, parameters, "shared_memory_offset", "int64_param", 0)
+    size = _parameter(tensor, parameters, "shared_memory_byte_size", "int64_param", 0)
+    if region is None:
+        if offset or size:
+            raise invalid(f"tensor {tensor!r} has a place in shared memory, and no 'shared_memory_region'")
         return None
-    sizes = [
-        parameters[name].int64_param if name in parameters else 0
-        for name in ("shared_memory_offset", "shared_memory_byte_size")
-    ]
-    place = Place(parameters["shared_memory_region"].string_param, *sizes)
-    if min(sizes) < 0:
-        raise invalid(f"tensor {tensor!r} would lie at {sizes[0]} in shared memory and take {sizes[1]} bytes")
-    return place
+    if min(offset, size) < 0:
+        raise invalid(f"tensor {tensor!r} would lie at {offset} in shared memory and take {size} bytes")
+    return Place(region, offset, size)
 
 
 def _classes(output: Any) -> int:
-    if "classification" not in output.parameters:
-        return 0
-    classes: int = output.parameters["classification"].int64_param
-    if classes < 1 or "shared_memory_region" in output.parameters:
+    classes: int = _parameter(output.name, output.parameters, "classification", "int64_param", 0)
+    if "classification" in output.parameters and (classes < 1 or "shared_memory_region" in output.parameters):
         raise invalid(f"output {output.name!r}: classification takes a number from 1, and no shared memory")
     return classes
+
+
+def _parameter(tensor: str, parameters: Mapping[str, Any], name: str, kind: str, default: Any) -> Any:
+    """Return a parameter; of another kind it would be read as 0, and answered with what lies there."""
+    if name not in parameters:
+        return default
+    given = parameters[name].WhichOneof("parameter_choice")
+    if given != kind:
+        raise invalid(f"tensor {tensor!r} has {name!r} as {given or 'no value'}; wanted {kind}")
+    return getattr(parameters[name], kind)
+
+
+def _value(parameter: Any) -> Any:
+    kind = parameter.WhichOneof("parameter_choice")
+    return None if kind is None else getattr(parameter, kind)
