@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ pytest.importorskip("tritonclient.grpc")
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
-from accelerate.backends.triton.calls.answer import pair, read_answer, read_output, unpack_strings
+from accelerate.backends.triton.calls.answer import Answered, pair, read_answer, read_output, unpack_strings
 from accelerate.backends.triton.calls.request import Span, bytes_of, join, request_head
 from accelerate.backends.triton.description import TensorSpec
 from accelerate.errors import InferenceError
@@ -25,8 +24,8 @@ names = st.text(max_size=8)
 shapes = st.lists(st.integers(0, 2**40), max_size=4)
 
 
-def answered(shape: tuple[int, ...]) -> Any:
-    return service_pb2.ModelInferResponse.InferOutputTensor(name="y", datatype="FP32", shape=shape)
+def answered(shape: tuple[int, ...]) -> Answered:
+    return Answered("y", "FP32", shape, None)
 
 
 @given(
@@ -77,6 +76,34 @@ def response(outputs: list[tuple[str, str, list[int], bytes]]) -> bytes:
 def test_an_answer_is_what_protobuf_reads(outputs: list[tuple[str, str, list[int], bytes]]) -> None:
     answers, raw = read_answer(response(outputs))
     assert [(a.name, a.datatype, list(a.shape), bytes(r)) for a, r in zip(answers, raw, strict=True)] == outputs
+
+
+@given(
+    st.lists(st.tuples(names, names, shapes), min_size=1, max_size=3),
+    st.lists(st.lists(st.binary(max_size=300), max_size=4), min_size=2, max_size=4),
+    st.binary(max_size=12),
+    st.integers(-2, 2),
+)
+def test_answers_with_one_head(
+    outputs: list[tuple[str, str, list[int]]], every: list[list[bytes]], rest: bytes, more: int
+) -> None:
+    head = service_pb2.ModelInferResponse(model_name="m")
+    for name, datatype, shape in outputs:
+        head.outputs.add(name=name, datatype=datatype, shape=shape)
+    for contents in every:  # the first of them is remembered
+        made = service_pb2.ModelInferResponse(raw_output_contents=contents)
+        made.MergeFrom(head)
+        answers, raw = read_answer(made.SerializeToString())
+        assert [(a.name, a.datatype, list(a.shape)) for a in answers] == outputs
+        assert [bytes(r) for r in raw] == contents
+    damaged = head.SerializeToString() + b"\x32" + bytes([max(0, len(rest) + more)]) + rest
+    try:
+        answers, raw = read_answer(damaged)
+    except InferenceError:
+        return
+    theirs = service_pb2.ModelInferResponse.FromString(damaged)
+    assert [a.name for a in answers] == [o.name for o in theirs.outputs]
+    assert [bytes(r) for r in raw] == list(theirs.raw_output_contents)
 
 
 _SPEC = TensorSpec("y", "FP32", np.dtype(np.float32), (-1,))

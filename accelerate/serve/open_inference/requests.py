@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +10,12 @@ import grpc
 
 from ...errors import ModelError
 from ...formats.open_inference import messages
-from ...formats.open_inference.raw import split
+from ...formats.open_inference.heads import HeadReader
 from .refusals import RefusalError
 
 __all__ = ["Given", "Place", "Request", "RequestReader", "Wanted", "invalid"]
 
-_RAW_INPUT, _RAW_TAG = 7, b"\x3a"  # ModelInferRequest.raw_input_contents: its number, and how one begins
-_KEPT, _LARGEST_KEPT = 64, 4096  # requests that are remembered, and the bytes of one
+_RAW_INPUT = 7  # ModelInferRequest.raw_input_contents
 
 
 def invalid(reason: str) -> RefusalError:
@@ -78,16 +76,10 @@ class Request:
 
 
 class RequestReader:
-    """Reads requests. Any thread may use it.
-
-    A client sends the same request again and again, but for the raw contents: what has been read is remembered, which
-    saves a large part of what serving costs.
-    """
+    """Reads requests. Any thread may use it."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Request] = {}
-        self._lengths: tuple[int, ...] = ()
-        self._lock = threading.Lock()
+        self._heads = HeadReader(_RAW_INPUT, "the request", _parsed, _lasts)
 
     def read(self, message: bytes) -> tuple[Request, list[memoryview]]:
         """Return a serialised ModelInferRequest as a Request, and the raw contents in it as views of it.
@@ -96,55 +88,14 @@ class RequestReader:
         ------
         RefusalError
         """
-        request = self._known.get(message) if len(message) <= _LARGEST_KEPT else None
-        if request is not None:  # all of its tensors are in shared memory
-            return request, []
-        for length in self._lengths:
-            if message[length : length + 1] == _RAW_TAG and (request := self._known.get(message[:length])) is not None:
-                raw = _contents(message, length)
-                if raw is not None:
-                    return request, raw
         try:
-            head, raw = split(message, _RAW_INPUT, "the request")
+            return self._heads.read(message)
         except ModelError as error:
             raise invalid(error.reason) from error
-        request = self._known.get(head)
-        if request is None:
-            request = _parsed(head)
-            if len(head) <= _LARGEST_KEPT and not any(given.contents is not None for given in request.given):
-                self._keep(head, request)
-        return request, raw
-
-    def _keep(self, head: bytes, request: Request) -> None:
-        with self._lock:
-            if len(self._known) >= _KEPT:
-                self._known.pop(next(iter(self._known)))
-            self._known[head] = request
-            self._lengths = tuple(dict.fromkeys(map(len, self._known)))
 
 
-def _contents(message: bytes, at: int) -> list[memoryview] | None:
-    """Return the raw contents of which a message consists from a place on; None where it is something else."""
-    view, raw, end = memoryview(message), [], len(message)
-    while at < end:
-        if message[at] != _RAW_TAG[0]:
-            return None
-        at += 1
-        length = shift = 0
-        while at < end and shift < 35:
-            byte = message[at]
-            at += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        else:
-            return None
-        if length > end - at:
-            return None
-        raw.append(view[at : at + length])
-        at += length
-    return raw
+def _lasts(request: Request) -> bool:
+    return all(given.contents is None for given in request.given)
 
 
 def _parsed(head: bytes) -> Request:

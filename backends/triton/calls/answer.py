@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from accelerate.contract import Array
 from accelerate.errors import InferenceError, ModelError
 from accelerate.formats.open_inference import messages
-from accelerate.formats.open_inference.raw import split
+from accelerate.formats.open_inference.heads import HeadReader
 from accelerate.formats.open_inference.raw import unpack_strings as raw_strings
 
 from ..description import TensorSpec
 
-__all__ = ["pair", "read_answer", "read_output", "unpack_strings"]
+__all__ = ["Answered", "pair", "read_answer", "read_output", "unpack_strings"]
 
-_RAW_OUTPUT = 6  # ModelInferResponse.raw_output_contents
 #: The field of InferTensorContents for a datatype, used by servers that do not answer with raw contents.
 _TYPED = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -31,20 +30,44 @@ _TYPED = {
 }  # fmt: skip
 
 
-def read_answer(message: bytes) -> tuple[Sequence[Any], list[memoryview]]:
+class Answered(NamedTuple):
+    """An output of an answer, without raw contents."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    contents: Any  # the InferTensorContents, where it has such a thing; the usual way are raw contents
+
+
+def read_answer(message: bytes) -> tuple[Sequence[Answered], list[memoryview]]:
     """Return the outputs of a serialised ModelInferResponse, and the raw contents in it as views of it."""
+    try:
+        return _answers.read(message)
+    except ModelError as error:
+        raise InferenceError(error.reason) from error
+
+
+def _outputs(head: bytes) -> Sequence[Answered]:
     from google.protobuf.message import DecodeError
 
     try:
-        head, raw = split(message, _RAW_OUTPUT, "the server's answer")
-        return messages.ModelInferResponse.FromString(head).outputs, raw
-    except ModelError as error:
-        raise InferenceError(error.reason) from error
+        said = messages.ModelInferResponse.FromString(head).outputs
     except DecodeError as error:
         raise InferenceError(f"the server's answer is no ModelInferResponse ({error})") from error
+    return [
+        Answered(one.name, one.datatype, tuple(one.shape), one.contents if one.HasField("contents") else None)
+        for one in said
+    ]
 
 
-def pair(answers: Sequence[Any], raw: Sequence[memoryview], shared: Collection[str]) -> dict[str, memoryview]:
+def _are_raw(outputs: Sequence[Answered]) -> bool:
+    return all(output.contents is None for output in outputs)
+
+
+_answers = HeadReader(6, "the server's answer", _outputs, _are_raw)  # field 6: raw_output_contents
+
+
+def pair(answers: Sequence[Answered], raw: Sequence[memoryview], shared: Collection[str]) -> dict[str, memoryview]:
     """Find the raw contents of each output that is in the message, by name.
 
     Triton sends empty contents for an output in a region (`shared`); the protocol does not say whether others do.
@@ -57,9 +80,9 @@ def pair(answers: Sequence[Any], raw: Sequence[memoryview], shared: Collection[s
     return {answer.name: content for answer, content in zip(named, raw, strict=True)}
 
 
-def read_output(spec: TensorSpec, answer: Any, content: memoryview | None, view: Array | None) -> Array:
+def read_output(spec: TensorSpec, answer: Answered, content: memoryview | None, view: Array | None) -> Array:
     """Return an output: `view`, its place in a region, where the server has filled it, else an array over `content`."""
-    shape = tuple(answer.shape)
+    shape = answer.shape
     if min(shape, default=0) < 0:
         raise InferenceError(f"the server answered output {spec.name!r} of the impossible shape {list(shape)}")
     if view is not None and not content:
@@ -83,9 +106,9 @@ def _in_region(spec: TensorSpec, shape: tuple[int, ...], view: Array) -> Array:
     return _shaped(view.reshape(-1)[:count], shape)
 
 
-def _typed(spec: TensorSpec, answer: Any) -> Array:
+def _typed(spec: TensorSpec, answer: Answered) -> Array:
     field = _TYPED.get(spec.datatype)
-    if field is None or not answer.HasField("contents"):
+    if field is None or answer.contents is None:
         raise InferenceError(f"the server's answer has no contents for output {spec.name!r}")
     try:
         given = list(getattr(answer.contents, field))
@@ -94,7 +117,7 @@ def _typed(spec: TensorSpec, answer: Any) -> Array:
             values[:] = given
         else:
             values = np.array(given, spec.dtype)
-        return values.reshape(tuple(answer.shape))
+        return values.reshape(answer.shape)
     except (ValueError, OverflowError) as error:
         raise InferenceError(f"the server's answer for output {spec.name!r} does not fit its shape or type") from error
 
