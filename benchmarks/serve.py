@@ -1,10 +1,12 @@
 """What a call of a model that `edge-accelerate serve` serves costs over the same model in the program.
 
-``python -m benchmarks.serve``. Server and client are two processes on this machine; the ways take turns.
+``python -m benchmarks.serve``. Server and client are two processes on this machine; the ways take turns. A bare server
+is the floor: grpcio's own with LiteRT's interpreter in its handler, which checks nothing, and a stub of grpcio's.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import grpc
@@ -32,8 +35,15 @@ _SHAPE = (1, 224, 224, 3)
 _SECONDS = 30.0
 _MESSAGES, _BINDING = 0.75, 0.6  # ms over local that issue 17 allows
 _EMPTY = "an empty call of grpcio's server"
+_BARE = {"message": "bare server, messages", "region": "bare server, shared memory"}
 #: way -> the most that it may cost over local
-_WAYS = {"infer, messages": _MESSAGES, "infer, shared memory": None, "Binding, shared memory": _BINDING}
+_WAYS = {
+    "infer, messages": _MESSAGES,
+    _BARE["message"]: None,
+    "infer, shared memory": None,
+    "Binding, shared memory": _BINDING,
+    _BARE["region"]: None,
+}
 
 
 def rows() -> Iterator[Row]:
@@ -65,7 +75,10 @@ def _over_local(what: str, timings: Timings, *, limited: bool) -> Iterator[Row]:
 def _measure(path: Path, frame: np.ndarray[Any, Any]) -> Timings:
     with ExitStack() as stack:
         url = stack.enter_context(_serving(path))
-        channel = stack.enter_context(grpc.insecure_channel(stack.enter_context(_empty_server())))
+        room = stack.enter_context(NamedTemporaryFile(dir="/dev/shm"))
+        room.write(bytes(frame))
+        room.flush()
+        channel = stack.enter_context(grpc.insecure_channel(stack.enter_context(_bare_server(path, room.name))))
         ways: dict[str, Callable[[], object]] = {}
         for name, source, options in (
             ("local", path, {"num_threads": 1}),
@@ -82,8 +95,16 @@ def _measure(path: Path, frame: np.ndarray[Any, Any]) -> Timings:
             binding.run()
             return binding.outputs
 
-        empty = channel.unary_unary("/nothing/Nothing", None, None)
-        ways |= {"Binding, shared memory": run, _EMPTY: lambda: empty(b"", timeout=10)}
+        def by_stub(method: str, content: Callable[[], bytes]) -> Callable[[], object]:
+            stub = channel.unary_unary(f"/bare/{method}", None, None)
+            return lambda: stub(content(), timeout=10)
+
+        ways |= {
+            "Binding, shared memory": run,
+            _BARE["message"]: by_stub("message", lambda: bytes(frame)),
+            _BARE["region"]: by_stub("region", bytes),
+            _EMPTY: by_stub("nothing", bytes),
+        }
         return measure(ways, seconds=_SECONDS, agree=lambda a, b: isinstance(b, bytes) or same_answer(a, b))
 
 
@@ -95,8 +116,8 @@ def _serving(path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _empty_server() -> Iterator[str]:
-    with _process([sys.executable, "-m", "benchmarks.serve", "--empty"]) as line:
+def _bare_server(path: Path, region: str) -> Iterator[str]:
+    with _process([sys.executable, "-m", "benchmarks.serve", "--bare", str(path), region]) as line:
         yield line.strip()
 
 
@@ -111,21 +132,44 @@ def _process(command: list[str]) -> Iterator[str]:
             process.terminate()
 
 
-def _serve_nothing() -> None:
+def _serve_bare(path: str, region: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    class Nothing(grpc.GenericRpcHandler):  # type: ignore[misc]
-        def service(self, _: Any) -> Any:
-            return grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+    from ai_edge_litert.interpreter import Interpreter
 
-    server = grpc.server(ThreadPoolExecutor(8), handlers=[Nothing()])
+    interpreter = Interpreter(path, num_threads=1)
+    interpreter.allocate_tensors()
+    (given,), (told, *_) = interpreter.get_input_details(), interpreter.get_output_details()
+    room = np.empty(given["shape"], given["dtype"])
+    handle = os.open(region, os.O_RDONLY)
+
+    def answer(frame: np.ndarray[Any, Any]) -> bytes:
+        interpreter.set_tensor(given["index"], frame)
+        interpreter.invoke()
+        content: bytes = interpreter.get_tensor(told["index"]).tobytes()
+        return content
+
+    def message(request: bytes, _: Any) -> bytes:
+        return answer(np.frombuffer(request, room.dtype).reshape(room.shape))
+
+    def shared(request: bytes, _: Any) -> bytes:
+        os.preadv(handle, [room.data], 0)
+        return answer(room)
+
+    methods = {"/bare/message": message, "/bare/region": shared, "/bare/nothing": lambda request, _: request}
+
+    class Bare(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, call: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(methods[call.method])
+
+    server = grpc.server(ThreadPoolExecutor(8), handlers=[Bare()])
     print(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}", flush=True)
     server.start()
     server.wait_for_termination()
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--empty"]:
-        _serve_nothing()
+    if sys.argv[1:2] == ["--bare"]:
+        _serve_bare(*sys.argv[2:])
     else:
         show(rows())
