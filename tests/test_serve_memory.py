@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -258,6 +259,28 @@ with grpc.insecure_channel({server.address!r}) as channel:
 def test_a_program_on_another_machine(peer: str) -> None:
     with pytest.raises(RefusalError, match="no program on this machine"):
         Peers().check(peer)
+
+
+def test_a_program_that_has_closed_its_connection() -> None:
+    """Nobody tells whose it was: it may have been another user's, which has sent a request and left at once."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as mine, listening.accept()[0]:
+            peer = f"ipv4:127.0.0.1:{mine.getsockname()[1]}"
+            _peers(port).check(peer)
+            with pytest.raises(RefusalError, match="no longer open"):  # another address may have the same port
+                _peers(port).check(peer.replace("127.0.0.1", "127.0.0.2"))
+            mine.shutdown(socket.SHUT_WR)
+            with pytest.raises(RefusalError, match="no longer open"):
+                _peers(port).check(peer)
+    with pytest.raises(RefusalError, match="no longer open"):
+        _peers(port).check(peer)
+
+
+def _peers(port: int) -> Peers:
+    peers = Peers()
+    peers.port = port
+    return peers
 
 
 def test_a_region_in_use_is_not_let_go_of(server: Server, file: Path, region: str, ask: Ask) -> None:

@@ -1,7 +1,7 @@
 """Who may share memory with the server: programs of the server's own user on this machine.
 
 A caller over a unix socket has been able to open the socket's file, which is private to the server's user. One over the
-loopback device may be anybody here; the kernel tells whose its socket is.
+loopback device may be anybody here; the kernel tells whose its socket is, as long as the connection is open.
 """
 
 from __future__ import annotations
@@ -65,36 +65,45 @@ def _why_not(peer: str, port: int) -> str:
     found = _TCP.fullmatch(peer)
     if found is None:
         return "it is no program on this machine"
-    if not _is_loopback(ipaddress.ip_address((found["six"] or found["four"]).partition("%")[0])):
+    address = _plain(ipaddress.ip_address((found["six"] or found["four"]).partition("%")[0]))
+    if not address.is_loopback:
         return "it is no program on this machine; tensors travel in messages"
-    users = _users(int(found["port"]), port)
-    # where the kernel does not tell, being on this machine has to do
-    if users and os.geteuid() not in users:
-        return f"it is a program of another user than the server's ({os.geteuid()})"
-    return ""
+    users = _users(address, int(found["port"]), port)
+    if users == set():  # the kernel may leave out a row while others come and go
+        users = _users(address, int(found["port"]), port)
+    if users is None:  # no table can be read: being on this machine has to do
+        return ""
+    if not users:
+        return "its connection is no longer open"
+    return "" if users == {os.geteuid()} else f"it is a program of another user than the server's ({os.geteuid()})"
 
 
-def _users(local: int, remote: int) -> set[int]:
-    """Return whose sockets of the loopback device are connected from one port to another."""
-    users = set()
+def _users(address: _Address, local: int, remote: int) -> set[int] | None:
+    """Return whose socket is connected from an address and port to a port here; None where no table can be read.
+
+    A socket that one side has closed does not count: the kernel says 0 for whose it was.
+    """
+    users: set[int] = set()
+    readable = False
     for table in _TABLES:
-        with contextlib.suppress(OSError, ValueError, IndexError), open(table, encoding="ascii") as lines:
+        with contextlib.suppress(OSError), open(table, encoding="ascii") as lines:
             next(lines, None)  # the heading
+            readable = True
             for columns in map(str.split, lines):
                 host, _, from_port = columns[_LOCAL].partition(":")
                 to_port = columns[_REMOTE].partition(":")[2]
                 if (int(from_port, 16), int(to_port, 16)) != (local, remote) or columns[_STATE] != _ESTABLISHED:
                     continue
-                if _is_loopback(_address(host)):
+                if _address(host) == address:
                     users.add(int(columns[_UID]))
-    return users
+    return users if readable else None
 
 
 def _address(host: str) -> _Address:
     """Return an address of the tables: words of 4 bytes in the machine's order."""
     words = [int(host[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(host), 8)]
-    return ipaddress.ip_address(b"".join(words))
+    return _plain(ipaddress.ip_address(b"".join(words)))
 
 
-def _is_loopback(address: _Address) -> bool:
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+def _plain(address: _Address) -> _Address:
+    return getattr(address, "ipv4_mapped", None) or address
