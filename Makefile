@@ -26,8 +26,8 @@ OLD_ENGINE_TESTS := $(filter-out tests/test_conformance_catches.py,$(sort $(wild
 	tests/test_conformance*.py tests/test_fuzz_tflite.py tests/test_binding_tflite.py tests/test_state.py \
 	tests/test_tflite_soundness.py tests/test_real_agreement.py))) \
 	tests/test_install.py::test_tflite_runtime_alone
-# two processes, each with whole files: see pytest_collection_modifyitems in tests/conftest.py
-WORKERS := -n 2 --dist loadgroup
+# two processes, each with whole files: see pytest_xdist_make_scheduler in tests/conftest.py
+WORKERS := -n 2 --dist loadfile
 CODE := $(wildcard accelerate edge_accelerate_*.py benchmarks examples tests tools)
 # everything for development contains what the demo needs
 DEMO_ENV := $(firstword $(wildcard .venv/.ready-dev) .venv/.ready-demo)

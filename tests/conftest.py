@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from viam_server import ViamServer
+    from xdist.scheduler import LoadScopeScheduling
 
 try:
     from hypothesis import settings
@@ -23,6 +26,8 @@ else:  # machines are shared: how long an example takes says nothing of it
     settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parents[1]
+#: The groups of tests that take longest, by falling time: see `group_of`.
+_LONGEST = ("triton", "test_install.py", "test_conformance_catches.py", "test_tune.py")
 
 
 def find_models() -> Path | None:
@@ -32,12 +37,32 @@ def find_models() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let one worker of pytest-xdist have all tests of a file, and of a server that several files share."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            name = item.path.name
-            item.add_marker(pytest.mark.xdist_group("triton" if name.startswith("test_triton") else name))
+def group_of(name: str) -> str:
+    """Return what a file's tests belong to: themselves, or the server that several files share."""
+    return "triton" if name.startswith("test_triton") else name
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Let one worker have all tests of a group, the longest groups first.
+
+    ``--dist loadgroup`` would do for the groups, but with pytest 9.2 pytest-xdist 3.8 no longer sees their marks, and
+    deals out single tests: each worker then makes what is made once for a file.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(Path(nodeid.partition("::")[0]).name)
+
+    config.option.loadscopereorder = False  # by the number of tests, which says nothing of how long they take
+    return Groups(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: no worker is to be alone with it at the end."""
+    place = {group: number for number, group in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(group_of(item.path.name), len(place)))
 
 
 # what a test runs as a program of its own, another pytest for one, is no worker
@@ -52,6 +77,24 @@ def models_dir() -> Path:
     if folder is None:
         pytest.skip("the real models are not here; set EDGE_ACCELERATE_TEST_MODELS to their folder")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_heap() -> None:
+    """Leave what was there before a file's tests out of their collections: a third of a second each, and many."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_worker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hold that a group's tests are not dealt out to several workers."""
+    worker = getattr(request.config, "workerinput", None)
+    if worker is not None:
+        owner = tmp_path_factory.getbasetemp().parent / f"who has {group_of(request.path.name)}"
+        with contextlib.suppress(FileExistsError), owner.open("x") as file:
+            file.write(worker["workerid"])
+        assert owner.read_text() == worker["workerid"], "two workers have tests of one group"
 
 
 @pytest.fixture(scope="session", autouse=True)
