@@ -30,6 +30,7 @@ from accelerate.formats.open_inference import messages
 from accelerate.serve.open_inference import Server
 from accelerate.serve.open_inference.peers import Peers
 from accelerate.serve.open_inference.refusals import RefusalError
+from accelerate.serve.open_inference.regions import Region
 
 SHM = Path("/dev/shm")
 Ask = Callable[..., Any]
@@ -335,6 +336,31 @@ def _opened() -> set[str]:
         with contextlib.suppress(OSError):
             found.add(os.readlink(f"/proc/self/fd/{handle}").removesuffix(" (deleted)").removeprefix("/dev/shm/"))
     return found
+
+
+def test_a_live_strangers_file_whose_name_begins_like_ours(ask: Ask) -> None:
+    path = SHM / f"edge-accelerate-frames-of-{secrets.token_hex(16)}"
+    path.write_bytes(bytes(64))
+    try:
+        ask("SystemSharedMemoryRegister", name="frames", key=f"/{path.name}", offset=0, byte_size=64)
+        assert "frames" in ask("SystemSharedMemoryStatus").regions  # which looks whose owners are dead
+        assert path.exists()
+    finally:
+        ask("SystemSharedMemoryUnregister", name="frames")
+        path.unlink()
+
+
+@pytest.mark.long
+def test_a_tensor_of_more_bytes_than_the_kernel_moves_at_once(file: Path) -> None:
+    size = (1 << 31) + 4096
+    os.truncate(file, size)  # all of it a hole, but for its end
+    region, into = Region("large", file.name, 0, size), np.empty(size, np.uint8)
+    try:
+        region.write("y", size - 4, b"last")
+        region.read("x", 0, into)
+        assert into[-4:].tobytes() == b"last"
+    finally:
+        region.close()
 
 
 def test_there_is_room_for_so_many_regions(file: Path, ask: Ask) -> None:

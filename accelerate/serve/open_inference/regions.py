@@ -13,6 +13,7 @@ import stat
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -47,7 +48,7 @@ class Region:
         ------
         RefusalError
         """
-        if os.preadv(self._handle, [into.data], self.offset + offset) < len(into):
+        if self._move(os.preadv, into.data, offset) < len(into):
             raise self._shrunk(tensor)
 
     def write(self, tensor: str, offset: int, content: Any) -> None:
@@ -63,7 +64,7 @@ class Region:
         try:
             # to write behind its end would make the file as long again, in which there is no harm but no sense either
             if os.fstat(self._handle).st_size >= self.offset + offset + size:
-                done = os.pwritev(self._handle, [content], self.offset + offset)
+                done = self._move(os.pwritev, memoryview(content), offset)
         except OSError as error:
             raise RefusalError(
                 grpc.StatusCode.INTERNAL,
@@ -71,6 +72,13 @@ class Region:
             ) from error
         if done < size:
             raise self._shrunk(tensor)
+
+    def _move(self, move: Callable[[int, list[memoryview], int], int], view: memoryview, offset: int) -> int:
+        """Read or write bytes; return how many, which are fewer where the file ends."""
+        done, at = 0, self.offset + offset
+        while done < len(view) and (moved := move(self._handle, [view[done:]], at + done)):  # 2 GiB at most
+            done += moved
+        return done
 
     def check(self, tensor: str, offset: int, size: int) -> None:
         """Refuse what does not lie within the region."""
@@ -95,7 +103,7 @@ class Region:
     def remove_if_left(self) -> bool:
         """Take the file away where the client that made it is known to be dead; return whether that is so."""
         file = self.key.lstrip("/")
-        if not file.startswith(owners.PREFIX) or not owners.is_left(self._handle):
+        if not owners.is_locked(file) or not owners.is_left(self._handle):
             return False
         with contextlib.suppress(OSError):
             os.unlink(_FOLDER + file)
