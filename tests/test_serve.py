@@ -481,6 +481,20 @@ def test_a_unix_socket(tmp_path: Path, local: dict[str, accelerate.Model]) -> No
         Server({"add3": local["add3"]}, socket_path=str(tmp_path / ("x" * 120)))
 
 
+def test_our_own_backend_over_a_unix_socket(tmp_path: Path, local: dict[str, accelerate.Model]) -> None:
+    path = tmp_path / "my models%41.sock"
+    url = f"triton://{str(path).replace('/', '%2F').replace('%41', '%2541')}/add3"
+    feeds = {info.name: np.random.default_rng(1).random(3, np.float32) for info in local["add3"].metadata().inputs}
+    with Server({"add3": local["add3"]}, socket_path=str(path)):
+        assert path.exists()
+        with accelerate.load(url) as model:
+            assert model.runtime.details["transport"] == "system-shared-memory"
+            found, wanted = model.infer(feeds), local["add3"].infer(feeds)
+            assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    with pytest.raises(accelerate.ServerError, match="No such file"):
+        accelerate.load(url)
+
+
 def test_a_socket_that_a_dead_server_has_left(tmp_path: Path, local: dict[str, accelerate.Model]) -> None:
     import socket
 

@@ -49,6 +49,7 @@ DIGITS = Path(accelerate.__file__).parent / "data" / "digits_float.tflite"
         ("TRITON://host/model/", [("host", 8001)], "model", "", False),
         ("tritons://host:1/my%20model/3", [("host", 1)], "my model", "3", True),
         ("triton://a:1,b,[::1]:3/m", [("a", 1), ("b", 8001), ("::1", 3)], "m", "", False),
+        ("triton://%2Frun%2fmy%20models.sock/m", [("/run/my models.sock", 0)], "m", "", False),
     ],
 )
 def test_addresses(url: str, hosts: list[tuple[str, int]], model: str, version: str, secure: bool) -> None:
@@ -71,6 +72,9 @@ def test_addresses(url: str, hosts: list[tuple[str, int]], model: str, version: 
         ("triton://host/model/1/2", "more than a version"),
         ("triton://host/model?x=1", "arguments"),
         ("triton://::1:8001/model", "host and port|no host"),
+        ("triton://run%2Fmodels.sock/model", "no unix socket.*%2Frun%2Fmodels.sock"),
+        ("triton://%2Fa,%2Fb/model", "no unix socket"),
+        ("triton://%2Fa%00/model", "no unix socket"),
     ],
 )
 def test_impossible_addresses(url: str, words: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -158,6 +159,7 @@ def _say(served: Mapping[str, Model | AccelerateError], address: str, *, secure:
         if isinstance(model, AccelerateError):
             click.echo(clean_line(f"not served: {name}: {model}"), err=True)
             continue
-        where = f"{name} at {address}" if address.startswith("unix:") else f"triton{'s' * secure}://{address}/{name}"
-        click.echo(clean_line(f"serving {where} on {model.backend} {model.device}"))
+        where = address.replace("unix:", "").replace("/", "%2F")
+        url = f"triton{'s' * secure}://{where}/{quote(name)}"
+        click.echo(clean_line(f"serving {url} on {model.backend} {model.device}"))
     click.echo("ready")

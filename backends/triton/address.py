@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import socket
 from dataclasses import dataclass, replace
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from accelerate.contract import host_and_port, without_secrets
 from accelerate.errors import OptionError, ServerError
@@ -16,6 +16,7 @@ __all__ = ["SCHEMES", "Address", "Target", "server_address"]
 SCHEMES = ("triton", "tritons")
 _DEFAULT_PORT = 8001  # Triton's own for gRPC
 _WANTED = "wanted triton://host:8001/model[/version], or tritons:// for TLS"
+_SOCKET_WANTED = "wanted one absolute path with each '/' as %2F: triton://%2Frun%2Fmodels.sock/model"
 
 _log = logging.getLogger("accelerate")
 
@@ -34,7 +35,8 @@ class Target:
 class Address:
     """A model on one or more servers."""
 
-    hosts: tuple[tuple[str, int], ...]  # host name or IP address (IPv6 without brackets), and gRPC port
+    #: host name or IP address (IPv6 without brackets) and gRPC port; or the path of a unix socket and 0, alone
+    hosts: tuple[tuple[str, int], ...]
     model: str
     version: str  # "" where the server chooses
     secure: bool  # TLS
@@ -62,7 +64,10 @@ class Address:
         version = parts[1] if len(parts) == 2 else ""
         if version and not (version.isascii() and version.isdigit()):
             raise OptionError(f"{url!r}: version {version!r} is no whole number; {_WANTED}")
-        hosts = tuple(_host(one.strip(), url) for one in authority.split(","))
+        if "%2f" in authority.lower():  # as libpq has it
+            hosts = (_socket(authority, url),)
+        else:
+            hosts = tuple(_host(one.strip(), url) for one in authority.split(","))
         return cls(hosts, parts[0], version, scheme.lower() == "tritons")
 
     def __str__(self) -> str:
@@ -77,6 +82,8 @@ class Address:
         """
         if len(self.hosts) == 1:
             host, port = self.hosts[0]
+            if host.startswith("/"):
+                return Target(f"unix:{quote(host)}", fleet=False, loopback=True)
             found = _addresses(host, port)
             if not found:
                 raise ServerError(f"{self}: there is no host {host!r}", "check the name and this machine's DNS")
@@ -105,7 +112,16 @@ def _host(text: str, url: str) -> tuple[str, int]:
     return host, _DEFAULT_PORT if port is None else port
 
 
+def _socket(text: str, url: str) -> tuple[str, int]:
+    path = unquote(text)
+    if not path.startswith("/") or "\0" in path or "," in text:
+        raise OptionError(f"{without_secrets(url)!r} names no unix socket; {_SOCKET_WANTED}")
+    return path, 0
+
+
 def _joined(host: str, port: int) -> str:
+    if host.startswith("/"):
+        return quote(host, safe="")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

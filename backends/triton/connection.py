@@ -192,7 +192,7 @@ class Connection(HeldOpen):
     Attributes
     ----------
     server : str
-        Hosts and ports, for messages.
+        Hosts and ports, or a socket's path, for messages.
     pid : int
         The process that built it: in a forked child the threads and sockets behind it are not the child's.
     """
@@ -201,7 +201,7 @@ class Connection(HeldOpen):
         grpc = import_grpc()
         super().__init__(f"the model {address}")
         self.address, self.target, self.settings = address, target, settings
-        self.server = ", ".join(f"{host}:{port}" for host, port in address.hosts)
+        self.server = ", ".join(f"{host}:{port}" if port else host for host, port in address.hosts)
         self.pid = os.getpid()
         arguments: dict[str, int | str] = {**_DEFAULTS}
         if target.fleet:

@@ -10,6 +10,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from ...errors import OptionError, ServerError
 
@@ -45,7 +46,7 @@ class Address:
     def __str__(self) -> str:
         """Return it as clients of gRPC write it."""
         if self.path is not None:
-            return f"unix:{self.path}"
+            return f"unix:{quote(self.path)}"  # gRPC takes %41 for an A
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property

@@ -95,7 +95,8 @@ def resident_of(connection: Connection, model: str) -> Resident:
     """Return a model of the server that a connection goes to."""
     target = connection.target
     # "localhost" and "127.0.0.1" are one server
-    server = f"loopback:{connection.address.hosts[0][1]}" if target.loopback and not target.fleet else target.name
+    port = connection.address.hosts[0][1]
+    server = f"loopback:{port}" if target.loopback and port and not target.fleet else target.name
     fresh = Resident()
     with _counting:
         return _residents.setdefault((server, model), fresh)
