@@ -19,6 +19,7 @@
  *     EDGETPU_STAND_IN_DELAY_US    each run takes so long
  *     EDGETPU_STAND_IN_LOSE_AFTER  after so many runs of a process the device is gone ...
  *     EDGETPU_STAND_IN_AWAY_MS     ... for so long; what was created before never works again
+ *     EDGETPU_STAND_IN_LOCK        a file that the process with the device locks, to its end: others are refused
  *     EDGETPU_STAND_IN_VERSION     the runtime version, default 14
  *
  * Built with -DGENERIC it is a stand-in for any other delegate's library: it lists no devices and has no version, its
@@ -34,6 +35,7 @@
  * to version and new members come last; so a registration, which is passed by value, is given room for the newest.
  * Linux on x86-64 and aarch64: there a callee that knows a shorter one reads the beginning of it. */
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -471,6 +473,18 @@ static int claim_operators(Context *context, Delegate *delegate) {
 
 /* What it exports */
 
+/* Tell whether no other process has the device; from now on this one has it, to its end. */
+static bool is_mine(void) {
+  const char *path = setting("LOCK", "");
+  static int file;
+  if (!*path || file) return true;
+  int opened = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  if (opened < 0 || fcntl(opened, F_SETLK, &lock)) return false;
+  file = opened;
+  return true;
+}
+
 Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count, void (*report)(const char *)) {
   (void)report; /* the Edge TPU's own library gives no reason either */
   const char *how = setting("CREATE", "");
@@ -482,7 +496,7 @@ Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count
     if (!strcmp(keys[i], "device")) device = values[i];
     if (!strcmp(keys[i], "StandIn.DelayUs")) delay_us = atoi(values[i]);
   }
-  if (!has_device(device)) return NULL;
+  if (!has_device(device) || !is_mine()) return NULL;
   Connection *connection = calloc(1, sizeof *connection);
   connection->delegate.data = connection;
   connection->delegate.prepare = claim_operators;

@@ -320,6 +320,21 @@ print("right")
     assert [program.communicate(timeout=300)[0] for program in programs] == ["right\n"] * 4
 
 
+def test_the_second_server_of_one_stand_in_for_an_edge_tpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = pytest.importorskip("edgetpu_stand_in")
+    monkeypatch.setenv("EDGETPU_STAND_IN_LOCK", str(tmp_path / "stick"))
+    options = ("--backend", "edgetpu", "--option", f"library={stand_in.library()}")
+    path = tmp_path / "double.tflite"
+    path.write_bytes(stand_in.floats([64]))
+    with Serving({"double": path}, *options) as first:
+        said = serve(str(path), "--port", "0", *options, status=1)
+        assert "does not open the device" in said and "lsof" in said, said
+        with accelerate.load(first.url("double")) as model:  # which the other left alone
+            assert model.infer(np.ones(64, np.float32))["y"].tolist() == [2] * 64
+    with Serving({"double": path}, *options):
+        pass
+
+
 def test_the_unit_for_systemd_starts_it(model: str) -> None:
     unit = (ROOT / "deploy" / "serve" / "edge-accelerate-serve@.service").read_text()
     (command,) = re.findall("^ExecStart=/opt/edge-accelerate/bin/edge-accelerate serve (.*)$", unit, re.M)
