@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -461,66 +460,3 @@ def test_eight_callers(memory: str, calls: int, server: Server, local: dict[str,
     for thread in threads:
         thread.join()
     assert wrong == []
-
-
-def test_a_unix_socket(tmp_path: Path, local: dict[str, accelerate.Model]) -> None:
-    path = tmp_path / "models.sock"
-    with Server({"add3": local["add3"]}, socket_path=str(path)) as running:
-        assert running.address == f"unix:{path}"
-        assert path.stat().st_mode & 0o077 == 0
-        with stock.InferenceServerClient(running.address) as client:
-            assert client.is_model_ready("add3")
-            client.get_system_shared_memory_status()  # a caller over it may share memory
-        with pytest.raises(accelerate.ServerError, match="another program listens there"):
-            Server({"add3": local["add3"]}, socket_path=str(path))
-    assert not path.exists()
-    path.write_text("no socket")
-    with pytest.raises(accelerate.ServerError, match="no socket"):
-        Server({"add3": local["add3"]}, socket_path=str(path))
-    with pytest.raises(accelerate.OptionError, match="may have 107"):
-        Server({"add3": local["add3"]}, socket_path=str(tmp_path / ("x" * 120)))
-
-
-def test_our_own_backend_over_a_unix_socket(tmp_path: Path, local: dict[str, accelerate.Model]) -> None:
-    path = tmp_path / "my models%41.sock"
-    url = f"triton://{str(path).replace('/', '%2F').replace('%41', '%2541')}/add3"
-    feeds = {info.name: np.random.default_rng(1).random(3, np.float32) for info in local["add3"].metadata().inputs}
-    with Server({"add3": local["add3"]}, socket_path=str(path)):
-        assert path.exists()
-        with accelerate.load(url) as model:
-            assert model.runtime.details["transport"] == "system-shared-memory"
-            found, wanted = model.infer(feeds), local["add3"].infer(feeds)
-            assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
-    with pytest.raises(accelerate.ServerError, match="No such file"):
-        accelerate.load(url)
-
-
-def test_a_socket_that_a_dead_server_has_left(tmp_path: Path, local: dict[str, accelerate.Model]) -> None:
-    import socket
-
-    path = tmp_path / "models.sock"
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(path))
-    with (
-        Server({"add3": local["add3"]}, socket_path=str(path)) as running,
-        grpc.insecure_channel(running.address) as channel,
-    ):
-        assert channel.unary_unary("/inference.GRPCInferenceService/ServerLive", None, None)(b"", timeout=_PATIENCE)
-
-
-def test_places_that_cannot_be_had(server: Server, local: dict[str, accelerate.Model]) -> None:
-    for host, port, why in (
-        ("127.0.0.1", server.port, "another program listens there"),
-        ("192.0.2.1", 0, "no such address"),
-        ("no-such-host.invalid", 0, "no host"),
-    ):
-        with pytest.raises(accelerate.ServerError, match=why):
-            Server({"add3": local["add3"]}, host=host, port=port)
-
-
-def test_the_network_is_warned_of(local: dict[str, accelerate.Model], caplog: pytest.LogCaptureFixture) -> None:
-    with Server({"add3": local["add3"]}, host="0.0.0.0", port=0):
-        assert "open to the network" in caplog.text
-    caplog.clear()
-    with Server({"add3": local["add3"]}, host="localhost", port=0):
-        assert not caplog.records

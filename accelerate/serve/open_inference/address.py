@@ -22,6 +22,10 @@ _REASONS = {
     errno.EACCES: ("this user may not", "take a port from 1024"),
     errno.EADDRNOTAVAIL: ("this machine has no such address", "give one that `ip address` lists, or 0.0.0.0 for all"),
 }
+_ABSENT = (
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+)  # "localhost" has an address of IPv6 where IPv6 is switched off, too
 
 
 class Address:
@@ -47,7 +51,7 @@ class Address:
         """Return it as clients of gRPC write it."""
         if self.path is not None:
             return f"unix:{quote(self.path)}"  # gRPC takes %41 for an A
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return _written(self.host, self.port)
 
     @property
     def is_local(self) -> bool:
@@ -60,7 +64,7 @@ class Address:
             return False
 
     def bind(self, server: Any, credentials: Any | None) -> None:
-        """Have a grpc.Server listen here; port 0 becomes the one that it was given.
+        """Have a grpc.Server listen here, at each address that the host has; port 0 becomes the one that it was given.
 
         Raises
         ------
@@ -69,45 +73,74 @@ class Address:
         """
         if self.path is not None:
             _check_path(self.path)
-        try:
-            with _private(self.path):
-                if credentials is None:
-                    port = server.add_insecure_port(str(self))
-                else:
-                    port = server.add_secure_port(str(self), credentials)
-        except RuntimeError as error:
-            raise self._refused(secure=credentials is not None) from error
-        if not port:
-            raise self._refused(secure=credentials is not None)
-        if self.path is None:
-            self.port = port
+            with _private():
+                if not _added(server, str(self), credentials):
+                    raise self._refused(_why_no_socket(self.path), credentials)
+            return
+        for host in self._hosts():  # of a name with two addresses, gRPC is content with one
+            self.port = _added(server, _written(host, self.port), credentials)
+            if not self.port:
+                raise self._refused(None, credentials)
 
-    def _refused(self, *, secure: bool) -> ServerError:
-        """Say why gRPC cannot listen here, which it does not: the system does, asked for the same."""
-        said = ("gRPC does not tell why", "take another host, port or path")
-        if secure:
-            said = ("the certificate, its key and the clients' authority are no files for TLS", "check what is in them")
+    def _hosts(self) -> list[str]:
+        """Return the host's addresses that this machine has, once the system has let us bind all of them."""
+        hosts: list[str] = []
+        absent: OSError | None = None
         try:
-            if self.path is not None:
-                with socket.socket(socket.AF_UNIX) as probe:
-                    probe.bind(self.path)
-                os.unlink(self.path)
-            else:
-                found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-                with socket.socket(found[0][0]) as probe:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except (socket.gaierror, UnicodeError) as error:
+            raise ServerError(
+                f"the server cannot listen at {self}: there is no host {self.host!r}", "give an address of this machine"
+            ) from error
+        for family, _, _, _, place in found:
+            try:
+                with socket.socket(family) as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(found[0][4])
-        except socket.gaierror:
-            said = (f"there is no host {self.host!r}", "give an address of this machine")
-        except OSError as error:
+                    probe.bind(place)
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise self._refused(error, None) from error
+                absent = error
+            else:
+                hosts.append(socket.getnameinfo(place, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0])
+        if not hosts:
+            raise self._refused(absent, None)
+        return list(dict.fromkeys(hosts))
+
+    def _refused(self, error: OSError | None, credentials: Any | None) -> ServerError:
+        """Say why gRPC cannot listen here, which it does not: the system does, asked for the same."""
+        if error is not None:
             said = _REASONS.get(error.errno or 0, (error.strerror or str(error), "take another host, port or path"))
+        elif credentials is not None:
+            said = ("the certificate, its key and the clients' authority are no files for TLS", "check what is in them")
+        else:
+            said = ("gRPC does not tell why", "take another host, port or path")
         return ServerError(f"the server cannot listen at {self}: {said[0]}", said[1])
 
-    def remove(self) -> None:
-        """Take the socket's file away."""
-        if self.path is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
+
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _added(server: Any, place: str, credentials: Any | None) -> int:
+    """Have a grpc.Server listen at a place; return the port, 1 for a socket's path, 0 where it cannot."""
+    try:
+        port: int = (
+            server.add_insecure_port(place) if credentials is None else server.add_secure_port(place, credentials)
+        )
+    except RuntimeError:
+        return 0
+    return port
+
+
+def _why_no_socket(path: str) -> OSError | None:
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(path)
+        os.unlink(path)
+    except OSError as error:
+        return error
+    return None
 
 
 def _check_path(path: str) -> None:
@@ -128,11 +161,8 @@ def _check_path(path: str) -> None:
 
 
 @contextlib.contextmanager
-def _private(path: str | None) -> Iterator[None]:
+def _private() -> Iterator[None]:
     """Have the file of a socket made so that only this user can open it."""
-    if path is None:
-        yield
-        return
     mask = os.umask(0o177)
     try:
         yield

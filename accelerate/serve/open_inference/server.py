@@ -99,6 +99,7 @@ class Server:
         )
         self._address.bind(self._server, credentials)
         self._service.peers.port = self._address.port
+        self._started = False
         self._stopped = threading.Event()
         self._stopping = threading.Lock()
         if not self._address.is_local and client_ca is None:
@@ -128,6 +129,7 @@ class Server:
     def start(self) -> None:
         """Begin to answer."""
         self._server.start()
+        self._started = True
         self._service.ready = True
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -146,10 +148,13 @@ class Server:
             if self._stopped.is_set():
                 return not self.busy
             self._service.ready = False
-            self._server.stop(grace).wait()
+            if not self._started:
+                self._server.start()  # gRPC closes the sockets of no other server
+                grace = 0
+            # a unix socket's file goes at the beginning of this, before another server can have the path
+            self._server.stop(min(grace, threading.TIMEOUT_MAX)).wait()
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._service.regions.close()
-            self._address.remove()
             self._stopped.set()
         return not self.busy
 
