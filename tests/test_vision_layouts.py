@@ -245,8 +245,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
                      for kind, channels in (("reg", 4), ("obj", 1), ("cls", 80))}},
         r"nothing tells.*Found: 'reg8' float32\[1, 4, 12, 16\]",
     ),
-    "scores": ({"outputs": {"out": (1, 1000)}, "labels": 3}, r"Found: 'out' float32\[1, 1000\].*3 labels; describe"),
-    "a map": ({"outputs": {"out": (1, 33, 33, 21)}}, r"as a Detector needs it\. Found: 'out' float32\[1, 33, 33, 21\]"),
+    "scores": ({"outputs": {"out": (1, 1000)}, "labels": 3}, r"of a Classifier, not of a Detector\. Found: 'out' .*3 labels; use .*Cl"),
+    "a map": ({"outputs": {"out": (1, 33, 33, 21)}}, r"of a Segmenter, not of a Detector\..*use accelerate\.vision\.Segmenter"),
     "nothing": ({"outputs": {}}, "nothing tells"),
 }  # fmt: skip
 
@@ -264,6 +264,20 @@ def test_other_tasks_list_what_there_is() -> None:
         Classifier(two)
     with pytest.raises(OptionError, match=r"as a Segmenter needs it\. Found: 'a' float32\[1, 10\]"):
         Segmenter(two)
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "fits"),
+    [
+        (Classifier, {"out": (1, 300, 6)}, "Detector"),
+        (Segmenter, {"boxes": (1, 10, 4), "labels": (1, 10), "scores": (1, 10)}, "Detector"),  # of an order to be told
+        (PoseEstimator, {"out": (1, 10)}, "Classifier"),
+        (Classifier, {"out": (1, 1, 17, 3)}, "PoseEstimator"),
+    ],
+)
+def test_a_model_for_another_task_is_told_as_that(task: Any, outputs: dict[str, Any], fits: str) -> None:
+    with pytest.raises(OptionError, match=rf"those of a {fits}, not of a .*; use accelerate\.vision\.{fits}\(model\)"):
+        task(described(outputs))
 
 
 # Boxes whose order nothing tells: the first three outputs are boxes, labels and scores

@@ -7,11 +7,12 @@ from typing import Any
 from ..errors import OptionError
 from ..metadata import Metadata
 from ..model import Model
-from .classifier import Classifier, scores_layout
+from .classifier import Classifier
 from .detector import Detector
-from .outputs import picture_input
-from .pose import PoseEstimator, points_layout
-from .segmenter import Segmenter, pixels_layout
+from .outputs import known_of, picture_input
+from .plain_rules import pixels_layout, points_layout, scores_layout
+from .pose import PoseEstimator
+from .segmenter import Segmenter
 from .task import VisionTask
 
 __all__ = ["task_for"]
@@ -29,21 +30,22 @@ def task_for(model: Model | Metadata) -> VisionTask[Any]:
     metadata = model.metadata() if isinstance(model, Model) else model
     if picture_input(metadata) is None:
         raise OptionError("the model takes no picture", "call infer")
-    said = str(metadata.extra.get("task", ""))
+    known = known_of(metadata)
+    said = known.task
     layout = metadata.extra.get("vision", {}).get("layout", {})
     kind = layout.get("kind", "")
-    if kind == "keypoints" or said == "pose" or (not kind and points_layout(metadata) is not None):
+    if kind == "keypoints" or said == "pose" or (not kind and points_layout(known) is not None):
         return PoseEstimator(model)
     if kind in ("classes", "index", "mask"):
         return Segmenter(model)
     alone = not kind and len(metadata.outputs) == 1
-    if kind == "scores" or (alone and said in ("", "classify") and scores_layout(metadata) is not None):
+    if kind == "scores" or (alone and said in ("", "classify") and scores_layout(known) is not None):
         return Classifier(model)
-    if alone and said in ("", "segment") and pixels_layout(metadata) is not None:
+    if alone and said in ("", "segment") and pixels_layout(known) is not None:
         return Segmenter(model)
     try:
         return Detector(model)
     except OptionError:
-        if kind or scores_layout(metadata) is None:
+        if kind or scores_layout(known) is None:
             raise
     return Classifier(model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,21 @@ import numpy as np
 from ..calls.conversion import Array
 from ..errors import TensorError
 from ..image.fitting import Geometry
-from ..metadata import Metadata, TensorInfo
+from ..metadata import Metadata
 from ..model import Model
 from .boxes import softmax
 from .calibration import calibrated
 from .completeness import check_background
 from .layout import Layout
-from .outputs import Output, known_of
+from .outputs import known_of
+from .plain_rules import scores_layout
 from .results import Classifications
 from .task import BestFirst
 
-__all__ = ["Classifier", "scores_layout"]
+__all__ = ["Classifier"]
 
-_ACTIVATED = frozenset({"SOFTMAX", "LOGISTIC", "Softmax", "Sigmoid", "HardSigmoid"})
 #: How far the sum of probabilities may lie from 1, and they outside of 0..1: 1,001 of them of 8 bits.
 _SUM, _EDGE = 0.1, 1e-3
-_MOST = {"uint8": 255, "int8": 127, "int16": 32767}
 
 
 class Classifier(BestFirst[Classifications]):
@@ -64,7 +62,7 @@ class Classifier(BestFirst[Classifications]):
         input_color: str | None = None,
     ) -> None:
         super().__init__(model, {"resize": resize, "anchor": anchor, "fill": fill, "color": input_color})
-        self._layout = self._settled_layout(layout, ("scores",), lambda: scores_layout(self.metadata))
+        self._layout = self._settled_layout(layout, ("scores",), lambda: scores_layout(known_of(self.metadata)))
         self._info = self._infos[self.layout.name("scores")]
         if min_score is None:
             min_score = self._info.extra.get("scoreThreshold", 0.0)
@@ -115,31 +113,3 @@ class Classifier(BestFirst[Classifications]):
             inside = scores.min() >= -_EDGE and scores.max() <= 1 + _EDGE
             activation = "probability" if inside and abs(float(scores.sum()) - 1) <= _SUM else "softmax"
         return softmax(scores) if activation == "softmax" else scores
-
-
-def scores_layout(metadata: Metadata) -> Layout | None:
-    """Return the layout of a classifier's outputs, None where nothing tells it."""
-    known = known_of(metadata)
-    fitting = [one for one in known.outputs if _may_be_scores(one)]
-    labelled = [one for one in fitting if one.info.labels or any("prob" in n or "score" in n for n in one.names)]
-    if len(fitting) > 1 and len(labelled) == 1:
-        fitting = labelled
-    if len(fitting) != 1 or (len(known.outputs) > 1 and not labelled):
-        return None
-    (one,) = fitting
-    activated = one.port[0] in _ACTIVATED or _holds_shares(one.info)
-    score = "probability" if activated or "scoreCalibration" in one.info.extra else ""
-    return Layout("scores", {"scores": one.name}, score=score, source="graph" if activated else "shapes")
-
-
-def _holds_shares(info: TensorInfo) -> bool:
-    """Return whether the scale of a quantised output is one of probabilities: that of logits reaches further than 1."""
-    q, most = info.quantization, _MOST.get(info.data_type)
-    if q is None or most is None:
-        return False
-    return all((most - zero) * scale <= 1 + _SUM for scale, zero in zip(q.scale, q.zero_point, strict=True))
-
-
-def _may_be_scores(one: Output) -> bool:
-    """Return whether an output may have one score for each class."""
-    return not one.whole and bool(one.shape) and min(one.shape) > 0 and prod(one.shape) == max(one.shape) > 1

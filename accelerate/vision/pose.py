@@ -15,13 +15,14 @@ from ..model import Model
 from .detector import Detector
 from .layout import Layout
 from .outputs import known_of
+from .places import COCO_POINTS
+from .plain_rules import points_layout
 from .preparation import Preparation
 from .results import Poses
 from .task import BestFirst
 
-__all__ = ["PoseEstimator", "points_layout"]
+__all__ = ["PoseEstimator"]
 
-_POINTS = 17  # of COCO's bodies
 _MIN_SCORE = 0.25
 
 
@@ -65,7 +66,7 @@ class PoseEstimator(BestFirst[Poses]):
         super().__init__(model, {"resize": resize, "anchor": anchor, "fill": fill, "color": input_color})
         self._limit(_MIN_SCORE if min_score is None else min_score, max_results)
         self._detector: Detector | None = None
-        found = points_layout(self.metadata)
+        found = points_layout(known_of(self.metadata))
         kind = (
             layout.kind if isinstance(layout, Layout) else layout.get("kind") if isinstance(layout, Mapping) else None
         )
@@ -110,7 +111,7 @@ class PoseEstimator(BestFirst[Poses]):
 
     def _points(self, given: Array, geometry: Geometry) -> tuple[Array, Array, Array]:
         """Return scores, points and boxes in the frame; MoveNet's are shares of the tensor, y first."""
-        count = self._layout.keypoints[0] if self._layout.keypoints else _POINTS
+        count = self._layout.keypoints[0] if self._layout.keypoints else COCO_POINTS[0]
         row = given.shape[-1]
         relative = self._layout.unit != "pixels"
         frames = given.shape[0] if given.ndim == 4 or (given.ndim == 3 and row != 3) else 1
@@ -136,14 +137,3 @@ class PoseEstimator(BestFirst[Poses]):
         if scores is None:
             scores = points[..., 2].mean(axis=1)
         return scores, points, boxes.astype(np.float32)
-
-
-def points_layout(metadata: Metadata) -> Layout | None:
-    """Return the layout of MoveNet's output, None for other models."""
-    known = known_of(metadata)
-    if len(known.outputs) != 1:
-        return None
-    (one,) = known.outputs
-    if one.shape in ((1, _POINTS, 3), (6, 3 * _POINTS + 5)) and known.task != "pose":
-        return Layout("keypoints", {"keypoints": one.name}, "yxyx", "relative", keypoints=(_POINTS, 3), source="shapes")
-    return None

@@ -157,8 +157,9 @@ def warn_of(preparation: Preparation, what: str) -> None:
     if preparation.assumed:
         warn_outside(
             f"input {preparation.info.name!r}: nothing says how a frame becomes its tensor; as is usual for {what}, "
-            f"this assumes {', '.join(preparation.assumed)}. Giving these (the normalization to load, the others here) "
-            "or a description file beside the model confirms it, which ends this warning"
+            f"this assumes {', '.join(preparation.assumed)}. `edge-accelerate inspect MODEL --write-description` writes "
+            "that to a file beside the model, for you to check; it ends this warning, as do, in a program, these "
+            "arguments (the normalization's is of load, the others' are of this class)"
         )
 
 

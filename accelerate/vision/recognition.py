@@ -13,7 +13,8 @@ from ..errors import OptionError
 from .dense_rules import anchored, dense, several
 from .layout import Layout
 from .list_rules import by_graph, by_metadata, by_names, by_place, indexed, rows
-from .outputs import Known
+from .outputs import Known, known_of, picture_input
+from .plain_rules import pixels_layout, points_layout, scores_layout
 
 __all__ = ["boxes_layout", "unrecognized"]
 
@@ -39,11 +40,39 @@ def boxes_layout(known: Known, told: Mapping[str, Any]) -> Layout | None:
 
 
 def unrecognized(known: Known, what: str) -> OptionError:
-    """Return the error for outputs that fit no rule."""
-    return OptionError(
-        f"nothing tells what the outputs of this model hold, as {what} needs it. Found: {known.listing()}"
-        f"{'' if known.size is None else f', for pictures of {known.size[0]} x {known.size[1]}'}, {known.classes} "
-        "labels",
-        "describe them: layout={'kind': …, 'outputs': {…}, …}, see accelerate.vision.Layout, or a file beside the "
-        "model, which `edge-accelerate inspect MODEL --write-description` begins",
+    """Return the error for outputs that fit no rule of a task."""
+    found = (
+        f"Found: {known.listing()}"
+        f"{'' if known.size is None else f', for pictures of {known.size[0]} x {known.size[1]}'}, {known.classes} labels"
     )
+    other = _recognized_task(known_of(known.metadata))
+    if other and not what.endswith(other):
+        return OptionError(
+            f"the outputs of this model are those of a {other}, not of {what}. {found}",
+            f"use accelerate.vision.{other}(model), or task_for(model), which takes the one that fits",
+        )
+    return OptionError(
+        f"nothing tells what the outputs of this model hold, as {what} needs it. {found}",
+        "describe them in a file beside the model, which `edge-accelerate inspect MODEL --write-description` begins, "
+        "or in a program by layout={'kind': …, 'outputs': {…}, …}, see accelerate.vision.Layout",
+    )
+
+
+def _recognized_task(known: Known) -> str:
+    """Return what `task_for` makes of a model whose outputs are recognised without a look at their values, else ""."""
+    alone, said = len(known.outputs) == 1, known.task
+    if picture_input(known.metadata) is None:
+        return ""
+    if points_layout(known) is not None:
+        return "PoseEstimator"
+    if alone and said in ("", "classify") and scores_layout(known) is not None:
+        return "Classifier"
+    if alone and said in ("", "segment") and pixels_layout(known) is not None:
+        return "Segmenter"
+    try:
+        boxes = boxes_layout(known, {})
+    except OptionError:
+        return "Detector"
+    if boxes is not None:
+        return "PoseEstimator" if boxes.keypoints else "Detector"
+    return "Classifier" if scores_layout(known) is not None else ""

@@ -15,13 +15,13 @@ from ..model import Model
 from .boxes import sigmoid
 from .layout import Layout
 from .masks import to_frame
-from .outputs import Known, Output, known_of
+from .outputs import known_of
+from .plain_rules import pixels_layout
 from .results import Segmentation
 from .task import VisionTask, placed, share
 
-__all__ = ["Segmenter", "pixels_layout"]
+__all__ = ["Segmenter"]
 
-_SMALLEST = 8  # sides of a map of classes
 _BYTE, _MOST = 255, 1 << 31
 
 
@@ -58,7 +58,7 @@ class Segmenter(VisionTask[Segmentation]):
         input_color: str | None = None,
     ) -> None:
         super().__init__(model, {"resize": resize, "anchor": anchor, "fill": fill, "color": input_color})
-        self._layout = self._settled_layout(layout, ("classes", "index", "mask"), lambda: pixels_layout(self.metadata))
+        self._layout = self._settled_layout(layout, ("classes", "index", "mask"), lambda: pixels_layout(known_of(self.metadata)))
         self._min_score = share("min_score", min_score)
 
     @property
@@ -146,21 +146,3 @@ def _channels_first(shape: Sequence[int], labels: int, size: tuple[int, int]) ->
     if (shape[0] == labels) != (shape[2] == labels):
         return shape[0] == labels
     return shape[0] < shape[2]
-
-
-def pixels_layout(metadata: Metadata) -> Layout | None:
-    """Return the layout of a segmenter's outputs, None where nothing tells it."""
-    known = known_of(metadata)
-    found = [layout for one in known.outputs if (layout := _pixels(one, known)) is not None]
-    return found[0] if len(found) == 1 and (len(known.outputs) == 1 or known.task == "segment") else None
-
-
-def _pixels(one: Output, known: Known) -> Layout | None:
-    shape = tuple(n for n in one.shape if n != 1)
-    if len(shape) == 2 and min(shape) >= _SMALLEST and len(one.shape) <= 3:
-        if one.whole or one.port[0] in ("ARG_MAX", "ArgMax"):
-            return Layout("index", {"classes": one.name}, source="shapes")
-        return Layout("mask", {"scores": one.name}, source="shapes") if len(one.shape) == 3 else None
-    if len(shape) == 3 and len(one.shape) == 3 and sorted(shape)[1] >= _SMALLEST:
-        return Layout("classes", {"scores": one.name}, source="shapes")
-    return None
