@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import registry
 from ..api import load, plan
 from ..contract import Backend, LoadOptions, Source, concrete_shape
-from ..errors import AccelerateError, InferenceError, InferenceTimeoutError, ModelError, TensorError
+from ..errors import AccelerateError, InferenceError, InferenceTimeoutError, ModelError, OptionError, TensorError
 from .inputs import random_inputs
 
 _LIGHT = {"accelerate", "numpy", "flatbuffers", *sys.builtin_module_names, *sys.stdlib_module_names}
@@ -58,20 +59,42 @@ def _damage(_: str, backend: str, options: Mapping[str, Any], whole: str) -> dic
     found = {}
     with tempfile.TemporaryDirectory() as folder:  # the model's own may be anybody's
         damaged = Path(folder) / "damaged.model"
-        for what, content in _damaged(Path(whole).read_bytes()):
+        for what, content, plain in _damaged(Path(whole).read_bytes()):
             print(what, flush=True)  # the last of these names the copy that has ended the process
             damaged.write_bytes(content)
-            found[what] = _outcome(damaged, backend, options)
+            judged, loaded = _judged(damaged, backend, options), _outcome(damaged, backend, options)
+            if plain and judged == "accepted" and loaded == "ModelError":
+                loaded = "accepted by match, refused by load: match is to read what load needs"
+            found[what] = judged if judged.startswith("raised ") else loaded
     return found
 
 
-def _damaged(whole: bytes) -> Iterator[tuple[str, bytes]]:
+def _damaged(whole: bytes) -> Iterator[tuple[str, bytes, bool]]:
+    """Yield what was done, the damaged copy, and whether that is plain to see: it lacks what load needs."""
     choose = random.Random(11)
-    for part in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
-        yield f"the first {part:.0%}", whole[: max(1, int(part * len(whole)))]
+    for part in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):  # the last bytes may be what only the runtime reads
+        yield f"the first {part:.0%}", whole[: max(1, int(part * len(whole)))], part < 0.99
     for _ in range(14):
         at, bit = choose.randrange(len(whole)), choose.randrange(8)
-        yield f"bit {bit} of byte {at}", whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]
+        yield f"bit {bit} of byte {at}", whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :], False
+
+
+def _judged(file: Path, backend: str, options: Mapping[str, Any]) -> str:
+    """Return what becomes of a file before it is loaded: in a plan, and where it is asked what the file says."""
+    source = registry.recognize(Source(file))
+    try:
+        registry.find(backend).describe(source, None)
+    except (ModelError, OptionError):
+        pass
+    except Exception as error:  # whatever it is, it is to be told
+        return f"raised {type(error).__name__} in describe: {error}"
+    try:
+        decided = plan(file, backend=backend, **options)
+    except AccelerateError:
+        return "refused"
+    if failed := [row.reason for row in decided.skipped if row.remedy == registry.BROKEN_REMEDY]:
+        return f"raised in match: {failed[0]}"
+    return "accepted" if decided.chosen else "refused"
 
 
 def _outcome(file: Path, backend: str, options: Mapping[str, Any]) -> str:

@@ -15,8 +15,9 @@ from ...contract import Array
 from ...errors import ClosedError, InferenceTimeoutError, OptionError, TensorError
 from ...model import Model
 from ..inputs import random_inputs, random_tensors
-from .cases import Case, CaseTests
+from .cases import CaseTests
 from .children import ask_child
+from .roles import Case
 
 __all__ = ["CallingTests"]
 

@@ -1,9 +1,8 @@
-"""What a backend's tests supply to the suite, and what all of the suite's tests work with."""
+"""What all of the suite's tests work with: the models that a backend's tests supply, and their answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,62 +13,9 @@ from ...api import load
 from ...contract import Array, dtype_of
 from ...metadata import TensorInfo
 from ...model import Model
+from .roles import ROLES, Case, misfit
 
-__all__ = ["ROLES", "Case", "CaseTests", "levels_of", "scale_and_zero"]
-
-#: The kinds of model that the suite knows what to ask of.
-ROLES = {
-    "plain": "float32 inputs and outputs of fixed shape, with at least two elements",
-    "several": "more than one input",
-    "optional": "one required input and an optional one, both of float32 and fixed shape",
-    "quantized": "a uint8, int8 or int16 input with scale and zero_point",
-    "image": "one image input of float32 or float16 (uint8 frames are normalised into it), or of int8",
-    "dynamic": "an input with a dimension of -1",
-    "dynamic_output": "an output whose size only a run tells, since it depends on the values of the inputs",
-    "integers": "an input of an integer type without quantisation",
-    "strings": "a string input",
-    "batched": "a first dimension of 1 on an input of rank 2 or more",
-    "passthrough": "an output that is an input",
-    "signatures": "more than one signature: see Case.signatures",
-    "labels": "labels in the model itself: see Case.labels",
-    "failing": "the runtime fails on some inputs while it runs: see Case.fails_on",
-    "existing": "an existing object of the runtime",
-    "slow": "takes 0.2 s or more for a call",
-}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model and what it computes.
-
-    Attributes
-    ----------
-    source : object
-        What `load` takes.
-    reference : callable
-        Maps inputs (by canonical name, in the model's dtypes) to the expected outputs.
-    options : Mapping
-        Further arguments of `load`.
-    rtol : float
-        Relative tolerance of floating-point outputs.
-    signatures : Mapping of str to callable
-        For "signatures": the name of each, and its reference.
-    labels : tuple of str
-        For "labels": those in the model.
-    fails_on : Mapping of str to array_like
-        For "failing": inputs on which the runtime fails. It works on random ones, floats from -1 to 1.
-    cancels : bool
-        For "slow": the runtime ends a call early once its caller has left it.
-    """
-
-    source: Any
-    reference: Callable[[dict[str, Array]], dict[str, Array]]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    rtol: float = 1e-6
-    signatures: Mapping[str, Callable[[dict[str, Array]], dict[str, Array]]] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
-    fails_on: Mapping[str, Any] = field(default_factory=dict)
-    cancels: bool = False
+__all__ = ["CaseTests", "levels_of", "scale_and_zero"]
 
 
 class CaseTests:
@@ -91,12 +37,17 @@ class CaseTests:
 
     @pytest.fixture
     def opened(self) -> Iterator[Callable[..., tuple[Model, Case]]]:
-        """Load the model of a role, with more options if given; closed after the test."""
+        """Load the model of a role, with more options if given; closed after the test.
+
+        One that cannot play its role fails here, in words, and not somewhere in a test of what it does not have.
+        """
         models: list[Model] = []
 
         def open_model(role: str, **options: Any) -> tuple[Model, Case]:
             case = self.case(role)
             models.append(load(case.source, backend=self.backend, **{**case.options, **options}))
+            if not options and (lack := misfit(role, case, models[-1].metadata())):  # options may change its tensors
+                pytest.fail(lack, pytrace=False)
             return models[-1], case
 
         yield open_model

@@ -11,7 +11,8 @@ import pytest
 from ...contract import dtype_of
 from ...errors import OptionError, TensorError
 from ..inputs import random_inputs
-from .cases import ROLES, CaseTests
+from .cases import CaseTests
+from .roles import ROLES
 
 __all__ = ["NamingTests"]
 
@@ -128,8 +129,7 @@ class NamingTests(CaseTests):
         outputs = model.infer(random_inputs(model))
         for tensor in metadata.outputs:
             assert outputs[tensor.name].dtype == dtype_of(tensor)
-            assert len(outputs[tensor.name].shape) == len(tensor.shape)
-            assert all(want in (-1, got) for got, want in zip(outputs[tensor.name].shape, tensor.shape, strict=True))
+            assert _fits(outputs[tensor.name].shape, tensor.shape), "metadata() tells another shape than what came out"
         assert all(tensor.name in str(metadata) for tensor in (*metadata.inputs, *metadata.outputs))
 
     @pytest.mark.parametrize("role", [role for role in ROLES if role != "existing"])
@@ -140,3 +140,7 @@ class NamingTests(CaseTests):
         assert again.metadata() == model.metadata()
         details, others = ({**one.runtime.details, "pid": None} for one in (model, again))  # a child has one of its own
         assert (again.device, others) == (model.device, details)
+
+
+def _fits(shape: tuple[int, ...], told: tuple[int, ...]) -> bool:
+    return len(shape) == len(told) and all(want in (-1, got) for got, want in zip(shape, told, strict=True))
