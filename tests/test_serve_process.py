@@ -49,15 +49,18 @@ def model(tmp_path: Path) -> str:
 
 
 def test_what_it_says_and_how_it_ends(model: str) -> None:
-    with Serving({"other": model}, model) as server:
-        first, second, third = server.log().splitlines()
+    odd = Path(model).with_name("a b#c?@%41.tflite")
+    odd.write_bytes(odd_models.add3())
+    with Serving({"other": model}, model, str(odd)) as server:
+        first, second, third, fourth = server.log().splitlines()
         assert first == f"serving {server.url('other')} on tflite_cpu cpu"
         assert second == f"serving {server.url('double')} on tflite_cpu cpu"
-        assert third == "ready"
-        with accelerate.load(server.url("double")) as double:
-            assert double.infer(np.ones(3, np.float32))["y"].tolist() == [2, 2, 2]
+        assert fourth == "ready"
+        for url in (server.url("double"), third.split()[1]):
+            with accelerate.load(url) as double:
+                assert double.infer(np.ones(3, np.float32))["y"].tolist() == [2, 2, 2]
         assert server.stop() == 0
-        assert len(server.log().splitlines()) == 3
+        assert len(server.log().splitlines()) == 4
         with pytest.raises(accelerate.ServerError):
             accelerate.load(server.url("double"))
 
@@ -69,28 +72,34 @@ def test_two_models_of_one_name(model: str, tmp_path: Path) -> None:
     assert "name one of them: NAME=MODEL" in serve(model, str(other), status=1)
 
 
-def test_a_port_that_is_taken(model: str) -> None:
+def test_a_port_that_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        said = serve(model, "--port", str(taken.getsockname()[1]), status=1)
+        # it is said before models load, for that may take long
+        said = serve("missing.tflite", "--port", str(taken.getsockname()[1]), status=1)
     assert "another program listens there; stop it, or take another port" in said
 
 
 def test_a_model_that_cannot_be_loaded_among_some_that_can(model: str, tmp_path: Path) -> None:
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(odd_models.add3()[:200])
-    said = serve(model, str(broken), str(tmp_path / "missing.tflite"), "--port", "0", status=1)
-    assert "2 of 3 models cannot be loaded" in said
+    counting = tmp_path / "counting.tflite"
+    counting.write_bytes(odd_models.counting())
+    missing = str(tmp_path / "missing.tflite")
+    said = serve(model, str(broken), missing, str(counting), "--port", "0", status=1)
+    assert "3 of 4 models cannot be served" in said
     assert "there is no file" in said
+    assert "keeps values" in said
     assert "--keep-going" in said
-    with Serving({"double": model}, str(broken), "--keep-going") as server:
+    with Serving({"double": model}, str(broken), str(counting), "--keep-going") as server:
         assert "not served: broken: " in server.log()
+        assert "not served: counting: " in server.log()
         with accelerate.load(server.url("double")) as double:
             assert double.infer(np.ones(3, np.float32))
         with pytest.raises(accelerate.ServerError, match="not ready"):
             accelerate.load(server.url("broken"))
-    assert "cannot be loaded" not in serve(str(tmp_path / "missing.tflite"), "--keep-going", status=1)
+    assert "cannot be served" not in serve(missing, "--keep-going", status=1)
 
 
 def test_options_reach_load(model: str) -> None:

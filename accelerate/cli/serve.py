@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -76,18 +77,22 @@ def serve(
     """
     from ..serve.open_inference import Server
 
+    named = _named(models)
+    server_of = partial(
+        Server,
+        host=host,
+        port=port,
+        socket_path=socket_path,
+        certificate=tls_certificate,
+        key=tls_key,
+        client_ca=tls_client_ca,
+        largest_message=max_message * _MEGABYTE,
+    )
+    # what is wrong with a name, the place or a key is said before models load, which may take minutes
+    server_of(dict.fromkeys(named, ModelError("it is not loaded yet"))).stop()
     with ExitStack() as stack:
-        served = _loaded(stack, _named(models), {**load_arguments, **options}, keep_going)
-        server = Server(
-            served,
-            host=host,
-            port=port,
-            socket_path=socket_path,
-            certificate=tls_certificate,
-            key=tls_key,
-            client_ca=tls_client_ca,
-            largest_message=max_message * _MEGABYTE,
-        )
+        served = _loaded(stack, named, {**load_arguments, **options}, keep_going)
+        server = server_of(served)
         stop = _Stop()  # not before: what hangs while it is loaded ends at the first signal
         server.start()
         _say(served, server.address, secure=tls_certificate is not None)
@@ -135,11 +140,17 @@ def _named(models: Sequence[str]) -> dict[str, str]:
 def _loaded(
     stack: ExitStack, named: Mapping[str, str], arguments: Mapping[str, Any], keep_going: bool
 ) -> dict[str, Model | AccelerateError]:
-    """Load each model; where some cannot be loaded, say of all of them why."""
+    """Load each model; where some cannot be served, say of all of them why."""
+    from ..serve.open_inference.served import check
+
     served: dict[str, Model | AccelerateError] = {}
-    for name, model in named.items():
+    for name, source in named.items():
         try:
-            served[name] = stack.enter_context(load(model, **arguments))
+            with ExitStack() as own:
+                model = own.enter_context(load(source, **arguments))
+                check(name, model.metadata())
+                stack.push(own.pop_all())
+            served[name] = model
         except AccelerateError as error:
             served[name] = error
     failed = {name: error for name, error in served.items() if isinstance(error, AccelerateError)}
@@ -147,7 +158,7 @@ def _loaded(
         raise next(iter(failed.values()))
     if failed and (not keep_going or len(failed) == len(served)):
         raise ModelError(
-            f"{len(failed)} of {len(served)} models cannot be loaded: "
+            f"{len(failed)} of {len(served)} models cannot be served: "
             + "; ".join(f"{name}: {error}" for name, error in failed.items()),
             "" if len(failed) == len(served) else "correct this, or serve the others: --keep-going",
         )

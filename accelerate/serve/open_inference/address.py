@@ -22,10 +22,8 @@ _REASONS = {
     errno.EACCES: ("this user may not", "take a port from 1024"),
     errno.EADDRNOTAVAIL: ("this machine has no such address", "give one that `ip address` lists, or 0.0.0.0 for all"),
 }
-_ABSENT = (
-    errno.EADDRNOTAVAIL,
-    errno.EAFNOSUPPORT,
-)  # "localhost" has an address of IPv6 where IPv6 is switched off, too
+# as of "localhost" where IPv6 is switched off
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 class Address:
@@ -78,9 +76,10 @@ class Address:
                     raise self._refused(_why_no_socket(self.path), credentials)
             return
         for host in self._hosts():  # of a name with two addresses, gRPC is content with one
-            self.port = _added(server, _written(host, self.port), credentials)
-            if not self.port:
+            port = _added(server, _written(host, self.port), credentials)
+            if not port:
                 raise self._refused(None, credentials)
+            self.port = port
 
     def _hosts(self) -> list[str]:
         """Return the host's addresses that this machine has, once the system has let us bind all of them."""

@@ -13,7 +13,7 @@ from ...calls.deadlines import left
 from ...errors import InferenceTimeoutError, UnsupportedModelError
 from ...formats.open_inference import messages
 from ...formats.open_inference.description import PARAMETER, to_text
-from ...metadata import TensorInfo
+from ...metadata import Metadata, TensorInfo
 from ...model import Model
 from .places import CancelledError, Places
 from .refusals import RefusalError
@@ -23,11 +23,32 @@ from .running import runner
 from .statistics import Statistics
 from .tensors import DATATYPES, answer, arrays
 
-__all__ = ["Served"]
+__all__ = ["Served", "check"]
 
 _VERSION = "1"
 _LONGEST = 1e8  # seconds, three years: a deadline that is further off is none
 _LAYOUTS = {"NHWC": "FORMAT_NHWC", "NCHW": "FORMAT_NCHW", "HWC": "FORMAT_NHWC", "CHW": "FORMAT_NCHW"}
+
+
+def check(name: str, metadata: Metadata) -> None:
+    """Refuse a model that cannot be served.
+
+    Raises
+    ------
+    UnsupportedModelError
+        It keeps state between calls, or has a tensor of a type that the protocol has no word for.
+    """
+    if metadata.stateful:
+        raise UnsupportedModelError(
+            f"{name!r} keeps values from one call to the next, which its clients would share",
+            "load it in the program that uses it",
+        )
+    for tensor in (*metadata.inputs, *metadata.outputs):
+        if tensor.data_type not in DATATYPES:
+            raise UnsupportedModelError(
+                f"{name!r}: tensor {tensor.name!r} is {tensor.data_type}, which the protocol has no word for; "
+                f"it has {', '.join(sorted(DATATYPES))}"
+            )
 
 
 class Served:
@@ -42,14 +63,14 @@ class Served:
     Raises
     ------
     UnsupportedModelError
-        It keeps state between calls, or has a tensor of a type that the protocol has no word for.
+        As `check`.
     """
 
     def __init__(self, name: str, model: Model) -> None:
         self.name, self.model = name, model
         self.statistics = Statistics()
         self._metadata = model.metadata()
-        self._check()
+        check(name, self._metadata)
         self._run_model = runner(model)
         self._rooms = Rooms()
         self._places = Places(max(1, model.concurrency))
@@ -59,19 +80,6 @@ class Served:
         self._every = tuple(Wanted(name, 0, None) for name in self._outputs)
         labels = self._metadata.labels
         self._labels = {t.name: t.labels or labels for t in self._metadata.outputs}
-
-    def _check(self) -> None:
-        if self._metadata.stateful:
-            raise UnsupportedModelError(
-                f"{self.name!r} keeps values from one call to the next, which its clients would share",
-                "load it in the program that uses it",
-            )
-        for tensor in (*self._metadata.inputs, *self._metadata.outputs):
-            if tensor.data_type not in DATATYPES:
-                raise UnsupportedModelError(
-                    f"{self.name!r}: tensor {tensor.name!r} is {tensor.data_type}, which the protocol has no word for; "
-                    f"it has {', '.join(sorted(DATATYPES))}"
-                )
 
     # How it reads
 

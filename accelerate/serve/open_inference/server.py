@@ -100,16 +100,10 @@ class Server:
         self._address.bind(self._server, credentials)
         self._service.peers.port = self._address.port
         self._started = False
+        self._is_open = not self._address.is_local and client_ca is None
+        self._secure = credentials is not None
         self._stopped = threading.Event()
         self._stopping = threading.Lock()
-        if not self._address.is_local and client_ca is None:
-            _log.warning(
-                "%s is open to the network: whoever reaches it can run the models%s",
-                self._address,
-                "; give the authority that clients' certificates must be of"
-                if credentials
-                else " and read what others send; give certificates, or listen on 127.0.0.1",
-            )
 
     @property
     def address(self) -> str:
@@ -130,6 +124,14 @@ class Server:
         """Begin to answer."""
         self._server.start()
         self._started = True
+        if self._is_open:
+            _log.warning(
+                "%s is open to the network: whoever reaches it can run the models%s",
+                self._address,
+                "; give the authority that clients' certificates must be of"
+                if self._secure
+                else " and read what others send; give certificates, or listen on 127.0.0.1",
+            )
         self._service.ready = True
 
     def wait(self, timeout: float | None = None) -> bool:
