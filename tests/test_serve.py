@@ -278,6 +278,15 @@ def test_wrong_requests(changed: dict[str, Any], status: str, said: str, ask: Ca
     assert ask("ModelInfer", **_request()).raw_output_contents[0] == np.array([0, 2, 4], np.float32).tobytes()
 
 
+@pytest.mark.parametrize("character", ["x", "%", "語", "😀", "\n"])
+def test_a_reason_that_is_longer_than_a_header(character: str, ask: Callable[..., Any]) -> None:
+    """Beyond gRPC's limit, the client would be told of that, and neither status nor reason."""
+    code, details = refused(lambda: ask("ModelInfer", **_request(outputs=[{"name": character * 6000}])))
+    assert code == "INVALID_ARGUMENT"
+    assert details.startswith(f"unexpected inference output {character * 300!r}"[:300])
+    assert details.endswith("...")
+
+
 def test_strings_that_lie_about_their_lengths(ask: Callable[..., Any]) -> None:
     x = {"name": "x", "datatype": "BYTES", "shape": [3]}
     for content in (b"", b"\xff\xff\xff\xff" * 3, b"\0\0\0\0" * 4, b"\0\0\0\0" * 2 + b"\1\0\0\0"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+from urllib.parse import quote
+
 import grpc
 
 from ...errors import (
@@ -18,7 +21,9 @@ from ...errors import (
 
 __all__ = ["RefusalError", "refusal_of"]
 
-_MOST_TEXT = 1500  # characters: it travels in a header, where gRPC's limit is 8 KiB and three bytes may stand for one
+_MOST_TEXT = 4500  # bytes as they travel: in a header, of which gRPC takes 8 KiB in all
+_LARGEST = 12  # bytes of a character: each of its four in UTF-8 is written as %F0
+_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _STATUSES: tuple[tuple[type[AccelerateError], grpc.StatusCode], ...] = (
     (InferenceTimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (TensorError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -40,8 +45,12 @@ class RefusalError(Exception):
     @property
     def details(self) -> str:
         """The reason as it travels."""
-        text = str(self)
-        return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 3]}..."
+        text = str(self)[: _MOST_TEXT + 1].encode("utf-8", "backslashreplace").decode()
+        if len(text) * _LARGEST <= _MOST_TEXT:
+            return text
+        sizes = accumulate(len(quote(one, safe=_PLAIN)) for one in text)
+        fitting = sum(size <= _MOST_TEXT for size in sizes)
+        return text if fitting == len(text) else f"{text[: fitting - 3]}..."
 
 
 def refusal_of(error: Exception) -> RefusalError:
