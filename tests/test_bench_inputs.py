@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -28,14 +27,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 import accelerate
 from accelerate.bench.agreement import adapted_feeds, feeds_from, real_values
-from accelerate.bench.gates import Gate, compare_reports, judge
+from accelerate.bench.gates import Gate, compare_reports, judge, read_report
 from accelerate.bench.own_inputs import OwnInputs
 from accelerate.bench.page import make_page
+from accelerate.bench.report_inputs import tables
 from accelerate.bench.rows import Subject
+from accelerate.bench.statistics import summarize
 from accelerate.bench.verdicts import Answer, Difference, compared, is_suspect, matched, off_by
+from accelerate.cli.bench import bench as command
 from accelerate.errors import OptionError
 from accelerate.inputs.folder import find_inputs
-from accelerate.inputs.labels import ClassNames
 from accelerate.vision import Detections
 
 DATA = Path(accelerate.__file__).parent / "data"
@@ -77,7 +78,9 @@ def damage(path: Path, channel: int, into: Path) -> Path:
     return into
 
 
-def judged(models: list[Path], folder: Path, **onnx_options: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def judged(
+    models: list[Path], folder: Path, ran_before: Mapping[str, Any] | None = None, **onnx_options: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Compare models on a folder, without measuring them; return what is said of the folder, and the rows."""
     subjects = []
     for path in models:
@@ -90,7 +93,7 @@ def judged(models: list[Path], folder: Path, **onnx_options: Any) -> tuple[dict[
             "kind": "cpu",
             "status": "ok",
         }
-        subjects.append(Subject(row))
+        subjects.append(Subject(row, feeds=dict(ran_before or {})))
         options = onnx_options if backend == "onnxruntime" else {}
         subjects[-1].model = accelerate.load(path, backend=backend, **options)
     own = OwnInputs(find_inputs(folder, 200), lambda what, done: None)
@@ -137,7 +140,7 @@ def test_50_equal_pairs_are_not_accused_and_damaged_ones_mostly_are(tmp_path: Pa
         one, other = pairs[n % len(pairs)]
         folder = write_pictures(tmp_path / f"{n}", 20, seed=100 + n)
         broken = damage(DATA / "digits.onnx", n % 48, tmp_path / f"{n}.onnx")
-        pixels = {"normalization": (127.5, 127.5)}
+        pixels: dict[str, Any] = {"normalization": (127.5, 127.5)}
         _, (_, twin, last) = judged([DATA / one, DATA / other, broken], folder, **pixels)
         if not twin["on_inputs"]["agrees"]:
             accused.append((n, one, other))
@@ -285,33 +288,105 @@ def test_a_folder_of_which_nothing_fits_is_an_error(tmp_path: Path) -> None:
         judged([DATA / "digits_uint8.tflite"], tmp_path)
 
 
-def test_of_many_files_a_spread_of_them_is_taken(tmp_path: Path) -> None:
-    for word in ("one", "two", "three"):
-        (tmp_path / word).mkdir()
-        for n in range(400):
-            (tmp_path / word / f"{n:03}.png").touch()
-    found = find_inputs(tmp_path, 30)
-    assert found == find_inputs(tmp_path, 30)
-    assert (len(found.files), found.found) == (30, 1200)
-    assert {word: sum(one.label == word for one in found.files) for word in ("one", "two", "three")} == dict.fromkeys(
-        ("one", "two", "three"), 10
-    )
-    assert found.notes == (f"30 of the 1,200 files in {tmp_path} are taken, evenly spread by their names",)
+def test_an_input_that_does_not_fit_one_row_is_left_out_for_it(tmp_path: Path) -> None:
+    for n in range(3):
+        np.save(tmp_path / f"{n}.npy", np.full((1, 8, 8, 1), 0.1 * n, np.float32))
+    np.save(tmp_path / "nan.npy", np.full((1, 8, 8, 1), np.nan, np.float32))
+    report, rows = judged([DATA / "digits_float.tflite", DATA / "digits_int8.tflite"], tmp_path)
+    assert [(row["status"], row["on_inputs"]["inputs"]) for row in rows] == [("ok", 4), ("ok", 3)]
+    (one,) = report["left_out"]
+    assert (one["name"], one["row"]) == ("nan.npy", "tflite_cpu:cpu, digits_int8.tflite")
+    assert "it contains NaN" in one["reason"]
+    for n in range(3):
+        (tmp_path / f"{n}.npy").unlink()
+    report, (_, row) = judged([DATA / "digits_float.tflite", DATA / "digits_int8.tflite"], tmp_path)
+    assert row["status"] == "failed"  # none fits it
+    assert report["left_out"] == []
 
 
-@pytest.mark.slow
-def test_100000_files(tmp_path: Path) -> None:
-    for n in range(100_000):
-        os.close(os.open(tmp_path / f"{n:06}.png", os.O_CREAT | os.O_WRONLY))
-    assert len(find_inputs(tmp_path, 200).files) == 200
+def test_a_batch_among_single_arrays_is_left_out_wherever_it_stands(tmp_path: Path) -> None:
+    for name, count in (("1.npy", 1), ("2.npy", 1), ("3.npy", 4)):
+        np.save(tmp_path / name, np.zeros((count, 1, 8, 8), np.float32))
+    for batch in ("3.npy", "0.npy"):
+        report, (row,) = judged([DATA / "digits.onnx"], tmp_path)
+        assert (row["status"], row["on_inputs"]["kind"], row["on_inputs"]["inputs"]) == ("ok", "classes", 2)
+        (one,) = report["left_out"]
+        assert (one["name"], one["row"]) == (batch, "")
+        assert "float32[4, 10]" in one["reason"]
+        if (tmp_path / "3.npy").exists():
+            (tmp_path / "3.npy").rename(tmp_path / "0.npy")
+    (tmp_path / "1.npy").unlink()
+    (tmp_path / "2.npy").unlink()
+    report, (row,) = judged([DATA / "digits.onnx"], tmp_path)
+    assert (row["on_inputs"]["kind"], row["on_inputs"]["inputs"], report["left_out"]) == ("values", 1, [])
+    (note,) = report["notes"]
+    assert note.startswith("values are compared, for the answers of digits.onnx say nothing else: output 'scores'")
 
 
-def test_links_that_lead_back_and_hidden_folders(tmp_path: Path) -> None:
-    write_pictures(tmp_path, 2, seed=0)
-    (tmp_path / "back").symlink_to(tmp_path)
-    (tmp_path / ".hidden").mkdir()
-    (tmp_path / ".hidden" / "x.png").touch()
-    assert find_inputs(tmp_path, 10).found == 2
+def write_pairs(path: Path) -> Path:
+    """Write a model that makes pairs of its values, and cannot where their number is odd."""
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Reshape", ["x", "shape"], ["y"])
+    shape = onnx.numpy_helper.from_array(np.array([-1, 2], np.int64), "shape")
+    sides = ([value("x", 1, ["n"])], [value("y", 1, ["m", 2])])
+    graph = onnx.helper.make_graph([node], "pairs", *sides, [shape])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_a_run_that_fails_is_the_inputs_fault_only_in_shapes_that_never_ran(tmp_path: Path) -> None:
+    model = write_pairs(tmp_path / "pairs.onnx")
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    for n in (3, 4, 6):
+        np.save(folder / f"{n}.npy", np.zeros(n, np.float32))
+    report, (row,) = judged([model], folder)
+    assert (row["status"], row["on_inputs"]["inputs"]) == ("ok", 2)
+    assert [(one["name"], one["reason"].partition(":")[0]) for one in report["left_out"]] == [
+        ("3.npy", "InferenceError")
+    ]
+    _, (row,) = judged([model], folder, ran_before={"x": np.zeros(3, np.float32)})
+    assert row["status"] == "failed"
+    assert row["reason"].startswith("InferenceError")
+
+
+def test_labels_matter_only_to_who_gives_classes(tmp_path: Path) -> None:
+    for n in range(2):
+        np.save(tmp_path / f"{n}.npy", np.zeros(2, np.float32))
+    (tmp_path / "boxes.csv").write_text("file,class,xmin\n0.npy,cat,1\n0.npy,dog,2\n")
+    pairs = tmp_path / ".models"
+    pairs.mkdir()
+    report, (row,) = judged([write_pairs(pairs / "pairs.onnx")], tmp_path)
+    assert row["on_inputs"]["inputs"] == 2
+    assert report["notes"] == ["what the files show is not compared with pairs.onnx, which gives no classes"]
+    with pytest.raises(OptionError, match=r"boxes.csv, line 3: 0.npy is 'dog', and 'cat' before"):
+        judged([DATA / "digits_uint8.tflite"], tmp_path)
+
+
+def test_tables_of_labels_that_are_not_the_models(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 3, seed=5, sorted_by_label=False)
+    (tmp_path / "labels.csv").write_text("00.png,dog\n01.png,cat\n")
+    with pytest.raises(
+        OptionError, match=r"none of the labels in labels.csv is a label of .*: cat, dog; it has zero, one"
+    ):
+        judged([DATA / "digits_uint8.tflite"], tmp_path)
+    (tmp_path / "labels.csv").write_text("00.png,dog\n01.png,seven\n")
+    report, _ = judged([DATA / "digits_uint8.tflite"], tmp_path)
+    assert report["notes"] == [
+        "labels.csv does not say what 1 of the files show: 02.png",
+        "1 labels are not digits_uint8.tflite's and do not count: dog",
+    ]
+
+
+def test_the_digest_is_of_what_the_files_hold(tmp_path: Path) -> None:
+    def digest() -> str:
+        return str(OwnInputs(find_inputs(tmp_path, 10), lambda what, done: None).report()["digest"])
+
+    np.save(tmp_path / "0.npy", np.zeros(64, np.float32))
+    before = digest()
+    assert digest() == before
+    np.save(tmp_path / "0.npy", np.ones(64, np.float32))
+    assert digest() != before
 
 
 def test_sub_folders_that_are_no_labels(tmp_path: Path) -> None:
@@ -327,77 +402,6 @@ def test_sub_folders_that_are_no_labels(tmp_path: Path) -> None:
     report, (row,) = judged([DATA / "digits_uint8.tflite"], tmp_path)
     assert row["on_inputs"]["accuracy"]["inputs"] == 2
     assert report["notes"] == ["2 labels are not digits_uint8.tflite's and do not count: front, rear"]
-
-
-def write_table(folder: Path, text: str) -> Path:
-    write_pictures(folder, 3, seed=5, sorted_by_label=False)
-    (folder / "labels.csv").write_text(text)
-    return folder
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "00.png,seven\n01.png,two\n02.png,nine\n",
-        "file,label\n00.png,Seven\n01.png,TWO\n02.png,nine\n",
-        "label;filename\n7;./00.png\n2;01.png\n9;02.png\n",
-        "\ufeff00.png\tseven\r\n01.png\ttwo\r\n\r\n02.png\tnine\r\n",
-        "picture of,what it is\n00.png,seven\n01.png,two\n02.png,nine\n",
-    ],
-)
-def test_tables_of_labels(tmp_path: Path, text: str) -> None:
-    found = find_inputs(write_table(tmp_path, text), 10)
-    assert found.labelled_by == "labels.csv"
-    names = ClassNames(WORDS, 10)
-    assert [names.find(str(one.label)) for one in found.files] == [{7}, {2}, {9}]
-
-
-def test_names_of_classes() -> None:
-    names = ClassNames(("background", "tench, Tinca tinca", "", "crane", "crane", "Stop-Sign", "tinca tinca"), 10)
-    assert names.find("Tench") == {1}
-    assert names.find("tinca_tinca") == {6}
-    assert names.find("crane") == {3, 4}
-    assert names.find("stop sign") == {5}
-    assert names.find("2") == {2}
-    assert names.find("10") == names.find("") == names.find("²") == names.find("dog") == frozenset()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "is empty"),
-        ("00.png\n01.png\n", "line 1 is '00.png'; a path and a label a line"),
-        ("00.png,seven\n01.png\n", "line 2 is '01.png'"),
-        ("00.png,seven\n01.png,\n", "line 2"),
-        ("00.png,seven,0,1\n", "line 1"),
-        ("00.png,seven\n00.png,two\n", "line 2: 00.png is 'two', and 'seven' before"),
-        ("x.png,seven\ny.png,two\n", "names 2 files, none of which is in"),
-        ('00.png,"seven\n', "is no table"),
-    ],
-)
-def test_tables_of_another_form(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(OptionError, match=re.escape(message)):
-        find_inputs(write_table(tmp_path, text), 10)
-
-
-def test_tables_that_lack_some(tmp_path: Path) -> None:
-    found = find_inputs(write_table(tmp_path, "00.png,seven\nx.png,two\n"), 10)
-    assert found.notes == (
-        "labels.csv names 1 files that are not there: x.png",
-        "labels.csv does not say what 2 of the files show: 01.png, 02.png",
-    )
-    (tmp_path / "labels.csv").write_text("00.png,dog\n01.png,cat\n")
-    with pytest.raises(
-        OptionError, match=r"none of the labels in labels.csv is a label of .*: cat, dog; it has zero, one"
-    ):
-        judged([DATA / "digits_uint8.tflite"], tmp_path)
-    (tmp_path / "more.csv").write_text("00.png,seven\n")
-    with pytest.raises(OptionError, match="there are 2 tables"):
-        find_inputs(tmp_path, 10)
-    (tmp_path / "more.csv").unlink()
-    (tmp_path / "labels.csv").write_bytes(b"00.png,\xff\xfe\n")
-    with pytest.raises(OptionError, match="no text in UTF-8"):
-        find_inputs(tmp_path, 10)
 
 
 # As a user meets it
@@ -445,7 +449,10 @@ def test_what_a_run_writes(reports: Path) -> None:
 
 
 def test_json(pictures: Path, damaged: Path) -> None:
-    done = bench(DATA / "digits_float.tflite", damaged, "--inputs", pictures, *QUICK, "--json", status=1)
+    done = bench(
+        DATA / "digits_float.tflite", damaged, "--inputs", pictures, *QUICK, "--json", "--html", "/dev/full", status=1
+    )
+    assert "the report /dev/full cannot be written: No space left" in done.stderr  # which takes no results away
     report = json.loads(done.stdout)
     assert report["inputs"]["taken"] == 20
     assert [row["on_inputs"]["agrees"] for row in report["results"]] == [True, False]
@@ -464,6 +471,31 @@ def test_wrong_use(pictures: Path, tmp_path: Path) -> None:
         assert done.stderr.startswith("error: ")
         assert message in done.stderr
     assert bench(model, "--samples", "0", status=2).stderr
+
+
+def bench_here(*arguments: object) -> object:
+    """Run the command in this process, where an error is raised."""
+    model = str(DATA / "digits_uint8.tflite")
+    return command.main([model, *QUICK[2:], *map(str, arguments)], standalone_mode=False)
+
+
+def test_reports_that_cannot_be_written_are_refused_before_measuring(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for file, told in (
+        (tmp_path, "Is a directory; give another --"),
+        ("/proc/x", "cannot be written: No such file"),
+        (tmp_path / "file" / "x", "there is no folder"),
+    ):
+        for option in ("--html", "--junit"):
+            with pytest.raises(OptionError, match=told):
+                bench_here(option, file, "--inputs", tmp_path / "gone")
+    (tmp_path / "page").write_text("before")
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    for name in ("page", "link", "other", "/dev/full"):
+        with pytest.raises(OptionError, match="gone cannot be read"):
+            bench_here("--html", tmp_path / name, "--inputs", tmp_path / "gone")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "page"]
+    assert (tmp_path / "page").read_text() == "before"
 
 
 # Gates
@@ -486,12 +518,20 @@ def test_gates_of_answers() -> None:
     other = judge(compare_reports(before, report_of({"a": 0.1, "b": 0.1}, digest="y"), ["top1"]), gates)
     assert other.failures == []
     assert [line.rpartition(": ")[2] for line in other.not_judged] == ["the inputs are not the same in both"] * 2
+    fewer = report_of({"a": 0.1, "b": 0.1}, inputs=50)  # the others were left out
+    assert judge(compare_reports(before, fewer, ["top1"]), gates).failures == []
     # where labels say what is right, that counts, and not whether a reference says the same
     right = [report_of({"a": 1.0}, accuracy={"inputs": 100, "top1": share, "top5": 1.0}) for share in (0.9, 0.8)]
     assert judge(compare_reports(right[0], right[1], ["top1"]), gates).failures
     gone = compare_reports(before, {**before, "results": before["results"][:1]}, ["top1"])
     assert [change.verdict for change in gone] == ["same", "lost"]
     assert judge(gone, gates).failures
+
+
+def test_a_report_of_brackets_is_none(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(OptionError, match=r"deep\.json is no report"):
+        read_report(tmp_path / "deep.json")
 
 
 def timed(p50: float, seed: int) -> dict[str, Any]:
@@ -517,6 +557,18 @@ def test_gates_with_an_absolute_floor() -> None:
 
 
 # The page
+
+
+def test_a_percentile_that_has_too_few_frames_is_explained() -> None:
+    from test_bench_page import make_row
+
+    row = make_row("tflite_cpu", "cpu", 5.0)
+    for frames, explained in ((99, True), (100, False)):
+        figures = summarize(np.linspace(1, 2, frames))
+        row["frames"] = {"kind": "classes", "sizes": ["8x8"], "latency_us": figures, "infer_us": figures}
+        (table,) = (one for one in tables([row]) if one.title == "from the frame")
+        assert (table.rows[0][2] == "-") == explained
+        assert any("A p99 takes 100 frames" in note for note in table.notes) == explained
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt install chromium)")

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..calls.conversion import Array
-from ..errors import OptionError, TensorError
+from ..errors import AccelerateError, InferenceError, OptionError, TensorError
 from ..image import to_tensor
 from ..inputs.files import is_picture, open_picture, picture_tensor, read_arrays
 from ..inputs.folder import InputFile
@@ -67,6 +67,7 @@ class TwinComparison:
         self.kind = kind_of(self._task)
         self._found = {id(s): _Found() for s in self._group}
         self.given = 0
+        self._unreadable: AccelerateError | None = None  # why an answer of the first one says none of that
 
     @property
     def labels(self) -> Sequence[str]:
@@ -121,14 +122,23 @@ class TwinComparison:
                 self._tasks[id(subject)] = task_for(metadata)
         return self._tasks[id(subject)]
 
-    def run(self, file: InputFile, read: Read, classes: frozenset[int] | None) -> None:
-        """Ask all for their answers; who fails has failed."""
+    def run(self, file: InputFile, read: Read, classes: frozenset[int] | None) -> list[tuple[Subject, AccelerateError]]:
+        """Ask all for their answers; return whom the input does not fit, and why. Who fails has failed."""
         reference: Answer | None = None
+        refusals: list[tuple[Subject, AccelerateError]] = []
         for subject in self._group:
             with caught(subject):
                 if subject.model is None or (reference is None and subject is not self.first):
                     continue
-                answer = self._answer(subject, subject.model, read, reference)
+                feeds: Mapping[str, Array] = {}
+                try:
+                    feeds = self._feeds(subject, subject.model, read)
+                    answer = self._answer(subject, subject.model, feeds, read, reference)
+                except (OptionError, TensorError, InferenceError) as error:
+                    if isinstance(error, InferenceError) and _ran_before(subject, feeds):
+                        raise
+                    refusals.append((subject, error))
+                    continue
                 if reference is None:
                     reference = answer
                     self.given += 1
@@ -138,11 +148,26 @@ class TwinComparison:
                 if classes and isinstance(answer.decoded, Classifications):
                     best = [int(index) for index in answer.decoded.classes[:_FIVE]]
                     found.right.append((bool(classes & set(best[:1])), bool(classes & set(best))))
+        return refusals
 
-    def _answer(self, subject: Subject, model: Model, read: Read, reference: Answer | None) -> Answer:
+    def answers_of(self, subject: Subject) -> int:
+        """Return how many inputs a row has answered."""
+        return len(self._found[id(subject)].told)
+
+    def turn_to_values(self) -> AccelerateError | None:
+        """Compare values, where no answer says what was looked for; return why, None where that is not so."""
+        if self.given or self._unreadable is None:
+            return None
+        reason, self._unreadable = self._unreadable, None
+        self._task, self.kind = None, kind_of(None)
+        return reason
+
+    def _answer(
+        self, subject: Subject, model: Model, feeds: Mapping[str, Array], read: Read, reference: Answer | None
+    ) -> Answer:
         if model.metadata().stateful:
             model.do_command({"command": "reset"})
-        outputs = list(model.infer(self._feeds(subject, model, read), dequantize=True).values())
+        outputs = list(model.infer(feeds, dequantize=True).values())
         theirs = model.metadata().outputs
         order = partners_of(self.metadata.outputs, theirs, f"{subject.target}: outputs")
         values = {}
@@ -151,11 +176,10 @@ class TwinComparison:
             values[info.name] = value if reference is None else in_shape(value, reference.values[n])
         try:
             return answer_of(self._task, values, read.geometry)
-        except (OptionError, TensorError):  # only the first answer tells what the outputs hold, and does not
-            if self.given or reference is not None:
-                raise
-            self._task, self.kind = None, kind_of(None)
-            return answer_of(None, values, None)
+        except (OptionError, TensorError) as error:  # only an answer tells what the outputs hold, and does not
+            if reference is None:
+                self._unreadable = self._unreadable or error
+            raise
 
     def _feeds(self, subject: Subject, model: Model, read: Read) -> Mapping[str, Array]:
         if subject.row["path"] == read.giver.row["path"]:
@@ -187,6 +211,12 @@ class TwinComparison:
             first, five = (sum(flags) / len(found.right) for flags in zip(*found.right, strict=True))
             summary["accuracy"] = {"inputs": len(found.right), "top1": first, "top5": five}
         return summary
+
+
+def _ran_before(subject: Subject, feeds: Mapping[str, Array]) -> bool:
+    """Return whether a row has run inputs of these shapes, so that it is not these that make it fail."""
+    known = {name: np.shape(array) for name, array in subject.feeds.items()}
+    return known == {name: np.shape(array) for name, array in feeds.items()}
 
 
 def _are_bare_levels(info: TensorInfo) -> bool:

@@ -116,7 +116,7 @@ def read_report(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise OptionError(f"the report {path} cannot be read: {error.strerror}", "check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter of thousands of brackets
         raise OptionError(f"{path} is no report: {error}", _WRITE) from error
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise OptionError(f"{path} is no report of this version", _WRITE)
@@ -292,7 +292,7 @@ def _share(row: Mapping[str, Any] | None, metric: str) -> tuple[float | None, st
     found = {} if row is None else row.get("on_inputs", {})
     if (right := found.get("accuracy", {}).get(metric)) is not None:
         return right, f"right answers to {found['accuracy']['inputs']} inputs"
-    return found.get(metric), f"agreement with {found.get('reference')}"
+    return found.get(metric), f"agreement with {found.get('reference')} on {found.get('inputs')} inputs"
 
 
 def _rounds(row: Mapping[str, Any]) -> Rounds:

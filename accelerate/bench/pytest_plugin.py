@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..errors import AccelerateError
+from ..errors import AccelerateError, OptionError, TensorError
 from ..inputs.folder import InputFolder, find_inputs
 from ..model import Model
 from . import report_text as say
@@ -126,7 +126,10 @@ def _test_of(
 def _on_inputs(inputs: InputFolder, reference: Subject, subject: Subject) -> dict[str, Any]:
     """Compare the answers to the user's inputs; return what is saved of that."""
     own = OwnInputs(inputs, lambda what, done: None)
-    own.judge([reference, subject], reference)
+    try:
+        own.judge([reference, subject], reference)
+    except (OptionError, TensorError) as error:  # the user's, to whom our lines say nothing
+        pytest.fail(str(error), pytrace=False)
     for one in (reference, subject):
         if one.model is None:
             pytest.fail(f"{one.target}: {one.row['reason']}", pytrace=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import report_text as say
 from .report_text import NOTHING, Row, Table, duration
+from .statistics import PERCENTILES
 from .verdicts import BOXES, CONFIDENT, FAR_OFF, MEAN, OFF, PIXELS
 
 __all__ = ["DIFFERING", "DIFFERS", "remarks", "suspects", "tables", "told", "worst"]
@@ -118,6 +119,8 @@ def _frames_table(rows: Sequence[Row], names: Sequence[str]) -> Table | None:
     notes = [
         f"Frames of {sizes} pixels in memory are resized, converted, run and decoded; infer runs in turn with them."
     ]
+    if any("p99" not in one["latency_us"] for one in known):
+        notes.append(f"A p99 takes {PERCENTILES['p99'][1]} frames, for which there was no time; give more --seconds.")
     reasons: dict[str, list[str]] = {}
     for row, one in zip(rows, measured, strict=True):
         if "reason" in one:
@@ -146,7 +149,7 @@ def _about_inputs(report: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     labels = f"; labels by {inputs['labelled_by']}" if inputs["labelled_by"] else ""
     yield "inputs", f"{inputs['taken']:,} of {inputs['folder']}{labels}", *inputs["notes"]
     if left_out := inputs["left_out"]:
-        told = [f"{one['name']}: {one['reason']}" for one in left_out[:_LISTED]]
+        told = [f"{one['name']}{' by ' * bool(one['row'])}{one['row']}: {one['reason']}" for one in left_out[:_LISTED]]
         more = [f"and {len(left_out) - _LISTED:,} more"] if len(left_out) > _LISTED else []
         yield "left out", *told, *more
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
-from zlib import error as ZlibError
 
 import numpy as np
 
@@ -33,6 +32,11 @@ def is_picture(path: Path) -> bool:
 
 def _head(path: Path) -> bytes:
     try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise OptionError(f"the input {path} is a folder", f"give its files: {path}/*")
+        if not stat.S_ISREG(kind):  # a pipe may never be written to, and who reads it waits for ever
+            raise OptionError(f"the input {path} is no file, but a pipe, a socket or a device", "give a file")
         with path.open("rb") as file:
             return file.read(len(_NPY))
     except OSError as error:
@@ -60,7 +64,7 @@ def read_arrays(path: Path, inputs: Sequence[TensorInfo]) -> Array | dict[str, A
             return loaded
         with loaded:
             return dict(loaded)
-    except (OSError, ValueError, EOFError, BadZipFile, ZlibError) as error:
+    except Exception as error:  # of damaged, encrypted and lying files each has another one, MemoryError included
         raise OptionError(
             f"the arrays in {path} cannot be read: {error}", "save them again with numpy.save or numpy.savez"
         ) from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..errors import OptionError, TensorError
 from ..metadata import Metadata, TensorInfo
 from ..vision import VisionTask, task_for
 from .files import is_picture, open_picture, picture_tensor, read_arrays
-from .labels import find_table, read_labels
+from .labels import find_table, listed, read_labels
 
 __all__ = ["InputFile", "InputFolder", "find_inputs", "read_inputs"]
 
@@ -59,6 +60,10 @@ class InputFolder:
         "sub-folders", the name of the table that says what the files show, or "".
     notes : tuple of str
         What a user should know of it.
+    label_notes : tuple of str
+        Of what it says the files show.
+    refusal : OptionError or None
+        Why that cannot be read. An error for who needs labels: the table beside a detector's pictures may be of boxes.
     """
 
     path: Path
@@ -66,6 +71,8 @@ class InputFolder:
     found: int
     labelled_by: str = ""
     notes: tuple[str, ...] = ()
+    label_notes: tuple[str, ...] = ()
+    refusal: OptionError | None = None
 
 
 def find_inputs(folder: Path, most: int) -> InputFolder:
@@ -77,46 +84,77 @@ def find_inputs(folder: Path, most: int) -> InputFolder:
     Raises
     ------
     OptionError
-        There are none, or the table is of another form.
+        There are none, or the folder cannot be read.
     """
     if folder.is_file():
         return InputFolder(folder.parent, (InputFile(folder, folder.name),), 1)
-    names = sorted(_names(folder))
+    names, notes = _names(folder)
     if not names:
-        raise OptionError(
-            f"there are no files in {folder} to run a model on", "give a folder of pictures, .npy or .npz files"
-        )
-    table = find_table(folder)
-    told, notes = read_labels(table, names) if table is not None else ({}, [])
-    labelled_by = "" if table is None else table.name
-    if table is None and any("/" in name for name in names):
-        told, labelled_by = {name: name.partition("/")[0] for name in names if "/" in name}, "sub-folders"
+        reason = "; ".join((f"there are no files in {folder} to run a model on", *notes))
+        raise OptionError(reason, "give a folder of pictures, .npy or .npz files")
     step = max(1.0, len(names) / most)
     taken = [names[int(n * step)] for n in range(min(len(names), most))]
     if len(taken) < len(names):
         notes.append(f"{len(taken):,} of the {len(names):,} files in {folder} are taken, evenly spread by their names")
+    told: dict[str, str] = {}
+    by, label_notes, refusal = "", list[str](), None
+    try:
+        told, by, label_notes = _labels(folder, names)
+    except OptionError as error:
+        refusal = error
     files = tuple(InputFile(folder / name, name, told.get(name)) for name in taken)
-    return InputFolder(folder, files, len(names), labelled_by, tuple(notes))
+    return InputFolder(folder, files, len(names), by, tuple(notes), tuple(label_notes), refusal)
 
 
-def _names(folder: Path) -> Iterator[str]:
-    """Yield the paths within a folder, with slashes."""
+def _labels(folder: Path, names: Sequence[str]) -> tuple[dict[str, str], str, list[str]]:
+    """Return what the files are said to show, what says so, and what a user should know of it."""
+    table = find_table(folder)
+    if table is not None:
+        told, notes = read_labels(table, names)
+        return told, table.name, notes
+    told = {name: name.partition("/")[0] for name in names if "/" in name}
+    return told, "sub-folders" if told else "", []
 
-    def refuse(error: OSError) -> None:
-        raise OptionError(f"the inputs in {folder} cannot be read: {error.strerror}", "check the path") from error
 
-    seen = set()
-    for root, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        place = os.stat(root)
+def _names(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the sorted paths of files within a folder, with slashes, and what a user should know of the others."""
+    names, strange, closed = list[str](), list[str](), list[str]()
+    seen, waiting = set[tuple[int, int]](), deque([""])
+    while waiting:
+        within = waiting.popleft()
+        try:
+            place = os.stat(folder / within)
+            with os.scandir(folder / within) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            if not within:
+                reason = f"the inputs in {folder} cannot be read: {error.strerror}"
+                raise OptionError(reason, "check the path") from error
+            closed.append(f"{within} ({error.strerror})")
+            continue
         if (place.st_dev, place.st_ino) in seen:  # a link that leads back
-            folders.clear()
             continue
         seen.add((place.st_dev, place.st_ino))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        within = os.path.relpath(root, folder).replace(os.sep, "/")
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() not in _BESIDE:
-                yield name if within == "." else f"{within}/{name}"
+        for entry in entries:
+            path = f"{within}/{entry.name}" if within else entry.name
+            if entry.name.startswith("."):
+                continue
+            if (kind := _kind(entry)) == "folder":
+                waiting.append(path)
+            elif os.path.splitext(path)[1].lower() not in _BESIDE:
+                (names if kind == "file" else strange).append(path)
+    notes = []
+    if closed:
+        notes.append(f"sub-folders that cannot be read are left out: {listed(closed)}")
+    if strange:
+        notes.append(f"what is no file (a pipe, a link that leads nowhere) is left out: {listed(strange)}")
+    return sorted(names), notes
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    with suppress(OSError):  # a link that leads to itself, or to where this user may not look
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    return ""
 
 
 # Reading all of them

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ _NAMED = 3  # of many names so many are in a message
 
 class ClassNames:
     """Finds classes by what people call them: capitals, blanks, hyphens and underlines make no difference.
+
+    Nor does how Unicode composes a letter: a Mac's file names are decomposed, and labels seldom are.
 
     Of a label of several names, as ImageNet has them ("tench, Tinca tinca"), each will do that is no other's label.
 
@@ -46,26 +49,34 @@ class ClassNames:
         """Return the classes of that name, of which there may be two; of none, the one of that index; else none."""
         if found := self._places.get(_plain(label)):
             return frozenset(found)
-        is_index = label.isascii() and label.isdigit() and int(label) < self._count
-        return frozenset((int(label),)) if is_index else frozenset()
+        # the length first: of thousands of digits Python makes no number
+        digits = label.lstrip("0") or "0"
+        is_index = label.isascii() and label.isdigit() and len(digits) <= len(str(self._count))
+        return frozenset((int(digits),)) if is_index and int(digits) < self._count else frozenset()
 
 
 def _plain(label: str) -> str:
-    return " ".join(label.casefold().replace("_", " ").replace("-", " ").split())
+    return " ".join(_composed(_composed(label).casefold()).replace("_", " ").replace("-", " ").split())
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 # The table
 
 
 def find_table(folder: Path) -> Path | None:
-    """Return the only .csv file of a folder, None where there is none.
+    """Return the only .csv file of a folder that is not hidden, None where there is none.
 
     Raises
     ------
     OptionError
         There are several.
     """
-    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.is_file())
+    # macOS leaves a hidden ._labels.csv on sticks
+    own = (path for path in folder.iterdir() if not path.name.startswith("."))
+    tables = sorted(path for path in own if path.suffix.lower() == ".csv" and path.is_file())
     if len(tables) > 1:
         raise OptionError(
             f"there are {len(tables)} tables in {folder}: {listed([path.name for path in tables])}",
@@ -83,25 +94,25 @@ def read_labels(table: Path, names: Sequence[str]) -> tuple[dict[str, str], list
         It cannot be read, is of another form, says two things of one file, or is of other files altogether.
     """
     rows = _rows(table)
-    file, label, first = _columns(table, rows, frozenset(names))
-    known, told, gone = set(names), dict[str, str](), []
+    files = _Files(table.parent, names)
+    file, label, first, notes = _columns(table, rows, files)
+    told, gone = dict[str, str](), []
     for number, row in rows[first:]:
         if len(row) <= max(file, label) or not row[file].strip() or not row[label].strip():
             raise _malformed(table, number, row)
-        name = _within(row[file].strip(), table.parent)
+        name = files.find(row[file].strip())
         if told.setdefault(name, row[label].strip()) != row[label].strip():
             raise OptionError(
                 f"{table}, line {number}: {name} is {row[label].strip()!r}, and {told[name]!r} before",
                 "leave one label for each file",
             )
-        if name not in known:
+        if name not in files:
             gone.append(name)
     if told and len(gone) == len(told):
         raise OptionError(
             f"{table} names {len(told)} files, none of which is in {table.parent}: {listed(gone)}",
             "write their paths from that folder on",
         )
-    notes = []
     if gone:
         notes.append(f"{table.name} names {len(gone)} files that are not there: {listed(gone)}")
     if without := [name for name in names if name not in told]:
@@ -128,11 +139,36 @@ def _rows(table: Path) -> list[tuple[int, list[str]]]:
         raise OptionError(f"{table} is no table: {error}", _FORM) from error
 
 
+class _Files:
+    """Finds files of a folder by their paths, whichever way these are written."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._folder = folder
+        self._known = {_composed(name): name for name in names} | {name: name for name in names}
+        self._endings = {_ending(name) for name in names} - {""}
+
+    def find(self, text: str) -> str:
+        """Return a file's path within the folder, whether it is there or not."""
+        path = _within(text, self._folder)
+        return self._known.get(path) or self._known.get(_composed(path), path)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._known
+
+    def is_alike(self, text: str) -> bool:
+        """Return whether a text ends as some of the files do."""
+        return _ending(text) in self._endings
+
+
+def _ending(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
 _FORM = "wanted a path and a label a line, such as 'front/0001.jpg,stop sign'"
 
 
-def _columns(table: Path, rows: Sequence[tuple[int, list[str]]], names: frozenset[str]) -> tuple[int, int, int]:
-    """Return which columns have the file and the label, and the place of the first row of values."""
+def _columns(table: Path, rows: Sequence[tuple[int, list[str]]], files: _Files) -> tuple[int, int, int, list[str]]:
+    """Return which columns have the file and the label, the place of the first row of values, and what was assumed."""
     if not rows:
         raise OptionError(f"{table} is empty", _FORM)
     head = [cell.strip().lower() for cell in rows[0][1]]
@@ -140,13 +176,15 @@ def _columns(table: Path, rows: Sequence[tuple[int, list[str]]], names: frozense
         next((place for wanted in known for place, cell in enumerate(head) if cell == wanted), None)
         for known in (_FILE_COLUMNS, _LABEL_COLUMNS)
     )
-    is_head = not any(_within(cell.strip(), table.parent) in names for cell in rows[0][1])
+    is_head = not any(files.find(cell.strip()) in files for cell in rows[0][1])
     if is_head and file is not None and label is not None:
-        return file, label, 1
+        return file, label, 1, []
     if len(head) != 2:
         raise _malformed(table, *rows[0])
     # one line that names no file, above others: a heading in words of its own
-    return 0, 1, int(is_head and len(rows) > 1 and _within(rows[1][1][0].strip(), table.parent) in names)
+    is_head = is_head and not files.is_alike(head[0]) and len(rows) > 1 and files.find(rows[1][1][0].strip()) in files
+    said = f"line 1 of {table.name} names no file and is taken for its heading: {','.join(rows[0][1])!r:.80}"
+    return 0, 1, int(is_head), [said] if is_head else []
 
 
 def _malformed(table: Path, number: int, row: Sequence[str]) -> OptionError:
