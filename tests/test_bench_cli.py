@@ -298,3 +298,19 @@ def test_nothing_is_imported_without_the_switch(project: Path) -> None:
     )
     done = run_pytest(project)
     assert done.returncode == 0, done.stdout
+
+
+def test_names_on_the_bar_steer_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.cli.progress import shown_progress
+
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "rb") as screen, os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "120")
+        with shown_progress() as notify:
+            notify("input 1 of 2: \x1b]0;OWNED\x07\x1b[2J\nnew.png", 0.1)
+        shown = screen.read1()
+    assert b"\x1b[2K" in shown  # a bar it is
+    assert b"\\x1b]0;OWNED\\x07\\x1b[2J new.png" in shown
+    assert b"\x1b]0;OWNED" not in shown

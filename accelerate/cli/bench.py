@@ -137,13 +137,13 @@ def bench(
 ) -> int:
     """Measure MODEL on every backend and device that can run it here, all of them in turn.
 
-    Several MODELs are twins of one network in several formats. Latency and answers of each are set against those of the
-    first one's own engine on the CPU.
+    MODELs that are one network in several formats (twins) share a table: latency and answers of each are set against
+    those of the first one's own engine on the CPU. Other MODELs have a table each.
     Exits with 0 where every row is valid or its device is not here and no answers to --inputs differ, else with 1.
     """
     for file, option in ((page, "--html"), (junit, "--junit")):  # before the minutes of measuring
-        if file is not None and not file.parent.is_dir():
-            raise OptionError(f"there is no folder {file.parent} for the report", f"make it, or give another {option}")
+        if file is not None:
+            _require_writable(file, option)
     inputs = None if folder is None else find_inputs(folder, samples)
     with shown_progress() as notify:
         options |= {"shapes": shapes} if shapes else {}
@@ -156,21 +156,37 @@ def bench(
             inputs=inputs,
             notify=notify,
         )
-    if page is not None:
-        from ..bench.page import write_page
-
-        write_page(page, report)
-    if junit is not None:
-        write_junit(junit, "edge-accelerate bench", row_cases(report))
     if as_json:
         click.echo(json.dumps(report, allow_nan=False))
     else:
         print_report(report)
-        if page is not None:
+    # last: a disk that is full by now takes no result away
+    if junit is not None:
+        write_junit(junit, "edge-accelerate bench", row_cases(report))
+    if page is not None:
+        from ..bench.page import write_page
+
+        write_page(page, report)
+        if not as_json:
             click.echo(clean(f"\nreport: {page}"))
     measured = [row for row in report["results"] if row["status"] != "missing"]
     fine = all(row["status"] == "ok" and row.get("on_inputs", {}).get("agrees", True) for row in measured)
     return 0 if measured and fine else 1
+
+
+def _require_writable(file: Path, option: str) -> None:
+    """Refuse a path that cannot be written to; a file that is there stays as it is."""
+    try:
+        if not file.parent.is_dir():
+            raise OptionError(f"there is no folder {file.parent} for the report", f"make it, or give another {option}")
+        if not file.exists():
+            target = file.resolve()  # of a link, what it leads to
+            target.open("xb").close()
+            target.unlink()
+        elif file.is_file() or file.is_dir():  # to open a pipe would wait for its reader
+            file.open("ab").close()
+    except OSError as error:
+        raise OptionError(f"the report {file} cannot be written: {error.strerror}", f"give another {option}") from error
 
 
 @click.command("compare")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..bench.turns import Notify
+from .cleaning import clean_line
 
 __all__ = ["shown_progress"]
 
@@ -20,4 +21,5 @@ def shown_progress() -> Iterator[Notify]:
     columns = (BarColumn(20), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=1.0)
-        yield lambda what, done: bar.update(task, description=what, completed=done)
+        # names of files are in it, which may hold what steers a terminal
+        yield lambda what, done: bar.update(task, description=clean_line(what), completed=done)
