@@ -481,7 +481,9 @@ def bench_here(*arguments: object) -> object:
 
 def test_reports_that_cannot_be_written_are_refused_before_measuring(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
     for file, told in (
+        (tmp_path / "loop", "cannot be written: "),
         (tmp_path, "Is a directory; give another --"),
         ("/proc/x", "cannot be written: No such file"),
         (tmp_path / "file" / "x", "there is no folder"),
@@ -494,7 +496,7 @@ def test_reports_that_cannot_be_written_are_refused_before_measuring(tmp_path: P
     for name in ("page", "link", "other", "/dev/full"):
         with pytest.raises(OptionError, match="gone cannot be read"):
             bench_here("--html", tmp_path / name, "--inputs", tmp_path / "gone")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "page"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "loop", "page"]
     assert (tmp_path / "page").read_text() == "before"
 
 

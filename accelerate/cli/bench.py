@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -180,7 +181,7 @@ def _require_writable(file: Path, option: str) -> None:
         if not file.parent.is_dir():
             raise OptionError(f"there is no folder {file.parent} for the report", f"make it, or give another {option}")
         if not file.exists():
-            target = file.resolve()  # of a link, what it leads to
+            target = Path(os.path.realpath(file))  # of a link, what it leads to
             target.open("xb").close()
             target.unlink()
         elif file.is_file() or file.is_dir():  # to open a pipe would wait for its reader
