@@ -1,16 +1,19 @@
-"""Who may call a model: so many at once, the others in the order in which they came, until they leave."""
+"""Who may call a model: so many at once, the others in the order in which they came, until they leave.
+
+How many may be there at all, is bounded: each has a thread, and its request in memory.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 from ...calls.deadlines import in_words
 from ...errors import InferenceTimeoutError
 
-__all__ = ["CancelledError", "Places"]
+__all__ = ["CancelledError", "Places", "Shares"]
 
 
 class CancelledError(Exception):
@@ -92,3 +95,44 @@ class Places:
             if waiting in self._queue:
                 self._queue.remove(waiting)
                 waiting.wake.release()
+
+
+class Shares:
+    """Bounds how many calls run or wait. Half of them are shared out, so that one model's callers stop no other's.
+
+    Parameters
+    ----------
+    most : int
+    models : iterable of str
+
+    Attributes
+    ----------
+    taken : int
+    """
+
+    def __init__(self, most: int, models: Iterable[str]) -> None:
+        self.taken = 0
+        self._most = most
+        self._of = dict.fromkeys(models, 0)
+        self._own = most // (2 * max(1, len(self._of)))  # of each model
+        self._kept = self._own * len(self._of)  # for those that have not taken their own yet
+        self._lock = threading.Lock()
+
+    def take(self, model: str) -> bool:
+        """Return whether there is room for one more call of a model, which `give` ends."""
+        with self._lock:
+            of = self._of[model]
+            if of < self._own:
+                self._kept -= 1
+            elif self.taken + self._kept >= self._most:
+                return False
+            self._of[model] = of + 1
+            self.taken += 1
+        return True
+
+    def give(self, model: str) -> None:
+        """End a call."""
+        with self._lock:
+            of = self._of[model] = self._of[model] - 1
+            self._kept += of < self._own
+            self.taken -= 1

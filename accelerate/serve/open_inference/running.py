@@ -26,7 +26,7 @@ def runner(model: Model) -> Run:
 
     A runtime in this process is called in the request's own thread, and asked to end early when gRPC says that the
     caller has left: the thread in between that lets a caller of `infer` leave would cost as much as all else here, and
-    a request's thread has nowhere to go. Other models keep deadlines by themselves.
+    a request's thread has nowhere to go. Other models keep deadlines by themselves, and nobody can tell them more.
     """
     if isinstance(model, RuntimeModel) and type(model).execute_within is RuntimeModel.execute_within:
         return partial(_run_here, model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..._version import __version__
 from ...errors import AccelerateError
 from ...formats.open_inference import messages
 from .peers import Peers
+from .places import Shares
 from .refusals import RefusalError, refusal_of
 from .regions import Regions
 from .requests import RequestReader
@@ -20,7 +20,7 @@ from .served import Served
 
 __all__ = ["MOST_CALLS", "Service"]
 
-#: Inferences that run or wait at once; each has a thread, and its request in memory.
+#: Inferences that run or wait at once.
 MOST_CALLS = 64
 _EXTENSIONS = ("classification", "model_configuration", "statistics", "system_shared_memory")
 _log = logging.getLogger("accelerate")
@@ -37,8 +37,6 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
     Attributes
     ----------
     ready : bool
-    running : int
-        Inferences that run or wait.
     """
 
     def __init__(self, models: Mapping[str, Served | AccelerateError]) -> None:
@@ -47,8 +45,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
         self.regions = Regions()
         self.peers = Peers()
         self._requests = RequestReader()
-        self._counting = threading.Lock()
-        self.running = 0
+        self._shares = Shares(MOST_CALLS, models)
         self._handlers = {
             f"/{messages.SERVICE}/{name}": self._handler(name, getattr(self, f"_{_snake(name)}"))
             for name in (
@@ -60,6 +57,11 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
         # bytes in, bytes out: the generated classes would copy every tensor
         infer = grpc.unary_unary_rpc_method_handler(self._guarded(self._model_infer))
         self._handlers[f"/{messages.SERVICE}/ModelInfer"] = infer
+
+    @property
+    def running(self) -> int:
+        """Inferences that run or wait."""
+        return self._shares.taken
 
     def service(self, handler_call_details: Any) -> Any:
         """Return what answers a method, None for one that there is not."""
@@ -89,23 +91,19 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
     # Inference
 
     def _model_infer(self, message: bytes, context: Any) -> bytes:
-        with self._counting:
-            full = self.running >= MOST_CALLS
-            self.running += not full
-        if full:
+        request, raw = self._requests.read(message)
+        served = self._served(request.model, request.version)
+        if not self._shares.take(request.model):
             raise RefusalError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{MOST_CALLS} inferences run or wait already, and no more may; call again later",
+                f"{self.running} inferences run or wait, and no more of '{request.model}' may; call again later",
             )
         try:
-            request, raw = self._requests.read(message)
-            served = self._served(request.model, request.version)
             if request.regions:
                 self.peers.check(context.peer())
             return served.infer(request, raw, self.regions, context)
         finally:
-            with self._counting:
-                self.running -= 1
+            self._shares.give(request.model)
 
     def _served(self, name: str, version: str) -> Served:
         served = self._models.get(name)

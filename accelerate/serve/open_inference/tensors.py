@@ -239,14 +239,19 @@ def _head(request: Request, tensors: Sequence[tuple[Wanted, str, Array]], sizes:
 
 
 def _ranked(wanted: Wanted, array: Array, labels: Sequence[str]) -> Array:
-    """Return the largest values as Triton's classification extension writes them: "value:index:label"."""
-    if array.dtype.kind not in "iufb":
-        raise invalid(f"output {wanted.name!r} is {array.dtype}; classification takes numbers")
-    flat = array.reshape(-1)
-    best = np.argsort(-flat.astype(np.float64), kind="stable")[: wanted.classes]
-    words = np.empty(len(best), object)
-    words[:] = [text.encode() for text in _classes(flat, best, labels)]
-    return words
+    """Return the largest values as Triton's classification extension writes them: "value:index:label".
+
+    As there, they are those of the whole tensor where nothing tells that it has rows; labels for each of a row do.
+    """
+    if array.dtype.hasobject:
+        raise invalid(f"output {wanted.name!r} is of strings; classification takes numbers")
+    several = bool(labels) and array.shape[-1:] == (len(labels),) and array.size > len(labels)
+    rows = array.reshape(-1, len(labels)) if several else array.reshape(1, -1)
+    best = np.argsort(-rows.astype(np.float64), kind="stable")[:, : wanted.classes]
+    words = np.empty(best.shape, object)
+    for row, indices, named in zip(rows, best, words, strict=True):
+        named[:] = [text.encode() for text in _classes(row, indices, labels)]
+    return words.reshape(*array.shape[:-1], -1) if several else words[0]
 
 
 def _classes(values: Array, indices: Array, labels: Sequence[str]) -> Iterator[str]:
