@@ -70,6 +70,8 @@ def test_two_models_of_one_name(model: str, tmp_path: Path) -> None:
     other = tmp_path / "sub" / "double.tflite"
     other.write_bytes(odd_models.add3())
     assert "name one of them: NAME=MODEL" in serve(model, str(other), status=1)
+    versions = ("triton://localhost:1/double/1", "triton://localhost:1/double/2")
+    assert "two models would be served as 'double'" in serve(*versions, status=1)
 
 
 def test_a_port_that_is_taken() -> None:
@@ -349,6 +351,7 @@ def test_the_unit_for_systemd_starts_it(model: str) -> None:
     (command,) = re.findall("^ExecStart=/opt/edge-accelerate/bin/edge-accelerate serve (.*)$", unit, re.M)
     (options,) = re.findall("^# OPTIONS=(.*)$", unit, re.M)
     assert command == "$MODELS $OPTIONS"
+    assert "\nKillMode=mixed\n" in unit  # else the processes of isolated models end before their calls
     with Serving({"double": model}, *options.replace("--device tpu", "--device cpu").split()) as server:
         assert server.stop() == 0
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import click
 
@@ -128,13 +128,20 @@ def _named(models: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in models:
         named = None if os.path.exists(text) or "://" in text.partition("=")[0] else _NAMED.fullmatch(text)
-        name, model = named.groups() if named else (Path(text.rstrip("/")).stem, text)
+        name, model = named.groups() if named else (_own_name(text), text)
         if name in found:
             raise OptionError(
                 f"two models would be served as {name!r}: {found[name]} and {model}", "name one of them: NAME=MODEL"
             )
         found[name] = model
     return found
+
+
+def _own_name(text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    if scheme in ("triton", "tritons"):  # a version may follow
+        return unquote(rest.partition("/")[2].partition("/")[0])
+    return Path(text.rstrip("/")).stem
 
 
 def _loaded(
