@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +30,7 @@ CORE_ALONE = {
     "test_missing_file",
     "test_unknown_option_names_the_known_ones",
 }
+CHILDREN = 3  # several of the defects are waited for
 Reference = Callable[[dict[str, Array]], dict[str, Array]]
 
 
@@ -113,18 +115,20 @@ def test_the_toy_has_a_model_for_every_role() -> None:
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[str]]:
-    """Run the suite over each mutant, in one child process; return the tests that failed."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+    """Run over each mutant what is to fail on it, in child processes; return the tests that failed."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+
+    def part(number: int) -> Mapping[str, list[str]]:
         # where no other pytest tidies up meanwhile, at which this one would stumble
-        "PYTEST_DEBUG_TEMPROOT": str(tmp_path_factory.mktemp("mutants")),
-    }
-    command = [sys.executable, toy_mutations.__file__, str(Path(__file__))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    found: Mapping[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        own = {**environment, "PYTEST_DEBUG_TEMPROOT": str(tmp_path_factory.mktemp("mutants"))}
+        command = [sys.executable, toy_mutations.__file__, str(Path(__file__)), str(number), str(CHILDREN)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=own, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+        found: Mapping[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    with ThreadPoolExecutor(CHILDREN) as pool:
+        return {name: failed for found in pool.map(part, range(CHILDREN)) for name, failed in found.items()}
 
 
 @pytest.mark.slow
