@@ -20,8 +20,10 @@ import tritonclient.grpc as stock
 from test_metadata import labelled
 
 import accelerate
+from accelerate.contract import Array, LoadOptions, RuntimeInfo, RuntimeModel
 from accelerate.formats.open_inference import messages
 from accelerate.formats.open_inference.description import PARAMETER, from_text, to_text
+from accelerate.metadata import TensorInfo
 from accelerate.serve.open_inference import Server
 
 MODELS = {
@@ -362,6 +364,33 @@ def test_what_the_runtime_reports(ask: Callable[..., Any]) -> None:
     code, details = refused(lambda: ask("ModelInfer", model_name="failing", inputs=[x]))
     assert code == "INTERNAL"
     assert "failed" in details
+
+
+class Mistaken(RuntimeModel):
+    """A model of a stranger's backend, which has a mistake."""
+
+    def execute(self, feeds: list[Array]) -> list[Array]:
+        raise RuntimeError("no")
+
+    def translate(self, error: Exception) -> accelerate.AccelerateError:
+        raise ZeroDivisionError("a mistake")
+
+
+def test_what_nobody_expected_is_logged_where_it_came_from(caplog: pytest.LogCaptureFixture) -> None:
+    x = TensorInfo("x", shape=(3,), data_type="float32")
+    with (
+        Mistaken("strange", [x], [x], RuntimeInfo("strange", "1", "cpu"), LoadOptions()) as model,
+        Server({"m": model}, port=0) as server,
+        stock.InferenceServerClient(server.address) as client,
+    ):
+        given = stock.InferInput("x", [3], "FP32")
+        given.set_data_from_numpy(np.ones(3, np.float32))
+        with pytest.raises(stock.InferenceServerException, match="ZeroDivisionError: a mistake"):
+            client.infer("m", [given])
+        assert client.get_inference_statistics("m").model_stats[0].inference_stats.fail.count == 1
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert "translate" in caplog.text
 
 
 def test_a_model_that_could_not_be_loaded(client: Any, ask: Callable[..., Any]) -> None:

@@ -134,7 +134,7 @@ def test_a_server_that_is_ending_leaves_its_successors_socket(tmp_path: Path, ad
 def test_a_server_that_never_started_gives_its_place_back(tmp_path: Path, add3: accelerate.Model) -> None:
     path = tmp_path / "models.sock"
     for place in ({"port": 0}, {"socket_path": str(path)}):
-        never = Server({"add3": add3}, **place)  # type: ignore[arg-type]
+        never = Server({"add3": add3}, **place)
         assert never.stop()
         with Server({"add3": add3}, **{**place, "port": never.port}) as second:  # type: ignore[arg-type]
             assert _is_live(second.address)
