@@ -87,7 +87,7 @@ def _case(path: Path, given: Mapping[str, Any], labels: Sequence[str] = ()) -> C
 def _fixed_roles(metadata: Metadata) -> list[str]:
     tensors, inputs = [*metadata.inputs, *metadata.outputs], metadata.inputs
     floats = all(t.data_type == "float32" and -1 not in t.shape and np.prod(t.shape) >= 2 for t in tensors)
-    levels = any(t.quantization is not None and t.data_type in QUANTISED for t in inputs)
+    levels = bool(inputs) and all(t.quantization is not None and t.data_type in QUANTISED for t in inputs)
     image = len(inputs) == 1 and inputs[0].normalization is not None
     return [
         role
@@ -96,7 +96,7 @@ def _fixed_roles(metadata: Metadata) -> list[str]:
             "several": floats and len(inputs) > 1,
             "quantized": levels,
             "image": image and inputs[0].data_type in ("float32", "float16", "int8"),
-            "batched": any(len(t.shape) >= 2 and t.shape[0] == 1 for t in inputs),
+            "batched": bool(inputs) and all(len(t.shape) >= 2 and t.shape[0] == 1 for t in inputs),
             "labels": bool(metadata.labels),
         }.items()
         if plays

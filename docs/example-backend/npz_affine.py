@@ -22,10 +22,10 @@ from accelerate.contract import (
     RuntimeModel,
     Source,
 )
-from accelerate.errors import OptionError
+from accelerate.errors import ModelError, OptionError, one_line
 from accelerate.metadata import Metadata, TensorInfo
 
-Tensors = tuple[list[TensorInfo], list[TensorInfo]]
+_REMEDY = "save it by numpy.savez(a=, b=, shape=)"
 
 
 class NpzAffine(Backend):
@@ -44,11 +44,10 @@ class NpzAffine(Backend):
     def match(self, source: Source, options: LoadOptions) -> Match:
         """Judge by the content alone; a refusal names the source and says what to do."""
         if source.format != "npz":
-            return Match(
-                False, f"{source} is {source.likeness}, not an .npz file", "save it by numpy.savez(a=, b=, shape=)"
-            )
+            return Match(False, f"{source} is {source.likeness}, not an .npz file", _REMEDY)
         if options.signature is not None or options.num_threads is not None:  # what is not done is refused
             raise OptionError("an .npz file has no signatures, and NumPy takes no num_threads", "leave them out")
+        source.opened(_read)  # another's .npz file, or a damaged one, is refused here, and not only by `load`
         return Match(True, "an .npz file")
 
     def availability(self) -> Availability:
@@ -61,30 +60,37 @@ class NpzAffine(Backend):
 
     def load(self, source: Source, options: LoadOptions) -> RuntimeModel:
         """Build the model; `match` has accepted the source, and the core has chosen `options.device`."""
-        with np.load(io.BytesIO(source.read())) as file:
-            return AffineModel(file["a"], file["b"], _tensors(file), options)
+        return AffineModel(*source.opened(_read), options)
 
     def describe(self, source: Source, signature: str | None) -> Metadata:
-        """Say what the file says of itself, for ``edge-accelerate inspect``."""
-        with np.load(io.BytesIO(source.read())) as file:
-            inputs, outputs = _tensors(file)
-        return Metadata("", "", "", tuple(inputs), tuple(outputs))
+        """Say what the file says of itself, by which a plan judges names; ``edge-accelerate inspect`` shows it."""
+        *_, x, y = source.opened(_read)
+        return Metadata("", "", "", (x,), (y,))
 
 
 class AffineModel(RuntimeModel):
     """One model. `execute` is all that a runtime must do."""
 
-    def __init__(
-        self, a: Any, b: Any, tensors: tuple[list[TensorInfo], list[TensorInfo]], options: LoadOptions
-    ) -> None:
+    def __init__(self, a: Array, b: Array, x: TensorInfo, y: TensorInfo, options: LoadOptions) -> None:
         self._a, self._b = a, b
-        super().__init__("npz_affine", *tensors, RuntimeInfo("NumPy", np.__version__, "cpu"), options)
+        super().__init__("npz_affine", [x], [y], RuntimeInfo("NumPy", np.__version__, "cpu"), options)
 
     def execute(self, feeds: list[Array]) -> list[Array]:
         """Run on arrays of the model's dtypes, and return arrays that are the caller's."""
         return [self._a * feeds[0] + self._b]
 
 
-def _tensors(file: Mapping[str, Any]) -> Tensors:
-    shape = tuple(map(int, file["shape"]))
-    return [TensorInfo("x", shape=shape)], [TensorInfo("y", shape=shape)]
+def _read(content: Any, name: str) -> tuple[Array, Array, TensorInfo, TensorInfo]:
+    """Read a file, which may be anybody's; `Source.opened` does it once for all that ask."""
+    try:
+        with np.load(io.BytesIO(content)) as file:
+            found = {key: np.asarray(file[key]) for key in ("a", "b", "shape") if key in file}
+    except Exception as error:  # NumPy and zipfile raise many kinds
+        raise ModelError(f"{name} is damaged: {one_line(error)}", _REMEDY) from error
+    if missing := [key for key in ("a", "b", "shape") if key not in found]:
+        raise ModelError(f"{name} has no array {missing[0]!r}", _REMEDY)
+    a, b, shape = found.values()
+    if not a.dtype == b.dtype == np.float32 or shape.ndim != 1 or shape.dtype.kind != "i":
+        raise ModelError(f"{name} has an array of another kind: wanted float32 a and b, and a list as shape", _REMEDY)
+    sizes = tuple(map(int, shape))
+    return a, b, TensorInfo("x", shape=sizes), TensorInfo("y", shape=sizes)

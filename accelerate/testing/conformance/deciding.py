@@ -107,9 +107,10 @@ class DecidingTests(CaseTests):
 
     def test_sniff_takes_its_own_files_alone(self) -> None:
         sniff = find(self.backend).sniff
-        claimed = {what: sniff(head) for what, head in _heads().items()}
-        assert not {what: kind for what, kind in claimed.items() if kind not in ("", what)}, (
-            "sniff takes these for its own: others, whose files they are, would never be asked"
+        answers = {what: sniff(head) for what, head in _heads().items()}
+        claimed = [what for what, kind in answers.items() if kind not in ("", what)]
+        assert not claimed, (
+            f"sniff takes {', '.join(claimed)} for its own: wanted '', for they may be another backend's"
         )
 
     def test_other_content_is_refused(self, tmp_path: Path) -> None:
@@ -128,9 +129,9 @@ class DecidingTests(CaseTests):
     def test_a_damaged_file_is_a_typed_error(self, model_file: Callable[[str], Path], tmp_path: Path) -> None:
         answer = ask_child("damage", self, "plain", tmp_path, whole=str(model_file("plain")))
         assert len(answer) > 20
-        wrong = {what: outcome for what, outcome in answer.items() if outcome.startswith(("raised ", "accepted "))}
-        assert not wrong, (
-            "wanted a ModelError of match, describe and load, an InferenceError or TensorError later, or an answer"
+        wrong = [f"{what}: {told}" for what, told in answer.items() if told.startswith(("raised ", "accepted "))]
+        assert not wrong, "\n".join(
+            ("wanted a ModelError of match, describe and load; later an InferenceError, TensorError or answer", *wrong)
         )
 
 

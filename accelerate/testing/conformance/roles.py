@@ -91,14 +91,21 @@ def _anything(case: Case, metadata: Metadata) -> bool:
 
 def _is_plain(_: Case, told: Metadata) -> bool:
     inputs = told.required_inputs
-    return all(t.data_type == "float32" for t in (*inputs, *told.outputs)) and all(
-        np.prod(default_shape(t)) >= 2 for t in inputs
-    )
+    float32 = all(t.data_type == "float32" for t in (*inputs, *told.outputs))
+    return float32 and bool(inputs) and all(np.prod(default_shape(t)) >= 2 for t in inputs)
 
 
 def _has_an_optional_input(_: Case, told: Metadata) -> bool:
     float32 = all(t.data_type == "float32" and min(t.shape, default=1) >= 0 for t in told.inputs)
     return float32 and len(told.inputs) == 2 and len(told.required_inputs) == 1
+
+
+def _each(fits: Callable[[TensorInfo], bool]) -> Callable[[Case, Metadata], bool]:
+    return lambda _, told: bool(told.inputs) and all(map(fits, told.inputs))
+
+
+def _any(fits: Callable[[TensorInfo], bool]) -> Callable[[Case, Metadata], bool]:
+    return lambda _, told: any(map(fits, told.inputs))
 
 
 def _is_quantized(t: TensorInfo) -> bool:
@@ -129,21 +136,18 @@ _TO_SEE: Mapping[str, tuple[Callable[[Case, Metadata], bool], str]] = {
         "has not one required and one optional input, both of float32 and fixed shape: {inputs}",
     ),
     "quantized": (
-        lambda _, told: all(map(_is_quantized, told.inputs)),
+        _each(_is_quantized),
         "has an input that is not of uint8, int8 or int16 with scale and zero_point: {inputs}",
     ),
     "image": (_takes_an_image, "has no image input (one with a layout) of float32, float16 or int8 alone: {inputs}"),
-    "dynamic": (
-        lambda _, told: any(-1 in t.shape for t in told.inputs),
-        "has no input with a dimension of -1: {inputs}",
-    ),
+    "dynamic": (_any(lambda t: -1 in t.shape), "has no input with a dimension of -1: {inputs}"),
     "integers": (
-        lambda _, told: all(map(_is_of_integers, told.inputs)),
+        _each(_is_of_integers),
         "has an input that is not of an integer type without quantisation: {inputs}",
     ),
-    "strings": (lambda _, told: any(t.data_type == "string" for t in told.inputs), "has no string input: {inputs}"),
+    "strings": (_any(lambda t: t.data_type == "string"), "has no string input: {inputs}"),
     "batched": (
-        lambda _, told: all(map(_is_batched, told.inputs)),
+        _each(_is_batched),
         "has an input without a first dimension of 1 or -1 and a second one: {inputs}",
     ),
     "signatures": (lambda case, _: len(case.signatures) > 1, "comes with fewer than two Case.signatures"),
