@@ -170,13 +170,21 @@ def _check_option_names(given: Mapping[str, object], considered: Sequence[Backen
     """Refuse an option that none of the backends knows."""
     known = sorted({*_COMMON, *(name for backend in considered for name in backend.options)})
     for name in given:
-        if name not in known:
-            names = " or ".join(backend.name for backend in considered) or "no backend at all"
+        if name in known:
+            continue
+        if name in _OF_VISION:
             raise OptionError(
-                f"load() has no option {name!r}{suggestion(name, known)}; known for {names}: {', '.join(known)}"
+                f"load() has no option {name!r}, which the tasks of accelerate.vision have",
+                "write it into a file beside the model, which `edge-accelerate inspect MODEL --write-description` "
+                f"begins, or give it to the task: Detector(model, {name}=…)",
             )
+        names = " or ".join(backend.name for backend in considered) or "no backend at all"
+        raise OptionError(
+            f"load() has no option {name!r}{suggestion(name, known)}; known for {names}: {', '.join(known)}"
+        )
 
 
+_OF_VISION = frozenset({"anchor", "box_order", "fill", "input_color", "layout", "resize"})
 _COMMON = {"backend", *(f.name for f in fields(LoadOptions))} - {
     "asked",
     "backend_options",

@@ -21,6 +21,7 @@ pytest.importorskip("rich", reason="needs the extra: cli")
 
 from accelerate.cli.cleaning import CleanFormatter
 from accelerate.cli.rendering import print_fields, print_table
+from accelerate.cli.terms import as_options
 
 Image = pytest.importorskip("PIL.Image", reason="needs the extra: cli")
 
@@ -167,13 +168,17 @@ def test_run_passes_the_options_of_load_on() -> None:
     )
     assert report["results"][0]["index"] == 7
     assert "did you mean 'engine'" in refusal("run", DIGITS, SEVEN, "--option", "engin=litert")
-    assert "has no device 'gpu'" in refusal("run", DIGITS, SEVEN, "--backend", "tflite_cpu", "--device", "gpu")
+    said = refusal("run", DIGITS, SEVEN, "--backend", "tflite_cpu", "--device", "gpu")
+    assert "has no device of the kind 'gpu'; take one of its devices: cpu" in said
+    assert "inspect MODEL --write-description" in refusal("run", DIGITS, SEVEN, "--option", "resize=letterbox")
 
 
 def test_run_names_what_is_wrong_with_the_model(tmp_path: Path) -> None:
     assert "there is no file" in refusal("run", tmp_path / "missing.tflite", SEVEN)
     assert "a PNG picture" in refusal("run", SEVEN, SEVEN)
-    assert "there is no backend 'tflite'" in refusal("run", DIGITS, SEVEN, "--backend", "tflite")
+    said = refusal("run", DIGITS, SEVEN, "--backend", "tflite")
+    assert "there is no backend 'tflite' (did you mean 'tflite_cpu'?)" in said
+    assert "install the distribution" not in said
 
 
 def test_run_names_what_is_wrong_with_the_input(tmp_path: Path) -> None:
@@ -324,6 +329,48 @@ def test_doctor_finds_the_package_of_the_same_name(tmp_path: Path) -> None:
     found = call_json("doctor", PYTHONPATH=str(tmp_path))["huggingface_accelerate"]
     assert found == [{"version": "1.2.3", "path": str(tmp_path)}]
     assert "Hugging Face accelerate is installed too" in call("doctor", PYTHONPATH=str(tmp_path)).stdout
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("load(..., backend='b', url='host:8001') ships it", "--backend b --option url=host:8001 ships it"),
+        ("name one: load(..., library=path), or X=path", "name one: --option library=path, or X=path"),
+        ("use backend='edgetpu', or device=\"cpu\"", "use --backend edgetpu, or --device cpu"),
+        ("settle it by load(..., shapes={'x': (...), 'y': (...)})", "settle it by --shape x=... --shape y=..."),
+        ("give load(..., label_path=…, num_threads=2)", "give --labels --threads 2"),
+        ("load(..., headers={'a': 'B, (c)'}): it", "--option \"headers={'a': 'B, (c)'}\": it"),
+        ("give load(..., api_key=, api_key_id=)", "give --option api_key=... --option api_key_id=..."),
+        ("take another port: port=0 is a free one", "take another port: --port 0 is a free one"),
+        # of other functions, and of no argument
+        ("call(device=0), load(..., whatever)", None),
+        ("layout={'kind': …}, input_color='RGB', file:///a?url='b'x", None),
+    ],
+)
+def test_arguments_are_told_as_options(said: str, shown: str | None) -> None:
+    assert as_options(said) == (said if shown is None else shown)
+
+
+def test_remedies_are_for_commands() -> None:
+    plan = call("inspect", DIGITS, COLUMNS="200", EDGE_ACCELERATE_TRITON_URL="").stdout
+    assert "--backend triton --option url=host:8001 ships a file there" in plan
+    bench = call("bench", DIGITS, "--seconds", 0.01, "--callers", 1, "--backend", "tflite_delegate", status=1).stdout
+    for out in (plan, call("doctor", COLUMNS="200").stdout, bench):
+        assert "name one: --option library=path" in out
+        assert "load(..." not in out
+    given = ("--backend", "triton", "--option", "url=127.0.0.1:9")
+    assert "127.0.0.1:9" in refusal("run", DIGITS, SEVEN, *given), "what is told is taken"
+
+
+def test_inspect_says_once_what_is_so_of_several_backends() -> None:
+    out = call("inspect", DIGITS.with_name("digits.onnx"), COLUMNS="200").stdout
+    assert out.count("digits.onnx is an ONNX model, not a TFLite model") == 1
+    assert re.search(r"^cannot +edgetpu, tflite_cpu, tflite_delegate +-", out, re.M)
+    assert re.search(r"^tflite_cpu, tflite_delegate +convert it", out, re.M)
+
+
+def test_inspect_says_who_asks_a_server() -> None:
+    assert "`edge-accelerate run` asks" in call("inspect", "triton://127.0.0.1:9/model").stdout
 
 
 def test_inspect_shows_file_tensors_and_plan() -> None:

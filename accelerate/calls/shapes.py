@@ -160,6 +160,6 @@ def naming_sizes(error: AccelerateError, runs: Iterable[tuple[TensorInfo, Sequen
     wanted = ", ".join(f"{info.name!r}: (...)" for info, _ in assumed)
     advice = (
         f"the model may not take this size, which nobody has settled: input {ran}; settle another by "
-        f"load(..., shapes={{{wanted}}}), on the command line by --shape"
+        f"load(..., shapes={{{wanted}}})"
     )
     return error.with_remedy("; ".join(filter(None, (error.remedy, advice))))

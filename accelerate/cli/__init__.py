@@ -14,7 +14,8 @@ import warnings
 
 from .. import __version__
 from ..errors import AccelerateError
-from .cleaning import CleanFormatter, as_options, clean
+from .cleaning import CleanFormatter, clean
+from .terms import as_options
 
 __all__ = ["main"]
 
@@ -72,7 +73,7 @@ def _fail(message: str) -> int:
 
 
 def _said(message: str) -> str:
-    return clean(as_options(message) if sys.argv[1:2] in (["run"], ["bench"]) else message)
+    return clean(as_options(message))
 
 
 def _forget_output() -> None:

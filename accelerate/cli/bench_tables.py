@@ -9,6 +9,7 @@ from ..bench import report_text as say
 from ..bench.gates import SHARES, Change, Outcome
 from ..bench.report_inputs import remarks, tables
 from .rendering import print_fields, print_heading, print_line, print_table
+from .terms import as_options
 
 __all__ = ["print_changes", "print_report"]
 
@@ -28,7 +29,7 @@ def print_report(report: Mapping[str, Any]) -> None:
                 print_line(note)
     for heading, fields, last in remarks(report):
         print_heading(heading)
-        print_fields(fields)
+        print_fields(tuple(map(as_options, lines)) for lines in fields)
         if last:
             print_line(last)
 

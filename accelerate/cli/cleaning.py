@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 
-__all__ = ["CleanFormatter", "as_options", "clean", "clean_line"]
+from .terms import as_options
 
-_ARGUMENT = re.compile(r"load\(\.\.\., (?!shapes)(\w+)=((?:[^()]|\([^()]*\))+)\)")
-
-
-def as_options(text: str) -> str:
-    """Return a message in which an argument of `load` stands as it is given to commands."""
-    return _ARGUMENT.sub(r'--option "\1=\2"', text)
+__all__ = ["CleanFormatter", "clean", "clean_line"]
 
 
 def clean_line(text: str) -> str:
@@ -26,9 +20,9 @@ def clean(text: str) -> str:
 
 
 class CleanFormatter(logging.Formatter):
-    """Writes log records whose text cannot steer the terminal."""
+    """Writes log records in the terms of commands, whose text cannot steer the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line; a format may have the level in small letters, as ``level``."""
         record.level = record.levelname.lower()
-        return clean(super().format(record))
+        return clean(as_options(super().format(record)))

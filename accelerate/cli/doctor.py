@@ -26,6 +26,7 @@ from ..diagnosis.variables import find_cache, set_variables, unknown_variables
 from ..errors import OptionError
 from ..system.cpus import affinity
 from .rendering import print_fields, print_heading, print_table
+from .terms import as_options
 
 __all__ = ["doctor", "examine"]
 
@@ -151,7 +152,7 @@ def _print(report: Mapping[str, Any]) -> None:
         print_table(("", "backend", "device", "what"), devices, wrap=["what"])
         remedies += [(f"{d['backend']} {d['id']}", d["remedy"]) for d in report["devices"]]
     _print_tuned(report["tuned"])
-    if remedies := [(name, remedy) for name, remedy in remedies if remedy]:
+    if remedies := [(name, as_options(remedy)) for name, remedy in remedies if remedy]:
         print_heading("Remedies")
         print_fields(remedies)
 

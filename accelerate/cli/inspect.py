@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -12,6 +12,7 @@ from ..errors import OptionError
 from .inspection import description_of, inspect_model
 from .parameters import shape_option
 from .rendering import print_fields, print_heading, print_line, print_table
+from .terms import as_options
 from .vision import numbers, preparation_fields
 
 __all__ = ["inspect"]
@@ -70,6 +71,8 @@ def inspect(model: str, shapes: Any, as_json: bool, write: bool) -> int:
 def _file_fields(model: str, file: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     if file is None:
         yield "model", model
+        if "://" in model:
+            yield "content", "no server is asked for it here; `edge-accelerate run` asks"
         return
     yield "file", file["path"]
     yield "format", f"{file['format'] or 'unknown'}, {file['size']:,} bytes"
@@ -156,8 +159,19 @@ def _print_plan(plan: Mapping[str, Any]) -> None:
     if not rows:
         print_line("no backend is installed")
         return
-    cells = [(verdict, c["backend"], c["device"], c["reason"]) for verdict, c in rows]
+    cells = [
+        (verdict, names, device, reason)
+        for (verdict, device, reason), names in _by_what((v, c["device"], c["reason"], c["backend"]) for v, c in rows)
+    ]
     print_table(("", "backend", "device", "why"), cells, wrap=["why"], names=["backend"])
-    if remedies := [(c["backend"], c["remedy"]) for _, c in rows if c["remedy"]]:
+    if remedies := _by_what((c["remedy"], c["backend"]) for _, c in rows if c["remedy"]):
         print_heading("Remedies")
-        print_fields(remedies)
+        print_fields((names, as_options(remedy)) for (remedy,), names in remedies)
+
+
+def _by_what(said: Iterable[tuple[str, ...]]) -> Sequence[tuple[tuple[str, ...], str]]:
+    """Return what is said of backends, each once, with the names of all of which it is: the last of each tuple."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for *what, name in said:
+        found.setdefault(tuple(what), []).append(name)
+    return [(what, ", ".join(dict.fromkeys(names))) for what, names in found.items()]

@@ -22,6 +22,7 @@ from .cleaning import clean_line
 from .parameters import POSITIVE, load_option, shape_option
 from .rendering import print_heading, print_line
 from .results import MOST_CLASSES, class_scores, describe_outputs, describe_results, print_answer
+from .terms import as_options
 from .vision import describe_preparation, task_name
 
 __all__ = ["run"]
@@ -181,7 +182,7 @@ class _Shown:
         if refusal is None or self._warned or self._raw or target is not None or not self._runner.expected:
             return
         self._warned = True
-        click.echo(clean_line(f"warning: the outputs are shown as they are: {refusal.reason}"), err=True)
+        click.echo(clean_line(f"warning: the outputs are shown as they are: {as_options(str(refusal))}"), err=True)
 
 
 def _about(runner: Runner) -> dict[str, Any]:

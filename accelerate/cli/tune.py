@@ -25,6 +25,7 @@ from .cleaning import clean_line
 from .parameters import POSITIVE, load_option, shape_option
 from .progress import shown_progress
 from .rendering import print_fields, print_heading, print_line, print_table
+from .terms import as_options
 
 __all__ = ["tune"]
 
@@ -133,7 +134,7 @@ def _place(one: TuningResult, names: Sequence[str]) -> str:
 
 
 def _remedy(one: TuningResult) -> Sequence[str]:
-    return (f"remedy: {one.remedy}",) if one.remedy else ()
+    return (f"remedy: {as_options(one.remedy)}",) if one.remedy else ()
 
 
 # What is stored

@@ -8,6 +8,7 @@ from typing import Any
 from ..calls.pixels import pixel_normalization
 from ..vision import Classifier, Detector, PoseEstimator, Segmenter, VisionTask
 from ..vision.preparation import Preparation
+from .terms import as_options
 
 __all__ = ["describe_preparation", "numbers", "preparation_fields", "task_name"]
 
@@ -58,7 +59,7 @@ def preparation_fields(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         formula = f"(pixel - {numbers(n['mean'])}) / {numbers(n['std'])}"
         yield "normalization", f"{formula}, {_source(said, 'normalization')}"
     elif said["data_type"].startswith("float"):
-        yield "normalization", "nothing says it; load takes normalization=(mean, std)"
+        yield "normalization", as_options("nothing says it: give load(..., normalization=(mean, std)) to `run`")
     else:
         yield "normalization", "none: the model takes levels"
 

@@ -157,9 +157,9 @@ def warn_of(preparation: Preparation, what: str) -> None:
     if preparation.assumed:
         warn_outside(
             f"input {preparation.info.name!r}: nothing says how a frame becomes its tensor; as is usual for {what}, "
-            f"this assumes {', '.join(preparation.assumed)}. `edge-accelerate inspect MODEL --write-description` writes "
-            "that to a file beside the model, for you to check; it ends this warning, as do, in a program, these "
-            "arguments (the normalization's is of load, the others' are of this class)"
+            f"this assumes {', '.join(preparation.assumed)}. To confirm it, and end this warning, have it written to a "
+            "file beside the model, and check that: `edge-accelerate inspect MODEL --write-description`. A program may "
+            "give these arguments as well: the normalization to load, the others to the vision task"
         )
 
 

@@ -41,10 +41,8 @@ def boxes_layout(known: Known, told: Mapping[str, Any]) -> Layout | None:
 
 def unrecognized(known: Known, what: str) -> OptionError:
     """Return the error for outputs that fit no rule of a task."""
-    found = (
-        f"Found: {known.listing()}"
-        f"{'' if known.size is None else f', for pictures of {known.size[0]} x {known.size[1]}'}, {known.classes} labels"
-    )
+    size = "" if known.size is None else f", for pictures of {known.size[0]} x {known.size[1]}"
+    found = f"Found: {known.listing()}{size}, {known.classes} labels"
     other = _recognized_task(known_of(known.metadata))
     if other and not what.endswith(other):
         return OptionError(

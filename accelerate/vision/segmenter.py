@@ -58,7 +58,8 @@ class Segmenter(VisionTask[Segmentation]):
         input_color: str | None = None,
     ) -> None:
         super().__init__(model, {"resize": resize, "anchor": anchor, "fill": fill, "color": input_color})
-        self._layout = self._settled_layout(layout, ("classes", "index", "mask"), lambda: pixels_layout(known_of(self.metadata)))
+        known = known_of(self.metadata)
+        self._layout = self._settled_layout(layout, ("classes", "index", "mask"), lambda: pixels_layout(known))
         self._min_score = share("min_score", min_score)
 
     @property
