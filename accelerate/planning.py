@@ -259,6 +259,6 @@ def _no_device(backend: Backend, devices: Sequence[Device], wanted: str | None) 
     if wanted is None:
         return DeviceNotFoundError(f"{backend.name} finds no device", "connect one")
     known = [device.id for device in devices]
-    nearest = " of this kind here" if wanted in KINDS else suggestion(wanted, known)
-    reason = f"{backend.name} has no device {wanted!r}{nearest}"
-    return DeviceNotFoundError(reason, f"its devices: {', '.join(known)}" if known else "connect one")
+    what = f"device of the kind {wanted!r}" if wanted in KINDS else f"device {wanted!r}{suggestion(wanted, known)}"
+    remedy = f"take one of its devices: {', '.join(known)}" if known else "connect one"
+    return DeviceNotFoundError(f"{backend.name} has no {what}", remedy)

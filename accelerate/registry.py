@@ -75,13 +75,9 @@ def find(name: str) -> Backend:
     """
     declared = _declared()
     if name not in declared:
-        raise BackendNotAvailableError(
-            f"there is no backend {name!r}{suggestion(name, declared)}; "
-            f"installed: {', '.join(sorted(declared)) or 'none'}",
-            "freeze the program with the metadata (*.dist-info) of the distributions whose backends it uses"
-            if _frozen()
-            else "install the distribution that has it into this environment",
-        )
+        meant = suggestion(name, declared)
+        reason = f"there is no backend {name!r}{meant}; installed: {', '.join(sorted(declared)) or 'none'}"
+        raise BackendNotAvailableError(reason, "" if meant else _MISSING[_frozen()])
     entry = _load(name, declared[name])
     if isinstance(entry, _Broken):
         raise BackendNotAvailableError(_broken_reason(entry), BROKEN_REMEDY) from entry.error
@@ -178,6 +174,11 @@ def translated(backend: Backend, error: BaseException, source: Source) -> Accele
 
 #: What helps against a backend whose own code fails.
 BROKEN_REMEDY = "update or uninstall the distribution that declares it"
+#: What helps where there is none; True is for a program that is frozen.
+_MISSING = {
+    False: "install the distribution that has it into this environment",
+    True: "freeze the program with the metadata (*.dist-info) of the distributions whose backends it uses",
+}
 
 
 def _broken_reason(entry: _Broken) -> str:

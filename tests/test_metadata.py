@@ -318,7 +318,7 @@ def test_a_bad_label_file_is_an_error_at_once(content: bytes | None, message: st
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (b"red\ngreen\n", "2 labels for 3 classes of output 'scores'"),
+        (b"red\ngreen\n", "2 labels for 3 classes of output 'scores': from the first missing one on"),
         (b"background\n" + COLORS, "4 labels for 3 classes of output 'scores'"),
         (COLORS * 4, "12 labels for 3 classes of output 'scores'"),
         (COLORS, None),
@@ -340,6 +340,16 @@ def test_the_number_of_labels_is_checked_once(
     if message:
         assert all(message in warning for warning in said())
         assert all(("'background'" in warning) == (len(labels) < 35) for warning in said())
+
+
+def test_too_few_labels_name_the_models_own(tmp_path: Path, said: Callable[[], list[str]]) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_bytes(b"cat\ndog\n")
+    with load(labelled(COLORS), label_path=mine) as loaded:
+        loaded.metadata()
+    (warning,) = said()
+    assert "names before it may be those of other classes" in warning
+    assert "the model has 3 labels of its own, which hold where none are given" in warning
 
 
 def test_a_detector_may_have_more_labels_than_boxes(said: Callable[[], list[str]]) -> None:

@@ -347,7 +347,7 @@ print(accelerate.list_backends()["viam"].remedy)
 try: accelerate.load(sys.argv[1], backend='viam')
 except accelerate.BackendNotAvailableError as error: print(error.remedy)
 """
-    assert run(code, url("plain")) == "pip install 'edge-accelerate[viam]'\n" * 2
+    assert run(code, url("plain")) == 'pip install "edge-accelerate[viam]"\n' * 2
 
 
 def test_loads_and_calls_leave_nothing(url: Callable[[str], str]) -> None:

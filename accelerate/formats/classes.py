@@ -53,7 +53,7 @@ def with_labels(metadata: Metadata, given: LabelFile | None) -> Metadata:
         return metadata
     counts, whose = _counts(metadata)
     labels = given.labels(counts)
-    _check(labels, counts, whose)
+    _check(labels, counts, whose, len(metadata.labels))
     return replace(metadata, labels=labels)
 
 
@@ -96,16 +96,17 @@ def grid_cells(size: tuple[int, int], strides: Sequence[int] = (8, 16, 32)) -> i
     return sum((size[0] // stride) * (size[1] // stride) for stride in strides)
 
 
-def _check(labels: Sequence[str], counts: Collection[int], whose: str) -> None:
+def _check(labels: Sequence[str], counts: Collection[int], whose: str, own: int = 0) -> None:
     if not labels or not counts or len(labels) in counts:
         return
     _log.warning(
-        "%d labels for %s classes of %s: %s%s",
+        "%d labels for %s classes of %s: %s%s%s",
         len(labels),
         " or ".join(map(str, sorted(counts))),
         whose,
-        "from the first missing one on, a class reads as its index"
+        "from the first missing one on, a class reads as its index, and names before it may be those of other classes"
         if len(labels) < max(counts)
         else "those beyond the last class are never used",
         "; is a 'background' line missing or surplus?" if any(abs(len(labels) - n) == 1 for n in counts) else "",
+        f"; the model has {own} labels of its own, which hold where none are given" if own else "",
     )

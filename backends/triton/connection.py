@@ -50,7 +50,7 @@ def import_grpc() -> Any:
         return library.import_grpc()
     except ImportError as error:
         raise BackendNotAvailableError(
-            f"triton needs tritonclient and grpcio: {error}", "pip install 'edge-accelerate[triton]'"
+            f"triton needs tritonclient and grpcio: {error}", 'pip install "edge-accelerate[triton]"'
         ) from error
 
 

@@ -22,7 +22,7 @@ def import_sdk() -> str:
         from viam.version_metadata import SDK_VERSION
     except Exception as error:  # protobuf raises its own where it is another version than the messages'
         raise BackendNotAvailableError(
-            f"viam needs viam-sdk: {type(error).__name__}: {error}", "pip install 'edge-accelerate[viam]'"
+            f"viam needs viam-sdk: {type(error).__name__}: {error}", 'pip install "edge-accelerate[viam]"'
         ) from error
     finally:
         if first:  # it replaces the program's own, to log what nobody catches

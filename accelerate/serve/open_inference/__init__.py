@@ -18,7 +18,7 @@ try:
     import_grpc()
 except ImportError as error:
     raise BackendNotAvailableError(
-        f"serving needs tritonclient and grpcio: {error}", "pip install 'edge-accelerate[serve]'"
+        f"serving needs tritonclient and grpcio: {error}", 'pip install "edge-accelerate[serve]"'
     ) from error
 
 from .server import Server
