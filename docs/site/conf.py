@@ -6,6 +6,7 @@ folders and to code are paths in the repository, which is the folder of the sour
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -75,9 +76,17 @@ def _of_folder(here: Path, link: re.Match[str]) -> str:
     return f"]({link[1].rstrip('/')}/{first})"
 
 
-def leave_out(app: Any, what: str, name: str, of: Any, options: Any, arguments: str, returns: str) -> Any:
-    """Say nothing of the arguments of records, which are their attributes."""
-    return ("", "") if arguments and arguments.startswith("(*args: Any, **kwargs: Any") else None
+def of_fields(app: Any, what: str, name: str, of: Any, options: Any, arguments: str, returns: str) -> Any:
+    """Give a record the arguments that its fields are; what Python sees takes any."""
+    if what != "class" or not dataclasses.is_dataclass(of):
+        return None
+    return f"({', '.join(map(_argument, dataclasses.fields(of)))})", ""
+
+
+def _argument(field: Any) -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        return f"{field.name}={field.default_factory()!r}"
+    return field.name if field.default is dataclasses.MISSING else f"{field.name}={field.default!r}"
 
 
 def lead_to_the_first_page(app: Any, error: Exception | None) -> None:
@@ -90,5 +99,5 @@ def lead_to_the_first_page(app: Any, error: Exception | None) -> None:
 def setup(app: Any) -> None:
     """Take part in the build: Sphinx calls this."""
     app.connect("source-read", add_margin)
-    app.connect("autodoc-process-signature", leave_out)
+    app.connect("autodoc-process-signature", of_fields)
     app.connect("build-finished", lead_to_the_first_page)
