@@ -64,11 +64,7 @@ class Address:
         version = parts[1] if len(parts) == 2 else ""
         if version and not (version.isascii() and version.isdigit()):
             raise OptionError(f"{url!r}: version {version!r} is no whole number; {_WANTED}")
-        if "%2f" in authority.lower():  # as libpq has it
-            hosts = (_socket(authority, url),)
-        else:
-            hosts = tuple(_host(one.strip(), url) for one in authority.split(","))
-        return cls(hosts, parts[0], version, scheme.lower() == "tritons")
+        return cls(_hosts(authority, url), parts[0], version, scheme.lower() == "tritons")
 
     def __str__(self) -> str:
         hosts = ",".join(_joined(host, port) for host, port in self.hosts)
@@ -105,6 +101,12 @@ class Address:
             _log.warning("%s: there is no host %s; the others are used", self, ", ".join(missing))
         here = _loopback([ip for ip, _ in every])
         return Target(_numeric(list(dict.fromkeys(every))), fleet=True, loopback=here, authority=self.hosts[0][0])
+
+
+def _hosts(authority: str, url: str) -> tuple[tuple[str, int], ...]:
+    if "%2f" in authority.lower():  # a path, as libpq has it
+        return (_socket(authority, url),)
+    return tuple(_host(one.strip(), url) for one in authority.split(","))
 
 
 def _host(text: str, url: str) -> tuple[str, int]:
