@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ import pytest
 from conftest import ROOT
 
 import accelerate
-from accelerate import contract
+from accelerate import contract, metadata
 from accelerate.registry import backends
+from accelerate.reports import Availability, Device, Match, RuntimeInfo
+from accelerate.testing import ROLES, Case
 
 OPTIONS, CONTRIBUTING = ROOT / "docs" / "options.md", ROOT / "CONTRIBUTING.md"
 PAGES = [
@@ -105,6 +108,20 @@ def test_all_that_a_backend_imports_and_overrides_is_explained() -> None:
     members = [name for name in vars(contract.Backend) if not name.startswith("_")]
     named = {*re.findall(r"\w+", " ".join(re.findall(r"`[^`]+`", page)))}
     assert {*contract.__all__, *members} <= named
+
+
+def test_the_records_and_roles_of_a_backend_are_as_its_page_says() -> None:
+    page = " ".join((ROOT / "docs" / "writing-a-backend.md").read_text("utf-8").split())
+    of_metadata = (metadata.TensorInfo, metadata.Quantization, metadata.Normalization, metadata.Metadata)
+    for record in (*of_metadata, Match, Availability, Device, RuntimeInfo, Case):
+        assert f"`{record.__name__}({', '.join(map(_argument, dataclasses.fields(record)))})`" in page
+    assert all(f'| "{role}" | {what} |' in page for role, what in ROLES.items())
+
+
+def _argument(field: Any) -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        return f"{field.name}={field.default_factory()!r}"
+    return str(field.name) if field.default is dataclasses.MISSING else f"{field.name}={field.default!r}"
 
 
 def test_the_map_of_the_code_is_complete() -> None:
