@@ -1,6 +1,8 @@
 """Print the objects that a camera sees, one line each.
 
-$ python examples/camera.py coco_ssd_mobilenet_v1_1.0_quant.tflite cat.avi    # 0 is the first camera
+It needs the extras vision and litert or onnxruntime. Detector and video are yours; a picture is a video of one frame.
+
+$ python examples/camera.py detector.tflite cat.avi    # 0 is the first camera
 on cpu by tflite_cpu (LiteRT 2.3.0)
 cat 0.72 at 45,43 to 371,330
 cat 0.73 at 45,43 to 371,330

@@ -1,6 +1,6 @@
 """Several cameras and a detector process, as in a video recorder: frames by shared memory, objects by a pipe.
 
-$ python examples/cameras_worker.py coco_ssd_mobilenet_v1_1.0_quant.tflite cat.avi parrot.avi
+$ python examples/cameras_worker.py detector.tflite cat.avi parrot.avi    # yours; needs litert, vision
 cat.avi: cat 0.72
 parrot.avi: bird 0.81
 """

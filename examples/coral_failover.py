@@ -1,6 +1,7 @@
 """Detect on a Coral stick; while it is pulled out, the CPU answers, and no frame is lost.
 
-What it prints, as a stand-in for a stick made it print in the tests; what is in the log goes to stderr.
+It needs the extras edgetpu and vision; models and video are yours. What it prints, as a stand-in for a stick made it
+print in the tests; what is in the log goes to stderr.
 
 $ python examples/coral_failover.py detector_edgetpu.tflite detector.tflite street.avi
 edgetpu: dog 0.88, cat 0.62

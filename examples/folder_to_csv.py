@@ -1,12 +1,12 @@
 """Classify all pictures in a folder, and write what they show to a CSV file.
 
-$ python examples/folder_to_csv.py accelerate/data/digits_uint8.tflite pictures digits.csv
-2 of 3 pictures classified
+It needs an extra that reads pictures, cli or vision, and one that runs the model, such as litert.
+
+$ python examples/folder_to_csv.py accelerate/data/digits_uint8.tflite accelerate/data digits.csv
+1 of 1 pictures classified
 $ cat digits.csv
 file,label,score,error
-a.png,seven,0.996,
-b.png,,,pictures/b.png is not a picture that Pillow can read
-c.png,seven,0.996,
+digit.png,seven,0.996,
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ def main() -> None:
     try:
         paths = sorted(path for path in arguments.folder.iterdir() if path.suffix.lower() in PICTURES)
         done = 0
-        with accelerate.load(arguments.model) as model, arguments.table.open("w", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(("file", "label", "score", "error"))
-            classify = Classifier(model, max_results=1)
-            # in order; the next pictures are decoded while the model runs
-            for path, found in zip(paths, accelerate.map(classify, paths), strict=True):
-                if isinstance(found, Exception):  # of this picture alone
-                    table.writerow((path.name, "", "", found))
-                    continue
-                table.writerow((path.name, found[0].label, f"{found[0].score:.3f}", ""))
-                done += 1
+        with accelerate.load(arguments.model) as model:
+            classify = Classifier(model, max_results=1)  # before there is a table: it may be no classifier
+            with arguments.table.open("w", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(("file", "label", "score", "error"))
+                # in order; the next pictures are decoded while the model runs
+                for path, found in zip(paths, accelerate.map(classify, paths), strict=True):
+                    if isinstance(found, Exception):  # of this picture alone
+                        table.writerow((path.name, "", "", found))
+                        continue
+                    table.writerow((path.name, found[0].label, f"{found[0].score:.3f}", ""))
+                    done += 1
     except (accelerate.AccelerateError, OSError) as error:
         sys.exit(str(error))
     print(f"{done} of {len(paths)} pictures classified")

@@ -1,6 +1,7 @@
 """Classify a camera's frames on a Jetson's GPU, by the Triton server beside the program (deploy/jetson).
 
-The program sends its model file to the server. While the server is away, the board's CPU answers.
+The program sends its model file to the server. While the server is away, the board's CPU answers. It needs the extras
+triton, onnxruntime and vision; the video is yours, and accelerate/data/digit.png one of a single frame.
 
 $ python examples/jetson_sidecar.py accelerate/data/digits.onnx digits.avi --device cpu    # default: gpu
 triton cpu: seven 1.00

@@ -1,7 +1,9 @@
 """One of several programs that share an accelerator, which `edge-accelerate serve` has.
 
+It needs the extras triton and vision, and the server cli, serve and litert. A picture is a video of one frame.
+
 $ edge-accelerate serve digits=accelerate/data/digits_uint8.tflite &
-$ python examples/shared_by_serve.py triton://localhost:8001/digits digits.avi
+$ python examples/shared_by_serve.py triton://localhost:8001/digits accelerate/data/digit.png    # 0 is the first camera
 triton://localhost:8001/digits by system-shared-memory
 seven 1.00
 """

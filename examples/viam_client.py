@@ -1,4 +1,4 @@
-"""Classify pictures by an ML model service of a Viam machine.
+"""Classify pictures by an ML model service of a Viam machine. It needs the extras viam and cli.
 
 $ python examples/viam_client.py viam://localhost:8080/digits accelerate/data/digit.png
 accelerate/data/digit.png: 7 1.00

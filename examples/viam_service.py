@@ -1,5 +1,7 @@
 """Offer a model as an ML model service to the viam-server on this board, which has its address as a remote.
 
+It needs the extras viam and litert.
+
 $ python examples/viam_service.py digits accelerate/data/digits_uint8.tflite
 viam://localhost:8080/digits: LiteRT on cpu
 """
