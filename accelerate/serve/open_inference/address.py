@@ -18,7 +18,10 @@ __all__ = ["Address"]
 
 _LONGEST_PATH = 107  # bytes; what a unix socket's address has room for, without its end
 _REASONS = {
-    errno.EADDRINUSE: ("another program listens there", "stop it, or take another port"),
+    errno.EADDRINUSE: (
+        "another program listens there",
+        "stop it, or take another port: port=8002, or port=0 for a free one",
+    ),
     errno.EACCES: ("this user may not", "take a port from 1024"),
     errno.EADDRNOTAVAIL: ("this machine has no such address", "give one that `ip address` lists, or 0.0.0.0 for all"),
 }
