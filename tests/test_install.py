@@ -58,7 +58,7 @@ class Environment:
         return call(self.scripts / "python", "-m", "pip", *arguments, cwd=self.folder)
 
     def install(self, *what: object) -> None:
-        self.pip("install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", *what)
+        self.pip("install", "--quiet", "--no-compile", "--no-index", "--no-deps", "--no-build-isolation", *what)
 
 
 @pytest.fixture(scope="session")
@@ -276,8 +276,9 @@ def repair(said: str, environment: Environment, wheel: Path) -> None:
     path = f"{environment.scripts}{os.pathsep}{os.environ['PATH']}"
     for command in commands:
         call(
-            "sh", "-ec", command, cwd=environment.folder, PATH=path, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheel.parent)
-        )
+            "sh", "-ec", command, cwd=environment.folder, PATH=path, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheel.parent),
+            PIP_NO_COMPILE="1",
+        )  # fmt: skip
     code = "import accelerate; print(accelerate.load, 'tflite_cpu' in accelerate.list_backends())"
     assert environment.python(code).endswith("True\n")
     command_line(environment, "--help")
@@ -349,36 +350,17 @@ def test_theirs_beside_an_editable_installation(
 
 # Backends of other distributions
 
-PYPROJECT = """\
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "{name}"
-version = "1.0"
-
-[project.entry-points."accelerate.backends"]
-{backend} = "{module}:{attribute}"
-
-[tool.setuptools]
-py-modules = ["{module}"]
-"""
-
 EXAMPLE = ROOT / "docs" / "example-backend"  # all that a stranger writes for a runtime with a format of its own
 
 
-def distribution(folder: Path, backend: str, code: str, *, name: str = "", attribute: str = "TheBackend") -> Path:
-    """Write what a stranger's repository holds; return its folder."""
-    name = name or backend
-    module = name.replace("-", "_")
-    folder = folder / name
-    folder.mkdir()
-    (folder / "pyproject.toml").write_text(
-        PYPROJECT.format(name=name, backend=backend, module=module, attribute=attribute)
-    )
-    (folder / f"{module}.py").write_text(code)
-    return folder
+def distribution(site: Path, backend: str, code: str, *, module: str = "", attribute: str = "TheBackend") -> None:
+    """Write what pip makes of a stranger's repository, as `test_a_strangers_backend` sees it do."""
+    module = module or backend
+    info = site / f"{module}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[accelerate.backends]\n{backend} = {module}:{attribute}\n")
+    (site / f"{module}.py").write_text(code)
 
 
 @pytest.mark.slow
@@ -494,14 +476,12 @@ LATEST = (
 
 @pytest.mark.slow
 @_LITERT_ONLY
-def test_a_broken_backend_stops_nothing(
-    wheel: Path, tmp_path: Path, new_environment: Callable[..., Environment]
-) -> None:
-    folders = [distribution(tmp_path, name, code) for name, (code, _) in BROKEN.items()]
-    folders += [
-        distribution(tmp_path, name, code) for name, code in (("late", LATE), ("later", LATER), ("latest", LATEST))
-    ]
-    environment = new_environment(wheel, *folders)
+def test_a_broken_backend_stops_nothing(wheel: Path, new_environment: Callable[..., Environment]) -> None:
+    environment = new_environment(wheel)
+    for name, (code, _) in BROKEN.items():
+        distribution(environment.site, name, code)
+    for name, code in (("late", LATE), ("later", LATER), ("latest", LATEST)):
+        distribution(environment.site, name, code)
     code = """
         import accelerate, logging, numpy as np
         logging.disable()
@@ -536,18 +516,18 @@ def test_a_broken_backend_stops_nothing(
 
 
 @pytest.mark.slow
-def test_one_name_declared_twice(wheel: Path, tmp_path: Path, new_environment: Callable[..., Environment]) -> None:
+def test_one_name_declared_twice(wheel: Path, new_environment: Callable[..., Environment]) -> None:
     twin = (EXAMPLE / "npz_affine.py").read_text().replace('"npz_affine"', '"twin"')
-    folders = [
-        distribution(tmp_path, "twin", twin, name=name, attribute="NpzAffine") for name in ("one-twin", "other-twin")
-    ]
+    environment = new_environment(wheel)
+    for module in ("one_twin", "other_twin"):
+        distribution(environment.site, "twin", twin, module=module, attribute="NpzAffine")
     code = """
         import accelerate, logging
         logging.basicConfig(format="%(levelname)s %(message)s")
         for _ in range(3):
             assert accelerate.list_backends()["twin"].available
     """
-    said = new_environment(wheel, *folders).python(code).splitlines()
+    said = environment.python(code).splitlines()
     assert len(said) == 1, said
     assert said[0].startswith("WARNING backend 'twin' is declared twice: one_twin:NpzAffine is used")
 
