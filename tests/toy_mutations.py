@@ -25,7 +25,7 @@ import toy_backend
 from toy_backend import Toy, ToyBinding, ToyModel
 from toy_runtime import Program
 
-from accelerate.contract import Availability, CopyingBinding, Device, Match, RuntimeModel, allocate
+from accelerate.contract import Availability, CopyingBinding, Device, Match, RuntimeModel, allocate, dtype_of
 from accelerate.errors import DeviceNotFoundError, OptionError
 
 __all__ = ["MUTATIONS", "Mutation"]
@@ -286,6 +286,20 @@ def a_damaged_file_ends_the_process(put: Set) -> None:
     put(Toy, "load", load)
 
 
+@defect("a_damaged_file_is_a_typed_error")
+def a_damaged_file_is_planned(put: Set) -> None:
+    put(Toy, "match", _careless_match)
+
+
+@defect("a_damaged_file_is_a_typed_error")
+def describe_raises_what_the_parser_does(put: Set) -> None:
+    def describe(_: Any, source: Any, signature: Any) -> Any:
+        content = source.read()
+        return toy_backend.read(source, signature) if content.endswith(b"}") else content[len(content)]
+
+    put(Toy, "describe", describe)
+
+
 def _careless_match(_: Any, source: Any, options: Any) -> Match:
     return Match(source.format == "toy", f"{source} is {source.likeness}")
 
@@ -543,6 +557,25 @@ def kinds_imports_the_runtime(put: Set) -> None:
         return ("npu",) if toy_runtime.VERSION else ()
 
     put(Toy, "kinds", kinds)
+
+
+@defect("sniff_takes_its_own_files_alone")
+def sniff_takes_every_file(put: Set) -> None:
+    put(Toy, "sniff", classmethod(lambda *_: "toy"))
+
+
+@defect("a_model_plays_its_role[quantized]", "a_model_plays_its_role[optional]")
+def tensors_are_told_by_name_and_shape_alone(put: Set) -> None:
+    sound = toy_backend._tensor
+    put(toy_backend, "_tensor", lambda told: replace(sound(told), quantization=None, extra={}))
+
+
+@defect("a_model_plays_its_role[dynamic_output]", "a_model_plays_its_role[passthrough]")
+def every_answer_is_nothing(put: Set) -> None:
+    def call(self: Any, *_: Any) -> Any:
+        return [np.zeros([max(n, 1) for n in t.shape], dtype_of(t)) for t in self.outputs]
+
+    put(ToyModel, "call", call)
 
 
 @defect("other_content_is_refused")
