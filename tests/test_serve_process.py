@@ -80,7 +80,7 @@ def test_a_port_that_is_taken() -> None:
         taken.listen()
         # it is said before models load, for that may take long
         said = serve("missing.tflite", "--port", str(taken.getsockname()[1]), status=1)
-    assert "another program listens there; stop it, or take another port: --port 8002, or --port 0 for a free one" in said
+    assert "another program listens there; stop it, or take another port: --port 8002, or --port 0 for a free" in said
 
 
 def test_a_model_that_cannot_be_loaded_among_some_that_can(model: str, tmp_path: Path) -> None:
