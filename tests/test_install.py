@@ -277,7 +277,7 @@ def repair(said: str, environment: Environment, wheel: Path) -> None:
     for command in commands:
         call(
             "sh", "-ec", command, cwd=environment.folder, PATH=path, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheel.parent),
-            PIP_NO_COMPILE="1",
+            PIP_COMPILE="0",
         )  # fmt: skip
     code = "import accelerate; print(accelerate.load, 'tflite_cpu' in accelerate.list_backends())"
     assert environment.python(code).endswith("True\n")
