@@ -100,7 +100,7 @@ double, _ = load(1, replicas=2)
 busy = [threading.Thread(target=one.infer, args=(inputs,)) for one in (model, double, double)]
 for thread in busy:
     thread.start()
-time.sleep(0.1)
+time.sleep(0.05)
 
 def call():
     said = []
@@ -165,7 +165,7 @@ def test_a_child_closes_calls_and_outlives_its_parents_models(model: str, backen
 
 @NEEDS_TFLITE
 def test_a_model_that_was_at_work_says_so_in_the_child() -> None:
-    lines = run("odd_models.slow(0.5)", "tflite_cpu", BUSY, first="import odd_models")
+    lines = run("odd_models.slow(0.3)", "tflite_cpu", BUSY, first="import odd_models")
     assert lines == ["call [True, True, True, True]", "0 call 7 (1,)"]
 
 

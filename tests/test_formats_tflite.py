@@ -31,7 +31,6 @@ from accelerate.formats.tflite import schema_names as tflite_names
 from accelerate.formats.tflite.file import LabelsReading, ModelFile
 from accelerate.metadata import LabelFile, Quantization, TensorInfo
 
-MUTANTS = 5000
 MEMORY_LIMIT = 64 << 20
 
 LABELS = b"cat\ndog\nfish\n"
@@ -505,16 +504,17 @@ def mutants(data: bytes, seed: int, count: int) -> list[bytes]:
     return result
 
 
-def test_mutants() -> None:
+@pytest.mark.parametrize("count", [1500, pytest.param(20_000, marks=pytest.mark.long)])
+def test_mutants(count: int) -> None:
     outcomes = {"error": 0, "problem": 0, "sound": 0}
     with memory_watched():
-        for mutant in mutants(whole(), 20, MUTANTS):
+        for mutant in mutants(whole(), 20, count):
             try:
                 outcomes["problem" if read_everything(mutant) else "sound"] += 1
             except ModelError:
                 outcomes["error"] += 1
-    assert sum(outcomes.values()) == MUTANTS
-    assert min(outcomes.values()) > MUTANTS / 20, outcomes
+    assert sum(outcomes.values()) == count
+    assert min(outcomes.values()) > count / 20, outcomes
 
 
 @settings(max_examples=300, deadline=None)

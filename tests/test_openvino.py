@@ -397,7 +397,7 @@ def test_it_is_ranked_after_the_files_own_engine(tmp_path: Path) -> None:
 
 
 def test_bench_has_a_row_of_it() -> None:
-    report = runner.run([DIGITS], runner.Settings(seconds=0.6, callers=(1,)), backends=["tflite_cpu", BACKEND])
+    report = runner.run([DIGITS], runner.Settings(seconds=0.05, callers=(1,)), backends=["tflite_cpu", BACKEND])
     rows = {row["backend"]: row for row in report["results"]}
     assert set(rows) == {"tflite_cpu", BACKEND}
     row = rows[BACKEND]
@@ -451,7 +451,7 @@ def test_a_broken_model_is_refused_without_a_word_on_stderr(capfd: pytest.Captur
 
 
 def test_a_left_call_is_cancelled() -> None:
-    with accelerate.load(odd_models.slow(1), backend=BACKEND, num_threads=1) as model:
+    with accelerate.load(odd_models.slow(0.5), backend=BACKEND, num_threads=1) as model:
         inputs = _random_inputs(model)
         model.infer(inputs)
         whole = model.do_command({"command": "stats"})["max_ms"] / 1e3

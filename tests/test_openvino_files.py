@@ -251,9 +251,9 @@ def test_ten_million_elements_are_refused_before_they_are_read(element: str) -> 
         ModelFile(bytes((64 << 20) + 1))
 
 
-def test_as_many_elements_as_are_read_take_bounded_memory() -> None:
+def test_many_elements_take_bounded_memory() -> None:
     filler = "<layer id='{0}' type='Const' name='c'><output><port id='0' names='n{0}'/></output></layer>"
-    layers = "".join(filler.format(number) for number in range(2, 200_002))
+    layers = "".join(filler.format(number) for number in range(2, 50_002))
     content = f"{_HEAD}{_INPUT}{_OUTPUT}{layers}{_EDGES}</net>".encode()
     tracemalloc.start()
     try:
@@ -261,7 +261,7 @@ def test_as_many_elements_as_are_read_take_bounded_memory() -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert file.operators["Const"] == 200_000
+    assert file.operators["Const"] == 50_000
     assert peak < 8 * len(content)
 
 

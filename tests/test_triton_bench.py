@@ -23,7 +23,7 @@ def test_a_server_is_a_row_that_says_where_its_time_goes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("EDGE_ACCELERATE_TRITON_URL", triton.url)
-    report = run(MODELS, Settings(seconds=0.2, callers=(1,)), backends=["triton", "onnxruntime", "tflite_cpu"])
+    report = run(MODELS, Settings(seconds=0.05, callers=(1,)), backends=["triton", "onnxruntime", "tflite_cpu"])
     rows = [row for row in report["results"] if row["backend"] == "triton" and row["device"] == "server"]
     assert len(rows) == len(MODELS)
     for row in rows:
