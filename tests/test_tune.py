@@ -205,8 +205,8 @@ def test_numbers_of_threads(install: Install, model: Path, monkeypatch: pytest.M
     monkeypatch.setattr(candidates, "usable_cpus", lambda: 6)
     monkeypatch.setattr(tuning, "_AS_FAST", 1.5)  # on a busy machine a sleep of 5 ms is none of 5.1
     own = install("own", own=True, ms=10.0, best=2)
-    install("gpu", kind="gpu", ms=40)
-    found = tune(model, seconds=0.1)
+    install("gpu", kind="gpu", ms=15.0)
+    found = tune(model, seconds=0.05)
     assert {(one.backend, one.num_threads) for one in found.results} == {
         *(("own", count) for count in (1, 2, 4, 6)),
         ("gpu", None),
