@@ -27,7 +27,11 @@ else:  # machines are shared: how long an example takes says nothing of it
 
 ROOT = Path(__file__).resolve().parents[1]
 #: The groups of tests that take longest, by falling time: see `group_of`.
-_LONGEST = ("triton", "test_install.py", "test_conformance_catches.py", "test_tune.py")
+_LONGEST = (
+    "triton", "test_cli.py", "test_conformance_openvino.py", "test_conformance_delegate.py", "test_edgetpu.py",
+    "test_install.py", "test_bench_cli.py", "test_conformance_catches.py", "test_isolation.py", "test_onnxruntime.py",
+    "test_tflite_delegate.py", "test_cli_vision.py", "test_bench.py", "test_examples.py", "test_fuzz_tflite.py",
+)  # fmt: skip
 
 
 def find_models() -> Path | None:

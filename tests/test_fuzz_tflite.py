@@ -14,7 +14,7 @@ from mutation import TYPED, run_fuzzer
 SCRIPT = Path(__file__).with_name("fuzz_tflite.py")
 CHILDREN = 2
 # tflite-runtime is slower: each file that looks sound is first tried in a child process of its own
-COUNTS = {"litert": 2500, "tflite-runtime": 500}
+COUNTS = {"litert": 2500, "tflite-runtime": 200}
 SCALE = int(os.environ.get("EDGE_ACCELERATE_FUZZ_SCALE", "1"))
 
 
