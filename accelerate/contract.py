@@ -37,6 +37,7 @@ from .system.wheels import Wheels
 
 if TYPE_CHECKING:
     from .calls.held_open import HeldOpen
+    from .calls.narrowed import check_narrowed, is_narrowed
     from .diagnosis.facts import Conflict, Distribution, Facts
     from .formats.description import describe_source, interface_of
     from .formats.tflite.assumptions import ASSUMED_NORMALIZATION
@@ -53,8 +54,10 @@ else:  # what only some backends need is imported when one names it
             "Distribution": ".diagnosis.facts",
             "Facts": ".diagnosis.facts",
             "HeldOpen": ".calls.held_open",
+            "check_narrowed": ".calls.narrowed",
             "describe_source": ".formats.description",
             "interface_of": ".formats.description",
+            "is_narrowed": ".calls.narrowed",
             "KeptEngine": ".system.kept",
             "kept_engine": ".system.kept",
         }
@@ -93,6 +96,7 @@ __all__ = [
     "__version__",
     "allocate",
     "blank",
+    "check_narrowed",
     "check_settled",
     "concrete_shape",
     "default_shape",
@@ -104,6 +108,7 @@ __all__ = [
     "host_and_port",
     "in_words",
     "interface_of",
+    "is_narrowed",
     "kept_engine",
     "left",
     "name_tensors",
