@@ -38,6 +38,7 @@ from .system.wheels import Wheels
 if TYPE_CHECKING:
     from .calls.held_open import HeldOpen
     from .calls.narrowed import check_narrowed, is_narrowed
+    from .calls.texts import encoded_texts
     from .diagnosis.facts import Conflict, Distribution, Facts
     from .formats.description import describe_source, interface_of
     from .formats.tflite.assumptions import ASSUMED_NORMALIZATION
@@ -57,6 +58,7 @@ else:  # what only some backends need is imported when one names it
             "check_narrowed": ".calls.narrowed",
             "describe_source": ".formats.description",
             "interface_of": ".formats.description",
+            "encoded_texts": ".calls.texts",
             "is_narrowed": ".calls.narrowed",
             "KeptEngine": ".system.kept",
             "kept_engine": ".system.kept",
@@ -103,6 +105,7 @@ __all__ = [
     "default_threads",
     "describe_source",
     "dtype_of",
+    "encoded_texts",
     "folder",
     "held_back",
     "host_and_port",

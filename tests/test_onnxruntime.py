@@ -180,7 +180,7 @@ def test_strings_come_out_as_bytes() -> None:
             binding.inputs["x"][...] = word
             binding.run()
             assert binding.outputs["y"].tolist() == "wörd".encode()
-        for other, said in {None: r"holds None \(NoneType\)", 3: r"holds 3 \(int\)", "\ud800": "no such form"}.items():
+        for other, said in {None: r"holds None \(NoneType\)", 3: r"holds 3 \(int\)", "\ud800": "no UTF-8 form"}.items():
             binding.inputs["x"][...] = other
             for timeout in (None, 60):
                 with pytest.raises(TensorError, match=rf"input 'x' .*{said}"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from accelerate.contract import Array
+from accelerate.contract import Array, encoded_texts
 from accelerate.errors import TensorError, UnsupportedModelError
 
 __all__ = ["data_type", "from_value", "needs_value", "strings_in", "strings_out", "to_value"]
@@ -144,22 +144,10 @@ def strings_in(array: Array, name: str) -> Array:
     """
     text = np.empty(array.shape, object)
     try:
-        text.reshape(-1)[:] = [_text(word, name) for word in array.ravel()]
-    except UnicodeError as error:
-        raise TensorError(
-            f"input {name!r} holds bytes that are no UTF-8, or text that has no such form ({error}); ONNX strings are "
-            "text"
-        ) from error
+        text.reshape(-1)[:] = [word.decode() for word in encoded_texts(array, name)]
+    except UnicodeDecodeError as error:
+        raise TensorError(f"input {name!r} holds bytes that are no UTF-8 ({error}); ONNX strings are text") from error
     return text
-
-
-def _text(word: object, name: str) -> str:
-    if isinstance(word, bytes):
-        return word.decode()
-    if isinstance(word, str):
-        word.encode()  # lone surrogates cannot be handed over
-        return word
-    raise TensorError(f"input {name!r} holds {word!r:.60} ({type(word).__name__}); wanted str or bytes")
 
 
 def strings_out(array: Array) -> Array:
