@@ -6,8 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from accelerate.backends.tflite.delegates.adopted import libraries_of
-from accelerate.backends.tflite.engines import availability, check_option, engine_of, pick
+from accelerate.backends.tflite.engines import availability, check_option, engine_of, libraries_of, pick
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, refusal
 from accelerate.errors import OptionError
 from accelerate.metadata import Metadata

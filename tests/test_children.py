@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,21 @@ def fail(payload):
 
 def hang(payload):
     time.sleep(60)
+
+def leave(payload):
+    os.write(2, b"out of licences\\n")
+    os._exit(0)
+
+def start_a_helper(payload):
+    if helper := os.fork():
+        return helper
+    time.sleep(60)
+    os._exit(0)
+
+def leave_a_helper(payload):
+    with open(os.environ["TRIES"], "w") as file:
+        file.write(str(start_a_helper(payload)))
+    os.kill(os.getpid(), signal.SIGSEGV)
 """
 
 
@@ -85,11 +102,28 @@ def test_a_kill_a_failure_and_a_timeout_are_no_verdicts(tries: Path) -> None:
         ("die", b"SIGKILL", 30, "killed by SIGKILL"),
         ("fail", b"", 30, "ended with status 1: RuntimeError: the licence has run out"),
         ("hang", b"", 1, "no answer within 1 s"),
+        ("leave", bytes(1 << 20), 30, "ended with status 0: out of licences; there is no answer of it"),
     ):
         with pytest.raises(ChildError, match=said) as caught:
             ask(task, payload, timeout)
         assert (caught.value.crashed, caught.value.timed_out) == (False, task == "hang")
     assert verdicts("topic", "1") == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("task", ["start_a_helper", "leave_a_helper"])
+def test_what_a_child_has_started_may_outlive_it(tries: Path, task: str) -> None:
+    """As some drivers start a process when their library is loaded: it has the child's pipes."""
+    began = time.monotonic()
+    if task == "start_a_helper":
+        helper = run_in_child(f"stranger.tasks:{task}", bytes(1 << 20), 30)
+    else:
+        with pytest.raises(ChildError, match="killed by SIGSEGV") as caught:
+            run_in_child(f"stranger.tasks:{task}", b"", 30)
+        assert caught.value.crashed
+        helper = int(tries.read_text())
+    os.kill(helper, signal.SIGKILL)  # it was there until now
+    assert time.monotonic() - began < 20
 
 
 def test_several_things_are_tried_with_the_same_versions(tries: Path) -> None:

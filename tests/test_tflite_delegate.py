@@ -30,7 +30,8 @@ from accelerate import (
     OptionError,
     UnsupportedModelError,
 )
-from accelerate.backends.tflite.delegates import trial
+from accelerate.backends.tflite.delegates import library as delegate_library
+from accelerate.backends.tflite.delegates import options, trial
 from accelerate.backends.tflite_delegate import library as creating
 from accelerate.system import children
 
@@ -198,11 +199,33 @@ def test_a_library_that_crashes_as_it_is_loaded(tmp_path: Path) -> None:
             load(library=path)
 
 
-def test_a_library_that_ends_the_process_as_it_is_loaded(tmp_path: Path) -> None:
-    code = "#include <stdlib.h>\n__attribute__((constructor)) static void f(void) { exit(3); }"
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_library_that_ends_the_process_as_it_is_loaded(tmp_path: Path, status: int) -> None:
+    code = f"#include <unistd.h>\n__attribute__((constructor)) static void f(void) {{ _exit({status}); }}"
     path = compile_c(code, tmp_path / "leaving.so")
-    with pytest.raises(BackendNotAvailableError, match="loaded in a child process first"):
+    said = f"loaded in a child process first, and the process ended with status {status}"
+    with pytest.raises(BackendNotAvailableError, match=said) as caught:
         load(library=path)
+    assert caught.value.remedy.startswith("install a build of the library")
+    assert "remembered" not in caught.value.remedy  # it is not
+
+
+def test_a_library_that_does_not_come_back_as_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "#include <unistd.h>\n__attribute__((constructor)) static void f(void) { sleep(60); }"
+    path = compile_c(code, tmp_path / "hanging.so")
+    monkeypatch.setattr(delegate_library, "_LOADING_SECONDS", 1.0)
+    with pytest.raises(BackendNotAvailableError, match="no answer within 1 s") as caught:
+        load(library=path)
+    assert caught.value.remedy == "restart the machine"
+
+
+def test_a_bare_name_is_no_file_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(stand_in.generic_library(), tmp_path / "libhere.so")
+    monkeypatch.chdir(tmp_path)
+    said = r"the system's loader finds no libhere\.so; for the one in this folder give \./libhere\.so"
+    with pytest.raises(BackendNotAvailableError, match=said):
+        load(library="libhere.so")
+    assert load(library="./libhere.so").runtime.delegated == 3
 
 
 def test_a_library_that_refuses(tell: Any) -> None:
@@ -255,6 +278,8 @@ def test_options_of_a_wrong_type(given: Any) -> None:
 def test_numbers_are_options_too() -> None:
     with load(delegate_options={"StandIn.DelayUs": 1}) as loaded:
         assert loaded.runtime.details["delegate_options"] == {"StandIn.DelayUs": "1"}
+    given = {"a": np.int64(5), "b": np.float32(0.1), "c": np.bool_(True), "d": 0.5, "e": Path("/x")}
+    assert options.check_delegate_options(given, "") == {"a": "5", "b": "0.1", "c": "True", "d": "0.5", "e": "/x"}
 
 
 def test_a_library_that_writes(tell: Any, tmp_path: Path) -> None:

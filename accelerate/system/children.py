@@ -6,14 +6,20 @@ bytes and the arguments, and returns what JSON can hold.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .._records import record
 from .cache import folder, recall, remember
+
+if TYPE_CHECKING:
+    import subprocess
 
 __all__ = [
     "ChildError",
@@ -30,6 +36,8 @@ __all__ = [
 # Where this package comes from, which an editable install has not on sys.path. It is the child's working folder too:
 # before Python 3.11, which brought PYTHONSAFEPATH, -m imports from there first.
 _SITE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+#: Seconds: how often it is looked whether a child has ended whose pipes are open, and what is then given to their rest.
+_LOOK, _REST = 0.2, 0.2
 
 
 class ChildError(Exception):
@@ -160,16 +168,63 @@ def run_in_child(task: str, payload: bytes, timeout: float, **arguments: Any) ->
     import json
     import subprocess  # 8 ms that most programs never need
 
-    child = how_to_start(task, json.dumps(arguments), math.ceil(timeout) + 5)
+    told = how_to_start(task, json.dumps(arguments), math.ceil(timeout) + 5)
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(**child, input=payload, capture_output=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ChildError(f"no answer within {timeout:g} s", timed_out=True) from error
+        child = subprocess.Popen(**told, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
     except OSError as error:
         raise ChildError(f"the child process does not start: {error}") from error
-    if done.returncode != 0:
-        raise ChildError(_death(done.returncode, done.stderr), crashed=_is_fault(done.returncode))
-    return json.loads(done.stdout)
+    try:
+        answer, said = _until_its_end(child, payload, timeout)
+    except subprocess.TimeoutExpired as error:
+        raise ChildError(f"no answer within {timeout:g} s", timed_out=True) from error
+    finally:  # Ctrl-C included
+        child.kill()  # which does nothing to one that has ended
+        child.wait()
+    if child.returncode != 0:
+        raise ChildError(_death(child.returncode, said), crashed=_is_fault(child.returncode))
+    try:
+        return json.loads(answer)
+    except ValueError as error:  # a native library may end a process as it likes, or close what is not its own
+        raise ChildError(f"{_death(0, said)}; there is no answer of it") from error
+
+
+def _until_its_end(child: subprocess.Popen[bytes], payload: bytes, timeout: float) -> tuple[bytes, bytes]:
+    """Return what a child has written to stdout and stderr when it has ended.
+
+    Its pipes may stay open after that: a process that a library has started in it, as some drivers do, has them, too.
+    The thread that reads such a one is left behind.
+    """
+    end = time.monotonic() + timeout
+    answer, said = bytearray(), bytearray()
+    readers = [_start(_read, child.stdout, answer), _start(_read, child.stderr, said)]
+    _start(_write, child.stdin, payload)
+    for reader in readers:
+        while reader.is_alive() and child.poll() is None and (left := end - time.monotonic()) > 0:
+            reader.join(min(left, _LOOK))
+    child.wait(max(0, end - time.monotonic()))
+    for reader in readers:
+        reader.join(_REST)
+    return bytes(answer), bytes(said)
+
+
+def _start(work: Callable[..., None], *arguments: Any) -> threading.Thread:
+    thread = threading.Thread(target=work, args=arguments, name="accelerate-child", daemon=True)
+    thread.start()
+    return thread
+
+
+def _read(pipe: IO[bytes], into: bytearray) -> None:
+    with pipe:
+        while piece := pipe.read(1 << 16):
+            into += piece
+
+
+def _write(pipe: IO[bytes], payload: bytes) -> None:
+    rest = memoryview(payload)
+    with contextlib.suppress(BrokenPipeError), pipe:  # it has ended, or wants no more
+        while rest:
+            rest = rest[pipe.write(rest) :]
 
 
 def how_to_start(task: str, arguments: str, limit: int) -> dict[str, Any]:

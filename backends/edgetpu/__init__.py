@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from accelerate.backends.tflite.delegates.adopted import libraries_of
 from accelerate.backends.tflite.delegates.library_file import wanted_file
 from accelerate.backends.tflite.delegates.options import check_delegate_options
 from accelerate.backends.tflite.engines import availability as engine_availability
-from accelerate.backends.tflite.engines import check_option, engine_of, pick
+from accelerate.backends.tflite.engines import check_option, engine_of, libraries_of, pick
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Model, Source, check_settled, refusal
 from accelerate.errors import BackendNotAvailableError, DeviceNotFoundError, OptionError
 from accelerate.metadata import Metadata

@@ -29,7 +29,7 @@ from accelerate.contract import (
 from accelerate.contract import __version__ as our_version
 from accelerate.errors import BackendNotAvailableError, OptionError
 
-__all__ = ["ENGINES", "LINES", "Engine", "availability", "check_option", "engine_of", "pick"]
+__all__ = ["ENGINES", "LINES", "Engine", "availability", "check_option", "engine_of", "libraries_of", "pick"]
 
 #: How the interpreter ("INFO: ...") begins its lines, and how absl ("W0000 00:00:...", with a preamble) and cpuinfo do.
 LINES = re.compile(
@@ -145,6 +145,14 @@ def engine_of(interpreter: object) -> Engine | None:
             if kind.__name__ == "Interpreter" and kind.__module__.partition(".")[0] == engine.package:
                 return engine
     return None
+
+
+def libraries_of(interpreter: Any) -> list[Any]:
+    """Return the loaded library (of `ctypes`) of each delegate that an interpreter was made with.
+
+    The engines' ``load_delegate`` keeps it; of a delegate that came another way there is None.
+    """
+    return [getattr(delegate, "_library", None) for delegate in getattr(interpreter, "_delegates", None) or ()]
 
 
 def availability(option: str | None = None, *, tried: bool = True) -> Availability:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from accelerate.backends.tflite.delegates.adopted import libraries_of
 from accelerate.backends.tflite.delegates.library_file import find_file, wanted_file
 from accelerate.backends.tflite.delegates.options import check_delegate_options
 from accelerate.backends.tflite.engines import availability as engine_availability
-from accelerate.backends.tflite.engines import check_option, engine_of, pick
+from accelerate.backends.tflite.engines import check_option, engine_of, libraries_of, pick
 from accelerate.contract import Availability, Backend, Device, LoadOptions, Match, Source, check_settled, refusal
 from accelerate.errors import BackendNotAvailableError, OptionError
 from accelerate.metadata import Metadata

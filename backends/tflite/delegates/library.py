@@ -146,7 +146,7 @@ def open_library(
     known_state, known = _opened.get(path, ("", None))
     if isinstance(known, library_class) and known_state == state:
         return known
-    _try_in_child(kind, path, state, attempt)
+    _try_in_child(kind, path, state, attempt, library_class.revive)
     try:
         library = library_class(path)
     except (OSError, AttributeError) as error:
@@ -164,16 +164,17 @@ def stamp(path: str) -> str:
     return f"{status.st_mtime_ns} {status.st_size}"
 
 
-def _try_in_child(kind: LibraryKind, path: str, state: str, attempt: str) -> None:
+def _try_in_child(kind: LibraryKind, path: str, state: str, attempt: str, revive: str) -> None:
     """Refuse a library that crashes or hangs as it is loaded, unless its file is known to do neither."""
     if not Path(path).is_file():  # most machines have none, and a bare name is looked up by the loader anyway
         return
     versions = f"edge-accelerate {__version__} {path} {state}"
-    remedy = f"{kind.fitting}; a crash is remembered: to try this one again, delete {folder() / kind.topic}"
+    remedy = kind.fitting
     try:
         said = verdict(kind.topic, versions, attempt, lambda: b"", _LOADING_SECONDS, path=path).crash
+        remedy += f"; a crash is remembered: to try this one again, delete {folder() / kind.topic}"
     except ChildError as error:
-        said, remedy = str(error), error.remedy or remedy
+        said, remedy = str(error), error.remedy or (revive if error.timed_out else remedy)
     if said:
         raise BackendNotAvailableError(
             f"{path} cannot be used: it is loaded in a child process first, and {said}", remedy

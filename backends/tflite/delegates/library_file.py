@@ -78,7 +78,10 @@ def why_unloadable(kind: LibraryKind, path: str, said: str, *, named: bool) -> t
 
     `named` tells whether it is the user who has named it.
     """
-    if not os.path.isfile(path) and (named or path in said or "not found" in said):
+    looked_up = not os.path.dirname(path)  # by the loader alone, which does not look into the working folder
+    if (looked_up or not os.path.isfile(path)) and (named or path in said or "not found" in said):
+        if named and os.path.isfile(path):
+            return f"the system's loader finds no {path}", f"for the one in this folder give ./{path}"
         if named:
             return f"there is no library {path}", f"correct library= or {kind.variable}"
         return f"{kind.title} {path} is not installed", kind.install

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+import numpy as np
+
 from accelerate.errors import OptionError
 
 __all__ = ["check_delegate_options"]
@@ -25,11 +27,11 @@ def check_delegate_options(given: object, example: str) -> dict[str, str]:
 
 
 def _text(key: str, value: object) -> str:
-    if not isinstance(value, (str, int, float, os.PathLike)):
+    if not isinstance(value, (str, int, float, np.integer, np.floating, np.bool_, os.PathLike)):
         raise OptionError(
             f"delegate_options[{key!r}] is {value!r:.60}; wanted a text or a number, which is all that a library takes"
         )
-    text = str(value)
+    text = os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
     if "\0" in key + text or not _encodable(key + text):
         raise OptionError(f"delegate_options[{key!r}] is {value!r:.60}; wanted a text without NUL that UTF-8 can write")
     return text
