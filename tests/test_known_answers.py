@@ -117,7 +117,7 @@ def test_doctor_warns_and_the_machine_can_still_run_something() -> None:
     said = " ".join(done.stdout.split())
     assert "WARN tflite_cpu" in said
     assert "int8 wrongly: got 0." in said
-    assert "tflite_cpu load(..., xnnpack=False) computes int8 rightly here" in said
+    assert "tflite_cpu --option xnnpack=False computes int8 rightly here" in said
 
 
 def _stand_in(folder: Path, dtypes: Sequence[str], version: str) -> str:
