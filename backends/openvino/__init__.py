@@ -39,7 +39,7 @@ _WHEELS = Wheels(
 _INHERITED = Availability(
     False,
     reason="OpenVINO was started in the process that this one was forked from, and without its threads it would hang",
-    remedy="fork before the first model is loaded by it, or start the process by spawn",
+    remedy="load(..., isolation='process'), fork before the first model is loaded by it, or start the process by spawn",
 )
 
 
@@ -81,7 +81,7 @@ class OpenVINO(Backend):
     def availability_for(self, source: Source, options: LoadOptions) -> Availability:
         from .runtime import inherited
 
-        if inherited():
+        if inherited() and options.isolation is None:
             return _INHERITED
         if source.format == "object":  # which shows that it works
             return _try()

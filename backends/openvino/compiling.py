@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +17,7 @@ from accelerate.metadata import Metadata
 
 from .devices import AUTO, native_name
 from .engines import Engine
-from .ports import arranged, own_names
+from .ports import arranged, own_names, restore_unread
 from .runtime import LINES, core, settings
 
 __all__ = ["check_config", "compiled", "with_required"]
@@ -37,7 +39,7 @@ def check_config(given: Any, num_threads: int | None) -> None:
             "as {'INFERENCE_PRECISION_HINT': 'f16'}"
         )
     threads = given.get("INFERENCE_NUM_THREADS")
-    if num_threads is not None and threads not in (None, num_threads):
+    if num_threads is not None and threads is not None and str(threads) != str(num_threads):
         raise OptionError(f"num_threads={num_threads} and config's INFERENCE_NUM_THREADS={threads} differ", "give one")
 
 
@@ -52,27 +54,36 @@ def compiled(source: Source, told: Metadata, options: LoadOptions, count: int) -
     assert options.device is not None, "the core has chosen one"
     device = native_name(options.device)
     given = options.backend_options.get("config") or {}
-    config = settings(device, default_threads(options) * count)
-    if count > 1 and device == "CPU":
-        config["NUM_STREAMS"] = count
-    config |= given
+    config = settings(device, default_threads(options) * count, count) | given
     shapes = _settled_shapes(told, options)
     engine = None
     # what came as bytes may be no matter for the disk; with a cache of the user's, or "" for none, we have none
     if source.path is not None and options.device != AUTO and "CACHE_DIR" not in given:
         digest = source.digest()
         engine = None if digest is None else Engine(digest, device, repr(shapes), config)
-    with held_back(LINES):
-        made = None if engine is None else engine.read()
-        if made is None:
-            model = _read(source)
-            _check_texts(model, source)
-            if shapes:
-                _reshape(model, source, told, shapes)
-            made = core().compile_model(model, device, config)
-            if engine is not None:
-                engine.keep(made)
+    try:
+        with held_back(LINES):
+            made = None if engine is None else engine.read()
+            if made is None:
+                made = core().compile_model(_model(source, told, shapes), device, config)
+                if engine is not None:
+                    engine.keep(made)
+    except BaseException:
+        if engine is not None:
+            engine.discard()
+        raise
     return made, {} if engine is None else engine.told()
+
+
+def _model(source: Source, told: Metadata, shapes: Sequence[tuple[int, ...]]) -> Any:
+    """Return OpenVINO's model of a file, as it is to be compiled."""
+    model = _read(source)
+    if source.format == "onnx" and source.utf8_path is None:
+        restore_unread(model, source, told)
+    _check_texts(model, source)
+    if shapes:
+        _reshape(model, source, told, shapes)
+    return model
 
 
 def _settled_shapes(told: Metadata, options: LoadOptions) -> Sequence[tuple[int, ...]]:
@@ -110,10 +121,30 @@ def _check_texts(model: Any, source: Source) -> None:
 @contextlib.contextmanager
 def _tflite_path(source: Source) -> Iterator[str]:
     """Give a path in UTF-8 that ends in .tflite: nothing else is read as such a model."""
-    if source.utf8_path is None and source.path is not None:
-        source = Source(source.read())
-    with source.as_path(".tflite") as path:
-        yield str(path)
+    with contextlib.ExitStack() as stack:
+        if source.utf8_path is None:
+            if (path := stack.enter_context(_in_memory(source.read(), "model.tflite"))) is not None:
+                yield path
+                return
+            source = Source(source.read())
+        yield str(stack.enter_context(source.as_path(".tflite")))
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes, name: str) -> Iterator[str | None]:
+    """Give a path of that name to a file in memory: what came as bytes may be no matter for the disk.
+
+    On the disk there is a link alone, which leads nowhere once the process has ended. None where that cannot be had.
+    """
+    with contextlib.ExitStack() as stack:
+        link = None
+        if hasattr(os, "memfd_create"):
+            with contextlib.suppress(OSError):
+                file = stack.enter_context(open(os.memfd_create(name), "wb", buffering=0))
+                file.write(content)
+                link = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), name)
+                os.symlink(f"/proc/self/fd/{file.fileno()}", link)
+        yield link
 
 
 def _reshape(model: Any, source: Source, told: Metadata, shapes: Sequence[tuple[int, ...]]) -> None:

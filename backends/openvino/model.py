@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,25 +20,24 @@ from accelerate.contract import (
     RuntimeModel,
     Source,
     allocate,
+    check_narrowed,
     dtype_of,
+    encoded_texts,
+    is_narrowed,
 )
-from accelerate.errors import AccelerateError, InferenceError, TensorError
+from accelerate.errors import AccelerateError, TensorError
 from accelerate.metadata import Metadata, TensorInfo
 
-from .binding import SharedBinding
+from .binding import SharedBinding, cancellable, left_behind
 from .devices import device_of
 from .errors import while_running
 from .ports import arranged, is_viewed, own_names, settled
-from .requests import cancellable
+from .properties import needs_threads, told_properties
 from .runtime import version
 
 __all__ = ["OpenVINOModel"]
 
 _log = logging.getLogger("accelerate")
-#: What a CPU computes in 32 bits, and the numbers that these can hold.
-_INTEGERS = (int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max))
-_FLOATS = (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
-_NARROWED = {"int64": _INTEGERS, "uint64": _INTEGERS, "float64": _FLOATS}
 
 
 class OpenVINOModel(RuntimeModel):
@@ -63,19 +62,19 @@ class OpenVINOModel(RuntimeModel):
             for ports, places, infos in sides
         )
         device = device_of(compiled)
+        self._needs_threads = needs_threads(compiled, device)
         plain = all(min(t.shape, default=0) >= 0 and "rank" not in t.extra for t in (*inputs, *outputs))
         self._strings = any(t.data_type == "string" for t in (*inputs, *outputs))
-        self._limits = [_NARROWED.get(t.data_type) if device == "cpu" else None for t in inputs]
-        self._limited = any(self._limits)
-        if _FLOATS in self._limits:
+        self._narrowed = device == "cpu" and any(map(is_narrowed, inputs))
+        if device == "cpu" and any(t.data_type == "float64" for t in inputs):
             _log.warning("%s takes float64, which OpenVINO computes in float32 on this device", source)
         self._fast: tuple[list[Array], list[Array], Callable[..., Any]] | None = None
         details: dict[str, Any] = {"adopted": True} if source.format == "object" else {}
         if kept:
             details["engine_cache"] = dict(kept)
-        runtime = RuntimeInfo("OpenVINO", version(), device, details={**details, **_properties(compiled)})
+        runtime = RuntimeInfo("OpenVINO", version(), device, details={**details, **told_properties(compiled, device)})
         super().__init__("openvino", inputs, outputs, runtime, options)
-        if plain and not self._strings and not self._limited and device == "cpu":
+        if plain and not self._strings and not self._narrowed and device == "cpu":
             # tensors of a settled shape stay where they are
             request = self._request
             self._fast = (
@@ -90,7 +89,10 @@ class OpenVINOModel(RuntimeModel):
     def execute(self, feeds: list[Array]) -> list[Array]:
         fast = self._fast  # a call that runs keeps it alive after close()
         if fast is None:
-            return self._execute(feeds)
+            request = self._present()
+            # infer() would convert texts that come out, and warn of it
+            run = cancellable(request)[0] if self._strings else partial(request.infer, share_outputs=True)
+            return self._computed(request, run, feeds)
         inputs, outputs, infer = fast
         for view, feed in zip(inputs, feeds):  # noqa: B905 - which costs a small model 1 %
             view[...] = feed
@@ -100,32 +102,16 @@ class OpenVINOModel(RuntimeModel):
             results.append(view.copy())  # noqa: PERF401 - a comprehension costs it 3 %
         return results
 
-    def _execute(self, feeds: list[Array]) -> list[Array]:
-        request = self._present()
-        self._fill(request, feeds)
-        if self._strings:  # infer() would convert the outputs, and warn of it
-            request.start_async()
-            request.wait()
-        else:
-            request.infer(share_outputs=True)
-        return self._results(request)
-
     def cancellable(self, feeds: list[Array]) -> tuple[Callable[[], list[Array]], Callable[[], None] | None]:
         if self._inherited:  # the threads that would run it are the parent's
             return lambda: self.execute(feeds), None
         request = self._request
         run, cancel = cancellable(request)
-
-        def call() -> list[Array]:
-            self._fill(request, feeds)
-            run()
-            return self._results(request)
-
-        return call, cancel
+        return lambda: self._computed(request, run, feeds), cancel
 
     def forked(self) -> None:
         super().forked()
-        if self.runtime.details.get("streams", 1) > 1:  # its requests wait for threads that are the parent's
+        if self._needs_threads:  # which are the parent's
             self._left = self._compiled, self._request, self._fast
             self._compiled = self._request = self._fast = None
 
@@ -134,15 +120,17 @@ class OpenVINOModel(RuntimeModel):
         request = self._request
         if request is None:
             self.check_open()
-            raise InferenceError(
-                "replicas of OpenVINO do not run in a forked child, where their threads are missing",
-                "load them in the child alone, without replicas before the fork, or start it by spawn",
-            )
+            raise left_behind()
         return request
 
+    def _computed(self, request: Any, run: Callable[[], object], feeds: Sequence[Array]) -> list[Array]:
+        self._fill(request, feeds)
+        run()
+        return self._results(request)
+
     def _fill(self, request: Any, feeds: Sequence[Array]) -> None:
-        if self._limited:
-            self._check_limits(feeds)
+        if self._narrowed:
+            check_narrowed(self.inputs, feeds, "OpenVINO's CPU device")
         for place, info, feed in zip(self._places[0], self.inputs, feeds, strict=True):
             tensor = request.get_input_tensor(place)
             if tuple(tensor.shape) != feed.shape:
@@ -167,26 +155,13 @@ class OpenVINOModel(RuntimeModel):
         infos = (self.inputs, self.outputs)[side]
         return [_as_told(tensor_at(place).data, info) for place, info in zip(self._places[side], infos, strict=True)]
 
-    def _check_limits(self, feeds: Sequence[Array]) -> None:
-        """Refuse numbers that would become others: OpenVINO's CPU device computes those of 64 bits in 32."""
-        for limits, info, feed in zip(self._limits, self.inputs, feeds, strict=True):
-            if limits is None or not feed.size:
-                continue
-            values = feed[~np.isnan(feed)] if limits is _FLOATS else feed
-            low, high = (values.min(), values.max()) if values.size else (0, 0)
-            if low < limits[0] or high > limits[1]:
-                raise TensorError(
-                    f"input {info.name!r} holds numbers beyond 32 bits, {low} to {high}, which OpenVINO's "
-                    "CPU device would change",
-                    "run the model by the backend of its own format",
-                )
-
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
         self._present()
         inputs = allocate(self.sized_inputs, self.input_index, shapes)
         if self._shares(inputs):
-            return SharedBinding(self, self._compiled.create_infer_request(), inputs, self._places)
+            request = self._compiled.create_infer_request()
+            return SharedBinding(self, request, inputs, self._places, needs_threads=self._needs_threads)
         return CopyingBinding(self, self.run, inputs, self.outputs)
 
     def _shares(self, inputs: Mapping[str, Array]) -> bool:
@@ -194,7 +169,7 @@ class OpenVINOModel(RuntimeModel):
 
         An output larger than its array is lost, one that is an input is never written, and two of one port are one.
         """
-        if self.device != "cpu" or self._strings or self._limited:
+        if self.device != "cpu" or self._strings or self._narrowed:
             return False
         given = set().union(*(port.get_names() for port in self._compiled.inputs))
         passed = any(port.get_names() & given for port in self._compiled.outputs)
@@ -224,31 +199,13 @@ def _as_told(data: Array, info: TensorInfo) -> Array:
 
 def _fixed_width(feed: Array, info: TensorInfo) -> Array:
     """Return byte strings in an array that NumPy keeps itself; it cuts zeros off their ends."""
-    words = feed.ravel().tolist()
-    if any(isinstance(word, bytes) and word.endswith(b"\0") for word in words):
+    texts = encoded_texts(feed, info.name)
+    if not texts:
+        raise TensorError(
+            f"input {info.name!r} holds no text at all, at which OpenVINO answers as it did before", "give one or more"
+        )
+    if any(text.endswith(b"\0") for text in texts):
         raise TensorError(
             f"input {info.name!r} has a text that ends with a zero byte, which OpenVINO would lose", "take it off"
         )
-    encoded = [word.encode() if isinstance(word, str) else word for word in words]
-    return np.asarray(encoded, dtype=bytes).reshape(feed.shape) if encoded else np.zeros(feed.shape, "S1")
-
-
-def _properties(compiled: Any) -> dict[str, Any]:
-    """Return what a compiled model says of how it computes."""
-    wanted = {
-        "num_threads": "INFERENCE_NUM_THREADS", "precision": "INFERENCE_PRECISION_HINT",
-        "execution_mode": "EXECUTION_MODE_HINT", "streams": "NUM_STREAMS",
-    }  # fmt: skip
-    told: dict[str, Any] = {}
-    for mine, theirs in wanted.items():
-        with contextlib.suppress(Exception):  # a property that this device has not
-            value = compiled.get_property(theirs)
-            told[mine] = value if isinstance(value, int) and not hasattr(value, "name") else _word(value)
-    return told
-
-
-def _word(value: Any) -> str:
-    """Return a property as a person writes it: "f32" for its Type, "ACCURACY" for its ExecutionMode."""
-    if hasattr(value, "get_type_name"):
-        return str(value.get_type_name())
-    return str(getattr(value, "name", value))
+    return np.asarray(texts, dtype=bytes).reshape(feed.shape)

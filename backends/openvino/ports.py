@@ -12,7 +12,7 @@ from accelerate.formats.onnx.file import ModelFile as ONNXFile
 from accelerate.formats.tflite.file import ModelFile as TFLiteFile
 from accelerate.metadata import Metadata, TensorInfo
 
-__all__ = ["arranged", "described_ports", "is_viewed", "own_names", "settled"]
+__all__ = ["arranged", "described_ports", "is_viewed", "own_names", "restore_unread", "settled"]
 
 #: Its names of types that NumPy has.
 _TYPES = {
@@ -63,6 +63,21 @@ def arranged(ports: Sequence[Any], names: Sequence[Sequence[str]], side: str) ->
             "run it by the backend of its own format",
         )
     return places
+
+
+def restore_unread(model: Any, source: Source, told: Metadata) -> None:
+    """Give a model the inputs that nothing reads: OpenVINO drops them of ONNX in bytes, and keeps them of a file."""
+    from openvino import PartialShape, Type, opset8
+
+    known = set().union(*(port.get_names() for port in model.inputs))
+    kinds = {ours: theirs for theirs, ours in (_TYPES | _VIEWED).items()}
+    for (name, *_), info in zip(own_names(source, told)[0], told.required_inputs, strict=True):
+        if name in known or info.data_type not in kinds:
+            continue
+        shape = PartialShape.dynamic() if "rank" in info.extra else PartialShape([*info.shape])
+        parameter = opset8.parameter(shape, getattr(Type, kinds[info.data_type]), name=name)
+        parameter.output(0).get_tensor().set_names({name})
+        model.add_parameters([parameter])
 
 
 def settled(port: Any, told: TensorInfo) -> TensorInfo:
