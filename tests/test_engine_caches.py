@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,78 @@ def test_a_damaged_description_makes_an_engine_unusable(damage: bytes) -> None:
     assert not (again.path / "engine").exists()
 
 
+@pytest.mark.parametrize("damage", ["a bit", "cut", "gone", "more", "a link", "a pipe", "a folder"])
+def test_an_engine_that_has_changed_is_built_anew(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = kept_engine("runtime", KEY)
+    file = engine.path / "deep" / "engine"
+    file.parent.mkdir()
+    file.write_bytes(bytes(1000))
+    engine.keep()
+    engine.close()
+    if damage == "a bit":
+        file.write_bytes(bytes(500) + b"\1" + bytes(499))
+    elif damage == "cut":
+        os.truncate(file, 999)
+    elif damage == "more":
+        file.with_name("another").write_bytes(b"1")
+    else:
+        file.unlink()
+        (tmp_path / "elsewhere").write_bytes(bytes(1000))
+        if damage == "a link":
+            file.symlink_to(tmp_path / "elsewhere")
+        elif damage == "a pipe":
+            os.mkfifo(file)
+        elif damage == "a folder":
+            file.mkdir()
+    again = kept_engine("runtime", KEY)
+    assert not again.found
+    assert [path.name for path in again.path.iterdir()] == ["about"]
+    assert "is damaged and built again" in caplog.text
+    assert damage != "a link" or (tmp_path / "elsewhere").exists()
+
+
+def test_a_damaged_engine_that_is_in_use_is_done_without() -> None:
+    engine = build(KEY)
+    (engine.path / "engine").write_bytes(b"damaged")
+    with pytest.raises(BlockingIOError, match="in use"):
+        kept_engine("runtime", KEY)
+    engine.close()
+    assert not kept_engine("runtime", KEY).found
+
+
+def test_what_we_have_not_made_is_never_removed(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST_BYTES", 0)
+    elsewhere = tmp_path / "elsewhere"
+    theirs = [cache / "engines" / "yolo" / "v1", cache / "engines" / "yolo" / ("a" * 32), elsewhere / ("b" * 32)]
+    for folder in theirs:
+        folder.mkdir(parents=True)
+        (folder / "model.plan").write_bytes(b"precious")
+    (cache / "engines" / "yolo" / "notes.txt").write_text("precious")
+    for named in (theirs[0], theirs[2]):
+        (named / "about").touch()
+    (cache / "engines" / "link").symlink_to(elsewhere)
+    (cache / "engines" / "yolo" / ("c" * 32)).symlink_to(elsewhere / ("b" * 32))
+    build(KEY).close()
+    build({**KEY, "number": 1}).close()
+    assert all((folder / "model.plan").exists() for folder in theirs)
+    assert (cache / "engines" / "yolo" / "notes.txt").exists()
+    assert len(list((cache / "engines" / "runtime").iterdir())) == 1  # and what we have made is
+
+
+def test_a_link_in_the_place_of_an_engine_is_left_alone(tmp_path: Path) -> None:
+    engine = build(KEY)
+    engine.close()
+    shutil.rmtree(engine.path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo").touch()
+    engine.path.symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="symbolic link"):
+        kept_engine("runtime", KEY)
+    assert (tmp_path / "mine" / "photo").exists()
+
+
 def test_an_engine_that_is_of_no_use_can_be_renewed() -> None:
     build(KEY).close()
     engine = kept_engine("runtime", KEY)
@@ -145,6 +219,38 @@ def test_a_builder_that_was_killed_is_no_builder() -> None:
     assert not kept_engine("runtime", KEY).found
 
 
+def forked_sleeper() -> int:
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    return pid
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_that_was_forked_meanwhile_holds_nobody_up(cache: Path) -> None:
+    builder = kept_engine("runtime", {**KEY, "number": 1})
+    with kept._alone(cache / "engines"):
+        pid = forked_sleeper()
+    try:
+        builder.close()
+        began = time.monotonic()
+        kept_engine("runtime", KEY)
+        kept_engine("runtime", {**KEY, "number": 1})
+        assert time.monotonic() - began < 2
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_process_that_is_stopped_holds_nobody_up_for_ever(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "_PATIENCE", 0.05)
+    build(KEY).close()
+    with kept._alone(cache / "engines"), pytest.raises(BlockingIOError, match="another process holds the lock on"):
+        kept_engine("runtime", KEY)
+    assert kept_engine("runtime", KEY).found
+
+
 def test_the_longest_unused_goes_first_and_what_is_in_use_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "MOST_BYTES", 3500)
     built = [build({**KEY, "number": n}, 1000) for n in range(3)]
@@ -153,8 +259,9 @@ def test_the_longest_unused_goes_first_and_what_is_in_use_stays(cache: Path, mon
         if n != 0:
             engine.close()
     kept_engine("runtime", {**KEY, "number": 1}).close()  # used last
-    half = cache / "engines" / "another" / "unfinished"
+    half = cache / "engines" / "another" / ("0" * 32)
     half.mkdir(parents=True)
+    (half / "about").touch()
     (half / "part").write_bytes(b"x" * 100)
     newest = build({**KEY, "number": 3}, 1000)
     assert engines(cache) == {built[0].path.name, built[1].path.name, newest.path.name}  # 2 is gone: 0 is in use

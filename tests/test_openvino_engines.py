@@ -171,9 +171,22 @@ def test_damaged_ones_are_compiled_anew(path: Path, cache: Path, damage: str) ->
 def test_one_whose_digest_is_right_and_that_openvino_does_not_take(path: Path, cache: Path) -> None:
     loaded(path)
     (engine,) = engines(cache)
+    about = engine.with_name("about")
     content = b"compiled by somebody else"
-    engine.write_bytes(sha256(content).digest() + content)
+    digests = (sha256(each).hexdigest().encode() for each in (engine.read_bytes(), content))
+    about.write_bytes(about.read_bytes().replace(*digests))
+    engine.write_bytes(content)
     assert loaded(path)[0] == "built"
+
+
+def test_a_model_that_is_refused_leaves_nothing(path: Path, cache: Path) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("NoSuchOperator", ["x"], ["y"])], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(accelerate.UnsupportedModelError):
+        loaded(path)
+    assert not list(cache.glob("engines/*/*"))
 
 
 def test_one_that_another_program_builds_now(path: Path, cache: Path) -> None:

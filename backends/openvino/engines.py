@@ -23,7 +23,6 @@ __all__ = ["Engine"]
 _log = logging.getLogger("accelerate")
 _FILE = "compiled"
 _MOST_BYTES = 1 << 28  # it is held in memory twice while it is written
-_DIGEST = 32
 
 
 class Engine:
@@ -59,7 +58,7 @@ class Engine:
         if self._kept is None or not self._kept.found:
             return None
         try:
-            compiled = core().import_model(self._content(), self._device, self._config)
+            compiled = core().import_model((self._kept.path / _FILE).read_bytes(), self._device, self._config)
         except Exception as error:  # it raises RuntimeError for all that is wrong with it
             _log.info("the compiled model in %s is of no use (%s), and made anew", self._kept.path, error)
             try:
@@ -71,32 +70,25 @@ class Engine:
         self._kept.close()
         return compiled
 
-    def _content(self) -> bytes:
-        from hashlib import sha256
-
-        assert self._kept is not None
-        whole = (self._kept.path / _FILE).read_bytes()
-        digest, content = whole[:_DIGEST], whole[_DIGEST:]
-        if sha256(content).digest() != digest:
-            raise ValueError("it is damaged")
-        return content
-
     def keep(self, compiled: Any) -> None:
         """Write a compiled model, where that can be done: the folder may be full, or not ours."""
-        from hashlib import sha256
-
         if self._kept is None:
             return
         try:
             content = compiled.export_model().getbuffer()
             if content.nbytes > _MOST_BYTES:
                 raise OSError(f"it has {content.nbytes} bytes; at most {_MOST_BYTES} are kept")  # noqa: TRY301
-            write(self._kept.path / _FILE, sha256(content).digest() + content)
+            write(self._kept.path / _FILE, content)
             self._kept.keep()
             self._state = "built"
             self._kept.close()
         except Exception as error:  # a device that exports nothing raises RuntimeError
             self._without(error)
+
+    def discard(self) -> None:
+        """Leave nothing behind where no model has come of it."""
+        if self._kept is not None:
+            self._kept.discard()
 
     def told(self) -> dict[str, str]:
         """Return what `Model.runtime.details` says of it."""
