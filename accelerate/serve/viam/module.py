@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import logging
 import warnings
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import viam.logging
+from grpclib.server import Server
 from viam.components.camera import Camera
 from viam.errors import ResourceNotFoundError
 from viam.module.module import Module
@@ -41,6 +43,11 @@ _GENERIC, _VISION = "edge-accelerate:generic:mlmodel", "edge-accelerate:vision:m
 
 class AccelerateModule(Module):
     """A module whose resources load off the event loop, and are there for callers while they do."""
+
+    async def start(self) -> None:
+        """Serve until a signal."""
+        _hang_up_when_closed(self.server._server)
+        await super().start()  # type: ignore[no-untyped-call]
 
     async def add_resource(self, request: AddResourceRequest, *, deadline: Any = None) -> None:
         """Add a resource and load what it needs; a failure leaves nothing behind but its reason."""
@@ -128,6 +135,33 @@ class AccelerateModule(Module):
             found = sorted(one.name for one in parent.resource_names if one.subtype == name.subtype)
             known = f"; it has {', '.join(map(repr, found)) or 'none'}"
         raise OptionError(f"the machine has no {kind} {name.name!r}{known}", f"correct {attribute}, or configure it")
+
+
+def _hang_up_when_closed(server: Server) -> None:
+    """Have grpclib's server end its clients' connections when it is closed, once their calls have ended.
+
+    It leaves them to the clients, and asyncio's server waits for them (since Python 3.12): but viam-server keeps its
+    connection for as long as the module runs.
+    """
+    connected: weakref.WeakSet[Any] = weakref.WeakSet()
+    connect, close = server._protocol_factory, server.close
+    ending: list[asyncio.Task[None]] = []  # asyncio itself does not keep them
+
+    def remember() -> Any:
+        protocol = connect()
+        connected.add(protocol)
+        return protocol
+
+    async def hang_up() -> None:
+        for protocol in [*connected]:
+            await protocol.handler.wait_closed()
+            protocol.connection.close()
+
+    def end() -> None:
+        close()
+        ending.append(asyncio.get_running_loop().create_task(hang_up()))
+
+    server._protocol_factory, server.close = remember, end  # type: ignore[method-assign]
 
 
 def _register() -> None:
