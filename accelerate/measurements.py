@@ -16,15 +16,16 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from . import registry
 from ._records import record
-from .errors import ModelError
+from .errors import AccelerateError, ModelError
 from .reports import LoadOptions
 from .source import Source, stamp_of
 from .system.cache import folder, write
 from .system.cpus import usable_cpus
 from .system.files import read_bytes, read_text
 
-__all__ = ["Measurement", "find", "forget", "in_threads", "keep", "stored"]
+__all__ = ["Measurement", "find", "forget", "in_threads", "judged", "keep", "stored"]
 
 _HEADER = "edge-accelerate tuned 1"
 _MOST_BYTES, _MOST_ENTRIES = 1 << 17, 100
@@ -80,6 +81,11 @@ class Measurement:
         threads = f" with {in_threads(self.num_threads)}" if self.num_threads else ""
         took = f"{self.p50_ms:.3g} ms" if self.p50_ms >= 0.1 else f"{1e3 * self.p50_ms:.3g} µs"
         return f"tuned on {self.date}: {took}{threads}{self._lead_in_words()}{self._apart_in_words()}"
+
+    @property
+    def has_options(self) -> bool:
+        """Whether it is for options of the backend's own."""
+        return any(part.startswith("options ") for part in self.arguments.split("; "))
 
     def _lead_in_words(self) -> str:
         if self.lead is None:
@@ -137,7 +143,7 @@ def keep(source: Source, options: LoadOptions, measured: Measurement) -> str:
 
 
 def stored() -> Iterator[tuple[Measurement, str]]:
-    """Yield everything that is stored, each with "", or why it does not hold any more."""
+    """Yield everything that is stored, each with "", or why it does not hold any more; no runtime is asked."""
     machine = _machine()
     for path in _files():
         for entry in _read(path):
@@ -151,6 +157,23 @@ def stored() -> Iterator[tuple[Measurement, str]]:
             else:
                 reason = ""
             yield entry, reason
+
+
+def judged() -> Iterator[tuple[Measurement, str]]:
+    """Yield everything that is stored, each with "", or why it does not hold any more; runtimes are asked."""
+    for one, reason in stored():
+        yield one, reason or _other_runtime(one)
+
+
+def _other_runtime(one: Measurement) -> str:
+    """Return "" where the runtime is here as it was, else what is different."""
+    if one.has_options:  # which may name another runtime, and are not stored as they are
+        return ""
+    try:
+        state = registry.find(one.backend).availability_for(Source(one.path), LoadOptions())
+    except Exception as error:  # a backend, even a stranger's, may raise anything
+        return error.reason if isinstance(error, AccelerateError) else f"{type(error).__name__}: {error}"
+    return "" if state.version == one.version else f"measured with {one.version}; here is {state.version or 'none'}"
 
 
 def forget(model: str | os.PathLike[str] | None = None) -> int:

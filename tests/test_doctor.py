@@ -30,6 +30,7 @@ from click.testing import CliRunner
 
 from accelerate.cli import doctor as command
 from accelerate.cli.doctor import doctor, examine
+from accelerate.cli.tune import tune
 
 PREFIX = "EDGE_ACCELERATE_"  # of names that nobody documents
 DATA = Path(accelerate.__file__).parent / "data"
@@ -533,13 +534,24 @@ def test_what_tune_has_stored(tmp_path: Path, show: Show) -> None:
     model.write_bytes((DATA / "digits_int8.tflite").read_bytes())
     facts = boards.recorded(tmp_path / "root", {})
     assert "Tuned" not in show(facts)[1]
-    measured = measurements.Measurement("tflite_cpu", "cpu", 2, "LiteRT 2.3.0", "2026-11-27", 0.0123, None)
+    version = accelerate.list_backends()["tflite_cpu"].version
+    measured = measurements.Measurement("tflite_cpu", "cpu", 2, version, "2026-11-27", 0.0123, None)
     assert measurements.keep(Source(model), LoadOptions(), measured) == ""
     report, printed = show(facts)
     (entry,) = report["tuned"]
     assert (entry["path"], entry["num_threads"], entry["outdated"]) == (str(model), 2, "")
     assert max(map(len, printed.splitlines())) <= 80
     assert "digits.tflite tflite_cpu cpu 2 0.0123 2026-11-27 in use" in " ".join(printed.split())
+    # of another runtime, as `tune --list` has it
+    older = dataclasses.replace(measured, version="Engine 0.1")
+    assert measurements.keep(Source(model), LoadOptions(), older) == ""
+    said = f"outdated: measured with Engine 0.1; here is {version}"
+    assert said in " ".join(show(facts)[1].split())
+    assert said.removeprefix("outdated: ") in CliRunner().invoke(tune, ["--list"]).output.replace("\n", " ")
+    # which one it is, options may have said
+    assert measurements.forget() == 1
+    assert measurements.keep(Source(model), LoadOptions(backend_options={"engine": "another"}), older) == ""
+    assert show(facts)[0]["tuned"][0]["outdated"] == ""
     model.unlink()
     assert "outdated: the file is gone" in " ".join(show(facts)[1].split())
 

@@ -46,6 +46,7 @@ def doctor(as_json: bool) -> int:
         **examine(gather()),
         "backends": [asdict(info) for info in list_backends().values()],
         "devices": [asdict(device) for device in list_devices()],
+        "tuned": [{**asdict(each), "outdated": reason} for each, reason in measurements.judged()],
     }
     if as_json:
         click.echo(json.dumps(report, indent=2))
@@ -94,7 +95,6 @@ def examine(facts: Facts) -> dict[str, Any]:
         "environment": {name: "" if name in unknown else value for name, value in variables.items()},
         "machine": [{"verdict": _WARN if each.remedy else _PASS, **asdict(each)} for each in lines],
         "conflicts": list(_conflicts(facts)),
-        "tuned": [{**asdict(each), "outdated": reason} for each, reason in measurements.stored()],
         "huggingface_accelerate": [
             {"version": each.version, "path": each.folder} for each in distributions.find_namesakes(facts)
         ],

@@ -12,13 +12,10 @@ from typing import Any
 
 import click
 
-from .. import measurements, registry
+from .. import measurements
 from ..bench.report_text import NOTHING, duration
-from ..errors import AccelerateError
 from ..inputs.folder import read_inputs
 from ..measurements import Measurement, in_threads
-from ..reports import LoadOptions
-from ..source import Source
 from ..system.cache import folder
 from ..tuning import Tuning, TuningResult, cells, is_dropped, measure
 from .cleaning import clean_line
@@ -142,8 +139,7 @@ def _remedy(one: TuningResult) -> Sequence[str]:
 
 def _list(models: Sequence[str], as_json: bool) -> int:
     wanted = {os.path.abspath(model) for model in models}
-    entries = [(one, reason or _outdated(one)) for one, reason in measurements.stored()]
-    entries = [(one, reason) for one, reason in entries if not wanted or one.path in wanted]
+    entries = [(one, reason) for one, reason in measurements.judged() if not wanted or one.path in wanted]
     if as_json:
         click.echo(json.dumps([{**asdict(one), "outdated": reason} for one, reason in entries], indent=2))
         return 0
@@ -154,15 +150,6 @@ def _list(models: Sequence[str], as_json: bool) -> int:
         click.echo(clean_line(one.path))
         print_line(f"{_chosen(one)}, {duration(1e3 * one.p50_ms)}, on {one.date}: {_state(one, reason)}")
     return 0
-
-
-def _outdated(one: Measurement) -> str:
-    """Return "" where the runtime is here as it was, else what is different."""
-    try:
-        state = registry.find(one.backend).availability_for(Source(one.path), LoadOptions())
-    except Exception as error:  # a backend, even a stranger's, may raise anything
-        return error.reason if isinstance(error, AccelerateError) else f"{type(error).__name__}: {error}"
-    return "" if state.version == one.version else f"measured with {one.version}; here is {state.version or 'none'}"
 
 
 def _chosen(one: Measurement) -> str:
