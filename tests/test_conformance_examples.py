@@ -102,4 +102,17 @@ class TestTooSmallAModel(CastingTests):
             super().test_a_model_plays_its_role(opened, role)
 
 
+class TestAMisspelledRole(CastingTests):
+    backend = "linear_npy"
+
+    def cases(self) -> Mapping[str, Case]:
+        return {"plain": linear(), "quantised": linear()}
+
+    @pytest.mark.parametrize("role", ["plain", "quantized"])
+    def test_a_model_plays_its_role(self, opened: Any, role: str) -> None:
+        said = r"has 'quantised', which is no role \(did you mean 'quantized'\?\); the roles are plain, several, "
+        with pytest.raises(pytest.fail.Exception, match=said):
+            super().test_a_model_plays_its_role(opened, role)
+
+
 del BackendConformance, CastingTests  # pytest collects what a module holds

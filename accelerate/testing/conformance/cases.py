@@ -13,7 +13,7 @@ from ...api import load
 from ...contract import Array, dtype_of
 from ...metadata import TensorInfo
 from ...model import Model
-from .roles import ROLES, Case, misfit
+from .roles import ROLES, Case, misfit, unknown_role
 
 __all__ = ["CaseTests", "levels_of", "scale_and_zero"]
 
@@ -30,7 +30,10 @@ class CaseTests:
 
     def case(self, role: str) -> Case:
         """Return the Case of a role; a test that needs one which the backend does not supply is skipped."""
-        case = self.cases().get(role)
+        supplied = self.cases()
+        if strange := sorted(set(supplied) - set(ROLES)):  # else the tests of what is misspelled would be skipped
+            pytest.fail(unknown_role(strange[0]), pytrace=False)
+        case = supplied.get(role)
         if case is None:
             pytest.skip(f"{self.backend} supplies no {role!r} model: {ROLES[role]}")
         return case

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ...contract import Array, Source, default_shape
+from ...contract import Array, Source, default_shape, suggestion
 from ...metadata import Metadata, TensorInfo
 
-__all__ = ["ROLES", "Case", "misfit", "refusal"]
+__all__ = ["ROLES", "Case", "misfit", "refusal", "unknown_role"]
 
 #: The kinds of model that the suite knows what to ask of.
 ROLES = {
@@ -79,6 +79,11 @@ def refusal(role: str, lack: str, metadata: Metadata) -> str:
     told = lack.format(inputs=_listed(metadata.inputs), outputs=_listed(metadata.outputs))
     remedy = "supply one; every backend does" if role == "plain" else "supply one, or leave the role out"
     return f"the model for {role!r} {told}; {remedy}"
+
+
+def unknown_role(name: str) -> str:
+    """Return the sentence about a role that the suite does not know."""
+    return f"cases() has {name!r}, which is no role{suggestion(name, ROLES)}; the roles are {', '.join(ROLES)}"
 
 
 def _listed(tensors: tuple[TensorInfo, ...]) -> str:
