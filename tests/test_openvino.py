@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ import odd_models
 import odd_onnx
 from conftest import ROOT
 from onnx import TensorProto, helper
-from openvino_models import compiled, raw_answer, read, written
+from openvino_models import compiled, core, raw_answer, read, written
 from test_real_agreement import tolerance
 
 import accelerate
@@ -203,12 +204,49 @@ def test_numbers_that_it_would_change_are_refused(caplog: pytest.LogCaptureFixtu
             model.infer(np.array([1, 1e200]))
 
 
+def test_unsigned_numbers_of_32_bits_are_refused_beyond_31() -> None:
+    """It compares 4000000000 with 5 as if it were negative."""
+    numbers = [helper.make_tensor_value_info(name, TensorProto.UINT32, (2,)) for name in "xy"]
+    output = helper.make_tensor_value_info("o", TensorProto.BOOL, (2,))
+    graph = helper.make_graph([helper.make_node("Greater", ["x", "y"], ["o"])], "odd", numbers, [output])
+    source = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    with accelerate.load(source, backend=BACKEND) as model:
+        few = np.array([5, 2**31 - 1], np.uint32)
+        assert model.infer({"x": few[::-1], "y": few})["o"].tolist() == [True, False]
+        with pytest.raises(accelerate.TensorError, match="beyond 32 bits, 5 to 4000000000"):
+            model.infer({"x": np.array([4000000000, 5], np.uint32), "y": few})
+
+
 def test_texts_keep_their_length() -> None:
     with accelerate.load(odd_onnx.reversed_strings(), backend=BACKEND) as model:
         words = ["ä", "", "two words", "x" * 1000]
         assert model.infer(words)["y"].tolist() == [word.encode() for word in reversed(words)]
         with pytest.raises(accelerate.TensorError, match="ends with a zero byte, which OpenVINO would lose"):
             model.infer(["a", "b\0", "c", "d"])
+
+
+def test_a_binding_of_texts_takes_texts_alone() -> None:
+    with accelerate.load(odd_onnx.reversed_strings(), backend=BACKEND) as model, model.bind() as binding:
+        words = binding.inputs["x"]
+        words[:] = ["a", b"b", "\u00e4", ""][: len(words)]
+        binding.run()
+        assert binding.outputs["y"][-1] == b"a"
+        for wrong, reason in ((5, r"holds 5 \(int\)"), (None, "holds None"), ("\ud800", "no UTF-8 form")):
+            words[0] = wrong
+            with pytest.raises(accelerate.TensorError, match=reason):
+                binding.run()
+
+
+def test_no_texts_at_all_are_refused() -> None:
+    """OpenVINO gives the outputs of the call before."""
+    from openvino import Model, Type, opset15
+
+    parameter = opset15.parameter([-1], Type.string, name="s")
+    made = core().compile_model(Model(opset15.string_tensor_unpack(parameter).outputs(), [parameter], "texts"), "CPU")
+    with accelerate.load(made) as model:
+        assert [value.tolist() for value in model.infer(["ab", "c"]).values()] == [[0, 2], [2, 3], [97, 98, 99]]
+        with pytest.raises(accelerate.TensorError, match="holds no text at all, at which OpenVINO answers as it did"):
+            model.infer(np.array([], object))
 
 
 def test_an_output_that_is_an_input_is_copied() -> None:
@@ -314,6 +352,40 @@ def test_an_input_with_a_default_is_a_constant_to_it() -> None:
         assert model.infer([1, 2, 3.0])["y"].tolist() == [11, 22, 33]
 
 
+@pytest.mark.parametrize("shape", [(2, 3), ("rows", 3)])
+def test_an_input_that_nothing_reads_is_one_from_a_file_and_from_bytes(shape: tuple[Any, ...], tmp_path: Path) -> None:
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("unread", "x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "odd", tensors[:2], tensors[2:])
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    (tmp_path / "model.onnx").write_bytes(content)
+    given = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for source in (tmp_path / "model.onnx", content):
+        with accelerate.load(source, backend=BACKEND) as model, model.bind({"x": (2, 3), "unread": (2, 3)}) as binding:
+            assert [t.name for t in model.metadata().inputs] == ["unread", "x"]
+            np.testing.assert_array_equal(model.infer({"x": given, "unread": -given})["y"], 2 * given)
+            binding.inputs["x"][...] = given
+            binding.run()
+            np.testing.assert_array_equal(binding.outputs["y"], 2 * given)
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="there are files in memory on Linux")
+def test_tflite_bytes_stay_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from accelerate.backends.openvino.compiling import _tflite_path
+    from accelerate.source import Source
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    content = odd_models.add3()
+    with _tflite_path(Source(content)) as path:
+        assert Path(path).read_bytes() == content
+        assert os.readlink(path).startswith("/proc/self/fd/")
+        assert not any(one.is_file() and not one.is_symlink() for one in tmp_path.rglob("*"))
+    assert not any(tmp_path.iterdir())
+    monkeypatch.delattr(os, "memfd_create")  # another system, where there is a file for as long as it is read
+    with accelerate.load(content, backend=BACKEND) as model:
+        model.warmup()
+    assert not any(tmp_path.iterdir())
+
+
 def test_an_existing_compiled_model() -> None:
     made = compiled(odd_onnx.add((2, 3)))
     ones = np.ones((2, 3), np.float32)
@@ -347,6 +419,10 @@ def test_threads_and_replicas() -> None:
         assert len(others) == 2
         assert all(other._compiled is one._compiled for other in others)
         assert len({id(other._request) for other in (one, *others)}) == 3
+    with accelerate.load(
+        odd_onnx.add(), backend=BACKEND, num_threads=1, config={"INFERENCE_NUM_THREADS": "1"}
+    ) as model:
+        assert model.runtime.details["num_threads"] == 1
     with pytest.raises(accelerate.OptionError, match="num_threads=2 and config's INFERENCE_NUM_THREADS=1 differ"):
         accelerate.load(odd_onnx.add(), backend=BACKEND, num_threads=2, config={"INFERENCE_NUM_THREADS": 1})
 
@@ -361,6 +437,14 @@ def test_its_own_choice_of_a_device_only_where_it_is_asked_for() -> None:
             continue
         with pytest.raises(accelerate.DeviceNotFoundError):
             accelerate.load(odd_onnx.double(), backend=BACKEND, device=device)
+
+
+def test_its_own_choice_heeds_threads_and_replicas() -> None:
+    with accelerate.load(odd_onnx.double(), backend=BACKEND, device="auto", num_threads=1) as model:
+        told = model.runtime.details
+        assert (told["num_threads"], told["streams"], told["execution_mode"]) == (1, 1, "ACCURACY")
+    with accelerate.load(odd_onnx.double(), backend=BACKEND, device="auto", num_threads=1, replicas=2) as model:
+        assert (model.runtime.details["num_threads"], model.runtime.details["streams"]) == (2, 2)
 
 
 def test_names_of_devices() -> None:

@@ -240,6 +240,66 @@ def test_a_killed_child_is_an_error_of_one_call() -> None:
     gc.collect()
 
 
+FORKED = """
+    import os, numpy as np, openvino
+    from accelerate.errors import AccelerateError
+    path = DATA + "/digits_float.tflite"
+    given = dict(backend="openvino", num_threads=1)
+    x = np.ones((1, 8, 8, 1), np.float32)
+    several = {"config": {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": 2}}
+    models = {
+        "plain": accelerate.load(path, **given),
+        "auto": accelerate.load(path, device="auto", **given),
+        "adopted": accelerate.load(openvino.Core().compile_model(path, "AUTO")),
+        "streams": accelerate.load(path, **several, **{**given, "num_threads": 2}),
+    }
+    bindings = {name: model.bind() for name, model in models.items()}
+    wanted = models["plain"].infer(x)["scores"]
+    def told(call):
+        try:
+            answer = call()
+        except AccelerateError as error:
+            return type(error).__name__, error.reason
+        return "" if answer is None or np.allclose(answer, wanted, atol=1e-3) else repr(answer)
+    read, write = os.pipe()
+    if not os.fork():
+        said = {
+            name: [
+                told(lambda: model.infer(x)["scores"]),
+                told(lambda: model.infer(x, timeout=9)["scores"]),
+                told(bindings[name].run),
+                told(lambda: bindings[name].run(timeout=9)),
+                told(lambda: model.bind() and None),
+            ]
+            for name, model in models.items()
+        }
+        said["load"] = told(lambda: accelerate.load(path, **given).infer(x)["scores"])
+        with %s as model:
+            said["isolated"] = told(lambda: model and model.infer(x)["scores"])
+        os.write(write, json.dumps(said).encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as file:
+        print(file.read())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_runs_what_needs_no_threads_and_hangs_at_nothing() -> None:
+    isolated = "accelerate.load(path, isolation='process', **given)" if sys.platform == "linux" else "models['plain']"
+    said = told(FORKED % isolated)
+    assert said.pop("plain") == [""] * 5
+    assert said.pop("isolated") == ""
+    error, reason = said.pop("load")
+    assert (error, reason[:26]) == ("BackendNotAvailableError", "OpenVINO was started in th")
+    assert set(said) == {"auto", "adopted", "streams"}
+    for outcomes in said.values():
+        assert len(outcomes) == 5
+        for error, reason in outcomes:
+            assert error == "InferenceError"
+            assert "waits for threads of OpenVINO's that are missing here" in reason
+
+
 # A process for long
 
 
