@@ -23,7 +23,7 @@ from .calls.conversion import (
     blank,
     dequantize,
 )
-from .calls.deadlines import Turn, check_left, deadline, left, seconds
+from .calls.deadlines import Turn, check_left, deadline, left, refuse_reentry, seconds
 from .calls.forks import keep_in_children
 from .calls.latency import LatencyStatistics
 from .calls.names import NameIndex, Outputs, rename, suggestion
@@ -293,10 +293,19 @@ class RuntimeModel(Model):
             if self.concurrent:
                 self.turn.check_open()
                 return self.execute(feeds)
-            with self._lock:
+            lock = self._lock
+            if lock._is_owned():  # type: ignore[attr-defined]
+                refuse_reentry()
+            try:  # not `with`: see Turn.lock
+                lock.acquire()
                 if self.turn.closed:
                     self.turn.check_open()
                 return self.execute(feeds)
+            finally:
+                try:  # noqa: SIM105
+                    lock.release()
+                except RuntimeError:  # it was not ours yet
+                    pass
         except AccelerateError:
             raise
         except Exception as error:
@@ -313,8 +322,17 @@ class RuntimeModel(Model):
         try:
             if until is not None:
                 return self.turn.call_within(checked, None, left(until) or 0.0)
-            with self._lock:
+            lock = self._lock
+            if lock._is_owned():  # type: ignore[attr-defined]
+                refuse_reentry()
+            try:  # not `with`: see Turn.lock
+                lock.acquire()
                 return checked()
+            finally:
+                try:  # noqa: SIM105
+                    lock.release()
+                except RuntimeError:  # it was not ours yet
+                    pass
         except AccelerateError:
             raise
         except Exception as error:

@@ -22,6 +22,7 @@ import pytest
 
 import accelerate
 from accelerate import AccelerateError, Normalization, OptionError, TensorError
+from accelerate.testing.inputs import random_inputs
 
 ADD3 = odd_models.add3()
 ONES = np.ones(3, np.float32)
@@ -182,6 +183,39 @@ print(interrupts)
         out = child.stdout.read()
         assert child.wait(30) == 0, child.stderr.read().decode()
     assert int(out) > 10
+
+
+@pytest.mark.parametrize("call", ["model.infer(x)", "binding.run()"])
+def test_a_signal_handler_that_calls_into_its_own_call_is_told(call: str) -> None:
+    told: list[BaseException | None] = []
+
+    def handle(*_: object) -> None:
+        try:
+            eval(call, names)
+        except accelerate.InferenceError as error:
+            told.append(error)
+        else:
+            told.append(None)  # between two calls
+
+    with accelerate.load(odd_models.slow(0.01), backend="tflite_cpu", num_threads=1) as model:
+        binding, x = model.bind(), random_inputs(model)
+        names = {"model": model, "binding": binding, "x": x}
+        wanted = model.infer(x)
+        for name, array in binding.inputs.items():
+            array[...] = x[name]
+        before = signal.signal(signal.SIGALRM, handle)
+        signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+        try:
+            end = time.monotonic() + 20
+            while not any(told) and time.monotonic() < end:
+                eval(call, names)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert "from a signal handler" in str(next(filter(None, told)))
+        binding.run()
+        for answer in (model.infer(x), binding.outputs):
+            assert all(np.array_equal(answer[name], wanted[name]) for name in wanted)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import AccelerateError, InferenceTimeoutError, OptionError, TensorError
 from ..metadata import TensorInfo
 from .conversion import Array, blank, dtype_of, fits
-from .deadlines import Turn, in_words, left, seconds
+from .deadlines import Turn, in_words, left, refuse_reentry, seconds
 from .forks import keep_in_children
 from .names import NameIndex
 from .shapes import default_shape
@@ -128,10 +128,19 @@ class Binding(abc.ABC):
             if timeout is not None:
                 self.step_within(seconds(timeout))
                 return
-            with self._lock:
+            lock = self._lock
+            if lock._is_owned():  # type: ignore[attr-defined]
+                refuse_reentry()
+            try:  # not `with`: see Turn.lock
+                lock.acquire()
                 if self._turn.closed or self._owners_turn.closed:
                     self.check_open()
                 self.step()
+            finally:
+                try:  # noqa: SIM105
+                    lock.release()
+                except RuntimeError:  # it was not ours yet
+                    pass
         except AccelerateError:
             raise
         except Exception as error:
@@ -185,16 +194,22 @@ class CopyingBinding(Binding):
     def step_within(self, timeout: float) -> None:  # noqa: D102
         # the model keeps the deadline, cancels the call, and has it end before the program does
         until = monotonic() + timeout
-        if not self._lock.acquire(timeout=timeout):
-            raise InferenceTimeoutError(
-                f"no answer within {in_words(timeout)}: another thread ran this Binding all that time",
-                "give a longer timeout, or each thread a Binding of its own",
-            )
-        try:
+        lock = self._lock
+        if lock._is_owned():  # type: ignore[attr-defined]
+            refuse_reentry()
+        try:  # not `with`: see Turn.lock
+            if not lock.acquire(timeout=timeout):
+                raise InferenceTimeoutError(
+                    f"no answer within {in_words(timeout)}: another thread ran this Binding all that time",
+                    "give a longer timeout, or each thread a Binding of its own",
+                )
             self.check_open()
             self.call(left(until))
         finally:
-            self._lock.release()
+            try:  # noqa: SIM105
+                lock.release()
+            except RuntimeError:  # it was not ours yet, or never
+                pass
 
     def call(self, timeout: float | None) -> None:
         """Run once, with a deadline in seconds."""

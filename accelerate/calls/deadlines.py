@@ -9,14 +9,16 @@ import os
 import threading
 from collections.abc import Callable
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
-from ..errors import ClosedError, InferenceTimeoutError, OptionError
+from ..errors import ClosedError, InferenceError, InferenceTimeoutError, OptionError
 
 if TYPE_CHECKING:
     import queue
 
-__all__ = ["Job", "Turn", "Worker", "check_left", "deadline", "guarded", "in_words", "left", "seconds"]
+__all__ = [
+    "Job", "Turn", "Worker", "check_left", "deadline", "guarded", "in_words", "left", "refuse_reentry", "seconds",
+]  # fmt: skip
 
 Result = TypeVar("Result")
 
@@ -86,7 +88,7 @@ class Job:
     moment, has nothing to give back.
     """
 
-    def __init__(self, call: Callable[[], Any], turn: threading.Lock | None = None) -> None:
+    def __init__(self, call: Callable[[], Any], turn: threading.RLock | None = None) -> None:
         self._call: Callable[[], Any] | None = call
         self._turn = turn
         self._claim = threading.Lock()  # whoever gets it decides: the worker begins, or the caller calls it off
@@ -175,6 +177,19 @@ class _Signal:
         self.run = callback
 
 
+def refuse_reentry() -> NoReturn:
+    """Raise the error of a call from within a call of the same object, by the same thread.
+
+    Raises
+    ------
+    InferenceError
+    """
+    raise InferenceError(
+        "this was called while the same thread was calling it: from a signal handler, or an object's end",
+        "note it there, and call once the first call has returned",
+    )
+
+
 class Turn:
     """Who may use a runtime's object that takes one call at a time, and whether it is still open.
 
@@ -185,8 +200,10 @@ class Turn:
 
     Attributes
     ----------
-    lock : threading.Lock
-        Held while the runtime works. A plain call takes it itself.
+    lock : threading.RLock
+        Held while the runtime works. A plain call takes it itself: in a ``try`` whose ``finally`` releases it, which
+        fails where it is another thread's. In Python 3.14, what a signal's handler raises may come between a lock's
+        ``__enter__`` and the block of ``with``, and between ``acquire`` and a ``try`` behind it in every version.
     closed : bool
     """
 
@@ -194,7 +211,7 @@ class Turn:
         self._what = what
         self._why = "is closed"
         self._remedy = remedy
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.closed = False
         self._closing = threading.Lock()
         self._worker: Worker | None = None
@@ -258,8 +275,10 @@ class Turn:
 
     def forked(self, *, busy: bool = False) -> None:
         """In a forked child: close it if another thread was using it, for that call will never end here."""
-        if self.lock.locked():
-            self.lock = threading.Lock()  # and whoever shares the old one finds it as it was
+        if self.lock.acquire(blocking=False):
+            self.lock.release()
+        else:
+            self.lock = threading.RLock()  # and whoever shares the old one finds it as it was
             busy = True
         if busy:
             self._why, self.closed = "was at work for another thread when this process was forked", True
