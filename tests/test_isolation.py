@@ -486,7 +486,7 @@ def test_no_descriptor_left() -> None:
 
 def leave_at_the_deadline(model: accelerate.Model, timeout: float = 0.2) -> None:
     started = time.monotonic()
-    with pytest.raises(InferenceTimeoutError, match=f"no answer within {timeout:g} s"):
+    with pytest.raises(InferenceTimeoutError, match=r"no answer within [\d.]+ s"):
         model.infer(given(), timeout=timeout)
     assert time.monotonic() - started < timeout + MARGIN
 
