@@ -173,8 +173,8 @@ def test_one_whose_digest_is_right_and_that_openvino_does_not_take(path: Path, c
     (engine,) = engines(cache)
     about = engine.with_name("about")
     content = b"compiled by somebody else"
-    digests = (sha256(each).hexdigest().encode() for each in (engine.read_bytes(), content))
-    about.write_bytes(about.read_bytes().replace(*digests))
+    theirs, other = (sha256(each).hexdigest().encode() for each in (engine.read_bytes(), content))
+    about.write_bytes(about.read_bytes().replace(theirs, other))
     engine.write_bytes(content)
     assert loaded(path)[0] == "built"
 
