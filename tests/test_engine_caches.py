@@ -360,8 +360,36 @@ def test_the_second_load_finds_what_the_first_has_built(cache: Path, x: Any, wan
             check(model, x, wanted)
             assert told(model) == {"state": state, "path": str(next((cache / "engines" / "onnxruntime").iterdir()))}
             assert list(Path(told(model)["path"]).glob("*.blob"))
-    with load(DIGITS.read_bytes()) as model:  # the content counts, not where it lies
+    with load(shutil.copy(DIGITS, cache)) as model:  # the content counts, not where it lies
         assert told(model)["state"] == "kept"
+
+
+@NEEDS_OPENVINO
+def test_a_model_that_came_as_bytes_is_not_written_to_the_disk(cache: Path, x: Any, wanted: Any) -> None:
+    with load(DIGITS.read_bytes()) as model:
+        check(model, x, wanted)
+        assert told(model) == {"state": "not kept", "reason": "the model came as bytes"}
+    assert not (cache / "engines").exists()
+
+
+@NEEDS_OPENVINO
+def test_a_cache_folder_whose_name_is_no_text_is_done_without(
+    cache: Path, x: Any, wanted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = cache.rename(os.fsdecode(os.fsencode(cache) + b"\xff"))
+    monkeypatch.setenv("EDGE_ACCELERATE_CACHE", str(odd))
+    with load() as model:
+        check(model, x, wanted)
+        assert told(model) == {"state": "not kept", "reason": "the path of the cache folder is no UTF-8"}
+    assert not engines(odd)
+
+
+@NEEDS_OPENVINO
+def test_a_word_that_has_cache_in_it_is_none_on_caches() -> None:
+    for properties, state in (({"KV_CACHE_PRECISION": "f16"}, "built"), ({"CACHE_MODE": "OPTIMIZE_SIZE"}, None)):
+        providers = [("OpenVINOExecutionProvider", {"load_config": {"CPU": properties}})]
+        with load(device=None, providers=providers) as model:
+            assert model.runtime.details.get("engine_cache", {}).get("state") == state
 
 
 @NEEDS_OPENVINO
@@ -387,16 +415,33 @@ def test_nothing_is_kept_for_the_cpu(cache: Path) -> None:
 
 
 @NEEDS_OPENVINO
-@pytest.mark.parametrize("damage", ["cut", "emptied", "noise"])
+@pytest.mark.parametrize("damage", ["a bit", "cut", "emptied", "noise", "gone"])
 def test_a_damaged_engine_is_built_anew(damage: str, x: Any, wanted: Any) -> None:
     with load() as model:
         (blob,) = Path(told(model)["path"]).glob("*.blob")
-    content = blob.read_bytes()
-    blob.chmod(0o600)
-    blob.write_bytes({"cut": content[: len(content) // 2], "emptied": b"", "noise": os.urandom(len(content))}[damage])
-    for _ in range(2):
+    content = bytearray(blob.read_bytes())
+    blob.unlink()
+    half = len(content) // 2
+    if damage == "a bit":
+        content[half] ^= 4
+    damaged = {"cut": bytes(content[:half]), "emptied": b"", "noise": os.urandom(len(content))}
+    if damage != "gone":
+        blob.write_bytes(damaged.get(damage, bytes(content)))
+    for state in ("built", "kept"):
         with load() as model:
             check(model, x, wanted)
+            assert told(model)["state"] == state
+
+
+@NEEDS_OPENVINO
+def test_an_engine_in_use_may_be_cut_short(x: Any, wanted: Any) -> None:
+    load().close()
+    with load() as model:
+        assert told(model)["state"] == "kept"
+        assert ".blob" not in Path("/proc/self/maps").read_text()  # a mapping would end the process
+        (blob,) = Path(told(model)["path"]).glob("*.blob")
+        os.truncate(blob, 0)
+        check(model, x, wanted)
 
 
 @NEEDS_OPENVINO

@@ -21,11 +21,11 @@ import pytest
 
 import accelerate
 from accelerate import (
-    AccelerateError,
     DeviceNotFoundError,
     InferenceTimeoutError,
     Model,
     OptionError,
+    TensorError,
     UnsupportedModelError,
 )
 from accelerate.system.wheels import Here
@@ -236,7 +236,9 @@ def test_what_a_plugin_does_not_run_is_told_and_nothing_at_all_is_an_error(caplo
         load(chain("Abs", "Scaler"), full_delegation=True)
     with pytest.raises(UnsupportedModelError, match="openvino:cpu runs no operator of this model"):
         load(chain("Scaler"))
-    with pytest.raises(UnsupportedModelError, match=r"the device cannot run the model.*device='cpu'"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"the device cannot run the model.*device='cpu' or backend='openvino'"
+    ):
         load(odd_onnx.default_input())
 
 
@@ -276,6 +278,10 @@ def test_a_plan_says_which_version_of_a_plugin() -> None:
         ({"providers": [(OPENVINO, {"device_id": "x"})]}, r"no device \{'device_id': 'x'\}"),
         ({"providers": ["OpenVINOExecutionProvider.AUTO"]}, "no execution provider"),
         ({"providers": [OPENVINO], "device": "openvino:cpu"}, "both say where"),
+        ({"providers": [OPENVINO, OPENVINO]}, "providers has OpenVINOExecutionProvider twice"),
+        ({"providers": [(OPENVINO, {"load_config": "{no"})]}, "load_config of OpenVINOExecutionProvider is '{no'"),
+        ({"providers": [(OPENVINO, {"load_config": '{"CPU": 5}'})]}, "providers: load_config of .* wanted"),
+        ({"providers": [(OPENVINO, {"load_config": {"CPU": 5}})]}, "providers: load_config of .* wanted"),
         ({"device": "openvino:cpu", "session_options": onnxruntime.SessionOptions()}, "session_options cannot go with"),
         ({"providers": [OPENVINO], "session_options": onnxruntime.SessionOptions()}, "session_options cannot go with"),
     ],
@@ -297,8 +303,81 @@ def test_a_plugins_own_options_go_before_ours() -> None:
         off = np.abs(exact.infer(x)["scores"] - given.infer(x)["scores"]).max()
         if "BF16" in plugins.find_device("openvino:cpu").properties.get("OPTIMIZATION_CAPABILITIES", ""):
             assert off > 1e-5
-    with pytest.raises(AccelerateError, match="JSON parsing error"):
-        load(device=None, providers=[(OPENVINO, {"load_config": "{no"})])
+
+
+@NEEDS_OPENVINO
+@pytest.mark.parametrize("unknown", [{"NO_SUCH_PROPERTY": "1"}, {"INFERENCE_NUM_THREADS": "many"}])
+def test_a_property_that_openvino_refuses_is_no_fault_of_the_model(
+    unknown: dict[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (name,) = unknown
+    with pytest.raises(OptionError, match=f"providers: OpenVINO refuses a property in load_config: .*{name}"):
+        load(device=None, providers=[(OPENVINO, {"load_config": {"CPU": unknown}})])
+    assert capfd.readouterr().err == ""
+
+
+@NEEDS_OPENVINO
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "uint32", "float64"])
+def test_numbers_that_openvino_would_change_are_refused(dtype: str, caplog: pytest.LogCaptureFixture) -> None:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    x, y = (helper.make_tensor_value_info(name, kind, [3]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "double", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    within, beyond = np.array([1, 2, 3], dtype), np.array([1, 2, np.inf if dtype == "float64" else 2**31 + 5], dtype)
+    with load(model) as loaded, loaded.bind() as binding:
+        assert loaded.infer(within)["y"].tolist() == [2, 4, 6]
+        binding.inputs["x"][...] = within
+        binding.run()
+        assert binding.outputs["y"].tolist() == [2, 4, 6]
+        binding.inputs["x"][...] = beyond
+        for call in (lambda: loaded.infer(beyond), lambda: loaded.infer(beyond, timeout=60), binding.run):
+            with pytest.raises(TensorError, match=r"'x' holds numbers beyond 32 bits, .* which OpenVINO's CPU device"):
+                call()
+    assert ("takes float64, which OpenVINO computes in float32" in caplog.text) == (dtype == "float64")
+
+
+@NEEDS_OPENVINO
+def test_inputs_without_elements_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [0, 3]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "empty", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    with pytest.raises(UnsupportedModelError, match="input 'x' has no elements"):
+        load(model)
+    assert capfd.readouterr().err == ""
+
+
+@NEEDS_OPENVINO
+@pytest.mark.parametrize(
+    ("properties", "runs"),
+    [({}, True), ({"PERFORMANCE_HINT": "LATENCY"}, True), ({"NUM_STREAMS": "2"}, False),
+     ({"PERFORMANCE_HINT": "THROUGHPUT"}, False)],
+)  # fmt: skip
+def test_a_forked_child_calls_a_model_that_needs_no_threads(properties: dict[str, str], runs: bool) -> None:
+    answer = child(f"""
+import numpy as np
+model = accelerate.load(
+    {str(DIGITS)!r}, backend="onnxruntime", providers=[({OPENVINO!r}, {{"load_config": {{"CPU": {properties!r}}}}})]
+)
+x = np.ones((1, 1, 8, 8), np.float32)
+wanted, binding = model.infer(x)["scores"], model.bind()
+binding.inputs["image"][...] = x
+binding.run()
+ours, theirs = os.pipe()
+if os.fork() == 0:
+    said = []
+    for call in (lambda: model.infer(x), lambda: model.infer(x, timeout=60), lambda: model.bind().run(), binding.run):
+        try:
+            call()
+            said.append(True)
+        except accelerate.InferenceError as error:
+            said.append("does not run in a forked child" not in str(error))
+    os.write(theirs, json.dumps(said).encode())
+    os._exit(0)
+os.close(theirs)
+print(os.read(ours, 1000).decode())
+os.wait()
+""")
+    assert answer == [runs] * 4
 
 
 @NEEDS_OPENVINO

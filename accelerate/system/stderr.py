@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 __all__ = ["held_back"]
 
@@ -29,7 +29,7 @@ def held_back(pattern: re.Pattern[bytes]) -> Iterator[None]:
     Parameters
     ----------
     pattern : re.Pattern of bytes
-        Matches the beginning of every line to be dropped.
+        Matches the beginning of every line to be dropped, or lines to their end.
     """
     if _log.isEnabledFor(logging.DEBUG):  # somebody wants to see it, and a crash's last words
         yield
@@ -75,11 +75,21 @@ def _leave() -> None:
         written = os.read(stand_in, size) if size else b""
         os.close(real)
         os.close(stand_in)
-    others = [line for line in written.splitlines(keepends=True) if not any(p.match(line) for p in patterns)]
-    late = memoryview(b"".join(others))
+    late = memoryview(_without(patterns, written))
     with contextlib.suppress(OSError):  # nobody reads stderr any more: no reason to fail a load
         while late:
             late = late[os.write(_STDERR, late) :]
+
+
+def _without(patterns: Sequence[re.Pattern[bytes]], written: bytes) -> bytes:
+    kept, at = [], 0
+    while at < len(written):
+        match = next(filter(None, (pattern.match(written, at) for pattern in patterns)), None)
+        end = written.find(b"\n", at if match is None else max(at, match.end() - 1)) + 1 or len(written)
+        if match is None:
+            kept.append(written[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _after_fork() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate.contract import LoadOptions, Source, __version__
 from accelerate.errors import AccelerateError
 
+from .provider_options import keeping, speaks_of_caches
 from .providers import COMPILING, KEEPING, ProviderChain
 from .runtime import import_runtime
 
@@ -47,13 +48,8 @@ class EngineCache:
         compiles = chain.provider in COMPILING and source.format == "onnx"
         if not (compiles or chain.provider in KEEPING) or _settled_by_user(chain):
             return
-        from accelerate.contract import kept_engine
-
         try:
-            digest = source.digest()
-            if digest is None:
-                return
-            self._kept = kept_engine("onnxruntime", _key(chain, digest, options))
+            self._kept = _folder(chain, source, options)
         except OSError as error:
             self._state, self._reason = "not kept", f"{error.strerror or error}"
         self._settle()
@@ -81,7 +77,7 @@ class EngineCache:
             return
         if self.chain.provider in KEEPING | COMPILING and not self.chain.device.startswith("openvino:cpu"):
             then = "it is kept for the next load" if self._kept is not None else (
-                f"it cannot be kept ({self._reason or 'the model cannot be read again'}), so that each load builds it; "
+                f"it cannot be kept ({self._reason}), so that each load builds it; "
                 "EDGE_ACCELERATE_CACHE names another folder"
             )  # fmt: skip
             _log.warning(
@@ -149,8 +145,6 @@ class EngineCache:
         self.chain = self._plain
         if self._kept is None or self._plain.provider not in KEEPING:
             return
-        from .provider_options import keeping
-
         folder, provider = str(self._kept.path), self._plain.provider
         if self._plain.plugged:
             (device, options), *rest = self._plain.plugged
@@ -166,8 +160,28 @@ class EngineCache:
 
 def _settled_by_user(chain: ProviderChain) -> bool:
     """Tell whether the options of the provider that builds say something of caches."""
-    given: Any = chain.plugged[0][1] if chain.plugged else chain.providers[0]
-    return "cache" in str(given).lower()
+    if chain.plugged:
+        return speaks_of_caches(chain.plugged[0][1])
+    first = chain.providers[0]
+    return not isinstance(first, str) and speaks_of_caches(first[1])
+
+
+def _folder(chain: ProviderChain, source: Source, options: LoadOptions) -> KeptEngine:
+    """Return the engine's folder; an OSError says why there is none."""
+    from accelerate.contract import kept_engine
+
+    if source.path is None:  # it may be no matter for the disk, and an engine holds its weights
+        raise OSError("the model came as bytes")
+    digest = source.digest()
+    if digest is None:
+        raise OSError("the model cannot be read again")
+    kept = kept_engine("onnxruntime", _key(chain, digest, options))
+    try:
+        str(kept.path).encode()
+    except UnicodeError:  # providers take texts
+        kept.discard()
+        raise OSError("the path of the cache folder is no UTF-8") from None
+    return kept
 
 
 def _key(chain: ProviderChain, digest: str, options: LoadOptions) -> dict[str, object]:

@@ -10,12 +10,13 @@ from accelerate.errors import (
     InferenceError,
     ModelError,
     ModelNotFoundError,
+    OptionError,
     TensorError,
     UnsupportedModelError,
     one_line,
 )
 
-__all__ = ["while_loading", "while_running", "without_noise"]
+__all__ = ["left_behind", "while_loading", "while_running", "without_noise"]
 
 # by the name of the class: each of them derives from Exception directly, and some versions lack some
 _LOADING: dict[str, type[AccelerateError]] = {
@@ -43,8 +44,10 @@ _UNSUPPORTED = (
     ("opset", "update onnxruntime, or export the model with an older opset"),
 )
 _NOISE = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |/onnxruntime_src/\S+:\d+ .*?\)(?: const)? (?=\S)"
+    r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |\[OpenVINO-EP\] \S+:\d+ - |Exception from \S+:\d+: "
+    r"|/onnxruntime_src/\S+:\d+ .*?\)(?: const)? (?=\S)"
 )  # "/onnxruntime_src/onnxruntime/core/graph/model.cc:256 a C++ signature) "
+_PROPERTY = re.compile("Unsupported property|Wrong value for property", re.I)
 _EXTERNAL_DATA = "keep the files with the model's weights beside it, under the names that it gives them"
 
 
@@ -54,8 +57,11 @@ def while_loading(error: Exception, where: str) -> AccelerateError:
     for mark, remedy in _UNSUPPORTED:
         if mark.lower() in text.lower():
             return UnsupportedModelError(f"{where}: ONNX Runtime cannot run the model: {text}", remedy)
+    if _PROPERTY.search(text):
+        return OptionError(f"providers: OpenVINO refuses a property in load_config: {text}")
     if type(error).__name__ == "EPFail":
-        return UnsupportedModelError(f"{where}: the device cannot run the model: {text}", "use device='cpu'")
+        other = " or backend='openvino'" if "openvino" in text.lower() else ""
+        return UnsupportedModelError(f"{where}: the device cannot run the model: {text}", f"use device='cpu'{other}")
     kind = _LOADING.get(type(error).__name__, ModelError)
     if "external data" in text.lower():
         return ModelError(f"{where}: its external data cannot be used: {text}", _EXTERNAL_DATA)
@@ -65,6 +71,14 @@ def while_loading(error: Exception, where: str) -> AccelerateError:
 def while_running(error: Exception) -> AccelerateError:
     """Return the error for what a run has raised."""
     return _RUNNING.get(type(error).__name__, InferenceError)(f"ONNX Runtime failed: {without_noise(error)}")
+
+
+def left_behind(device: str) -> InferenceError:
+    """Return the error for a call in a forked child that would wait for its parent's threads."""
+    return InferenceError(
+        f"this model on {device} does not run in a forked child: the threads that would run it are the parent's",
+        "load it in the child alone, or start the child without a fork (multiprocessing's 'spawn')",
+    )
 
 
 def without_noise(error: Exception) -> str:

@@ -40,7 +40,7 @@ from accelerate.metadata import Metadata, TensorInfo
 from .binding import SessionBinding, can_share
 from .element_types import data_type, from_value, needs_value, strings_in, strings_out, to_value
 from .engines import EngineCache
-from .errors import while_loading, while_running
+from .errors import left_behind, while_loading, while_running
 from .profile import profile
 from .providers import CPU, ProviderChain
 from .runtime import ERROR, LINES, cancellable, import_runtime, run_options
@@ -82,7 +82,14 @@ class ONNXModel(RuntimeModel):
         kinds = {t.data_type for t in (*inputs, *outputs)}
         self._strings = "string" in kinds
         self._by_value = any(map(needs_value, kinds))
-        self._plain = not self._strings and not self._by_value and not any(t.optional for t in inputs)
+        self._narrowed = self._needs_threads = False
+        if engines is not None and engines.chain.plugged:
+            from .limits import narrows, needs_threads
+
+            self._narrowed, self._needs_threads = narrows(engines.chain, inputs, source), needs_threads(engines.chain)
+        self._left_behind = False  # in a forked child: the threads that would run it
+        optional = any(t.optional for t in inputs)
+        self._plain = not (self._strings or self._by_value or self._narrowed or optional)
         super().__init__("onnxruntime", inputs, outputs, runtime, options)
 
     @classmethod
@@ -141,6 +148,7 @@ class ONNXModel(RuntimeModel):
         session = self._session  # a call that runs keeps it alive after close()
         given = dict(zip(self._feed_names, feeds, strict=True))
         if not self._plain:
+            self._check_feeds(feeds)
             given = {name: self._as_text(i, feed) for i, (name, feed) in enumerate(given.items()) if feed is not None}
             if self._by_value:
                 return self._call_by_value(session, given, options)
@@ -149,6 +157,19 @@ class ONNXModel(RuntimeModel):
             return [strings_out(a) if a.dtype.hasobject else a for a in outputs]
         # outputs of one name are one memory; an output that is an input is the caller's array (ONNX Runtime 1.23)
         return [output.copy() for output in outputs] if self._repeats else outputs
+
+    def _check_feeds(self, feeds: Sequence[Any]) -> None:
+        if self._left_behind:
+            raise left_behind(self.device)
+        if self._narrowed:
+            from accelerate.contract import check_narrowed
+
+            check_narrowed(self.inputs, feeds, "OpenVINO's CPU device")
+
+    def forked(self) -> None:
+        super().forked()
+        if self._needs_threads:
+            self._plain, self._left_behind = False, True
 
     def _call_by_value(self, session: Any, feeds: Mapping[str, Array], options: Any) -> list[Array]:
         import onnxruntime
@@ -174,6 +195,8 @@ class ONNXModel(RuntimeModel):
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Binding:
         self.check_open()
+        if self._left_behind:
+            raise left_behind(self.device)
         inputs = allocate(self.sized_inputs, self.input_index, shapes)
         named = {self.input_index.find(name) for name in shapes or ()}
         if unranked := [t.name for i, t in enumerate(self.inputs) if "rank" in t.extra and i not in named]:
@@ -182,7 +205,7 @@ class ONNXModel(RuntimeModel):
                 f"give it: bind(shapes={{{unranked[0]!r}: shape}})",
             )
         # ONNX Runtime does not write an output that is an input at the same time, nor one output twice
-        plain = not self._strings and not self._by_value and not self._repeats
+        plain = not (self._strings or self._by_value or self._repeats or self._narrowed or self._needs_threads)
         # where an input is dynamic, files often give outputs the shape that they had when the model was exported
         settled = all(min(t.shape, default=0) >= 0 for t in self.inputs if t.name in inputs)
         if plain and settled and self.device == "cpu" and can_share(inputs.values(), self.outputs):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate.contract import Array, Device, held_back, suggestion, try_digits
 from accelerate.errors import InferenceError, OptionError
 
+from .provider_options import check_pairs, plugin_options
 from .runtime import IN_BUILDS, LINES, answer_of, import_runtime
 
 if TYPE_CHECKING:
@@ -90,7 +91,6 @@ def chain_for(device: str, providers: Sequence[Any] | None, threads: int) -> Pro
 def _plugged(name: str, pairs: Sequence[tuple[str, Mapping[str, Any]]], threads: int) -> ProviderChain:
     """Return a chain of plugins' devices: the first is known, others are the first that their options name."""
     from . import plugins
-    from .provider_options import plugin_options
 
     ids = [name, *(_row_of(*pair).id for pair in pairs[1:])]
     found = [(plugins.find_device(one), given) for one, (_, given) in zip(ids, pairs, strict=True)]
@@ -106,6 +106,7 @@ def parse_providers(given: object) -> list[tuple[str, dict[str, Any]]]:
         raise OptionError(
             f"providers is {given!r:.200}; wanted a list of names or (name, options), such as ['CPUExecutionProvider']"
         )
+    check_pairs(pairs)
     return pairs
 
 

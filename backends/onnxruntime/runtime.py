@@ -19,7 +19,8 @@ Result = TypeVar("Result")
 #: How ONNX Runtime begins its lines ("<time> [W:onnxruntime:..."), and what it says of a CPU that it does not know, as
 #: on most ARM boards: "onnxruntime cpuid_info warning: Unknown CPU vendor. cpuinfo_vendor value: 0".
 LINES = re.compile(
-    rb"(\x1b\[[\d;]*m)?\d{4}-\d\d-\d\d [\d:.]+ \[[VIWEF]:onnxruntime"
+    rb"\x1b\[[\d;]*m\d{4}-\d\d-\d\d [\d:.]+ \[[VIWEF]:onnxruntime[^\x1b]*\x1b\[m"  # of several lines, in a colour
+    rb"|(\x1b\[[\d;]*m)?\d{4}-\d\d-\d\d [\d:.]+ \[[VIWEF]:onnxruntime"
     rb"|onnxruntime (cpuid_info )?warning: |Unknown CPU vendor|(Warning|Error|Fatal error) in cpuinfo: "
 )
 #: Providers that are part of a build though it lists their devices as it lists those of plugins.
