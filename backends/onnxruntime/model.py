@@ -205,7 +205,7 @@ class ONNXModel(RuntimeModel):
                 f"give it: bind(shapes={{{unranked[0]!r}: shape}})",
             )
         # ONNX Runtime does not write an output that is an input at the same time, nor one output twice
-        plain = not (self._strings or self._by_value or self._repeats or self._narrowed or self._needs_threads)
+        plain = not self._strings and not self._by_value and not self._repeats
         # where an input is dynamic, files often give outputs the shape that they had when the model was exported
         settled = all(min(t.shape, default=0) >= 0 for t in self.inputs if t.name in inputs)
         if plain and settled and self.device == "cpu" and can_share(inputs.values(), self.outputs):
