@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import viam.logging
-from grpclib.server import Server
 from viam.components.camera import Camera
 from viam.errors import ResourceNotFoundError
 from viam.module.module import Module
@@ -137,7 +136,7 @@ class AccelerateModule(Module):
         raise OptionError(f"the machine has no {kind} {name.name!r}{known}", f"correct {attribute}, or configure it")
 
 
-def _hang_up_when_closed(server: Server) -> None:
+def _hang_up_when_closed(server: Any) -> None:
     """Have grpclib's server end its clients' connections when it is closed, once their calls have ended.
 
     It leaves them to the clients, and asyncio's server waits for them (since Python 3.12): but viam-server keeps its
@@ -161,7 +160,7 @@ def _hang_up_when_closed(server: Server) -> None:
         close()
         ending.append(asyncio.get_running_loop().create_task(hang_up()))
 
-    server._protocol_factory, server.close = remember, end  # type: ignore[method-assign]
+    server._protocol_factory, server.close = remember, end
 
 
 def _register() -> None:
