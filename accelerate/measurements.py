@@ -32,6 +32,7 @@ _MOST_BYTES, _MOST_ENTRIES = 1 << 17, 100
 _MOST_THREADS = 1024
 _NAME = re.compile(r"[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_OPTIONS = re.compile(r"\boptions [0-9a-f]{64}\b")  # as `_arguments` writes them
 #: Where a board says what it is, and where other machines name their processor.
 _BOARD, _PROCESSOR = "/proc/device-tree/model", "/proc/cpuinfo"
 _MOST_TOLD = 4096  # bytes of them: of many CPUs the first will do
@@ -85,7 +86,7 @@ class Measurement:
     @property
     def has_options(self) -> bool:
         """Whether it is for options of the backend's own."""
-        return any(part.startswith("options ") for part in self.arguments.split("; "))
+        return bool(_OPTIONS.search(self.arguments))
 
     def _lead_in_words(self) -> str:
         if self.lead is None:

@@ -552,12 +552,12 @@ def test_the_peak_of_memory_is_seen() -> None:
     if not machine.reset_peak_memory():
         pytest.skip("this kernel does not let a process reset its peak (/proc/self/clear_refs)")
     before = machine.peak_memory_mb()
-    block = np.ones(30_000_000, np.uint8)
+    block = np.ones(50_000_000, np.uint8)  # more than malloc ever keeps for the next (mallopt(3): 32 MiB)
     assert before is not None
     del block
     after = machine.peak_memory_mb()
     assert after is not None
-    assert after > before + 20
+    assert after > before + 40
 
 
 def test_importing_the_package_imports_nothing_of_it() -> None:
