@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import odd_models
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import accelerate
@@ -59,6 +59,8 @@ def test_anything_gets_a_name(content: bytes) -> None:
     assert kind or remedy
 
 
+@example(":0h0")
+@example(":0Z " + "a line of text\n" * 10)
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=5000))
 def test_text_is_no_onnx_model(text: str) -> None:
     assert judge(text.encode()[:4096])[0] == ""

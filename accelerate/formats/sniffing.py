@@ -13,6 +13,7 @@ _NET = re.compile(rb"(?s)(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<n
 
 _VARINT, _BYTES = 0, 2
 _LONG = 1024  # bytes: chance has no such fields
+_TEXT = bytes(range(32, 127)) + b"\t\n\r"
 #: The fields of onnx.proto's ModelProto: their wire types, and for those that are messages the fields of these.
 _TEXTS = frozenset({2, 3, 4})
 _MODEL = {1: _VARINT, 2: _BYTES, 3: _BYTES, 4: _BYTES, 5: _VARINT, 6: _BYTES, 7: _BYTES, 8: _BYTES, 14: _BYTES,
@@ -60,6 +61,8 @@ def _is_onnx(head: bytes) -> bool:
     except (ValueError, StopIteration):
         return False
     if cut:
+        if not head.translate(None, _TEXT):  # ":0Z " begins like a graph; a model has other bytes before long
+            return False
         return not seen.isdisjoint({1, 7} if len(head) <= _LONG else {1, *_MESSAGES})
     return 7 in seen or {1, 2} <= seen
 
