@@ -136,6 +136,25 @@ def test_what_is_right_is_computed_once(tmp_path: Path) -> None:
     assert (first[1], again[1]) == (1, 0)
 
 
+@pytest.mark.parametrize(("processor", "tried"), [("aarch64", 1), ("x86_64", 0)])
+def test_the_first_load_tries_it_where_it_was_seen_to_crash(processor: str, tried: int, tmp_path: Path) -> None:
+    code = f"""
+        import platform
+        import accelerate.system.children as children
+        platform.machine = lambda: {processor!r}
+        started, run = [], children.run_in_child
+        def counted(*arguments, **named):
+            started.append(arguments)
+            return run(*arguments, **named)
+        children.run_in_child = counted
+        for _ in range(2):
+            with accelerate.load(DATA + "/digits_float.tflite", backend="openvino") as model:
+                assert model.backend == "openvino"
+        print(json.dumps(sum("openvino" in one[0] for one in started)))
+        """
+    assert told(code, EDGE_ACCELERATE_CACHE=str(tmp_path)) == tried
+
+
 def test_a_frozen_program_says_that_it_was_not_tried(tmp_path: Path) -> None:
     code = """
         import sys

@@ -86,10 +86,10 @@ class OpenVINO(Backend):
         if source.format == "object":  # which shows that it works
             return _try()
         from .libraries import lacks_reader
-        from .trial import check_known_crash
+        from .trial import check_crash
 
         try:
-            check_known_crash()
+            check_crash()
         except BackendNotAvailableError as error:
             return Availability(False, reason=error.reason, remedy=error.remedy)
         state = _try()

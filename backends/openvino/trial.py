@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from accelerate.contract import Array, __version__, folder, held_back, try_digits, verdict, verdicts
+from accelerate.contract import Array, ChildError, __version__, folder, held_back, try_digits, verdict, verdicts
 from accelerate.errors import BackendNotAvailableError
 
 from .runtime import LINES, core, settings
 
-__all__ = ["check_known_crash", "known_answers", "try_known_answers"]
+__all__ = ["check_crash", "known_answers", "try_known_answers"]
 
 _TOPIC = "openvino-trials"
 _KEY = "digits"
@@ -46,8 +46,8 @@ def known_answers() -> dict[str, tuple[str, str]]:
     return dict(found.wrong or {})
 
 
-def check_known_crash() -> None:
-    """Refuse an OpenVINO that is known to crash here; nothing is tried, nor imported.
+def check_crash() -> None:
+    """Refuse an OpenVINO that is known to crash here; on ARM, where it was seen to, it is tried the first time.
 
     Raises
     ------
@@ -56,6 +56,9 @@ def check_known_crash() -> None:
     known = verdicts(_TOPIC, _versions()).get(_KEY)
     if known is not None and known.crash:
         raise _crashed(known.crash)
+    if known is None and platform.machine() == "aarch64":
+        with contextlib.suppress(ChildError):  # nothing is known then, as elsewhere
+            known_answers()
 
 
 def _crashed(how: str) -> BackendNotAvailableError:
