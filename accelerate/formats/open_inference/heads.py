@@ -12,7 +12,6 @@ from .raw import split
 __all__ = ["HeadReader"]
 
 _KEPT, _LARGEST_KEPT = 64, 4096  # heads that are remembered, and the bytes of one
-_MOST_RAW = 1000  # with more of them, a message is read with the bounds of all messages
 
 Head = TypeVar("Head")
 
@@ -56,8 +55,8 @@ class HeadReader(Generic[Head]):
             return head, []
         for length in self._lengths:
             if message[length : length + 1] == self._tag and (head := self._known.get(message[:length])) is not None:
-                raw = self._contents(message, length)
-                if raw is not None:
+                rest, raw = split(message, self._number, self._what, length)
+                if not rest:
                     return head, raw
         start, raw = split(message, self._number, self._what)
         head = self._known.get(start)
@@ -73,27 +72,3 @@ class HeadReader(Generic[Head]):
                 self._known.pop(next(iter(self._known)))
             self._known[start] = head
             self._lengths = tuple(dict.fromkeys(map(len, self._known)))
-
-    def _contents(self, message: bytes, at: int) -> list[memoryview] | None:
-        """Return the raw contents of which a message consists from a place on; None where it is something else."""
-        view, end, tag = memoryview(message), len(message), self._tag[0]
-        raw: list[memoryview] = []
-        while at < end:
-            if message[at] != tag or len(raw) == _MOST_RAW:
-                return None
-            at += 1
-            length = shift = 0
-            while at < end and shift < 35:
-                byte = message[at]
-                at += 1
-                length |= (byte & 0x7F) << shift
-                shift += 7
-                if byte < 0x80:
-                    break
-            else:
-                return None
-            if length > end - at:
-                return None
-            raw.append(view[at : at + length])
-            at += length
-        return raw

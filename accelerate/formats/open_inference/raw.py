@@ -17,18 +17,20 @@ from ..protobuf import BYTES, Message
 __all__ = ["pack_strings", "split", "unpack_strings"]
 
 
-def split(message: bytes, number: int, what: str) -> tuple[bytes, list[memoryview]]:
+def split(message: bytes, number: int, what: str, start: int = 0) -> tuple[bytes, list[memoryview]]:
     """Separate the contents of one field of bytes from the rest of a message, which `what` names in errors.
+
+    It is read from `start` on, where a field begins.
 
     Raises
     ------
     ModelError
         It is no message.
     """
-    view, end = memoryview(message), 0
+    view, end = memoryview(message), start
     raw: list[memoryview] = []
     rest: list[memoryview] = []
-    for field, wire, value in Message(message, what).fields():
+    for field, wire, value in Message(message, what, (start, len(message))).fields():
         start, end = end, value[1]
         if field == number and wire == BYTES:
             raw.append(view[value[0] : end])
