@@ -10,7 +10,7 @@ from ..model import Model
 from .classifier import Classifier
 from .detector import Detector
 from .outputs import known_of, picture_input
-from .plain_rules import pixels_layout, points_layout, scores_layout
+from .plain_rules import plain_task, scores_layout
 from .pose import PoseEstimator
 from .segmenter import Segmenter
 from .task import VisionTask
@@ -31,18 +31,15 @@ def task_for(model: Model | Metadata) -> VisionTask[Any]:
     if picture_input(metadata) is None:
         raise OptionError("the model takes no picture", "call infer")
     known = known_of(metadata)
-    said = known.task
     layout = metadata.extra.get("vision", {}).get("layout", {})
     kind = layout.get("kind", "")
-    if kind == "keypoints" or said == "pose" or (not kind and points_layout(known) is not None):
+    plain = "" if kind else plain_task(known)
+    if kind == "keypoints" or known.task == "pose" or plain == "PoseEstimator":
         return PoseEstimator(model)
-    if kind in ("classes", "index", "mask"):
+    if kind in ("classes", "index", "mask") or plain == "Segmenter":
         return Segmenter(model)
-    alone = not kind and len(metadata.outputs) == 1
-    if kind == "scores" or (alone and said in ("", "classify") and scores_layout(known) is not None):
+    if kind == "scores" or plain == "Classifier":
         return Classifier(model)
-    if alone and said in ("", "segment") and pixels_layout(known) is not None:
-        return Segmenter(model)
     try:
         return Detector(model)
     except OptionError:

@@ -17,14 +17,13 @@ from .calibration import calibrated
 from .completeness import check_background
 from .layout import Layout
 from .outputs import known_of
-from .plain_rules import scores_layout
+from .plain_rules import SUM_OFF, scores_layout
 from .results import Classifications
 from .task import BestFirst
 
 __all__ = ["Classifier"]
 
-#: How far the sum of probabilities may lie from 1, and they outside of 0..1: 1,001 of them of 8 bits.
-_SUM, _EDGE = 0.1, 1e-3
+_EDGE = 1e-3  # how far probabilities may lie outside of 0..1
 
 
 class Classifier(BestFirst[Classifications]):
@@ -111,5 +110,5 @@ class Classifier(BestFirst[Classifications]):
         if not activation and scores.size > 1:
             # what a graph of unknown end gives may be anything
             inside = scores.min() >= -_EDGE and scores.max() <= 1 + _EDGE
-            activation = "probability" if inside and abs(float(scores.sum()) - 1) <= _SUM else "softmax"
+            activation = "probability" if inside and abs(float(scores.sum()) - 1) <= SUM_OFF else "softmax"
         return softmax(scores) if activation == "softmax" else scores

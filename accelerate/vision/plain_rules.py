@@ -9,12 +9,24 @@ from .layout import Layout
 from .outputs import Known, Output
 from .places import COCO_POINTS
 
-__all__ = ["pixels_layout", "points_layout", "scores_layout"]
+__all__ = ["SUM_OFF", "pixels_layout", "plain_task", "points_layout", "scores_layout"]
 
 _ACTIVATED = frozenset({"SOFTMAX", "LOGISTIC", "Softmax", "Sigmoid", "HardSigmoid"})
-_SUM = 0.1  # how far that of probabilities of 8 bits may lie from 1
+SUM_OFF = 0.1  # how far that of 1,001 probabilities of 8 bits may lie from 1
 _MOST = {"uint8": 255, "int8": 127, "int16": 32767}
 _SMALLEST = 8  # sides of a map of classes
+
+
+def plain_task(known: Known) -> str:
+    """Return the task that such outputs are for, where nobody has described them; "" where they may hold boxes."""
+    alone = len(known.outputs) == 1
+    if points_layout(known) is not None:
+        return "PoseEstimator"
+    if alone and known.task in ("", "classify") and scores_layout(known) is not None:
+        return "Classifier"
+    if alone and known.task in ("", "segment") and pixels_layout(known) is not None:
+        return "Segmenter"
+    return ""
 
 
 def scores_layout(known: Known) -> Layout | None:
@@ -36,7 +48,7 @@ def _holds_shares(info: TensorInfo) -> bool:
     q, most = info.quantization, _MOST.get(info.data_type)
     if q is None or most is None:
         return False
-    return all((most - zero) * scale <= 1 + _SUM for scale, zero in zip(q.scale, q.zero_point, strict=True))
+    return all((most - zero) * scale <= 1 + SUM_OFF for scale, zero in zip(q.scale, q.zero_point, strict=True))
 
 
 def _may_be_scores(one: Output) -> bool:

@@ -14,7 +14,7 @@ from .dense_rules import anchored, dense, several
 from .layout import Layout
 from .list_rules import by_graph, by_metadata, by_names, by_place, indexed, rows
 from .outputs import Known, known_of, picture_input
-from .plain_rules import pixels_layout, points_layout, scores_layout
+from .plain_rules import plain_task, scores_layout
 
 __all__ = ["boxes_layout", "unrecognized"]
 
@@ -58,15 +58,10 @@ def unrecognized(known: Known, what: str) -> OptionError:
 
 def _recognized_task(known: Known) -> str:
     """Return what `task_for` makes of a model whose outputs are recognised without a look at their values, else ""."""
-    alone, said = len(known.outputs) == 1, known.task
     if picture_input(known.metadata) is None:
         return ""
-    if points_layout(known) is not None:
-        return "PoseEstimator"
-    if alone and said in ("", "classify") and scores_layout(known) is not None:
-        return "Classifier"
-    if alone and said in ("", "segment") and pixels_layout(known) is not None:
-        return "Segmenter"
+    if plain := plain_task(known):
+        return plain
     try:
         boxes = boxes_layout(known, {})
     except OptionError:
