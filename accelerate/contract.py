@@ -37,7 +37,7 @@ from .system.wheels import Wheels
 
 if TYPE_CHECKING:
     from .calls.held_open import HeldOpen
-    from .calls.narrowed import check_narrowed, is_narrowed
+    from .calls.narrowed import check_narrowed, may_narrow
     from .calls.texts import encoded_texts
     from .diagnosis.facts import Conflict, Distribution, Facts
     from .formats.description import describe_source, interface_of
@@ -59,7 +59,7 @@ else:  # what only some backends need is imported when one names it
             "describe_source": ".formats.description",
             "interface_of": ".formats.description",
             "encoded_texts": ".calls.texts",
-            "is_narrowed": ".calls.narrowed",
+            "may_narrow": ".calls.narrowed",
             "KeptEngine": ".system.kept",
             "kept_engine": ".system.kept",
         }
@@ -111,9 +111,9 @@ __all__ = [
     "host_and_port",
     "in_words",
     "interface_of",
-    "is_narrowed",
     "kept_engine",
     "left",
+    "may_narrow",
     "name_tensors",
     "random_tensor",
     "read_only",

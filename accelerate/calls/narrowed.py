@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,17 +11,27 @@ from ..errors import TensorError
 from ..metadata import TensorInfo
 from .conversion import Array
 
-__all__ = ["check_narrowed", "is_narrowed"]
+__all__ = ["check_narrowed", "may_narrow"]
 
+_log = logging.getLogger("accelerate")
 #: The numbers that int32 and float32 can hold, in whose place wider ones are computed.
 _INTEGERS = (int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max))
 _FLOATS = (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
 _LIMITS = {**dict.fromkeys(("int64", "uint32", "uint64"), _INTEGERS), "float64": _FLOATS}
 
 
-def is_narrowed(info: TensorInfo) -> bool:
-    """Tell whether a tensor is of a type whose numbers may change."""
-    return info.data_type in _LIMITS
+def may_narrow(tensors: Sequence[TensorInfo], where: str, runtime: str) -> bool:
+    """Tell whether numbers of tensors may change, so that calls have to check them; where floats do, warn of it.
+
+    Parameters
+    ----------
+    tensors : sequence of TensorInfo
+    where, runtime : str
+        The model, and what would run it, for the warning.
+    """
+    if any(info.data_type == "float64" for info in tensors):
+        _log.warning("%s takes float64, which %s computes in float32 on this device", where, runtime)
+    return any(info.data_type in _LIMITS for info in tensors)
 
 
 def check_narrowed(tensors: Sequence[TensorInfo], feeds: Sequence[Array | None], device: str) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
-from accelerate.contract import Source, is_narrowed
+from accelerate.contract import Source, may_narrow
 from accelerate.errors import UnsupportedModelError
 from accelerate.metadata import TensorInfo
 
@@ -13,8 +12,6 @@ from .provider_options import OPENVINO, openvino_properties
 from .providers import ProviderChain
 
 __all__ = ["narrows", "needs_threads"]
-
-_log = logging.getLogger("accelerate")
 
 
 def narrows(chain: ProviderChain, inputs: Sequence[TensorInfo], source: Source) -> bool:
@@ -31,9 +28,7 @@ def narrows(chain: ProviderChain, inputs: Sequence[TensorInfo], source: Source) 
         raise UnsupportedModelError(
             f"{source}: input {empty[0]!r} has no elements, which OpenVINO's provider does not take", "use device='cpu'"
         )
-    if any(t.data_type == "float64" for t in inputs):
-        _log.warning("%s takes float64, which OpenVINO computes in float32 on this device", source)
-    return any(map(is_narrowed, inputs))
+    return may_narrow(inputs, str(source), "OpenVINO")
 
 
 def needs_threads(chain: ProviderChain) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,7 +22,7 @@ from accelerate.contract import (
     check_narrowed,
     dtype_of,
     encoded_texts,
-    is_narrowed,
+    may_narrow,
 )
 from accelerate.errors import AccelerateError, TensorError
 from accelerate.metadata import Metadata, TensorInfo
@@ -36,8 +35,6 @@ from .properties import needs_threads, told_properties
 from .runtime import version
 
 __all__ = ["OpenVINOModel"]
-
-_log = logging.getLogger("accelerate")
 
 
 class OpenVINOModel(RuntimeModel):
@@ -65,9 +62,7 @@ class OpenVINOModel(RuntimeModel):
         self._needs_threads = needs_threads(compiled, device)
         plain = all(min(t.shape, default=0) >= 0 and "rank" not in t.extra for t in (*inputs, *outputs))
         self._strings = any(t.data_type == "string" for t in (*inputs, *outputs))
-        self._narrowed = device == "cpu" and any(map(is_narrowed, inputs))
-        if device == "cpu" and any(t.data_type == "float64" for t in inputs):
-            _log.warning("%s takes float64, which OpenVINO computes in float32 on this device", source)
+        self._narrowed = device == "cpu" and may_narrow(inputs, str(source), "OpenVINO")
         self._fast: tuple[list[Array], list[Array], Callable[..., Any]] | None = None
         details: dict[str, Any] = {"adopted": True} if source.format == "object" else {}
         if kept:
