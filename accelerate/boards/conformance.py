@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from ..api import load, plan
-from ..calls.pixels import QUANTISED
 from ..contract import Array
 from ..errors import AccelerateError
 from ..metadata import Metadata
 from ..testing import ROLES, BackendConformance, Case
+from ..testing.conformance.roles import is_batched, is_quantized
 from .models import DIGITS
 
 __all__ = ["TestDevice", "run_suite"]
@@ -87,16 +87,15 @@ def _case(path: Path, given: Mapping[str, Any], labels: Sequence[str] = ()) -> C
 def _fixed_roles(metadata: Metadata) -> list[str]:
     tensors, inputs = [*metadata.inputs, *metadata.outputs], metadata.inputs
     floats = all(t.data_type == "float32" and -1 not in t.shape and np.prod(t.shape) >= 2 for t in tensors)
-    levels = bool(inputs) and all(t.quantization is not None and t.data_type in QUANTISED for t in inputs)
     image = len(inputs) == 1 and inputs[0].normalization is not None
     return [
         role
         for role, plays in {
             "plain": floats,
             "several": floats and len(inputs) > 1,
-            "quantized": levels,
+            "quantized": bool(inputs) and all(map(is_quantized, inputs)),
             "image": image and inputs[0].data_type in ("float32", "float16", "int8"),
-            "batched": bool(inputs) and all(len(t.shape) >= 2 and t.shape[0] == 1 for t in inputs),
+            "batched": bool(inputs) and all(map(is_batched, inputs)),
             "labels": bool(metadata.labels),
         }.items()
         if plays

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ...calls.pixels import QUANTISED
 from ...contract import Array, Source, default_shape, suggestion
 from ...metadata import Metadata, TensorInfo
 
-__all__ = ["ROLES", "Case", "misfit", "refusal", "unknown_role"]
+__all__ = ["ROLES", "Case", "is_batched", "is_quantized", "misfit", "refusal", "unknown_role"]
 
 #: The kinds of model that the suite knows what to ask of.
 ROLES = {
@@ -113,8 +114,9 @@ def _any(fits: Callable[[TensorInfo], bool]) -> Callable[[Case, Metadata], bool]
     return lambda _, told: any(map(fits, told.inputs))
 
 
-def _is_quantized(t: TensorInfo) -> bool:
-    return t.data_type in ("uint8", "int8", "int16") and t.quantization is not None
+def is_quantized(t: TensorInfo) -> bool:
+    """Return whether an input is one that the role "quantized" asks for."""
+    return t.data_type in QUANTISED and t.quantization is not None
 
 
 def _takes_an_image(_: Case, told: Metadata) -> bool:
@@ -125,7 +127,8 @@ def _is_of_integers(t: TensorInfo) -> bool:
     return t.data_type.startswith(("int", "uint")) and t.quantization is None
 
 
-def _is_batched(t: TensorInfo) -> bool:
+def is_batched(t: TensorInfo) -> bool:
+    """Return whether an input is one that the role "batched" asks for."""
     return len(t.shape) >= 2 and t.shape[0] in (1, -1)
 
 
@@ -141,7 +144,7 @@ _TO_SEE: Mapping[str, tuple[Callable[[Case, Metadata], bool], str]] = {
         "has not one required and one optional input, both of float32 and fixed shape: {inputs}",
     ),
     "quantized": (
-        _each(_is_quantized),
+        _each(is_quantized),
         "has an input that is not of uint8, int8 or int16 with scale and zero_point: {inputs}",
     ),
     "image": (_takes_an_image, "has no image input (one with a layout) of float32, float16 or int8 alone: {inputs}"),
@@ -152,7 +155,7 @@ _TO_SEE: Mapping[str, tuple[Callable[[Case, Metadata], bool], str]] = {
     ),
     "strings": (_any(lambda t: t.data_type == "string"), "has no string input: {inputs}"),
     "batched": (
-        _each(_is_batched),
+        _each(is_batched),
         "has an input without a first dimension of 1 or -1 and a second one: {inputs}",
     ),
     "signatures": (lambda case, _: len(case.signatures) > 1, "comes with fewer than two Case.signatures"),
