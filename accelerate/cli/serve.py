@@ -177,7 +177,7 @@ def _say(served: Mapping[str, Model | AccelerateError], address: str, *, secure:
         if isinstance(model, AccelerateError):
             click.echo(clean_line(f"not served: {name}: {model}"), err=True)
             continue
-        where = address.replace("unix:", "").replace("/", "%2F")
+        where = address.removeprefix("unix:").replace("/", "%2F")
         url = f"triton{'s' * secure}://{where}/{quote(name)}"
         click.echo(clean_line(f"serving {url} on {model.backend} {model.device}"))
     click.echo("ready")
