@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from declaring import declare
 
 from accelerate.contract import (
     Array,
@@ -92,10 +93,7 @@ def forget() -> None:
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install the backend for a test, which no failover's thread may outlive."""
-    info = tmp_path / "site" / "flaky_backend-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "entry_points.txt").write_text("[accelerate.backends]\nflaky = flaky_backend:Plugin\n")
-    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.syspath_prepend(declare(tmp_path / "site", "flaky_backend", flaky="Plugin"))
     forget()
     yield
     forget()

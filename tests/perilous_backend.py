@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from declaring import declare
 
 import accelerate
 
@@ -183,11 +184,7 @@ class Gentle(Plugin):
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch | None = None) -> Path:
     """Install it into a folder, and put that on the path."""
-    info = folder / "perilous_plugin-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "entry_points.txt").write_text(
-        "[accelerate.backends]\nperil = perilous_plugin:Plugin\ngentle = perilous_plugin:Gentle\n"
-    )
+    declare(folder, "perilous_plugin", peril="Plugin", gentle="Gentle")
     (folder / "perilous_plugin.py").write_text(_PLUGIN)
     if monkeypatch is not None:
         monkeypatch.syspath_prepend(folder)

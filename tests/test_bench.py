@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from declaring import declare
 
 import accelerate
 from accelerate.bench import machine, rows, runner, turns
@@ -443,10 +444,7 @@ def test_the_reference_is_the_engine_of_the_format(tmp_path: Path, monkeypatch: 
         "from accelerate.backends.tflite_cpu import TFLiteCPU\n"
         "class Stranger(TFLiteCPU):\n    name, formats = 'a_stranger', {}\n"
     )
-    declared = tmp_path / "stranger-1.0.dist-info" / "entry_points.txt"
-    declared.parent.mkdir()
-    declared.write_text("[accelerate.backends]\na_stranger = stranger:Stranger\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(declare(tmp_path, "stranger", a_stranger="Stranger"))
     settings = runner.Settings(seconds=0.1, callers=(1,))
     both = runner.run([DIGITS], settings, backends=["a_stranger", "tflite_cpu"])["results"]
     told = [(row["agreement"]["reference"], row["agreement"]["own_engine"]) for row in both]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import odd_models
 import pytest
+from declaring import declare
 
 import accelerate
 
@@ -458,9 +459,7 @@ class {name}(Backend):
 def install(folder: Path, name: str, commands: object) -> str:
     """Install a backend, and return the PYTHONPATH with it."""
     (folder / f"{name}.py").write_text(PLUGIN.format(name=name, commands=commands))
-    info = folder / f"{name}-1.dist-info"
-    info.mkdir()
-    (info / "entry_points.txt").write_text(f"[accelerate.backends]\n{name} = {name}:{name}\n")
+    declare(folder, name, **{name: name})
     return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
 
 

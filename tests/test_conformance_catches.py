@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import toy_backend
 import toy_mutations
+from declaring import declare
 from toy_runtime import Program
 
 from accelerate.contract import Array
@@ -87,11 +88,7 @@ def cases() -> Mapping[str, Case]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which the toy backend is installed."""
-    told = tmp_path_factory.mktemp("site") / "toy-1.0.dist-info"
-    told.mkdir()
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
-    (told / "entry_points.txt").write_text("[accelerate.backends]\ntoy = toy_backend:Toy\n")
-    return told.parent
+    return declare(tmp_path_factory.mktemp("site"), "toy_backend", toy="Toy")
 
 
 class TestToy(BackendConformance):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT
+from declaring import declare
 
 from accelerate.testing import ROLES, BackendConformance, Case
 from accelerate.testing.conformance import casting
@@ -19,11 +20,7 @@ from accelerate.testing.conformance.casting import CastingTests
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which the example's distribution is installed."""
-    told = tmp_path_factory.mktemp("site") / "linear_npy-1.0.dist-info"
-    told.mkdir()
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: linear-npy\nVersion: 1.0\n")
-    (told / "entry_points.txt").write_text("[accelerate.backends]\nlinear_npy = linear_npy:LinearNpy\n")
-    return told.parent
+    return declare(tmp_path_factory.mktemp("site"), "linear_npy", linear_npy="LinearNpy")
 
 
 @pytest.fixture(autouse=True)
