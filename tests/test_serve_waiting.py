@@ -44,7 +44,7 @@ def test_threads_of_tritonclient_that_give_no_timeout(way: str) -> None:
                 answer = client.infer("add3", [given]).as_numpy("y")
                 answers.append(answer.tolist() == [2 * number] * 3)
         except Exception as error:
-            answers.append(error)
+            answers.append(str(error))
 
     with (
         accelerate.load(odd_models.add3(), **WAYS[way]) as model,
@@ -57,7 +57,8 @@ def test_threads_of_tritonclient_that_give_no_timeout(way: str) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    assert answers == [True] * 120
+    assert [answer for answer in answers if answer is not True] == []
+    assert len(answers) == 120
 
 
 def test_more_calls_than_there_is_room_for() -> None:
